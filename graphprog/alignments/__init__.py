@@ -1,0 +1,3 @@
+"""Alignments: how source outputs are read as answers of the target task."""
+
+from __future__ import annotations

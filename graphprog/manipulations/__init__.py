@@ -1,0 +1,3 @@
+"""Manipulations: what a program does to a value at an interface."""
+
+from __future__ import annotations

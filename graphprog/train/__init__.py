@@ -1,0 +1,3 @@
+"""Training of programs; the source model stays as it was."""
+
+from __future__ import annotations
