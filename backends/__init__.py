@@ -7,3 +7,7 @@ if not __name__.startswith("graphprog."):
         f"the folder {__name__}/ is imported as graphprog.{__name__}: under the bare name every "
         f"class in it would exist twice. Try: import graphprog.{__name__}"
     )
+
+from graphprog.backends.distributions import warn_about_rival_onnxruntimes
+
+warn_about_rival_onnxruntimes()
