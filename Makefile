@@ -1,0 +1,58 @@
+# Every target works on a machine with nothing but Python >= 3.11 and make:
+# what it needs is installed into .venv first, and again when the pins change.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+PINS := pyproject.toml constraints.txt
+
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-all lint types wheel clean
+
+help:
+	@echo "make demo      reprogram a real classifier, end to end"
+	@echo "make test      lint, type check, tests"
+	@echo "make test-all  the same with the slow tests"
+	@echo "make lint      ruff, check and format"
+	@echo "make types     strict type check"
+	@echo "make wheel     build dist/*.whl and dist/*.tar.gz"
+	@echo "make clean     remove what the targets above wrote, except $(VENV)"
+
+demo: $(VENV)/.installed-demo
+	$(RUN) examples/01_reprogram_classifier/run.py
+
+test: lint types
+	$(RUN) -m pytest -n 2 --dist loadgroup
+
+test-all: lint types
+	$(RUN) -m pytest -n 2 --dist loadgroup -m "slow or not slow"
+
+lint: $(VENV)/.installed-test
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+types: $(VENV)/.installed-test
+	$(RUN) tools/typecheck.py
+
+# setuptools reuses build/, where files deleted from the tree would live on in the wheel.
+wheel: $(VENV)/.installed-test
+	rm -rf build dist
+	$(RUN) -m build --no-isolation
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf examples/*/outputs
+	find graphprog passes backends tests tools examples -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.installed-%: $(PINS) | $(RUN)
+	$(RUN) -m pip install -c constraints.txt -e ".[$*]"
+	@touch $@
+
+$(RUN):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "graphprog needs Python 3.11 or newer; '$(PYTHON)' is" \
+	        "$$($(PYTHON) --version 2>&1 || echo absent)." >&2; \
+	    echo "Try: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	    echo "Try: install the venv module of '$(PYTHON)' (on Debian: apt install python3-venv)." >&2; \
+	    exit 1; }
