@@ -1,0 +1,37 @@
+"""What holds for every test: threads, torchvision beside a CPU torch, GPU tests, hypothesis."""
+
+from __future__ import annotations
+
+import os
+
+# Workers share the cores, so each gets one thread. The variables are read when the libraries
+# load, and subprocesses inherit them.
+_IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if _IS_WORKER:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("MKL_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import hypothesis
+import pytest
+import torch
+
+from tests.cpu_torchvision import declare_missing_operators
+
+if _IS_WORKER:
+    torch.set_num_threads(1)
+
+TORCHVISION_OPERATORS = declare_missing_operators()
+
+# The first example of a test pays for imports and tracing, which a deadline would call slow.
+hypothesis.settings.register_profile("graphprog", deadline=None)
+hypothesis.settings.load_profile("graphprog")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked ``gpu`` where there is no CUDA device."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu") is not None:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
