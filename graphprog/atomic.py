@@ -1,0 +1,94 @@
+"""Writing a file so that readers see the old one or the new one whole, never a part of either."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from graphprog.errors import FileError
+
+
+def atomic_write(path: str | os.PathLike[str], writer: Callable[[Path], object]) -> Path:
+    """Write a file all at once.
+
+    The writer fills a temporary file in the same folder, which is flushed to the disk and then
+    renamed over ``path``. Whatever interrupts this leaves the old file whole; only a killed
+    process leaves its temporary file (``.<stem>.<random>.tmp<suffix>``) behind. A link is
+    followed, so the file it points to is replaced; permissions of an existing file are kept.
+
+    Args:
+        path: the file to write; its folder must exist.
+        writer: called with the path of the temporary file, which exists, is empty, and has the
+            suffix of ``path``. Its own exceptions other than ``OSError`` pass through.
+
+    Returns:
+        The path that was written, links resolved.
+
+    Raises:
+        FileError: the place cannot be written, or the system refused in the middle.
+    """
+    try:
+        target = Path(os.path.realpath(path))
+        old_mode = _mode_of(target)
+        temporary = _create_beside(target)
+        try:
+            writer(temporary)
+            _flush(temporary)
+            if old_mode is not None:
+                temporary.chmod(old_mode)
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _flush_folder(target.parent)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise FileError(
+            f"{os.fspath(path)}: cannot be written: {reason}",
+            ["check the folder, its permissions and the free space", "write somewhere else"],
+        ) from error
+    return target
+
+
+def _mode_of(target: Path) -> int | None:
+    """Permission bits of the file to be replaced, or None where there is none yet."""
+    try:
+        status = target.stat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        raise FileError(
+            f"{target}: cannot be written: it exists and is not a regular file",
+            ["give the path of a file, not of a folder or device"],
+        )
+    return stat.S_IMODE(status.st_mode)
+
+
+def _create_beside(target: Path) -> Path:
+    """An empty new file in the folder of ``target``, with the process's usual permissions."""
+    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(6)}.tmp{target.suffix}")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    return temporary
+
+
+def _flush(path: Path) -> None:
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    if not hasattr(os, "O_DIRECTORY"):  # Windows cannot open a folder, and needs no such flush
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems know no flush of folders; the rename itself is done by now.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
