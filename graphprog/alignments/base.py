@@ -1,0 +1,83 @@
+"""What every alignment is: a spec that says what it reads and builds the module that maps it."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
+
+from graphprog.errors import ProgramError
+from graphprog.spec import Spec
+
+
+@dataclass(frozen=True)
+class Alignment(Spec, abc.ABC):
+    """How values of the source model become logits of the target task.
+
+    Attributes:
+        on: key or alias of the interface whose value is read.
+    """
+
+    is_identity: ClassVar[bool] = False
+    """True when there is nothing to insert after the value that is read."""
+
+    on: str = field(default="logits", kw_only=True)
+
+    def __post_init__(self) -> None:
+        key: object = self.on
+        if not isinstance(key, str) or not key.strip():
+            raise ProgramError(
+                f"{self.kind}: on must name an interface, not {self.on!r}",
+                ['on="logits"', "a key from the table of graph.interfaces()"],
+            )
+
+    @abc.abstractmethod
+    def build(self, values: torch.Tensor, generator: torch.Generator) -> nn.Module:
+        """Make the module that maps the source's values to target logits.
+
+        Args:
+            values: an example of what is read, possibly fake or meta: only its shape, dtype and
+                device are used.
+            generator: source of randomness for trainable parameters, on the CPU.
+
+        Returns:
+            A module of one input (the values) and one output, on the device of ``values``, or on
+            the CPU when they are fake or meta. Its forward is made of traceable operators only.
+
+        Raises:
+            ProgramError: the values do not suit this alignment.
+        """
+
+
+def home_of(values: torch.Tensor) -> torch.device:
+    """Device for tensors of an alignment: that of real values, the CPU for fake or meta ones."""
+    if isinstance(values, FakeTensor) or values.device.type == "meta":
+        return torch.device("cpu")
+    return values.device
+
+
+def source_classes(alignment: Alignment, values: torch.Tensor) -> int:
+    """Number of source classes K_S of values [B, K_S].
+
+    Raises:
+        ProgramError: the values are not floating point, not of rank 2, or K_S is not a constant.
+    """
+    place = f"{alignment.kind} reads {alignment.on!r}"
+    if not values.is_floating_point():
+        raise ProgramError(f"{place}: its dtype is {values.dtype}, a floating-point one is needed")
+    if values.ndim != 2:
+        raise ProgramError(
+            f"{place}: its shape is {list(values.shape)}, [batch, source classes] is needed",
+            ["choose an interface of rank 2", 'LinearHead(classes, on=..., pool="mean")'],
+        )
+    count = values.shape[1]
+    if not isinstance(count, int):
+        raise ProgramError(
+            f"{place}: the number of source classes {count} varies from call to call",
+            ["capture the model with a fixed class axis"],
+        )
+    return count
