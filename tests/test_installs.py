@@ -107,7 +107,21 @@ def test_every_module_of_the_wheel_imports(commands: Path, unpacked: Path, tmp_p
     assert all(Path(file).is_relative_to(unpacked) for file in files.values()), files
 
 
-@pytest.mark.parametrize("installed", [False, True], ids=["not-installed", "wheel-installed"])
+def test_a_stranger_called_passes_is_left_alone(
+    commands: Path, unpacked: Path, tmp_path: Path
+) -> None:
+    show = "import graphprog; print(*graphprog.__path__, sep='\\n')"
+    printed = run_ok([python_of(commands), "-c", show], tmp_path, unpacked)
+    assert printed.splitlines() == [str(unpacked / "graphprog")]
+
+
+@pytest.mark.parametrize(
+    "installed",
+    [
+        pytest.param(False, id="not-installed"),
+        pytest.param(True, id="wheel-installed", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("module", [False, True], ids=["pytest", "python-m-pytest"])
 def test_pytest_in_a_checkout(
     commands: Path, unpacked: Path, tmp_path: Path, installed: bool, module: bool
