@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from graphprog.alignments.base import home_of, source_classes
 from graphprog.alignments.checks import require_number
@@ -52,7 +51,7 @@ class BayesianMap(StatisticalAlignment):
             return None
         return min(sources, max(1, math.floor(self.top * self.classes)))
 
-    def build(self, values: torch.Tensor, generator: torch.Generator) -> nn.Module:
+    def build(self, values: torch.Tensor, generator: torch.Generator) -> WeightedSources:
         """Values [B, K_S] to logits [B, K_T]; ``generator`` is not used.
 
         Raises:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from graphprog.alignments.base import home_of
 from graphprog.alignments.checks import require_integer
@@ -73,7 +72,7 @@ class FixedMap(Selection):
         if len(set(row)) < len(row):
             raise ProgramError(f"{self.kind}: target class {target} repeats a source in {row}")
 
-    def build(self, values: torch.Tensor, generator: torch.Generator) -> nn.Module:
+    def build(self, values: torch.Tensor, generator: torch.Generator) -> SelectedSources:
         """Values [B, K_S] to logits [B, K_T]; ``generator`` is not used.
 
         Raises:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from torch import nn
 
 from graphprog.alignments.base import home_of
 from graphprog.alignments.counting import hard_counts
@@ -26,7 +25,7 @@ from graphprog.spec import spec
 class MatchedAlignment(Selection, StatisticalAlignment):
     """Base of alignments by `frequency_matching` of predicted source and target classes."""
 
-    def build(self, values: torch.Tensor, generator: torch.Generator) -> nn.Module:
+    def build(self, values: torch.Tensor, generator: torch.Generator) -> MatchedSources:
         """Values [B, K_S] to logits [B, K_T]; ``generator`` is not used.
 
         Raises:

@@ -19,6 +19,6 @@ class Identity(Alignment):
 
     is_identity: ClassVar[bool] = True
 
-    def build(self, values: torch.Tensor, generator: torch.Generator) -> nn.Module:
+    def build(self, values: torch.Tensor, generator: torch.Generator) -> nn.Identity:
         """A module that returns its input."""
         return nn.Identity()

@@ -49,7 +49,7 @@ class LinearHead(Alignment):
                 reason = "is the batch" if self.axis == 0 else 'has no meaning for pool="flatten"'
                 raise ProgramError(f"{self.kind}: axis={self.axis} {reason}")
 
-    def build(self, values: torch.Tensor, generator: torch.Generator) -> nn.Module:
+    def build(self, values: torch.Tensor, generator: torch.Generator) -> PooledLinear:
         """Values [B, ...] to logits [B, K_T].
 
         Weight and bias are drawn as in `torch.nn.Linear`, uniformly in ±1/sqrt(F). They are

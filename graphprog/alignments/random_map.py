@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from graphprog.alignments.base import home_of
 from graphprog.alignments.checks import require_integer
@@ -30,7 +29,7 @@ class RandomMap(Selection):
         super().__post_init__()
         require_integer(self.kind, "seed", self.seed, 0)
 
-    def build(self, values: torch.Tensor, generator: torch.Generator) -> nn.Module:
+    def build(self, values: torch.Tensor, generator: torch.Generator) -> SelectedSources:
         """Values [B, K_S] to logits [B, K_T]; ``generator`` is not used."""
         available = self.available_sources(values)
         order = torch.randperm(available, generator=torch.Generator().manual_seed(self.seed))
