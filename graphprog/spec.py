@@ -12,7 +12,8 @@ Fields that equal their default are left out, so adding a field with a default k
 from __future__ import annotations
 
 import dataclasses
-import json
+import importlib.metadata
+import math
 import re
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, ClassVar, TypeVar
@@ -20,9 +21,15 @@ from typing import Any, ClassVar, TypeVar
 import torch
 
 from graphprog.errors import FileError, ProgramError
+from graphprog.spec_fields import check_names, check_types
+from graphprog.spec_text import MAX_DEPTH, Parser, format_tree
 
 _KINDS: dict[str, type[Spec]] = {}
-_MAX_DEPTH = 32
+_KIND = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+ENTRY_POINTS = "graphprog.specs"
+"""Entry point group by which other packages add passes, manipulations and alignments."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +52,14 @@ def spec(kind: str) -> Callable[[_S], _S]:
         kind: lower-case words joined by hyphens, unique in the process.
 
     Raises:
-        ProgramError: another class already has this name.
+        ProgramError: another class already has this name, or it is no such word.
     """
 
     def register(cls: _S) -> _S:
+        if not _KIND.fullmatch(kind) or kind in ("true", "false", "null"):
+            raise ProgramError(
+                f"{kind!r} cannot be the kind of a spec", ["use lower-case words joined by hyphens"]
+            )
         known = _KINDS.get(kind)
         if known is not None and known.__qualname__ != cls.__qualname__:
             raise ProgramError(
@@ -62,13 +73,12 @@ def spec(kind: str) -> Callable[[_S], _S]:
     return register
 
 
-def tensors_equal(left: torch.Tensor, right: torch.Tensor) -> bool:
-    """Whether two tensors have the same shape, dtype and bits, NaN included."""
-    return (
-        left.shape == right.shape
-        and left.dtype == right.dtype
-        and bool(torch.equal(torch.nan_to_num(left), torch.nan_to_num(right)))
-    )
+def lookup(kind: str) -> type[Spec] | None:
+    """The class of a kind; packages that registered it as an entry point are imported."""
+    if kind not in _KINDS:
+        for entry in importlib.metadata.entry_points(group=ENTRY_POINTS, name=kind):
+            entry.load()
+    return _KINDS.get(kind)
 
 
 def fields_of(value: Spec) -> dict[str, Any]:
@@ -79,13 +89,21 @@ def fields_of(value: Spec) -> dict[str, Any]:
         default = field.default
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
-        if (
-            isinstance(current, torch.Tensor)
-            or default is dataclasses.MISSING
-            or current != default
-        ):
+        if default is dataclasses.MISSING or not _same(current, default):
             found[field.name] = current
     return found
+
+
+def _same(left: Any, right: Any) -> bool:
+    # Tensors count as different unless they are one, so that they are always kept.
+    if isinstance(left, torch.Tensor) or isinstance(right, torch.Tensor):
+        return left is right
+    if isinstance(left, list | tuple) and isinstance(right, list | tuple):
+        return len(left) == len(right) and all(map(_same, left, right))
+    if isinstance(left, Spec) and type(left) is type(right):
+        names = [field.name for field in dataclasses.fields(left)]
+        return all(_same(getattr(left, name), getattr(right, name)) for name in names)
+    return bool(left == right)
 
 
 def to_json(value: Any, tensors: MutableMapping[str, torch.Tensor], path: str = "") -> Any:
@@ -99,6 +117,8 @@ def to_json(value: Any, tensors: MutableMapping[str, torch.Tensor], path: str = 
         return {"kind": value.kind, **inner}
     if isinstance(value, list | tuple):
         return [to_json(v, tensors, f"{path}.{i}" if path else str(i)) for i, v in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):  # JSON has no such numbers
+        return {"number": "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"}
     if value is None or isinstance(value, str | bool | int | float):
         return value
     raise ProgramError(f"{path or 'spec'}: a {type(value).__name__} cannot be part of a spec")
@@ -111,16 +131,21 @@ def from_json(value: Any, tensors: Mapping[str, torch.Tensor], depth: int = 0) -
         FileError: an unknown kind or field, a missing tensor, or nesting beyond reason.
         ProgramError: fields that the spec itself rejects.
     """
-    if depth > _MAX_DEPTH:
-        raise FileError(f"spec nested deeper than {_MAX_DEPTH} levels")
+    if depth > MAX_DEPTH:
+        raise FileError(f"spec nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, list):
         return tuple(from_json(item, tensors, depth + 1) for item in value)
     if not isinstance(value, dict):
         return value
     if set(value) == {"tensor"}:
-        if value["tensor"] not in tensors:
-            raise FileError(f"tensor {value['tensor']!r} is named by the spec but not stored")
-        return tensors[value["tensor"]]
+        name = value["tensor"]
+        if not isinstance(name, str) or name not in tensors:
+            raise FileError(f"tensor {name!r:.80} is named by the spec but not stored")
+        return tensors[name]
+    if set(value) == {"number"}:
+        if not isinstance(value["number"], str) or value["number"] not in _NOT_FINITE:
+            raise FileError(f"number {value['number']!r:.80} in a spec")
+        return _NOT_FINITE[value["number"]]
     return build(
         value.get("kind"),
         {k: from_json(v, tensors, depth + 1) for k, v in value.items() if k != "kind"},
@@ -129,36 +154,26 @@ def from_json(value: Any, tensors: Mapping[str, torch.Tensor], depth: int = 0) -
 
 def build(kind: Any, fields: Mapping[str, Any]) -> Spec:
     """Make the spec of a kind from its fields, rejecting what the class does not declare."""
-    cls = _KINDS.get(kind) if isinstance(kind, str) else None
+    cls = lookup(kind) if isinstance(kind, str) else None
     if cls is None:
         raise FileError(
-            f"unknown spec kind {kind!r}",
+            f"unknown spec kind {kind!r:.80}",
             ["import the package that defines it", "update graphprog"],
         )
-    known = {field.name for field in dataclasses.fields(cls)}
-    unknown = sorted(set(fields) - known)
-    if unknown:
-        raise FileError(f"{kind}: unknown field {unknown[0]!r}; known: {', '.join(sorted(known))}")
+    check_names(cls, fields)
     try:
-        return cls(**fields)
-    except (TypeError, ValueError, AttributeError) as error:
+        made = cls(**fields)
+    except (FileError, ProgramError):
+        raise
+    except Exception as error:  # the class may be anyone's, and the fields are a file's
         raise FileError(f"{kind}: {error}") from error
+    check_types(cls, fields)  # after the class's own checks, which can say more
+    return made
 
 
 def format_spec(value: Any, tensors: MutableMapping[str, torch.Tensor] | None = None) -> str:
     """Text of a spec; tensors print as ``@path`` and are put into ``tensors`` when given."""
-    return _format(to_json(value, {} if tensors is None else tensors))
-
-
-def _format(tree: Any) -> str:
-    if isinstance(tree, list):
-        return "[" + " ".join(_format(item) for item in tree) + "]"
-    if isinstance(tree, dict):
-        if set(tree) == {"tensor"}:
-            return "@" + str(tree["tensor"])
-        body = " ".join(f"{k}={_format(v)}" for k, v in tree.items() if k != "kind")
-        return f"{tree['kind']}{{{body}}}" if body else str(tree["kind"])
-    return json.dumps(tree, ensure_ascii=False)
+    return format_tree(to_json(value, {} if tensors is None else tensors))
 
 
 def parse_spec(text: str, tensors: Mapping[str, torch.Tensor] | None = None) -> Any:
@@ -171,87 +186,3 @@ def parse_spec(text: str, tensors: Mapping[str, torch.Tensor] | None = None) -> 
     tree = parser.value(0)
     parser.end()
     return from_json(tree, tensors or {})
-
-
-_TOKEN = re.compile(
-    r"""\s*(?:(?P<string>"(?:[^"\\]|\\.)*")|(?P<tensor>@[\w.@/-]+)"""
-    r"""|(?P<number>-?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|Infinity)|NaN)"""
-    r"""|(?P<name>[A-Za-z_][\w-]*)|(?P<mark>[{}\[\]=;]))"""
-)
-
-
-class Parser:
-    """Recursive descent over the grammar above; ``tree`` shapes are those of :func:`to_json`."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.position = 0
-
-    def peek(self) -> tuple[str, str] | None:
-        """Kind and text of the next token, or None at the end."""
-        match = _TOKEN.match(self.text, self.position)
-        if match is None:
-            if self.text[self.position :].strip():
-                raise self.error("a value")
-            return None
-        kind = match.lastgroup or ""
-        return kind, match.group(kind)
-
-    def take(self, expected: str | None = None) -> tuple[str, str]:
-        """Consume the next token, which must read ``expected`` when that is given."""
-        token = self.peek()
-        if token is None or (expected is not None and token[1] != expected):
-            raise self.error(repr(expected) if expected else "a value")
-        match = _TOKEN.match(self.text, self.position)
-        assert match is not None
-        self.position = match.end()
-        return token
-
-    def error(self, expected: str) -> FileError:
-        """What was expected here, with the text around the place."""
-        near = self.text[self.position : self.position + 24]
-        return FileError(f"spec text, position {self.position}: expected {expected} at {near!r}")
-
-    def end(self) -> None:
-        """Fail unless the whole text was read."""
-        if self.peek() is not None:
-            raise self.error("the end")
-
-    def value(self, depth: int) -> Any:
-        """Read one value."""
-        if depth > _MAX_DEPTH:
-            raise FileError(f"spec text nested deeper than {_MAX_DEPTH} levels")
-        kind, text = self.take()
-        if kind in ("string", "number"):
-            try:
-                return json.loads(text)
-            except ValueError as error:
-                raise FileError(f"spec text: {text!r} is not a value: {error}") from error
-        if kind == "tensor":
-            return {"tensor": text[1:]}
-        if text == "[":
-            items = []
-            while (token := self.peek()) is not None and token[1] != "]":
-                items.append(self.value(depth + 1))
-            self.take("]")
-            return items
-        if kind == "name":
-            constants: dict[str, Any] = {"true": True, "false": False, "null": None}
-            return constants[text] if text in constants else self.fields(text, depth)
-        raise self.error("a value")
-
-    def fields(self, kind: str, depth: int) -> dict[str, Any]:
-        """Read the optional ``{field=value ...}`` after a kind."""
-        tree: dict[str, Any] = {"kind": kind}
-        token = self.peek()
-        if token is None or token[1] != "{":
-            return tree
-        self.take("{")
-        while (token := self.peek()) is not None and token[1] != "}":
-            _, name = self.take()
-            self.take("=")
-            if name in tree:
-                raise FileError(f"{kind}: field {name!r} appears twice")
-            tree[name] = self.value(depth + 1)
-        self.take("}")
-        return tree
