@@ -42,7 +42,7 @@ wheel: $(VENV)/.installed-test
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -rf examples/*/outputs
-	find graphprog passes backends tests tools examples -name __pycache__ -prune -exec rm -rf {} +
+	find . -path ./$(VENV) -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.installed-%: $(PINS) | $(RUN)
 	$(RUN) -m pip install -c constraints.txt -e ".[$*]"
