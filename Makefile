@@ -49,9 +49,9 @@ $(VENV)/.installed-%: $(PINS) | $(RUN)
 	@touch $@
 
 $(RUN):
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	    echo "graphprog needs Python 3.11 or newer; '$(PYTHON)' is" \
-	        "$$($(PYTHON) --version 2>&1 || echo absent)." >&2; \
+	        "$$(command -v $(PYTHON) >/dev/null && $(PYTHON) --version 2>&1 || echo absent)." >&2; \
 	    echo "Try: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	    echo "Try: install the venv module of '$(PYTHON)' (on Debian: apt install python3-venv)." >&2; \

@@ -62,12 +62,14 @@ def test_a_mapped_folder_refuses_its_bare_name(folder: str) -> None:
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 @pytest.mark.parametrize("goal", ["demo", "test"])
-def test_make_explains_that_python_is_too_old(goal: str, tmp_path: Path) -> None:
-    old = tmp_path / "python3"
-    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.9.2" && exit\nexit 1\n')
-    old.chmod(0o755)
-    done = run(["make", goal, f"PYTHON={old}", f"VENV={tmp_path / 'venv'}"], ROOT)
+@pytest.mark.parametrize("state", ["Python 3.9.2", "absent"])
+def test_make_explains_what_python_it_needs(goal: str, state: str, tmp_path: Path) -> None:
+    python = tmp_path / "python3"
+    if state != "absent":
+        python.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo "{state}" && exit\nexit 1\n')
+        python.chmod(0o755)
+    done = run(["make", goal, f"PYTHON={python}", f"VENV={tmp_path / 'venv'}"], ROOT)
     assert done.returncode != 0
-    assert f"graphprog needs Python 3.11 or newer; '{old}' is Python 3.9.2." in done.stderr
+    assert f"graphprog needs Python 3.11 or newer; '{python}' is {state}." in done.stderr
     assert f"Try: make PYTHON=python3.11 {goal}" in done.stderr
     assert not (tmp_path / "venv").exists()
