@@ -88,6 +88,7 @@ def test_equal_counts_go_to_the_lowest_row_then_column_and_are_reported() -> Non
     square = frequency_matching(torch.tensor([[2.0, 2.0], [2.0, 2.0]]))
     assert square.sources.tolist() == [[0], [1]]
     assert square.ties == 1
+    assert frequency_matching(torch.tensor([[2.0, 2.0], [0.0, 1.0]])).ties == 1
     diagonal = frequency_matching(torch.diag(torch.tensor([2.0, 2.0])))
     assert diagonal.ties == 0
     pair = torch.tensor([[3.0], [3.0], [1.0]])
