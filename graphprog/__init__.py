@@ -8,4 +8,54 @@ _root = _Path(__file__).resolve().parent.parent
 if (_root / "passes" / "__init__.py").is_file() and not (_root / "graphprog" / "passes").exists():
     __path__.append(str(_root))  # source checkout: graphprog.passes lives in ./passes
 
+from graphprog import errors, masks  # the path above comes first
+from graphprog.alignments import (
+    Alignment,
+    BayesianMap,
+    FixedMap,
+    FrequencyMap,
+    Identity,
+    IterativeMap,
+    LinearHead,
+    RandomMap,
+)
+from graphprog.capture import capture
+from graphprog.compile import compile
+from graphprog.graph import Graph
+from graphprog.hub import pull, push
+from graphprog.interface import Interface
+from graphprog.manipulations import Additive, Manipulation, Place
+from graphprog.program import Contract, Program
+from graphprog.reprogrammed import Reprogrammed
+from graphprog.saving import load
+from graphprog.values import Fixed, Learnable
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Additive",
+    "Alignment",
+    "BayesianMap",
+    "Contract",
+    "Fixed",
+    "FixedMap",
+    "FrequencyMap",
+    "Graph",
+    "Identity",
+    "Interface",
+    "IterativeMap",
+    "Learnable",
+    "LinearHead",
+    "Manipulation",
+    "Place",
+    "Program",
+    "RandomMap",
+    "Reprogrammed",
+    "capture",
+    "compile",
+    "errors",
+    "load",
+    "masks",
+    "pull",
+    "push",
+]

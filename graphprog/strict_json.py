@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 from graphprog.errors import FileError
@@ -65,7 +64,7 @@ _Trail = tuple[Any, str | int]
 def _check(value: Any, trail: _Trail, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise FileError(f"{_place(trail)}: nested deeper than {MAX_DEPTH} levels")
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
                 raise FileError(f"{_place(trail)}: the name {key!r} is not a string")

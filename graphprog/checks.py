@@ -1,0 +1,69 @@
+"""Checks of the data a program is given, before any of it is used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from graphprog.errors import DataError
+
+if TYPE_CHECKING:
+    from graphprog.reprogrammed import Reprogrammed
+
+_SLACK = 1e-3
+
+
+def check_batch(
+    task: Reprogrammed, inputs: tuple[torch.Tensor, ...], labels: torch.Tensor | None
+) -> None:
+    """Check shapes, dtypes, finiteness, range and labels of one batch; see Reprogrammed.check."""
+    from graphprog.reprogrammed import check_type
+
+    if len(inputs) != len(task.inputs):
+        names = ", ".join(spec.name for spec in task.inputs)
+        raise DataError(f"a batch has {len(inputs)} inputs, the graph takes {names}")
+    for number, (spec, value) in enumerate(zip(task.inputs, inputs, strict=True)):
+        check_type(spec, value)
+        if value.is_floating_point():
+            _check_values(task, spec.name, value, ranged=number == 0)
+    if labels is not None:
+        _check_labels(task, labels, len(inputs[0]))
+
+
+def _check_values(task: Reprogrammed, name: str, value: torch.Tensor, ranged: bool) -> None:
+    finite = torch.isfinite(value)
+    if not finite.all():
+        row = int((~finite).flatten(1).any(1).nonzero()[0])
+        raise DataError(
+            f"input {name!r}: row {row} of the batch has values that are not finite",
+            ["clean the data: torch.isfinite finds the entries"],
+        )
+    bounds = task.spec.contract.range
+    if not ranged or bounds is None or value.numel() == 0:
+        return
+    low, high = float(value.min()), float(value.max())
+    if low < bounds[0] - _SLACK or high > bounds[1] + _SLACK:
+        remedies = ["check the contract's space and range against the data"]
+        if bounds == (0.0, 1.0) and low >= 0 and high <= 255:
+            remedies.insert(0, "divide images of [0, 255] by 255")
+        raise DataError(
+            f"input {name!r}: values lie in [{low:g}, {high:g}], but the contract of the program "
+            f"({task.spec.contract.space} space) says [{bounds[0]:g}, {bounds[1]:g}]",
+            remedies,
+        )
+
+
+def _check_labels(task: Reprogrammed, labels: torch.Tensor, rows: int) -> None:
+    if labels.dtype != torch.int64 or labels.ndim != 1 or len(labels) != rows:
+        raise DataError(
+            f"labels must be int64 [{rows}], one class number a row, "
+            f"not {labels.dtype}{list(labels.shape)}"
+        )
+    classes = getattr(task.spec.align, "classes", None)
+    if classes is not None and rows and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise DataError(
+            f"labels lie in [{int(labels.min())}, {int(labels.max())}], but the program has "
+            f"{classes} classes, numbered from 0",
+            [f"set classes={int(labels.max()) + 1} in the alignment", "check the label numbering"],
+        )

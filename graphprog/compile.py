@@ -1,0 +1,53 @@
+"""Compilation: a program and a graph become a trainable module."""
+
+from __future__ import annotations
+
+from graphprog.graph import Graph
+from graphprog.manipulations import Place
+from graphprog.passes.align import Align
+from graphprog.passes.base import Pass
+from graphprog.passes.insert import Insert, ReplaceInput
+from graphprog.passes.pipeline import Pipeline
+from graphprog.passes.verify import verify
+from graphprog.program import Program
+from graphprog.reprogrammed import Reprogrammed
+
+
+def lower(program: Program, seed: int = 0) -> Pipeline:
+    """The passes that put a program into a graph.
+
+    Args:
+        program: what to compile.
+        seed: of random initial values; every part draws from its own stream.
+    """
+    passes: list[Pass] = []
+    for number, part in enumerate(program.lowered()):
+        if isinstance(part, Place):
+            passes.append(ReplaceInput(part, part.shape))
+        else:
+            passes.append(Insert(part, seed=seed + number))
+    if not program.align.is_identity:
+        passes.append(Align(program.align, seed=seed + len(passes)))
+    return Pipeline(tuple(passes))
+
+
+def compile(graph: Graph, program: Program, seed: int = 0) -> Reprogrammed:
+    """Compile a program into a captured model.
+
+    Args:
+        graph: the source model; it is shared, not changed, and may serve many programs.
+        program: what to put in.
+        seed: of random initial values.
+
+    Returns:
+        A module of which only ``program.*`` is trainable.
+
+    Raises:
+        InterfaceError: the program names an interface the graph has not, or one unfit for it.
+        ProgramError: the program does not fit the shapes of the graph.
+        PassError: a pass refused, or the result failed verification.
+    """
+    pipeline = lower(program, seed)
+    rewritten = pipeline(graph)
+    verify(rewritten, graph)
+    return Reprogrammed(graph, rewritten, program, pipeline, seed)

@@ -1,0 +1,283 @@
+"""The Graph: an immutable handle of a captured, frozen model."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import sympy
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from graphprog.errors import DataError
+from graphprog.interface import Edge, Interface, InterfaceTable
+
+if TYPE_CHECKING:
+    from graphprog.fingerprint import Fingerprint
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """Where an interface lies in one graph: a node, the uses concerned, the module's class."""
+
+    node: str
+    edges: tuple[Edge, ...]
+    module: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Insertion:
+    """What a rewriting pass put in, and how to take it out again.
+
+    Attributes:
+        kind: what was replaced: a ``value`` on some of its uses, a model ``input``, or the
+            ``output`` of the model.
+        name: of the program's part.
+        at: key of the interface.
+        result: node that stands there now.
+        original: node that stood there; for an output, the node the alignment reads; for an
+            input, the name of the input.
+        old: what the graph had before: the input's fake value, or the names of the output nodes,
+            of the outputs, and their pytree shape.
+    """
+
+    kind: str
+    name: str
+    at: str
+    result: str
+    original: str
+    old: Any = dataclasses.field(default=None, compare=False, repr=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One entry of a graph's history."""
+
+    text: str
+    milliseconds: float
+    changed: bool
+    nodes: int
+
+    def __str__(self) -> str:
+        effect = "" if self.changed else ", changed nothing"
+        return f"{self.text}  ({self.milliseconds:.1f} ms, {self.nodes} nodes{effect})"
+
+
+class Weights(nn.Module):
+    """Root of all tensors a graph reads: ``source.*`` (frozen) and ``program.*``."""
+
+    def __init__(self, source: nn.Module, program: nn.Module | None = None) -> None:
+        super().__init__()
+        self.source = source
+        self.program = program if program is not None else nn.Module()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Graph:
+    """A captured model as a flat, functional graph of ATen operations.
+
+    Immutable: passes return a new Graph. Weights are shared with the model it came from.
+    Call it like the model; ``print`` it; ask for :meth:`interfaces`.
+
+    Attributes:
+        name: of the captured model's class, or the file.
+        code: the operations. Placeholders are the tensor inputs, the output is a flat tuple.
+        weights: the tensors; ``weights.source`` is the same object in every derived graph.
+        call_spec: pytree shape of ``(args, kwargs)`` with the constants given at capture.
+        out_spec: pytree shape of the result.
+        outputs: names of the flat outputs.
+        sites: where each interface lies.
+        aliases: alias to interface key.
+        choices: alias that is ambiguous to the qualified aliases.
+        symbols: symbolic sizes to their canonical letters.
+        insertions: what programs put in.
+        history: passes that ran, with their time.
+    """
+
+    name: str
+    code: fx.Graph
+    weights: Weights
+    call_spec: CallSpec
+    out_spec: pytree.TreeSpec
+    outputs: tuple[str, ...]
+    sites: Mapping[str, Site]
+    symbols: Mapping[sympy.Symbol, sympy.Symbol]
+    aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    choices: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    insertions: tuple[Insertion, ...] = ()
+    history: tuple[Step, ...] = ()
+
+    @cached_property
+    def placeholders(self) -> tuple[fx.Node, ...]:
+        """The tensor inputs, in order."""
+        return tuple(self.code.find_nodes(op="placeholder"))
+
+    @cached_property
+    def output_nodes(self) -> tuple[Any, ...]:
+        """The flat outputs: nodes, or constants the model returns."""
+        return tuple(self.code.output_node().args[0])  # type: ignore[arg-type]
+
+    @cached_property
+    def nodes(self) -> Mapping[str, fx.Node]:
+        """Every node by its name."""
+        return {node.name: node for node in self.code.nodes}
+
+    @cached_property
+    def module(self) -> fx.GraphModule:
+        """The graph as a runnable module over the shared weights, without dead code."""
+        return executable(self)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the graph; takes and returns what the captured model takes and returns."""
+        flat = self.module(*self.call_spec.bind(args, kwargs))
+        return pytree.tree_unflatten(flat, self.out_spec)
+
+    def interfaces(self) -> InterfaceTable:
+        """All places where a program can act; prints as a table."""
+        return self._interfaces
+
+    @cached_property
+    def _interfaces(self) -> InterfaceTable:
+        from graphprog.symbols import size_text
+
+        names: dict[str, list[str]] = {}
+        for alias, key in self.aliases.items():
+            names.setdefault(key, []).append(alias)
+        table = {}
+        for key, site in self.sites.items():
+            value = self.nodes[site.node].meta["val"]
+            aliases = tuple(names.get(key, ()))
+            table[key] = Interface(
+                key=key,
+                kind=_kind_of(key, aliases),
+                node=site.node,
+                edges=site.edges,
+                shape=tuple(size_text(size, self.symbols) for size in value.shape),
+                dtype=value.dtype,
+                aliases=aliases,
+            )
+        return InterfaceTable(table, self.choices)
+
+    def __str__(self) -> str:
+        from graphprog.printing import graph_text
+
+        return graph_text(self)
+
+    def __repr__(self) -> str:
+        return f"<Graph {self.name}: {len(self.nodes)} nodes, {len(self.sites)} interfaces>"
+
+    def diff(self, other: Graph) -> str:
+        """Unified diff of the canonical texts of two graphs; empty when they are the same."""
+        return "\n".join(
+            difflib.unified_diff(
+                str(self).splitlines(), str(other).splitlines(), self.name, other.name, lineterm=""
+            )
+        )
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """Hash of the canonical text and of every source weight, taken once."""
+        from graphprog.fingerprint import fingerprint_of
+
+        return fingerprint_of(self)
+
+    def weight_hash(self) -> str:
+        """Hash of the source weights as they are in memory now."""
+        from graphprog.fingerprint import weight_hash
+
+        return weight_hash(self.weights.source)
+
+
+def _kind_of(key: str, aliases: tuple[str, ...]) -> str:
+    for kind in ("input", "output"):
+        if key.startswith(kind + ":"):
+            return kind
+    words = {alias.rsplit(".", 1)[-1] for alias in aliases}
+    return "embedding" if words & {"embedding", "tokens"} else "hidden"
+
+
+@dataclasses.dataclass(frozen=True)
+class CallSpec:
+    """How a call of the model becomes the flat list of tensor inputs.
+
+    Attributes:
+        tree: pytree spec of ``(args, kwargs)``.
+        names: for every leaf, the input's name, or None for a constant.
+        constants: for every leaf, the value it had at capture (constants only).
+    """
+
+    tree: pytree.TreeSpec
+    names: tuple[str | None, ...]
+    constants: tuple[Any, ...]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the tensor inputs, in order."""
+        return tuple(name for name in self.names if name is not None)
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+        """Flatten a call into the tensor inputs, in order.
+
+        Raises:
+            DataError: the call has another structure than at capture, or another constant.
+        """
+        expected_args, expected_kwargs = pytree.tree_unflatten(list(self.names), self.tree)
+        if set(kwargs) == set(expected_kwargs):
+            kwargs = {name: kwargs[name] for name in expected_kwargs}
+        leaves, tree = pytree.tree_flatten((args, kwargs))
+        if tree != self.tree:
+            wanted = [*map(str, expected_args), *(f"{name}=" for name in expected_kwargs)]
+            given = [*("tensor" for _ in args), *(f"{name}=" for name in kwargs)]
+            raise DataError(
+                f"the graph takes ({', '.join(wanted)}), but was called with ({', '.join(given)})",
+                ["give the arguments that were given at capture, in the same places"],
+            )
+        tensors = []
+        for leaf, name, constant in zip(leaves, self.names, self.constants, strict=True):
+            if name is not None:
+                tensors.append(leaf)
+            elif leaf is not constant and leaf != constant:
+                raise DataError(
+                    f"a constant argument was {constant!r} at capture and is {leaf!r} now",
+                    ["capture the model again with the new value"],
+                )
+        return tensors
+
+    @classmethod
+    def positional(cls, names: tuple[str, ...]) -> CallSpec:
+        """A call with tensors only, by position."""
+        _, tree = pytree.tree_flatten((names, {}))
+        return cls(tree, names, (None,) * len(names))
+
+
+def copy_code(code: fx.Graph) -> tuple[fx.Graph, dict[fx.Node, fx.Node]]:
+    """Copy the operations, not the tensors; returns the copy and the map of nodes."""
+    copy = fx.Graph()
+    mapping: dict[fx.Node, fx.Node] = {}
+    for node in code.nodes:
+        mapping[node] = copy.node_copy(node, lambda old: mapping[old])
+    return copy, mapping
+
+
+def executable(graph: Graph, outputs: tuple[str, ...] | None = None) -> fx.GraphModule:
+    """A runnable module over the graph's own weights, without dead code.
+
+    Args:
+        graph: what to run.
+        outputs: names of nodes to return in place of the graph's outputs.
+    """
+    code, mapping = copy_code(graph.code)
+    if outputs is not None:
+        code.output_node().args = (tuple(mapping[graph.nodes[name]] for name in outputs),)
+    code.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
+    runnable = fx.GraphModule(graph.weights, code, class_name=graph.name.replace(".", "_"))
+    for child in ("source", "program"):
+        # fx copies the tree of attributes it needs; share ours, so that moving it moves all
+        if hasattr(runnable, child):
+            delattr(runnable, child)
+        setattr(runnable, child, getattr(graph.weights, child))
+    return runnable

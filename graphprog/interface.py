@@ -1,0 +1,153 @@
+"""Interfaces: the places of a graph where a program can act."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+
+import torch
+
+from graphprog.errors import InterfaceError
+
+KINDS = ("input", "embedding", "hidden", "output")
+
+
+@dataclasses.dataclass(frozen=True)
+class Edge:
+    """One use of a value: leaf ``slot`` of the flattened arguments of node ``user``."""
+
+    user: str
+    slot: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Interface:
+    """A value and the set of its uses that belong to one module boundary.
+
+    Attributes:
+        key: serialisable name, such as ``input:images`` or ``layers.3:out``.
+        kind: one of ``input``, ``embedding``, ``hidden``, ``output``.
+        node: name of the graph node that makes the value.
+        edges: the uses a program at this interface replaces; siblings keep the old value.
+        shape: sizes; symbolic ones are canonical letters such as ``B``.
+        dtype: dtype of the value.
+        aliases: other names of this place, such as ``hidden[3]``.
+    """
+
+    key: str
+    kind: str
+    node: str
+    edges: tuple[Edge, ...]
+    shape: tuple[int | str, ...]
+    dtype: torch.dtype
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def type_text(self) -> str:
+        """Such as ``f32[B,3,224,224]``."""
+        return f"{dtype_text(self.dtype)}[{','.join(map(str, self.shape))}]"
+
+
+_DTYPES = {
+    torch.float16: "f16",
+    torch.bfloat16: "bf16",
+    torch.float32: "f32",
+    torch.float64: "f64",
+    torch.int64: "i64",
+    torch.int32: "i32",
+    torch.uint8: "u8",
+    torch.bool: "bool",
+}
+
+
+def dtype_text(dtype: torch.dtype) -> str:
+    """Short name of a dtype: ``f32``, ``i64``, ``bool``."""
+    return _DTYPES.get(dtype, str(dtype).removeprefix("torch."))
+
+
+class InterfaceTable(Mapping[str, Interface]):
+    """All interfaces of a graph, by key; prints as a table; resolves aliases and ``[*]``."""
+
+    def __init__(
+        self, interfaces: Mapping[str, Interface], choices: Mapping[str, tuple[str, ...]]
+    ) -> None:
+        self._interfaces = dict(interfaces)
+        self._choices = dict(choices)
+        self._by_alias = {
+            alias: interface
+            for interface in self._interfaces.values()
+            for alias in interface.aliases
+        }
+
+    def __getitem__(self, key: str) -> Interface:
+        return self._interfaces[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._interfaces)
+
+    def __len__(self) -> int:
+        return len(self._interfaces)
+
+    def resolve(self, name: str) -> Interface:
+        """The one interface a key or alias names.
+
+        Raises:
+            InterfaceError: unknown (nearest names are offered), ambiguous (choices are listed),
+                or a wildcard where one place is wanted.
+        """
+        if name in self._interfaces:
+            return self._interfaces[name]
+        if name in self._by_alias:
+            return self._by_alias[name]
+        if name in self._choices:
+            raise InterfaceError(
+                f"interface {name!r} is ambiguous in this graph",
+                [f"say which: {', '.join(self._choices[name])}"],
+            )
+        if "*" in name:
+            raise InterfaceError(f"{name!r} names several interfaces where one is wanted")
+        calls = [key for key in self._interfaces if key.startswith(name + ":")]
+        if calls:
+            raise InterfaceError(
+                f"{name!r} is a module, not an interface", [f"say which: {', '.join(calls[:8])}"]
+            )
+        raise self._unknown(name)
+
+    def resolve_all(self, name: str) -> tuple[Interface, ...]:
+        """Like :meth:`resolve`, but ``*`` in place of an index matches all, in graph order."""
+        if "*" not in name:
+            return (self.resolve(name),)
+        pattern = re.compile(re.escape(name).replace(r"\*", r"[^:.\[\]]*"))
+        found: dict[str, Interface] = {}
+        for interface in self._interfaces.values():
+            if any(pattern.fullmatch(known) for known in (interface.key, *interface.aliases)):
+                found[interface.key] = interface
+        if not found:
+            raise self._unknown(name)
+        return tuple(found.values())
+
+    def _unknown(self, name: str) -> InterfaceError:
+        known = [*self._by_alias, *self._choices, *self._interfaces]
+        near = difflib.get_close_matches(name, known, n=4, cutoff=0.4)
+        remedies = [f"nearest names: {', '.join(near)}"] if near else []
+        return InterfaceError(
+            f"this graph has no interface {name!r}",
+            [*remedies, "print(graph.interfaces()) shows all of them"],
+        )
+
+    def __str__(self) -> str:
+        rows = [("interface", "kind", "also", "value", "uses")] + [
+            (i.key, i.kind, " ".join(i.aliases), i.type_text, str(len(i.edges)))
+            for i in self._interfaces.values()
+        ]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = [
+            "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+        lines.insert(1, "  ".join("-" * width for width in widths))
+        for alias, options in self._choices.items():
+            lines.append(f"ambiguous: {alias} may be {', '.join(options)}")
+        return "\n".join(lines)

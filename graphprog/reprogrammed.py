@@ -1,0 +1,254 @@
+"""The compiled thing: a module whose only trainable parameters are ``program.*``."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from graphprog.errors import DataError, ProgramError
+from graphprog.fingerprint import weight_hash
+from graphprog.graph import Graph, Insertion, executable
+from graphprog.interface import dtype_text
+
+if TYPE_CHECKING:
+    from graphprog.passes.pipeline import Pipeline
+    from graphprog.program import Program
+
+
+@dataclasses.dataclass(frozen=True)
+class InputSpec:
+    """Name, shape (letters for axes of varying length) and dtype of one input."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: torch.dtype
+
+    def __str__(self) -> str:
+        return f"{self.name}: {dtype_text(self.dtype)}[{','.join(map(str, self.shape))}]"
+
+
+class Reprogrammed(nn.Module):
+    """A frozen source model with a program in it; made by :func:`graphprog.compile`.
+
+    Attributes:
+        base: the source graph.
+        graph: the rewritten graph.
+        spec: the program as data.
+        pipeline: the passes that were run.
+        seed: of the initial values.
+        source: the frozen tensors.
+        program: the program's tensors, one child a part.
+        summary: what training left to be saved with the program; JSON values only.
+    """
+
+    def __init__(
+        self, base: Graph, graph: Graph, spec: Program, pipeline: Pipeline, seed: int
+    ) -> None:
+        super().__init__()
+        self.base = base
+        self.graph = graph
+        self.spec = spec
+        self.pipeline = pipeline
+        self.seed = seed
+        self.summary: dict[str, Any] = {}
+        self.source = graph.weights.source
+        self.program = graph.weights.program
+        self.source.requires_grad_(False)
+        self.inputs = _inputs(graph)
+        self._disabled = False
+        self._both: list[fx.GraphModule] = []
+
+    @property
+    def alignment(self) -> nn.Module | None:
+        """The module that aligns the outputs; None where nothing is aligned."""
+        return getattr(self.program, "align", None)
+
+    def _align_insertion(self) -> Insertion | None:
+        return next((i for i in self.graph.insertions if i.kind == "output"), None)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the reprogrammed model.
+
+        Args:
+            args: the tensor inputs in order, or the arguments given at capture.
+            kwargs: likewise.
+
+        Returns:
+            Target logits [B, classes] where the program aligns, else what the source returns.
+
+        Raises:
+            DataError: an input of another shape or dtype than the graph takes.
+        """
+        if self._disabled:
+            return self.base(*args, **kwargs)
+        flat = self.graph.module(*self._bound(args, kwargs))
+        return pytree.tree_unflatten(flat, self.graph.out_spec)
+
+    def both(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Target logits, and the value that the alignment reads; one run for both.
+
+        Raises:
+            ProgramError: the program has no alignment.
+        """
+        insertion = self._align_insertion()
+        if insertion is None:
+            raise ProgramError("the program has an identity alignment: there is one output only")
+        if not self._both:
+            names = (insertion.result, insertion.original)
+            self._both.append(executable(self.graph, outputs=names))
+        aligned, read = self._both[0](*self._bound(args, kwargs))
+        return aligned, read
+
+    def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+        tensors = all(isinstance(item, torch.Tensor) for item in args)
+        if not kwargs and tensors and len(args) == len(self.inputs):
+            flat = list(args)
+        else:
+            flat = self.graph.call_spec.bind(args, kwargs)
+        if not torch.compiler.is_compiling():
+            for spec, value in zip(self.inputs, flat, strict=True):
+                check_type(spec, value)
+        return flat
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Run the source model as captured inside the block, bit for bit."""
+        self._disabled = True
+        try:
+            yield
+        finally:
+            self._disabled = False
+
+    def train(self, mode: bool = True) -> Reprogrammed:
+        """Switch the program's mode; the source was captured in eval mode and stays there."""
+        super().train(mode)
+        self.source.eval()
+        return self
+
+    def program_state(self) -> dict[str, torch.Tensor]:
+        """Everything learnt or counted, as ``program.*`` names to detached CPU copies."""
+        return {
+            f"program.{name}": value.detach().cpu().clone()
+            for name, value in self.program.state_dict().items()
+        }
+
+    def load_program_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Set everything learnt or counted.
+
+        Raises:
+            ProgramError: a tensor is missing, unknown, or of another shape or dtype.
+        """
+        own = {f"program.{name}": v for name, v in self.program.state_dict().items()}
+        missing, unknown = sorted(set(own) - set(state)), sorted(set(state) - set(own))
+        if missing or unknown:
+            raise ProgramError(f"program state: missing {missing}, unknown {unknown}")
+        for name, value in state.items():
+            if value.shape != own[name].shape or value.dtype != own[name].dtype:
+                raise ProgramError(
+                    f"program state: {name} is {value.dtype}{list(value.shape)}, "
+                    f"expected {own[name].dtype}{list(own[name].shape)}"
+                )
+        self.program.load_state_dict(
+            {name.removeprefix("program."): value for name, value in state.items()}
+        )
+
+    def source_hash(self) -> str:
+        """SHA-256 of the source tensors as they are now."""
+        return weight_hash(self.source)
+
+    def trained_parameters(self) -> int:
+        """How many numbers of the program can change the result: masked-out ones are left out."""
+        total = 0
+        for module in self.program.modules():
+            mask = getattr(module, "mask", None)
+            for name, parameter in module.named_parameters(recurse=False):
+                if name == "value" and isinstance(mask, torch.Tensor):
+                    total += int(mask.count_nonzero())
+                else:
+                    total += parameter.numel()
+        return total
+
+    def check(self, inputs: tuple[torch.Tensor, ...], labels: torch.Tensor | None = None) -> None:
+        """Check a batch before it is used.
+
+        Raises:
+            DataError: wrong shape or dtype, values that are not finite or outside of the
+                contract's range, labels that are not int64 class numbers.
+        """
+        from graphprog.checks import check_batch
+
+        check_batch(self, inputs, labels)
+
+    def input_example(self, batch: int = 2, seed: int = 0) -> tuple[torch.Tensor, ...]:
+        """Random inputs of the right shapes: uniform in the contract's range, ids below 2.
+
+        Axes of varying length other than the batch get length 8.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        low, high = self.spec.contract.range or (0.0, 1.0)
+        found = []
+        for spec in self.inputs:
+            sizes = [
+                batch if axis == 0 and isinstance(size, str) else size
+                for axis, size in enumerate(spec.shape)
+            ]
+            shape = [8 if isinstance(size, str) else size for size in sizes]
+            if spec.dtype.is_floating_point:
+                value = torch.rand(shape, generator=generator) * (high - low) + low
+            else:
+                value = torch.randint(0, 2, shape, generator=generator)
+            found.append(value.to(spec.dtype))
+        return tuple(found)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the program, not the source, to a ``.safetensors`` file; see :mod:`saving`."""
+        from graphprog.saving import save
+
+        save(self, path)
+
+    def __repr__(self) -> str:
+        return (
+            f"Reprogrammed {self.base.name}({', '.join(map(str, self.inputs))})\n"
+            f"  program: {self.spec}\n  trained parameters: {self.trained_parameters()}"
+        )
+
+
+def _inputs(graph: Graph) -> tuple[InputSpec, ...]:
+    from graphprog.symbols import size_text
+
+    return tuple(
+        InputSpec(
+            str(node.target),
+            tuple(size_text(size, graph.symbols) for size in node.meta["val"].shape),
+            node.meta["val"].dtype,
+        )
+        for node in graph.placeholders
+    )
+
+
+def check_type(spec: InputSpec, value: Any) -> None:
+    """Check shape and dtype of one input.
+
+    Raises:
+        DataError: with what was expected and what was given.
+    """
+    if not isinstance(value, torch.Tensor):
+        raise DataError(f"input {spec.name!r} must be a tensor, not {type(value).__name__}")
+    fits = value.ndim == len(spec.shape) and all(
+        isinstance(wanted, str) or wanted == size
+        for wanted, size in zip(spec.shape, value.shape, strict=True)
+    )
+    half = (torch.float16, torch.bfloat16)
+    if not fits or (value.dtype != spec.dtype and value.dtype not in half):
+        given = f"{dtype_text(value.dtype)}[{','.join(map(str, value.shape))}]"
+        raise DataError(
+            f"the graph takes {spec}, but was given {given}",
+            ["convert the data", "add gp.Place(shape=...) to the program to resize and pad it"],
+        )

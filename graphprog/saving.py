@@ -1,0 +1,106 @@
+"""Saving and loading programs: kilobytes beside a source model that is not in the file."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from graphprog.artifact import read, within, write
+from graphprog.compile import compile
+from graphprog.errors import FileError, GraphprogError
+from graphprog.graph import Graph
+from graphprog.program import Program
+from graphprog.reprogrammed import Reprogrammed
+from graphprog.spec import from_json, to_json
+
+_SPEC = "program.spec"
+
+
+def save(task: Reprogrammed, path: str | os.PathLike[str]) -> None:
+    """Write the program of a task, atomically.
+
+    The file holds the learnt and counted tensors, the program's spec, the passes that compiled
+    it, the fingerprint of its source, the contract, the labels, the mapping, and the training
+    summary.
+
+    Raises:
+        FileError: the place cannot be written.
+    """
+    tensors = task.program_state()
+    write(path, tensors, document_of(task, tensors))
+
+
+def document_of(task: Reprogrammed, tensors: dict[str, Any]) -> dict[str, Any]:
+    """The JSON document of a program; tensors of its spec are put into ``tensors``."""
+    fingerprint = task.base.fingerprint
+    align = task.spec.align
+    return {
+        "program": to_json(task.spec, tensors, _SPEC),
+        "pipeline": str(task.pipeline),
+        "seed": task.seed,
+        "source": {
+            "name": task.base.name,
+            "text": fingerprint.text,
+            "weights": fingerprint.weights,
+        },
+        "contract": to_json(task.spec.contract, {}),
+        "labels": list(task.spec.contract.labels),
+        "mapping": {
+            "by": str(align),
+            "tensors": [name for name in tensors if name.startswith("program.align.")],
+        },
+        "training": task.summary,
+    }
+
+
+def load(path: str | os.PathLike[str], graph: Graph) -> Reprogrammed:
+    """Compile a saved program into its source model again.
+
+    Args:
+        path: a file written by :func:`save`.
+        graph: the source model, captured as it was when the program was made.
+
+    Raises:
+        FileError: the file is unreadable, or belongs to another source; says which part differs.
+    """
+    tensors, document = read(path)
+    with within(path):
+        program = from_json(document.get("program"), tensors)
+        if not isinstance(program, Program):
+            raise FileError("the document holds no program")
+        _check_source(document.get("source"), graph)
+        seed = document.get("seed", 0)
+        if not isinstance(seed, int) or not 0 <= seed < 2**63:
+            raise FileError(f"seed {seed!r} is not a number that a generator takes")
+        try:
+            task = compile(graph, program, seed)
+            task.load_program_state(
+                {name: t for name, t in tensors.items() if not name.startswith(_SPEC + ".")}
+            )
+        except GraphprogError as error:
+            raise FileError(error.what, error.remedies) from error
+        summary = document.get("training", {})
+        task.summary = summary if isinstance(summary, dict) else {}
+    return task
+
+
+def _check_source(source: Any, graph: Graph) -> None:
+    if not isinstance(source, dict):
+        raise FileError("the document does not say which source model it belongs to")
+    own = graph.fingerprint
+    name = source.get("name")
+    if source.get("text") != own.text:
+        raise FileError(
+            f"the program was made for another graph ({name}, {str(source.get('text'))[:12]}) than "
+            f"{graph.name} ({own.text[:12]})",
+            [
+                "capture the same architecture with the same input sizes and dynamic axes",
+                "print(graph) of both shows where they differ",
+            ],
+        )
+    if source.get("weights") != own.weights:
+        raise FileError(
+            f"the graph is the right one, but its weights differ: the program was made for weights "
+            f"{str(source.get('weights'))[:12]}, these are {own.weights[:12]}",
+            ["load the checkpoint of the source model that the program was trained on"],
+        )

@@ -1,0 +1,158 @@
+"""Aliases of interfaces, found by structure alone: no model class is known here."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import fx
+
+from graphprog.blocks import Chain, find_chains
+from graphprog.boundaries import (
+    cut_boundaries,
+    existing,
+    is_tensor,
+    model_boundaries,
+    module_boundaries,
+)
+from graphprog.graph import Graph, Site
+from graphprog.interface import Edge
+from graphprog.passes.editor import uses_of
+from graphprog.printing import operator_name
+
+_AFFINE = ("linear", "addmm", "mm", "matmul", "bmm")
+_PASSES_IDS = ("view", "reshape", "to", "_to_copy", "clone", "contiguous", "unsqueeze", "squeeze")
+
+
+def with_structure(graph: Graph) -> Graph:
+    """Give a graph its interfaces and their aliases."""
+    sites = dict(graph.sites) or module_boundaries(graph)
+    sites |= model_boundaries(graph)
+    named = _Aliases()
+    if any(not key.startswith(("input:", "output:")) for key in sites):
+        _name_blocks(named, find_chains(graph.code, sites))
+    else:
+        cuts, ends = cut_boundaries(graph)
+        sites |= cuts
+        if ends:
+            named.add("", "embedding", ends[0])
+            for index, key in enumerate(ends[1:]):
+                named.add("", f"hidden[{index}]", key)
+    inputs = [key for key in sites if key.startswith("input:")]
+    for key in inputs:
+        named.add(key.removeprefix("input:") if len(inputs) > 1 else "", "input", key)
+    _name_tokens(graph, sites, named)
+    _name_head(graph, sites, named)
+    return dataclasses.replace(graph, sites=sites, aliases=named.keys, choices=named.choices)
+
+
+class _Aliases:
+    """Aliases, with a qualifier where a graph has several candidates."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, str] = {}
+        self.choices: dict[str, tuple[str, ...]] = {}
+
+    def add(self, tower: str, alias: str, key: str) -> None:
+        if not tower:
+            self.keys[alias] = key
+            return
+        qualified = f"{tower}.{alias}"
+        self.keys[qualified] = key
+        self.choices[alias] = (*self.choices.get(alias, ()), qualified)
+
+
+def _name_blocks(named: _Aliases, chains: list[Chain]) -> None:
+    for chain, tower in zip(chains, _tower_names(chains), strict=True):
+        named.add(tower, "embedding", chain[0].inner)
+        for index, block in enumerate(chain):
+            named.add(tower, f"hidden[{index}]", block.outer)
+
+
+def _tower_names(chains: list[Chain]) -> list[str]:
+    """The first part of the module path in which the towers differ; one tower needs none."""
+    if len(chains) < 2:
+        return ["" for _ in chains]
+    paths = [chain[0].path.split(".") for chain in chains]
+    depth = 0
+    while all(len(path) > depth + 1 for path in paths) and len({p[depth] for p in paths}) == 1:
+        depth += 1
+    names = [path[depth].removesuffix("_model") for path in paths]
+    if len(set(names)) == len(names):
+        return names
+    return [".".join(path[depth:-1]) or f"tower{i}" for i, path in enumerate(paths)]
+
+
+def _name_tokens(graph: Graph, sites: dict[str, Site], named: _Aliases) -> None:
+    """``tokens``: what looking an integer input up in the largest table gives."""
+    tables: dict[str, list[fx.Node]] = {}
+    for node in graph.code.nodes:
+        if operator_name(node) == "embedding":
+            ids = node.args[1]
+            while isinstance(ids, fx.Node) and operator_name(ids) in _PASSES_IDS:
+                ids = ids.args[0]
+            if isinstance(ids, fx.Node) and ids.op == "placeholder":
+                tables.setdefault(str(ids.target), []).append(node)
+    rows = {name: max(_rows(node) for node in nodes) for name, nodes in tables.items()}
+    largest = [name for name in tables if rows[name] == max(rows.values())]
+    for name in largest:
+        node = next(node for node in tables[name] if _rows(node) == rows[name])
+        key = _ensure(sites, node, uses_of(node), f"tokens:{name}")
+        named.add(name if len(largest) > 1 else "", "tokens", key)
+
+
+def _rows(node: fx.Node) -> int:
+    return int(node.args[0].meta["val"].shape[0])  # type: ignore[union-attr]
+
+
+def _name_head(graph: Graph, sites: dict[str, Site], named: _Aliases) -> None:
+    """``logits``: the output of that name, or the only one. ``features``: see below."""
+    outputs = [key for key in sites if key.startswith("output:")]
+    if "output:logits" in outputs:
+        outputs = ["output:logits"]
+    for key in outputs:
+        named.add(key.removeprefix("output:") if len(outputs) > 1 else "", "logits", key)
+    if len(outputs) == 1:
+        head = _last_affine(graph, sites[outputs[0]].node)
+        if head is not None:
+            value, slot = _affine_input(head)
+            key = _ensure(sites, value, [(head, slot)], "features")
+            named.add("", "features", key)
+
+
+def _last_affine(graph: Graph, name: str) -> fx.Node | None:
+    """The affine layer with own weights that the logits come from by a single path."""
+    depends = _depends_on_input(graph)
+    node = graph.nodes[name]
+    while node.op == "call_function":
+        data = [part for part in node.all_input_nodes if part in depends and is_tensor(part)]
+        if operator_name(node) in _AFFINE and len(data) == 1:
+            return node
+        if len(data) != 1:
+            return None
+        node = data[0]
+    return None
+
+
+def _affine_input(node: fx.Node) -> tuple[fx.Node, int]:
+    slot = 1 if operator_name(node) == "addmm" else 0
+    value = node.args[slot]
+    assert isinstance(value, fx.Node)
+    return value, slot
+
+
+def _depends_on_input(graph: Graph) -> set[fx.Node]:
+    found: set[fx.Node] = set()
+    for node in graph.code.nodes:
+        if node.op == "placeholder" or any(part in found for part in node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def _ensure(
+    sites: dict[str, Site], node: fx.Node, edges: list[tuple[fx.Node, int]], key: str
+) -> str:
+    """The key of this place, which becomes ``key`` if it had none."""
+    known = existing(sites, node, edges)
+    if not known:
+        sites[key] = Site(node.name, tuple(Edge(user.name, slot) for user, slot in edges))
+    return known or key

@@ -1,0 +1,48 @@
+"""Canonical names of symbolic sizes: B, S, ... by first appearance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sympy
+import torch
+
+_PREFERRED = ("B", "S", "T", "U", "V")
+
+
+def name_symbols(
+    shapes: list[tuple[tuple[Any, ...], Mapping[int, str]]],
+) -> dict[sympy.Symbol, sympy.Symbol]:
+    """Give each free symbol of the input shapes a letter.
+
+    Args:
+        shapes: for every input, its shape and the names the user gave its axes; a named axis
+            takes the first letter of its name (``batch`` is B), others the next free one.
+    """
+    names: dict[sympy.Symbol, sympy.Symbol] = {}
+    taken: set[str] = set()
+    for shape, axes in shapes:
+        for axis, size in enumerate(shape):
+            if not isinstance(size, torch.SymInt):
+                continue
+            for symbol in sorted(size.node.expr.free_symbols, key=str):
+                if symbol in names:
+                    continue
+                wanted = axes.get(axis, "")[:1].upper()
+                letters = [wanted] if wanted else []
+                letters += [*_PREFERRED, *(f"N{i}" for i in range(1, 1000))]
+                letter = next(candidate for candidate in letters if candidate not in taken)
+                taken.add(letter)
+                names[symbol] = sympy.Symbol(letter, integer=True, positive=True)
+    return names
+
+
+def size_text(size: Any, names: Mapping[sympy.Symbol, sympy.Symbol]) -> int | str:
+    """A size as an int, or as text over the canonical letters."""
+    if isinstance(size, torch.SymInt):
+        expression = size.node.expr
+        if expression.is_number:
+            return int(expression)
+        return str(expression.subs(names)).replace(" ", "")
+    return int(size)

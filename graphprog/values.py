@@ -1,0 +1,107 @@
+"""Configuration λ: where a manipulation's numbers come from, learnt or fixed."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import nn
+
+from graphprog.errors import ProgramError
+from graphprog.spec import Spec, spec
+
+INITS = ("zeros", "ones", "normal", "uniform")
+
+
+@spec("learnable")
+@dataclasses.dataclass(frozen=True)
+class Learnable(Spec):
+    """A tensor that training changes.
+
+    Attributes:
+        init: ``zeros``, ``ones``, ``normal`` N(0, scale²) or ``uniform`` U(-scale, scale).
+        scale: spread of the random inits; factor of the others.
+        shape: shape without the batch; None takes the interface's own, with 1 for axes of
+            varying length. It must broadcast to the interface.
+    """
+
+    init: str = "zeros"
+    scale: float = 1.0
+    shape: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.init not in INITS:
+            raise ProgramError(f"init {self.init!r} is unknown; known: {', '.join(INITS)}")
+        if self.shape is not None:
+            object.__setattr__(self, "shape", tuple(self.shape))
+
+    def attach(
+        self, owner: nn.Module, name: str, like: torch.Tensor, generator: torch.Generator
+    ) -> None:
+        """Register the value on a module as a parameter, for values like ``like`` [B, ...]."""
+        shape = self.shape if self.shape is not None else static_shape(like)
+        check_broadcast(type(owner).__name__, name, shape, like)
+        value = torch.empty(shape, dtype=torch.float32)
+        if self.init == "normal":
+            value.normal_(0.0, self.scale, generator=generator)
+        elif self.init == "uniform":
+            value.uniform_(-self.scale, self.scale, generator=generator)
+        else:
+            value.fill_(self.scale if self.init == "ones" else 0.0)
+        owner.register_parameter(name, nn.Parameter(value))
+
+
+@spec("fixed")
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fixed(Spec):
+    """A given tensor that never changes; its shape broadcasts to the interface."""
+
+    tensor: torch.Tensor
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.tensor, torch.Tensor):
+            raise ProgramError(f"Fixed takes a tensor, not {type(self.tensor).__name__}")
+        object.__setattr__(self, "tensor", self.tensor.detach().clone())
+
+    def attach(
+        self, owner: nn.Module, name: str, like: torch.Tensor, generator: torch.Generator
+    ) -> None:
+        """Register the value on a module as a buffer; it is saved with the spec."""
+        owner.register_buffer(name, self.tensor.to(torch.float32), persistent=False)
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, Fixed) and torch.equal(self.tensor, other.tensor)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.tensor.shape))
+
+
+Value = Learnable | Fixed
+
+
+def static_shape(value: torch.Tensor) -> tuple[int, ...]:
+    """Shape of a value without its batch axis; axes of varying length count as 1."""
+    sizes: tuple[int | torch.SymInt, ...] = tuple(value.shape[1:])
+    return tuple(1 if isinstance(size, torch.SymInt) else size for size in sizes)
+
+
+def check_broadcast(where: str, what: str, shape: tuple[int, ...], value: torch.Tensor) -> None:
+    """Check that a tensor added to every row of ``value`` keeps its shape.
+
+    Raises:
+        ProgramError: with both shapes, and the shape a per-channel vector would need.
+    """
+    target = tuple(value.shape[1:])
+    fits = len(shape) <= len(target) and all(
+        mine in (1, theirs) for mine, theirs in zip(reversed(shape), reversed(target), strict=False)
+    )
+    if fits:
+        return
+    remedies = [f"a shape that broadcasts to {tuple(map(str, target))}"]
+    if len(shape) == 1 and len(target) > 1 and shape[0] == target[0]:
+        remedies = [f"one number a channel has shape {(shape[0], *(1,) * (len(target) - 1))} here"]
+    raise ProgramError(
+        f"{where}: {what} of shape {shape} does not broadcast to {tuple(map(str, value.shape))}",
+        remedies,
+    )

@@ -1,0 +1,298 @@
+"""The Editor: the only code that mutates an fx graph."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from graphprog.errors import PassError
+from graphprog.graph import Graph, Insertion, Site, Weights, copy_code
+from graphprog.interface import Edge
+from graphprog.passes.trace import trace
+
+Slot = tuple[fx.Node, int]
+
+
+def leaves_of(node: fx.Node) -> list[Any]:
+    """The flattened arguments of a node; an Edge's slot counts along this list."""
+    return pytree.tree_leaves((node.args, node.kwargs))
+
+
+def set_leaf(node: fx.Node, slot: int, value: Any) -> None:
+    """Replace one leaf of a node's arguments."""
+    leaves, tree = pytree.tree_flatten((node.args, node.kwargs))
+    leaves[slot] = value
+    node.args, node.kwargs = pytree.tree_unflatten(leaves, tree)
+
+
+def uses_of(node: fx.Node) -> list[Slot]:
+    """Every place where a node's value is read, in graph order."""
+    users = sorted(node.users)
+    return [
+        (user, slot) for user in users for slot, leaf in enumerate(leaves_of(user)) if leaf is node
+    ]
+
+
+@dataclasses.dataclass
+class _OpenSite:
+    """A Site while its graph is being edited: nodes, not names."""
+
+    node: fx.Node
+    edges: set[Slot]
+    module: str
+
+
+class Editor:
+    """Edit a private copy of a graph's code; :meth:`finish` returns the new Graph.
+
+    Fake values of new nodes come from running the operations, never from a rule; interfaces
+    follow what is replaced; weights stay shared.
+
+    Args:
+        graph: the graph to start from; it is not touched.
+        made_by: text of the pass, kept on every node it adds.
+    """
+
+    def __init__(self, graph: Graph, made_by: str = "") -> None:
+        self.graph = graph
+        self.made_by = made_by
+        self.code, mapping = copy_code(graph.code)
+        self._named = {old.name: new for old, new in mapping.items()}
+        self.sites = {
+            key: _OpenSite(
+                self._named[site.node],
+                {(self._named[edge.user], edge.slot) for edge in site.edges},
+                site.module,
+            )
+            for key, site in graph.sites.items()
+        }
+        self.insertions = list(graph.insertions)
+        self.changes: dict[str, Any] = {}
+        self._children: dict[str, nn.Module] = {}
+
+    def node(self, name: str) -> fx.Node:
+        """The copy of the node that has this name in the original graph."""
+        return self._named[name]
+
+    def edges(self, edges: Iterable[Edge]) -> set[Slot]:
+        """The copies of edges of the original graph."""
+        return {(self._named[edge.user], edge.slot) for edge in edges}
+
+    def add_module(self, name: str, module: nn.Module) -> None:
+        """Hang a module under ``program.<name>``.
+
+        Raises:
+            PassError: the name is taken.
+        """
+        if hasattr(self.graph.weights.program, name) or name in self._children:
+            raise PassError(
+                f"the program already has a part named {name!r}", ["give one of them another name"]
+            )
+        self._children[name] = module
+
+    def inline(
+        self, name: str, module: nn.Module, inputs: Sequence[fx.Node], where: str
+    ) -> tuple[fx.Node, ...]:
+        """Trace a module on the fake values of some nodes and put its operations behind them.
+
+        Args:
+            name: the module is hung under ``program.<name>`` and keeps this path in metadata.
+            module: called with the inputs, positionally; returns a tensor or a tuple of them.
+            inputs: nodes whose values it reads.
+            where: interface key, for messages.
+
+        Returns:
+            The nodes of the module's results.
+        """
+        self.add_module(name, module)
+        values = [node.meta["val"] for node in inputs]
+        traced, tensors = trace(module, values, where)
+        arguments = iter(traced.graph.find_nodes(op="placeholder"))
+        mapping: dict[fx.Node, fx.Node] = {next(arguments): node for node in inputs}
+        last = self._latest(inputs)
+        for (path, _), old in zip(tensors.items(), arguments, strict=True):
+            if old.users:
+                with self.code.inserting_after(last):
+                    last = self.code.create_node("get_attr", f"program.{name}.{path}")
+                last.meta["val"] = old.meta["val"]
+                mapping[old] = last
+        stack = {f"program.{name}": (f"program.{name}", type(module).__qualname__)}
+        for old in traced.graph.nodes:
+            if old.op == "get_attr":
+                raise PassError(
+                    f"{where}: {type(module).__name__}.forward makes a constant tensor",
+                    ["make it once in __init__ and register it as a buffer"],
+                )
+            if old.op != "call_function":
+                continue
+            with self.code.inserting_after(last):
+                last = self.code.node_copy(old, lambda node: mapping[node])
+            last.meta = {
+                "val": old.meta["val"],
+                "nn_module_stack": dict(stack),
+                "graphprog": f"program.{name}",
+                "made_by": self.made_by,
+            }
+            mapping[old] = last
+        returned = traced.graph.output_node().args[0]
+        results = returned if isinstance(returned, list | tuple) else (returned,)
+        return tuple(mapping[node] for node in results)  # type: ignore[index]
+
+    def _latest(self, nodes: Sequence[fx.Node]) -> fx.Node:
+        """The last of some nodes; code may not stand between placeholders."""
+        latest = max(nodes)
+        if latest.op == "placeholder":
+            latest = self.code.find_nodes(op="placeholder")[-1]
+        return latest
+
+    def redirect(self, old: fx.Node, edges: set[Slot], new: fx.Node, before: set[Slot]) -> None:
+        """R1: let some uses of ``old`` read ``new``; interfaces follow.
+
+        Args:
+            old: the value replaced.
+            edges: the uses that change.
+            new: what they read from now on.
+            before: uses of ``old`` by the nodes that compute ``new``.
+        """
+        for user, slot in edges:
+            set_leaf(user, slot, new)
+        for site in self.sites.values():
+            if site.node is not old:
+                continue
+            if site.edges <= edges:
+                site.node = new
+            elif site.edges & edges:
+                site.edges = (site.edges - edges) | before
+
+    def replace_use(self, user: fx.Node, slot: int, new: fx.Node) -> None:
+        """Let one use read another node that stands for the same value at that point."""
+        set_leaf(user, slot, new)
+
+    def add_site(self, key: str, node: fx.Node, module: str = "") -> None:
+        """Name all uses of a node an interface; without any use there is none."""
+        edges = set(uses_of(node))
+        if edges:
+            self.sites[key] = _OpenSite(node, edges, module)
+
+    def bypass(self, node: fx.Node) -> None:
+        """Remove a node that returns its first argument unchanged."""
+        value = node.args[0]
+        assert isinstance(value, fx.Node)
+        added = uses_of(node)
+        removed = [(node, slot) for user, slot in uses_of(value) if user is node]
+        for user, slot in added:
+            set_leaf(user, slot, value)
+        for site in self.sites.values():
+            if site.node is node:
+                site.node = value
+            if any(edge in site.edges for edge in removed):
+                site.edges = (site.edges - set(removed)) | set(added)
+        self.code.erase_node(node)
+
+    def inline_region(self, node: fx.Node, first: int) -> None:
+        """Replace the call of a region by its body.
+
+        Args:
+            node: the call; its arguments are flags, the body, and the body's inputs.
+            first: position of the body among the arguments.
+        """
+        holder = node.args[first]
+        assert isinstance(holder, fx.Node)
+        body: fx.GraphModule = holder.meta["region"]
+        inputs = iter(node.args[first + 1 :])
+        mapping: dict[fx.Node, Any] = {}
+        for old in body.graph.nodes:
+            if old.op == "placeholder":
+                mapping[old] = next(inputs)
+            elif old.op != "output":
+                with self.code.inserting_before(node):
+                    mapping[old] = self.code.node_copy(old, lambda inner: mapping[inner])
+        results = pytree.tree_map_only(fx.Node, mapping.get, body.graph.output_node().args[0])
+        if isinstance(results, fx.Node):
+            node.replace_all_uses_with(results)
+        else:
+            for user in list(node.users):
+                user.replace_all_uses_with(results[user.args[1]])
+                self.code.erase_node(user)
+        self.code.erase_node(node)
+
+    def new_uses(self, node: fx.Node, known: set[Slot]) -> set[Slot]:
+        """Uses of a node that were not there when ``known`` was taken."""
+        return set(uses_of(node)) - known
+
+    def replace_placeholder(self, old: fx.Node, value: torch.Tensor) -> fx.Node:
+        """A new input in the place and under the name of an old one, which stays for now."""
+        with self.code.inserting_before(old):
+            new = self.code.placeholder(str(old.target))
+        new.meta["val"] = value
+        return new
+
+    def drop_sites(self, keys: Iterable[str]) -> None:
+        """Forget interfaces that exist no longer."""
+        for key in keys:
+            del self.sites[key]
+
+    def set_outputs(self, nodes: Sequence[Any], reading: Collection[Slot] = ()) -> None:
+        """Let the graph return these nodes; what the old outputs need stays in the code.
+
+        Args:
+            nodes: the new results.
+            reading: uses that took the place of a use as a result; interfaces follow.
+        """
+        output = self.code.output_node()
+        for site in self.sites.values():
+            returned = {edge for edge in site.edges if edge[0] is output}
+            if returned:
+                moved = {edge for edge in reading if leaves_of(edge[0])[edge[1]] is site.node}
+                site.edges = (site.edges - returned) | moved
+        output.args = (tuple(nodes),)
+
+    def record(self, insertion: Insertion) -> None:
+        """Remember how to take out what was put in."""
+        self.insertions.append(insertion)
+
+    def erase_dead(self, roots: Iterable[fx.Node] = ()) -> None:
+        """Remove nodes that nothing reads; inputs, outputs and ``roots`` stay."""
+        kept = set(roots)
+        self.code.eliminate_dead_code(
+            lambda node: node.op in ("placeholder", "output") or node in kept
+        )
+
+    def finish(self) -> Graph:
+        """Check the code and return the new Graph."""
+        self.code.lint()
+        alive = set(self.code.nodes)
+        sites = {}
+        for key, site in self.sites.items():
+            edges = {(user, slot) for user, slot in site.edges if user in alive}
+            if site.node in alive and edges:
+                ordered = sorted(edges, key=lambda item: (item[0].name, item[1]))
+                sites[key] = Site(
+                    site.node.name,
+                    tuple(Edge(user.name, slot) for user, slot in ordered),
+                    site.module,
+                )
+        weights = self.graph.weights
+        if self._children:
+            weights = Weights(weights.source, _extended(weights.program, self._children))
+        aliases = {alias: key for alias, key in self.graph.aliases.items() if key in sites}
+        return dataclasses.replace(
+            self.graph,
+            code=self.code,
+            weights=weights,
+            sites=sites,
+            **{"aliases": aliases, "insertions": tuple(self.insertions), **self.changes},
+        )
+
+
+def _extended(program: nn.Module, children: dict[str, nn.Module]) -> nn.Module:
+    """A program holder with the old children and the new ones."""
+    holder = nn.Module()
+    for name, child in [*program.named_children(), *children.items()]:
+        holder.add_module(name, child)
+    return holder

@@ -1,0 +1,47 @@
+"""Take a program out of a graph again: the proof that a rewriting changed nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from graphprog.graph import Graph, Weights
+from graphprog.passes.base import Pass
+from graphprog.passes.editor import Editor
+from graphprog.spec import spec
+
+
+@spec("erase-program")
+@dataclasses.dataclass(frozen=True)
+class EraseProgram(Pass):
+    """Undo every insertion, last first; the result is the source graph, operation for operation."""
+
+    def run(self, graph: Graph) -> Graph:
+        """Restore edges, inputs and outputs; what only the program needed is dead and goes."""
+        edit = Editor(graph, str(self))
+        restored: dict[str, Any] = {}
+        for insertion in reversed(graph.insertions):
+            result = edit.node(insertion.result)
+            if insertion.kind == "value":
+                result.replace_all_uses_with(edit.node(insertion.original))
+            elif insertion.kind == "input":
+                current = next(
+                    node
+                    for node in edit.code.find_nodes(op="placeholder")
+                    if node.target == insertion.original
+                )
+                old = edit.replace_placeholder(current, insertion.old)
+                result.replace_all_uses_with(old)
+                edit.erase_dead()
+                edit.code.erase_node(current)
+            else:
+                nodes, names, tree = insertion.old
+                edit.set_outputs(
+                    [edit.node(item) if isinstance(item, str) else item for item in nodes]
+                )
+                restored = {"outputs": names, "out_spec": tree}
+        edit.erase_dead()
+        edit.sites.clear()
+        edit.changes |= restored | {"insertions": ()}
+        erased = edit.finish()
+        return dataclasses.replace(erased, weights=Weights(graph.weights.source))

@@ -1,0 +1,115 @@
+"""R1: replace a value on the edges of an interface."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import fx
+
+from graphprog.errors import InterfaceError, PassError
+from graphprog.graph import Graph, Insertion
+from graphprog.interface import Interface
+from graphprog.manipulations import Manipulation
+from graphprog.passes.base import Pass
+from graphprog.passes.editor import Editor, uses_of
+from graphprog.passes.trace import fake_mode_of
+from graphprog.spec import spec
+
+
+@spec("insert")
+@dataclasses.dataclass(frozen=True)
+class Insert(Pass):
+    """Let the uses of an interface read what a manipulation makes of its value.
+
+    Siblings that read the same value from outside of the interface keep it. Shape and dtype stay
+    as they are. A wildcard such as ``hidden[*]`` inserts an independent copy at every match.
+
+    Attributes:
+        op: the manipulation; ``op.at`` says where.
+        seed: of random initial values.
+    """
+
+    op: Manipulation
+    seed: int = 0
+
+    def run(self, graph: Graph) -> Graph:
+        """Insert at every interface that ``op.at`` names."""
+        places = graph.interfaces().resolve_all(self.op.at)
+        generator = torch.Generator().manual_seed(self.seed)
+        wildcard = "*" in self.op.at
+        for number, place in enumerate(places):
+            label = unique_label(graph, f"{self.op.label}_{number}" if wildcard else self.op.label)
+            graph = self._insert(graph, graph.interfaces()[place.key], label, generator)
+        return graph
+
+    def _insert(
+        self, graph: Graph, place: Interface, label: str, generator: torch.Generator
+    ) -> Graph:
+        edit = Editor(graph, str(self))
+        old = edit.node(place.node)
+        value = old.meta["val"]
+        module = self.op.build(value, place.key, generator)
+        edges, known = edit.edges(place.edges), set(uses_of(old))
+        (new,) = edit.inline(label, module, [old], place.key)
+        _same_type(place.key, value, new)
+        edit.redirect(old, edges, new, before=set(uses_of(old)) - known)
+        edit.record(Insertion("value", label, place.key, new.name, old.name))
+        return edit.finish()
+
+
+def _same_type(where: str, value: torch.Tensor, new: fx.Node) -> None:
+    result = new.meta["val"]
+    if tuple(result.shape) != tuple(value.shape) or result.dtype != value.dtype:
+        raise InterfaceError(
+            f"{where}: the manipulation turns {value.dtype}{list(value.shape)} into "
+            f"{result.dtype}{list(result.shape)}, but a value on an edge keeps its type"
+        )
+
+
+def unique_label(graph: Graph, label: str) -> str:
+    """A name for a part of the program that is not taken yet: ``name``, ``name_1``, ..."""
+    taken = {name for name, _ in graph.weights.program.named_children()}
+    if label not in taken:
+        return label
+    return next(f"{label}_{i}" for i in range(1, 100_000) if f"{label}_{i}" not in taken)
+
+
+@spec("replace-input")
+@dataclasses.dataclass(frozen=True)
+class ReplaceInput(Pass):
+    """Let the model take another input, from which a manipulation computes the old one.
+
+    Attributes:
+        op: the manipulation, such as a placement; it has the new input's ``shape``.
+    """
+
+    op: Manipulation
+    shape: tuple[int, ...]
+
+    def requires(self, graph: Graph) -> None:
+        """An input is replaced once, before anything else is done to it."""
+        place = graph.interfaces().resolve(self.op.at)
+        if not place.key.startswith("input:"):
+            raise InterfaceError(f"{self.op.kind} acts on a model input, not at {place.key}")
+        if any(insertion.at == place.key for insertion in graph.insertions):
+            raise PassError(f"{place.key} is already changed; {self.op.kind} must come first")
+
+    def run(self, graph: Graph) -> Graph:
+        """Put a new placeholder in front and the manipulation behind it."""
+        place = graph.interfaces().resolve(self.op.at)
+        edit = Editor(graph, str(self))
+        old = edit.node(place.node)
+        value = old.meta["val"]
+        module = self.op.build(value, place.key, torch.Generator())
+        name = str(old.target)
+        label = unique_label(graph, self.op.label)
+        with fake_mode_of(value):
+            target = value.new_empty((value.shape[0], *self.shape))
+        new = edit.replace_placeholder(old, target)
+        (result,) = edit.inline(label, module, [new], place.key)
+        _same_type(place.key, value, result)
+        edit.redirect(old, set(uses_of(old)), result, before=set())
+        edit.code.erase_node(old)
+        edit.record(Insertion("input", label, place.key, result.name, name, old=value))
+        return edit.finish()

@@ -1,0 +1,115 @@
+"""Small normalising passes: what torch.export leaves in a graph and a rewriter does not want."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import fx
+
+from graphprog.errors import CaptureError
+from graphprog.graph import Graph
+from graphprog.passes.base import Pass
+from graphprog.passes.editor import Editor
+from graphprog.spec import spec
+
+_ASSERTS = {
+    "aten::_assert_tensor_metadata",
+    "aten::_assert_scalar",
+    "aten::_assert_async",
+    "aten::sym_constrain_range",
+    "aten::sym_constrain_range_for_size",
+}
+
+
+def schema_name(node: fx.Node) -> str:
+    """Such as ``aten::relu``; empty for anything but an operator overload."""
+    target = node.target
+    return target._schema.name if isinstance(target, torch._ops.OpOverload) else ""
+
+
+@spec("inline-regions")
+@dataclasses.dataclass(frozen=True)
+class InlineRegions(Pass):
+    """Put the body of no-grad and disabled-autocast regions in place of the call.
+
+    Both compute the same numbers outside of their region; gradients may then flow through what
+    was a no-grad region, which adds zero where the region holds constants of the position only.
+    """
+
+    def run(self, graph: Graph) -> Graph:
+        """Inline every region, innermost last."""
+        edit = Editor(graph, str(self))
+        regions = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
+        for node in list(edit.code.nodes):
+            first = regions.get(getattr(node.target, "__name__", ""))
+            if node.op != "call_function" or first is None:
+                continue
+            if first == 4 and node.args[2] is True:
+                raise CaptureError(
+                    "the model computes under autocast, which a graph cannot hold exactly",
+                    ["capture a model without torch.autocast in forward"],
+                )
+            edit.inline_region(node, first)
+        return edit.finish()
+
+
+@spec("drop-asserts")
+@dataclasses.dataclass(frozen=True)
+class DropAsserts(Pass):
+    """Remove run-time checks of sizes, dtypes and devices that tracing recorded."""
+
+    def run(self, graph: Graph) -> Graph:
+        """Remove the checks; what only they read dies with them."""
+        edit = Editor(graph, str(self))
+        for node in reversed(edit.code.nodes):
+            if schema_name(node) in _ASSERTS:
+                edit.code.erase_node(node)
+        return edit.finish()
+
+
+@spec("drop-dropout")
+@dataclasses.dataclass(frozen=True)
+class DropDropout(Pass):
+    """Remove dropout that is off, and aliases: both return their argument unchanged."""
+
+    def run(self, graph: Graph) -> Graph:
+        """Rewire readers of a dead dropout to its argument."""
+        edit = Editor(graph, str(self))
+        for node in list(edit.code.nodes):
+            name = schema_name(node)
+            off = name in ("aten::dropout", "aten::feature_dropout") and node.args[2] is False
+            if off or name == "aten::alias":
+                edit.bypass(node)
+        return edit.finish()
+
+
+@spec("drop-dead-code")
+@dataclasses.dataclass(frozen=True)
+class DropDeadCode(Pass):
+    """Remove operations whose result nobody reads."""
+
+    def run(self, graph: Graph) -> Graph:
+        """Erase them; the graph is functional, so none has an effect."""
+        edit = Editor(graph, str(self))
+        edit.erase_dead()
+        return edit.finish()
+
+
+@spec("resolve-taps")
+@dataclasses.dataclass(frozen=True)
+class ResolveTaps(Pass):
+    """Turn tap operations into interfaces and remove them."""
+
+    after = ("functionalise", "inline-regions")
+
+    def run(self, graph: Graph) -> Graph:
+        """An interface's edges are what is read through its tap, other taps included."""
+        edit = Editor(graph, str(self))
+        taps = [node for node in edit.code.nodes if schema_name(node) == "graphprog::tap"]
+        for tap in taps:
+            stack = list((tap.meta.get("nn_module_stack") or {}).values())
+            edit.add_site(str(tap.args[1]), tap, str(stack[-1][1]) if stack else "")
+        for tap in taps:
+            edit.bypass(tap)
+        return edit.finish()

@@ -1,0 +1,45 @@
+"""Tracing a module in the fake mode of the values it is put behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from graphprog.errors import PassError
+
+
+def fake_mode_of(value: torch.Tensor) -> FakeTensorMode:
+    """The fake mode that a traced value lives in."""
+    assert isinstance(value, FakeTensor)
+    return value.fake_mode
+
+
+def trace(
+    module: nn.Module, values: Sequence[Any], where: str
+) -> tuple[fx.GraphModule, dict[str, torch.Tensor]]:
+    """Trace a module in the fake mode of its inputs, its tensors as further arguments."""
+    tensors: dict[str, torch.Tensor] = {**dict(module.named_parameters())}
+    tensors |= dict(module.named_buffers())
+    mode = fake_mode_of(next(value for value in values if isinstance(value, torch.Tensor)))
+
+    def call(*flat: Any) -> Any:
+        own = dict(zip(tensors, flat[len(values) :], strict=True))
+        return torch.func.functional_call(module, own, tuple(flat[: len(values)]))
+
+    with mode:
+        fakes = [mode.from_tensor(tensor, static_shapes=True) for tensor in tensors.values()]
+        try:
+            traced = make_fx(call, pre_dispatch=True, tracing_mode="real")(*values, *fakes)
+        except Exception as error:
+            shapes = ", ".join(str(tuple(getattr(value, "shape", ()))) for value in values)
+            raise PassError(
+                f"{where}: {type(module).__name__} cannot run on a value of shape {shapes}: "
+                f"{type(error).__name__}: {error}",
+                ["check its shapes against print(graph.interfaces())"],
+            ) from error
+    return traced, tensors

@@ -1,0 +1,111 @@
+"""Verification: named checks that hold after every pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import fx
+
+from graphprog.errors import PassError
+from graphprog.graph import Graph
+from graphprog.passes.editor import leaves_of
+from graphprog.passes.erase import EraseProgram
+from graphprog.passes.trace import fake_mode_of
+from graphprog.printing import graph_text
+
+
+def _structure(graph: Graph, base: Graph) -> None:
+    """The code is well formed; what it names exists; interfaces lie in it."""
+    graph.code.lint()
+    placeholders = tuple(str(node.target) for node in graph.placeholders)
+    assert set(placeholders) <= set(graph.call_spec.inputs), f"inputs {placeholders}"
+    for node in graph.code.find_nodes(op="get_attr"):
+        holder: object = graph.weights
+        for part in str(node.target).split("."):
+            assert hasattr(holder, part), f"{node.target} names nothing"
+            holder = getattr(holder, part)
+    for key, site in graph.sites.items():
+        assert site.node in graph.nodes, f"interface {key} lies at a node that is gone"
+        for edge in site.edges:
+            leaves = leaves_of(graph.nodes[edge.user])
+            assert leaves[edge.slot] is graph.nodes[site.node], f"interface {key} has a stale edge"
+
+
+def _metadata(graph: Graph, base: Graph) -> None:
+    """Every value has a fake value, and running the operation again agrees with it."""
+    for node in graph.code.nodes:
+        if node.op == "output":
+            continue
+        value = node.meta.get("val")
+        assert value is not None, f"{node.name} has no fake value"
+        if node.op != "call_function" or not isinstance(value, torch.Tensor):
+            continue
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda inner: inner.meta["val"])
+        again = _rerun(node.target, args, kwargs, value)
+        same = again.dtype == value.dtype and list(map(str, again.shape)) == list(
+            map(str, value.shape)
+        )
+        assert same, f"{node.name} is recorded as {value.shape}, but gives {again.shape}"
+
+
+def _rerun(target: Any, args: Any, kwargs: Any, value: torch.Tensor) -> torch.Tensor:
+    """Run an operation on fake values; some kernels would fix sizes by asking about them."""
+    mode = fake_mode_of(value)
+    assert mode.shape_env is not None
+    with mode, mode.shape_env.suppress_guards():
+        result: torch.Tensor = target(*args, **kwargs)
+    return result
+
+
+def _polymorphism(graph: Graph, base: Graph) -> None:
+    """What could vary in the source, the batch above all, still can."""
+    environments = {fake_mode_of(node.meta["val"]).shape_env for node in graph.placeholders}
+    for environment in environments:
+        assert environment is not None
+        for symbol, letter in base.symbols.items():
+            fixed = environment.replacements.get(symbol)
+            assert fixed is None or not fixed.is_number, f"size {letter} became {fixed}"
+
+
+def _frozenness(graph: Graph, base: Graph) -> None:
+    """Only ``program.*`` can train, and the source's tensors are the very same objects."""
+    assert graph.weights.source is base.weights.source, "the source weights were copied"
+    for name, parameter in graph.weights.named_parameters():
+        frozen = name.startswith("source.")
+        assert not (frozen and parameter.requires_grad), f"{name} can train"
+
+
+def _meaning(graph: Graph, base: Graph) -> None:
+    """Without the program, the operations are those of the source, one for one."""
+    erased = EraseProgram().run(graph)
+    before = graph_text(base, provenance=False)
+    after = graph_text(erased, provenance=False)
+    assert before == after, "erasing the program does not give the source back"
+
+
+CHECKS: dict[str, Callable[[Graph, Graph], None]] = {
+    "structure": _structure,
+    "metadata": _metadata,
+    "polymorphism": _polymorphism,
+    "frozenness": _frozenness,
+    "meaning": _meaning,
+}
+"""What :func:`verify` checks, by name."""
+
+
+def verify(graph: Graph, base: Graph) -> None:
+    """Check a rewritten graph against the graph it came from.
+
+    Raises:
+        PassError: names the check that failed and what it found.
+    """
+    for name, check in CHECKS.items():
+        try:
+            check(graph, base)
+        except AssertionError as error:
+            raise PassError(
+                f"verification of {graph.name} failed, {name}: {error}",
+                ["print(base.diff(graph)) shows what the passes did"],
+            ) from error
