@@ -106,8 +106,7 @@ def _dense(name: str, tensor: torch.Tensor) -> torch.Tensor:
             " only dense tensors of plain numbers, with their values, can be stored",
             ["convert it, for instance by .to_dense() or .float()"],
         )
-    dense = tensor.detach().cpu().resolve_conj().resolve_neg()
-    return dense.clone(memory_format=torch.contiguous_format)
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def _read_bytes(path: str | os.PathLike[str]) -> bytes:

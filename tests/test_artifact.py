@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -46,6 +47,7 @@ def test_shared_strided_and_trainable_tensors_are_stored_apart(tmp_path: Path) -
         "program.part": base[1:, ::2],
         "program.wide": torch.tensor([7.0]).expand(5),
         "program.conjugate": torch.tensor([1 + 2j]).conj(),
+        "program.negative": torch.tensor([1 + 2j]).conj().imag,
         "program.weight": weight,
     }
     artifact.write(path, tensors, {})
@@ -89,6 +91,7 @@ def test_tensors_that_cannot_be_stored(tmp_path: Path, name: str, tensor: Any, s
         ({"a": float("inf")}, r"document\.a: JSON has no inf"),
         ({"a": {1: 2}}, r"document\.a: the name 1 is not a string"),
         ({"a": [object()]}, r"document\.a\[0\]: a object"),
+        ({"a": MappingProxyType({})}, r"document\.a: a mappingproxy"),
         ({"a": torch.zeros(1)}, r"document\.a: a Tensor"),
         ({"a": "\ud800"}, r"document\.a: .*not Unicode"),
         ({"a": "x" * (artifact.MAX_DOCUMENT_BYTES + 1)}, "larger than 4 MiB"),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphprog import artifact
@@ -94,6 +94,7 @@ def test_any_tensor_entries(spare: Path, one: Any, other: Any, body: bytes) -> N
     read_or_refuse(spare, pack_document(json.dumps({"format": FORMAT}), entries, body))
 
 
+@settings(max_examples=30)  # each waits for the disk
 @given(document=st.dictionaries(st.text(max_size=8), JSON_VALUES, max_size=4))
 def test_what_is_written_can_be_read(spare: Path, document: dict[str, Any]) -> None:
     try:

@@ -136,11 +136,17 @@ def test_a_huge_file_is_refused_without_reading_it_all(tmp_path: Path) -> None:
 def test_places_that_are_no_files(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    for path in (tmp_path, tmp_path / "absent", pipe, Path("/dev/zero"), Path("a\0b")):
-        with pytest.raises(FileError) as caught:
+    for path, said in {
+        tmp_path: "Is a directory",
+        tmp_path / "absent": "No such file",
+        pipe: "not a regular file",
+        Path("/dev/zero"): "not a regular file",
+        Path("a\0b"): "null byte",
+    }.items():
+        with pytest.raises(FileError, match=said) as caught:
             artifact.read(path)
         assert str(path) in str(caught.value)
-    for path in (tmp_path, tmp_path / "absent" / "a", pipe, Path("/dev/null"), Path("a\0b")):
+    for path in (tmp_path, tmp_path / "absent" / "a", pipe, Path("a\0b")):
         with pytest.raises(FileError, match="cannot be written"):
             artifact.write(path, some_tensors(), {})
-    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)

@@ -102,14 +102,14 @@ KILLED_ANYWHERE = """
 
     torch.set_num_threads(1)
     path = sys.argv[1]
-    for attempt in range(25):
+    for attempt in range(12):
         child = os.fork()
         if child == 0:
             while True:
                 for value in (1.0, 2.0):
                     tensors = {"program.a": torch.full((200_000,), value)}
                     artifact.write(path, tensors, {"value": value})
-        time.sleep(0.004 + 0.0011 * attempt)
+        time.sleep(0.004 + 0.0023 * attempt)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         tensors, document = artifact.read(path)
