@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -131,9 +131,24 @@ class Graph:
         """The graph as a runnable module over the shared weights, without dead code."""
         return executable(self)
 
+    @cached_property
+    def _moved(self) -> dict[torch.device, fx.GraphModule]:
+        return {}
+
+    def run(self, flat: Sequence[torch.Tensor]) -> tuple[Any, ...]:
+        """Run on the flat tensor inputs, on the device they are on; returns the flat outputs."""
+        module = self.module
+        if flat[0].device != self.placeholders[0].meta["val"].device:
+            device = flat[0].device
+            if device not in self._moved:
+                self._moved[device] = executable(self, device=device)
+            module = self._moved[device]
+        outputs: tuple[Any, ...] = module(*flat)
+        return outputs
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the graph; takes and returns what the captured model takes and returns."""
-        flat = self.module(*self.call_spec.bind(args, kwargs))
+        flat = self.run(self.call_spec.bind(args, kwargs))
         return pytree.tree_unflatten(flat, self.out_spec)
 
     def interfaces(self) -> InterfaceTable:
@@ -263,17 +278,26 @@ def copy_code(code: fx.Graph) -> tuple[fx.Graph, dict[fx.Node, fx.Node]]:
     return copy, mapping
 
 
-def executable(graph: Graph, outputs: tuple[str, ...] | None = None) -> fx.GraphModule:
+def executable(
+    graph: Graph, outputs: tuple[str, ...] | None = None, device: torch.device | None = None
+) -> fx.GraphModule:
     """A runnable module over the graph's own weights, without dead code.
 
     Args:
         graph: what to run.
         outputs: names of nodes to return in place of the graph's outputs.
+        device: where the code makes new tensors; None leaves it as captured. The weights are
+            wherever they were moved.
     """
     code, mapping = copy_code(graph.code)
     if outputs is not None:
         code.output_node().args = (tuple(mapping[graph.nodes[name]] for name in outputs),)
     code.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
+    if device is not None:
+        for node in code.nodes:
+            node.args, node.kwargs = pytree.tree_map_only(
+                torch.device, lambda _: device, (node.args, node.kwargs)
+            )
     runnable = fx.GraphModule(graph.weights, code, class_name=graph.name.replace(".", "_"))
     for child in ("source", "program"):
         # fx copies the tree of attributes it needs; share ours, so that moving it moves all

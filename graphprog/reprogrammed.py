@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import fx, nn
+from torch import nn
 from torch.utils import _pytree as pytree
 
 from graphprog.errors import DataError, ProgramError
 from graphprog.fingerprint import weight_hash
-from graphprog.graph import Graph, Insertion, executable
+from graphprog.graph import Graph, copy_code
 from graphprog.interface import dtype_text
 
 if TYPE_CHECKING:
@@ -63,15 +63,12 @@ class Reprogrammed(nn.Module):
         self.source.requires_grad_(False)
         self.inputs = _inputs(graph)
         self._disabled = False
-        self._both: list[fx.GraphModule] = []
+        self._paired = _paired(graph)
 
     @property
     def alignment(self) -> nn.Module | None:
         """The module that aligns the outputs; None where nothing is aligned."""
         return getattr(self.program, "align", None)
-
-    def _align_insertion(self) -> Insertion | None:
-        return next((i for i in self.graph.insertions if i.kind == "output"), None)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the reprogrammed model.
@@ -88,7 +85,7 @@ class Reprogrammed(nn.Module):
         """
         if self._disabled:
             return self.base(*args, **kwargs)
-        flat = self.graph.module(*self._bound(args, kwargs))
+        flat = self.graph.run(self._bound(args, kwargs))
         return pytree.tree_unflatten(flat, self.graph.out_spec)
 
     def both(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -97,13 +94,9 @@ class Reprogrammed(nn.Module):
         Raises:
             ProgramError: the program has no alignment.
         """
-        insertion = self._align_insertion()
-        if insertion is None:
+        if self._paired is None:
             raise ProgramError("the program has an identity alignment: there is one output only")
-        if not self._both:
-            names = (insertion.result, insertion.original)
-            self._both.append(executable(self.graph, outputs=names))
-        aligned, read = self._both[0](*self._bound(args, kwargs))
+        aligned, read = self._paired.run(self._bound(args, kwargs))
         return aligned, read
 
     def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
@@ -218,6 +211,17 @@ class Reprogrammed(nn.Module):
             f"Reprogrammed {self.base.name}({', '.join(map(str, self.inputs))})\n"
             f"  program: {self.spec}\n  trained parameters: {self.trained_parameters()}"
         )
+
+
+def _paired(graph: Graph) -> Graph | None:
+    """The graph with a second output: the value that the alignment reads."""
+    align = next((item for item in graph.insertions if item.kind == "output"), None)
+    if align is None:
+        return None
+    code, mapping = copy_code(graph.code)
+    names = (align.result, align.original)
+    code.output_node().args = (tuple(mapping[graph.nodes[name]] for name in names),)
+    return dataclasses.replace(graph, code=code, outputs=("logits", "read"), sites={}, aliases={})
 
 
 def _inputs(graph: Graph) -> tuple[InputSpec, ...]:

@@ -111,6 +111,7 @@ class Editor:
         """
         self.add_module(name, module)
         values = [node.meta["val"] for node in inputs]
+        module.to(values[0].device)
         traced, tensors = trace(module, values, where)
         arguments = iter(traced.graph.find_nodes(op="placeholder"))
         mapping: dict[fx.Node, fx.Node] = {next(arguments): node for node in inputs}
