@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from graphprog.errors import DataError
 from graphprog.interface import Edge, Interface, InterfaceTable
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from graphprog.fingerprint import Fingerprint
 
 
@@ -67,13 +70,31 @@ class Step:
         return f"{self.text}  ({self.milliseconds:.1f} ms, {self.nodes} nodes{effect})"
 
 
+class ProgramParts(nn.Module):
+    """The modules of a program, one child a part."""
+
+    def patterns(self) -> dict[str, torch.Tensor]:
+        """What the additive parts add, by part, in float32 and without gradient."""
+        return {
+            name: part.pattern().detach()
+            for name, part in self.named_children()
+            if hasattr(part, "pattern")
+        }
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
+        """Draw the additive parts; see :func:`graphprog.plots.plot_program`."""
+        from graphprog.plots import plot_program
+
+        return plot_program(self.patterns(), path)
+
+
 class Weights(nn.Module):
     """Root of all tensors a graph reads: ``source.*`` (frozen) and ``program.*``."""
 
-    def __init__(self, source: nn.Module, program: nn.Module | None = None) -> None:
+    def __init__(self, source: nn.Module, program: ProgramParts | None = None) -> None:
         super().__init__()
         self.source = source
-        self.program = program if program is not None else nn.Module()
+        self.program = program if program is not None else ProgramParts()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

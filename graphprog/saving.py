@@ -36,7 +36,7 @@ def document_of(task: Reprogrammed, tensors: dict[str, Any]) -> dict[str, Any]:
     align = task.spec.align
     return {
         "program": to_json(task.spec, tensors, _SPEC),
-        "pipeline": str(task.pipeline),
+        "pipeline": task.pipeline.text(tensors),
         "seed": task.seed,
         "source": {
             "name": task.base.name,

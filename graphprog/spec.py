@@ -109,6 +109,9 @@ def _same(left: Any, right: Any) -> bool:
 def to_json(value: Any, tensors: MutableMapping[str, torch.Tensor], path: str = "") -> Any:
     """Turn a spec into plain JSON; its tensors go into ``tensors`` under dotted field paths."""
     if isinstance(value, torch.Tensor):
+        for name, known in tensors.items():
+            if known is value:  # one tensor, however many specs hold it
+                return {"tensor": name}
         tensors[path] = value
         return {"tensor": path}
     if isinstance(value, Spec):

@@ -11,7 +11,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from graphprog.errors import PassError
-from graphprog.graph import Graph, Insertion, Site, Weights, copy_code
+from graphprog.graph import Graph, Insertion, ProgramParts, Site, Weights, copy_code
 from graphprog.interface import Edge
 from graphprog.passes.trace import trace
 
@@ -291,9 +291,9 @@ class Editor:
         )
 
 
-def _extended(program: nn.Module, children: dict[str, nn.Module]) -> nn.Module:
+def _extended(program: nn.Module, children: dict[str, nn.Module]) -> ProgramParts:
     """A program holder with the old children and the new ones."""
-    holder = nn.Module()
+    holder = ProgramParts()
     for name, child in [*program.named_children(), *children.items()]:
         holder.add_module(name, child)
     return holder

@@ -91,6 +91,10 @@ class WeightedSources(StatisticalModule):
             weights = weights.to(values.dtype)
         return values @ weights
 
+    def mapping(self) -> torch.Tensor:
+        """The weights."""
+        return self.weights.detach().cpu()
+
     def tally(self, values: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Counts of predictions, or of the k likeliest source classes."""
         if self.k is None:

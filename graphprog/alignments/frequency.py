@@ -9,6 +9,7 @@ import torch
 from graphprog.alignments.base import home_of
 from graphprog.alignments.counting import hard_counts
 from graphprog.alignments.matching import frequency_matching
+from graphprog.alignments.picture import selection_matrix
 from graphprog.alignments.report import MappingReport
 from graphprog.alignments.selection import Aggregate, Selection, select_sources
 from graphprog.alignments.statistical import (
@@ -91,6 +92,10 @@ class MatchedSources(StatisticalModule):
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """Values [B, K_S] to logits [B, K_T]; see :func:`select_sources`."""
         return select_sources(values, self.sources, self.aggregate)
+
+    def mapping(self) -> torch.Tensor:
+        """1/m at every matched source class."""
+        return selection_matrix(self.sources, self.source_classes)
 
     def tally(self, values: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Counts of predictions."""

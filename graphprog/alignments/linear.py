@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from graphprog.alignments.base import Alignment, home_of
 from graphprog.alignments.checks import require_choice, require_integer
+from graphprog.alignments.picture import Pictured
 from graphprog.errors import ProgramError
 from graphprog.spec import spec
 
@@ -96,7 +97,7 @@ class LinearHead(Alignment):
         return axis
 
 
-class PooledLinear(nn.Module):
+class PooledLinear(Pictured, nn.Module):
     """Module of :class:`LinearHead`.
 
     Parameters:
@@ -125,6 +126,10 @@ class PooledLinear(nn.Module):
         if pooled.dtype != self.weight.dtype:
             pooled = pooled.to(self.weight.dtype)
         return functional.linear(pooled, self.weight, self.bias)
+
+    def mapping(self) -> torch.Tensor:
+        """The weights, [F, K_T]."""
+        return self.weight.detach().float().cpu().T
 
     def _pooled(self, values: torch.Tensor) -> torch.Tensor:
         if values.ndim == 2:

@@ -11,6 +11,7 @@ from torch import nn
 
 from graphprog.alignments.base import Alignment, source_classes
 from graphprog.alignments.checks import require_choice, require_integer
+from graphprog.alignments.picture import Pictured, selection_matrix
 from graphprog.errors import ProgramError
 
 Aggregate = Literal["logits", "probabilities", "logsumexp"]
@@ -87,7 +88,7 @@ def select_sources(
     return total - math.log(per_class) if aggregate == "probabilities" else total
 
 
-class SelectedSources(nn.Module):
+class SelectedSources(Pictured, nn.Module):
     """Module of the maps that are not counted.
 
     Buffers:
@@ -104,3 +105,7 @@ class SelectedSources(nn.Module):
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """Values [B, K_S] to logits [B, K_T]; see :func:`select_sources`."""
         return select_sources(values, self.sources, self.aggregate)
+
+    def mapping(self) -> torch.Tensor:
+        """1/m at every selected source class; later source classes are left out."""
+        return selection_matrix(self.sources, int(self.sources.max()) + 1)

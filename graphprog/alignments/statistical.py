@@ -12,6 +12,7 @@ from torch import nn
 from graphprog.alignments.base import Alignment
 from graphprog.alignments.checks import require_choice, require_integer
 from graphprog.alignments.matching import check_counts
+from graphprog.alignments.picture import Pictured
 from graphprog.alignments.report import MappingReport
 from graphprog.errors import DataError
 
@@ -42,7 +43,7 @@ class StatisticalAlignment(Alignment):
         require_choice(self.kind, "collect", self.collect, get_args(Collect))
 
 
-class StatisticalModule(nn.Module, abc.ABC):
+class StatisticalModule(Pictured, nn.Module):
     """Base of modules whose mapping is counted; until refreshed they read the first K_T classes.
 
     The mapping is held in buffers, a constant for autograd, saved with the program.
