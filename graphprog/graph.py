@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import sympy
 import torch
-from torch import fx, nn
+from torch import fx
 from torch.utils import _pytree as pytree
 
-from graphprog.errors import DataError
+from graphprog.call_spec import CallSpec
 from graphprog.interface import Edge, Interface, InterfaceTable
+from graphprog.weights import Weights
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from graphprog.fingerprint import Fingerprint
 
 
@@ -68,33 +66,6 @@ class Step:
     def __str__(self) -> str:
         effect = "" if self.changed else ", changed nothing"
         return f"{self.text}  ({self.milliseconds:.1f} ms, {self.nodes} nodes{effect})"
-
-
-class ProgramParts(nn.Module):
-    """The modules of a program, one child a part."""
-
-    def patterns(self) -> dict[str, torch.Tensor]:
-        """What the additive parts add, by part, in float32 and without gradient."""
-        return {
-            name: part.pattern().detach()
-            for name, part in self.named_children()
-            if hasattr(part, "pattern")
-        }
-
-    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
-        """Draw the additive parts; see :func:`graphprog.plots.plot_program`."""
-        from graphprog.plots import plot_program
-
-        return plot_program(self.patterns(), path)
-
-
-class Weights(nn.Module):
-    """Root of all tensors a graph reads: ``source.*`` (frozen) and ``program.*``."""
-
-    def __init__(self, source: nn.Module, program: ProgramParts | None = None) -> None:
-        super().__init__()
-        self.source = source
-        self.program = program if program is not None else ProgramParts()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -234,60 +205,6 @@ def _kind_of(key: str, aliases: tuple[str, ...]) -> str:
             return kind
     words = {alias.rsplit(".", 1)[-1] for alias in aliases}
     return "embedding" if words & {"embedding", "tokens"} else "hidden"
-
-
-@dataclasses.dataclass(frozen=True)
-class CallSpec:
-    """How a call of the model becomes the flat list of tensor inputs.
-
-    Attributes:
-        tree: pytree spec of ``(args, kwargs)``.
-        names: for every leaf, the input's name, or None for a constant.
-        constants: for every leaf, the value it had at capture (constants only).
-    """
-
-    tree: pytree.TreeSpec
-    names: tuple[str | None, ...]
-    constants: tuple[Any, ...]
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Names of the tensor inputs, in order."""
-        return tuple(name for name in self.names if name is not None)
-
-    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
-        """Flatten a call into the tensor inputs, in order.
-
-        Raises:
-            DataError: the call has another structure than at capture, or another constant.
-        """
-        expected_args, expected_kwargs = pytree.tree_unflatten(list(self.names), self.tree)
-        if set(kwargs) == set(expected_kwargs):
-            kwargs = {name: kwargs[name] for name in expected_kwargs}
-        leaves, tree = pytree.tree_flatten((args, kwargs))
-        if tree != self.tree:
-            wanted = [*map(str, expected_args), *(f"{name}=" for name in expected_kwargs)]
-            given = [*("tensor" for _ in args), *(f"{name}=" for name in kwargs)]
-            raise DataError(
-                f"the graph takes ({', '.join(wanted)}), but was called with ({', '.join(given)})",
-                ["give the arguments that were given at capture, in the same places"],
-            )
-        tensors = []
-        for leaf, name, constant in zip(leaves, self.names, self.constants, strict=True):
-            if name is not None:
-                tensors.append(leaf)
-            elif leaf is not constant and leaf != constant:
-                raise DataError(
-                    f"a constant argument was {constant!r} at capture and is {leaf!r} now",
-                    ["capture the model again with the new value"],
-                )
-        return tensors
-
-    @classmethod
-    def positional(cls, names: tuple[str, ...]) -> CallSpec:
-        """A call with tensors only, by position."""
-        _, tree = pytree.tree_flatten((names, {}))
-        return cls(tree, names, (None,) * len(names))
 
 
 def copy_code(code: fx.Graph) -> tuple[fx.Graph, dict[fx.Node, fx.Node]]:

@@ -11,8 +11,9 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
+from graphprog.call_spec import CallSpec
 from graphprog.errors import CaptureError
-from graphprog.graph import CallSpec, Graph, Weights
+from graphprog.graph import Graph
 from graphprog.passes.functionalise import Functionalise, can_functionalise
 from graphprog.passes.normalise import (
     DropAsserts,
@@ -23,6 +24,7 @@ from graphprog.passes.normalise import (
 )
 from graphprog.passes.pipeline import Pipeline
 from graphprog.symbols import name_symbols
+from graphprog.weights import Weights
 
 NORMALISE = Pipeline(
     (

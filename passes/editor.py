@@ -11,9 +11,10 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from graphprog.errors import PassError
-from graphprog.graph import Graph, Insertion, ProgramParts, Site, Weights, copy_code
+from graphprog.graph import Graph, Insertion, Site, copy_code
 from graphprog.interface import Edge
 from graphprog.passes.trace import trace
+from graphprog.weights import ProgramParts, Weights
 
 Slot = tuple[fx.Node, int]
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from graphprog.graph import Graph, Weights
+from graphprog.graph import Graph
 from graphprog.passes.base import Pass
 from graphprog.passes.editor import Editor
 from graphprog.spec import spec
+from graphprog.weights import Weights
 
 
 @spec("erase-program")
