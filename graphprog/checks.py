@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
 from graphprog.errors import DataError
+from graphprog.inputs import InputSpec, check_type
 
 if TYPE_CHECKING:
+    from graphprog.program import Contract
     from graphprog.reprogrammed import Reprogrammed
 
 _SLACK = 1e-3
@@ -18,28 +21,37 @@ def check_batch(
     task: Reprogrammed, inputs: tuple[torch.Tensor, ...], labels: torch.Tensor | None
 ) -> None:
     """Check shapes, dtypes, finiteness, range and labels of one batch; see Reprogrammed.check."""
-    from graphprog.reprogrammed import check_type
-
-    if len(inputs) != len(task.inputs):
-        names = ", ".join(spec.name for spec in task.inputs)
-        raise DataError(f"a batch has {len(inputs)} inputs, the graph takes {names}")
-    for number, (spec, value) in enumerate(zip(task.inputs, inputs, strict=True)):
-        check_type(spec, value)
-        if value.is_floating_point():
-            _check_values(task, spec.name, value, ranged=number == 0)
+    check_inputs(task.inputs, task.spec.contract, inputs)
     if labels is not None:
         _check_labels(task, labels, len(inputs[0]))
 
 
-def _check_values(task: Reprogrammed, name: str, value: torch.Tensor, ranged: bool) -> None:
+def check_inputs(
+    specs: Sequence[InputSpec], contract: Contract, inputs: Sequence[torch.Tensor]
+) -> None:
+    """Check shapes, dtypes, finiteness and range of the inputs; the range is that of the first.
+
+    Raises:
+        DataError: naming the input, what it should be and what it is.
+    """
+    if len(inputs) != len(specs):
+        names = ", ".join(spec.name for spec in specs)
+        raise DataError(f"a batch has {len(inputs)} inputs, the graph takes {names}")
+    for number, (spec, value) in enumerate(zip(specs, inputs, strict=True)):
+        check_type(spec, value)
+        if value.is_floating_point():
+            _check_values(contract, spec.name, value, ranged=number == 0)
+
+
+def _check_values(contract: Contract, name: str, value: torch.Tensor, ranged: bool) -> None:
     finite = torch.isfinite(value)
     if not finite.all():
-        row = int((~finite).flatten(1).any(1).nonzero()[0])
+        row = int((~finite.reshape(value.shape[0] if value.ndim else 1, -1)).any(1).nonzero()[0])
         raise DataError(
             f"input {name!r}: row {row} of the batch has values that are not finite",
             ["clean the data: torch.isfinite finds the entries"],
         )
-    bounds = task.spec.contract.range
+    bounds = contract.range
     if not ranged or bounds is None or value.numel() == 0:
         return
     low, high = float(value.min()), float(value.max())
@@ -49,7 +61,7 @@ def _check_values(task: Reprogrammed, name: str, value: torch.Tensor, ranged: bo
             remedies.insert(0, "divide images of [0, 255] by 255")
         raise DataError(
             f"input {name!r}: values lie in [{low:g}, {high:g}], but the contract of the program "
-            f"({task.spec.contract.space} space) says [{bounds[0]:g}, {bounds[1]:g}]",
+            f"({contract.space} space) says [{bounds[0]:g}, {bounds[1]:g}]",
             remedies,
         )
 

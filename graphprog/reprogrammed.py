@@ -12,26 +12,14 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from graphprog.errors import DataError, ProgramError
+from graphprog.errors import ProgramError
 from graphprog.fingerprint import weight_hash
 from graphprog.graph import Graph, copy_code
-from graphprog.interface import dtype_text
+from graphprog.inputs import check_type, inputs_of, random_inputs
 
 if TYPE_CHECKING:
     from graphprog.passes.pipeline import Pipeline
     from graphprog.program import Program
-
-
-@dataclasses.dataclass(frozen=True)
-class InputSpec:
-    """Name, shape (letters for axes of varying length) and dtype of one input."""
-
-    name: str
-    shape: tuple[int | str, ...]
-    dtype: torch.dtype
-
-    def __str__(self) -> str:
-        return f"{self.name}: {dtype_text(self.dtype)}[{','.join(map(str, self.shape))}]"
 
 
 class Reprogrammed(nn.Module):
@@ -61,7 +49,7 @@ class Reprogrammed(nn.Module):
         self.source = graph.weights.source
         self.program = graph.weights.program
         self.source.requires_grad_(False)
-        self.inputs = _inputs(graph)
+        self.inputs = inputs_of(graph)
         self._disabled = False
         self._paired = _paired(graph)
 
@@ -182,23 +170,9 @@ class Reprogrammed(nn.Module):
     def input_example(self, batch: int = 2, seed: int = 0) -> tuple[torch.Tensor, ...]:
         """Random inputs of the right shapes: uniform in the contract's range, ids below 2.
 
-        Axes of varying length other than the batch get length 8.
+        Axes of varying length other than the batch have the length they had at capture.
         """
-        generator = torch.Generator().manual_seed(seed)
-        low, high = self.spec.contract.range or (0.0, 1.0)
-        found = []
-        for spec in self.inputs:
-            sizes = [
-                batch if axis == 0 and isinstance(size, str) else size
-                for axis, size in enumerate(spec.shape)
-            ]
-            shape = [8 if isinstance(size, str) else size for size in sizes]
-            if spec.dtype.is_floating_point:
-                value = torch.rand(shape, generator=generator) * (high - low) + low
-            else:
-                value = torch.randint(0, 2, shape, generator=generator)
-            found.append(value.to(spec.dtype))
-        return tuple(found)
+        return random_inputs(self.inputs, batch, self.spec.contract.range or (0.0, 1.0), seed)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the program, not the source, to a ``.safetensors`` file; see :mod:`saving`."""
@@ -222,37 +196,3 @@ def _paired(graph: Graph) -> Graph | None:
     names = (align.result, align.original)
     code.output_node().args = (tuple(mapping[graph.nodes[name]] for name in names),)
     return dataclasses.replace(graph, code=code, outputs=("logits", "read"), sites={}, aliases={})
-
-
-def _inputs(graph: Graph) -> tuple[InputSpec, ...]:
-    from graphprog.symbols import size_text
-
-    return tuple(
-        InputSpec(
-            str(node.target),
-            tuple(size_text(size, graph.symbols) for size in node.meta["val"].shape),
-            node.meta["val"].dtype,
-        )
-        for node in graph.placeholders
-    )
-
-
-def check_type(spec: InputSpec, value: Any) -> None:
-    """Check shape and dtype of one input.
-
-    Raises:
-        DataError: with what was expected and what was given.
-    """
-    if not isinstance(value, torch.Tensor):
-        raise DataError(f"input {spec.name!r} must be a tensor, not {type(value).__name__}")
-    fits = value.ndim == len(spec.shape) and all(
-        isinstance(wanted, str) or wanted == size
-        for wanted, size in zip(spec.shape, value.shape, strict=True)
-    )
-    half = (torch.float16, torch.bfloat16)
-    if not fits or (value.dtype != spec.dtype and value.dtype not in half):
-        given = f"{dtype_text(value.dtype)}[{','.join(map(str, value.shape))}]"
-        raise DataError(
-            f"the graph takes {spec}, but was given {given}",
-            ["convert the data", "add gp.Place(shape=...) to the program to resize and pad it"],
-        )

@@ -1,0 +1,108 @@
+"""What a graph takes: names, shapes and dtypes of its inputs, and examples of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from graphprog.errors import DataError
+from graphprog.interface import dtype_text
+from graphprog.symbols import size_text
+
+if TYPE_CHECKING:
+    from graphprog.graph import Graph
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+@dataclasses.dataclass(frozen=True)
+class InputSpec:
+    """Name, shape (letters for axes of varying length) and dtype of one input.
+
+    Attributes:
+        captured: the sizes that the example had at capture; empty where they are not known.
+    """
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: torch.dtype
+    captured: tuple[int, ...] = dataclasses.field(default=(), compare=False, repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {dtype_text(self.dtype)}[{','.join(map(str, self.shape))}]"
+
+
+def inputs_of(graph: Graph) -> tuple[InputSpec, ...]:
+    """The inputs of a graph, in order."""
+    specs = []
+    for node in graph.placeholders:
+        value = node.meta["val"]
+        shape = tuple(size_text(size, graph.symbols) for size in value.shape)
+        sizes = tuple(_captured(size) for size in value.shape)
+        known = tuple(size for size in sizes if size is not None)
+        specs.append(
+            InputSpec(
+                str(node.target), shape, value.dtype, known if len(known) == len(sizes) else ()
+            )
+        )
+    return tuple(specs)
+
+
+def _captured(size: Any) -> int | None:
+    """The number behind a size; asking a SymInt for its int would fix it."""
+    if not isinstance(size, torch.SymInt):
+        return int(size)
+    return int(size.node.hint) if size.node.has_hint() else None
+
+
+def batch_axis(inputs: Sequence[InputSpec]) -> str | None:
+    """Letter of the first axis that varies and comes first in an input; None if none does."""
+    firsts = [spec.shape[0] for spec in inputs if spec.shape]
+    return next((size for size in firsts if isinstance(size, str)), None)
+
+
+def random_inputs(
+    inputs: Sequence[InputSpec], batch: int, bounds: tuple[float, float], seed: int
+) -> tuple[torch.Tensor, ...]:
+    """Random tensors on the CPU: floats uniform in ``bounds``, integers 0 or 1.
+
+    Varying axes other than a first one keep the length they had at capture, or get 8.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    low, high = bounds
+    found = []
+    for spec in inputs:
+        captured = spec.captured or (8,) * len(spec.shape)
+        shape = [
+            size if isinstance(size, int) else batch if axis == 0 else captured[axis]
+            for axis, size in enumerate(spec.shape)
+        ]
+        if spec.dtype.is_floating_point:
+            value = torch.rand(shape, generator=generator) * (high - low) + low
+        else:
+            value = torch.randint(0, 2, shape, generator=generator)
+        found.append(value.to(spec.dtype))
+    return tuple(found)
+
+
+def check_type(spec: InputSpec, value: Any) -> None:
+    """Check shape and dtype of one input.
+
+    Raises:
+        DataError: with what was expected and what was given.
+    """
+    if not isinstance(value, torch.Tensor):
+        raise DataError(f"input {spec.name!r} must be a tensor, not {type(value).__name__}")
+    fits = value.ndim == len(spec.shape) and all(
+        isinstance(wanted, str) or wanted == size
+        for wanted, size in zip(spec.shape, value.shape, strict=True)
+    )
+    if not fits or (value.dtype != spec.dtype and value.dtype not in _HALF):
+        given = f"{dtype_text(value.dtype)}[{','.join(map(str, value.shape))}]"
+        raise DataError(
+            f"the graph takes {spec}, but was given {given}",
+            ["convert the data", "add gp.Place(shape=...) to the program to resize and pad it"],
+        )
