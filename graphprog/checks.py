@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -44,17 +45,20 @@ def check_inputs(
 
 
 def _check_values(contract: Contract, name: str, value: torch.Tensor, ranged: bool) -> None:
-    finite = torch.isfinite(value)
-    if not finite.all():
-        row = int((~finite.reshape(value.shape[0] if value.ndim else 1, -1)).any(1).nonzero()[0])
+    if value.numel() == 0:
+        return
+    # one pass over the data: an end is not finite where any entry is not
+    low, high = (float(bound) for bound in torch.aminmax(value.detach()))
+    if not math.isfinite(low) or not math.isfinite(high):
+        finite = torch.isfinite(value).reshape(value.shape[0] if value.ndim else 1, -1)
+        row = int((~finite).any(1).nonzero()[0])
         raise DataError(
             f"input {name!r}: row {row} of the batch has values that are not finite",
             ["clean the data: torch.isfinite finds the entries"],
         )
     bounds = contract.range
-    if not ranged or bounds is None or value.numel() == 0:
+    if not ranged or bounds is None:
         return
-    low, high = float(value.min()), float(value.max())
     if low < bounds[0] - _SLACK or high > bounds[1] + _SLACK:
         remedies = ["check the contract's space and range against the data"]
         if bounds == (0.0, 1.0) and low >= 0 and high <= 255:
@@ -72,10 +76,25 @@ def _check_labels(task: Reprogrammed, labels: torch.Tensor, rows: int) -> None:
             f"labels must be int64 [{rows}], one class number a row, "
             f"not {labels.dtype}{list(labels.shape)}"
         )
-    classes = getattr(task.spec.align, "classes", None)
-    if classes is not None and rows and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+    classes = class_count(task)
+    if classes is None or not rows:
+        return
+    low, high = (int(bound) for bound in torch.aminmax(labels))
+    if low < 0 or high >= classes:
+        remedies = ["check the label numbering"]
+        if low >= 0:
+            remedies.insert(0, f"set classes={high + 1} in the alignment")
         raise DataError(
-            f"labels lie in [{int(labels.min())}, {int(labels.max())}], but the program has "
-            f"{classes} classes, numbered from 0",
-            [f"set classes={int(labels.max()) + 1} in the alignment", "check the label numbering"],
+            f"labels lie in [{low}, {high}], but the program has {classes} classes, "
+            "numbered from 0",
+            remedies,
         )
+
+
+def class_count(task: Reprogrammed) -> int | None:
+    """Number of classes of the task's one output [B, K]; None where it returns anything else."""
+    outputs = task.graph.output_nodes
+    value = outputs[0].meta["val"] if len(outputs) == 1 and hasattr(outputs[0], "meta") else None
+    if not isinstance(value, torch.Tensor) or value.ndim != 2 or not value.is_floating_point():
+        return None
+    return value.shape[1] if isinstance(value.shape[1], int) else None
