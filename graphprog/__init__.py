@@ -25,6 +25,7 @@ from graphprog.graph import Graph
 from graphprog.hub import pull, push
 from graphprog.interface import Interface
 from graphprog.manipulations import Additive, Manipulation, Place
+from graphprog.optimise import optimise
 from graphprog.program import Contract, Program
 from graphprog.reprogrammed import Reprogrammed
 from graphprog.saving import load
@@ -56,6 +57,7 @@ __all__ = [
     "errors",
     "load",
     "masks",
+    "optimise",
     "pull",
     "push",
 ]

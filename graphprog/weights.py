@@ -45,3 +45,15 @@ class Weights(nn.Module):
         super().__init__()
         self.source = source
         self.program = program if program is not None else ProgramParts()
+
+
+def copied_tree(module: nn.Module) -> nn.Module:
+    """The same tensors in a new tree of modules, which can then be changed."""
+    copy = nn.Module()
+    for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+        copy.register_parameter(name, parameter)
+    for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False):
+        copy.register_buffer(name, buffer)
+    for name, child in module.named_children():
+        copy.add_module(name, copied_tree(child))
+    return copy

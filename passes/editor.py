@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 from graphprog.errors import PassError
 from graphprog.graph import Graph, Insertion, Site, copy_code
 from graphprog.interface import Edge
-from graphprog.passes.trace import trace
+from graphprog.passes.trace import fake_mode_of, trace
 from graphprog.weights import ProgramParts, Weights
 
 Slot = tuple[fx.Node, int]
@@ -227,6 +227,33 @@ class Editor:
         """Uses of a node that were not there when ``known`` was taken."""
         return set(uses_of(node)) - known
 
+    def add_source(
+        self, source: nn.Module, path: str, value: torch.Tensor, like: fx.Node
+    ) -> fx.Node:
+        """Hang a new frozen tensor under ``source`` and read it in front of a node.
+
+        It takes dtype and fake mode of that node's value.
+        """
+        fake = like.meta["val"]
+        own = nn.Parameter(value.to(fake.dtype), requires_grad=False)
+        *parents, name = path.split(".")
+        for parent in parents:
+            source = source.get_submodule(parent)
+        source.register_parameter(name, own)
+        with self.code.inserting_before(like):
+            node = self.code.create_node("get_attr", f"source.{path}")
+        node.meta["val"] = fake_mode_of(fake).from_tensor(own, static_shapes=True)
+        return node
+
+    def substitute(self, old: fx.Node, new: fx.Node) -> None:
+        """Let everything that reads ``old`` read ``new``, and remove ``old``."""
+        for user, slot in uses_of(old):
+            set_leaf(user, slot, new)
+        for site in self.sites.values():
+            if site.node is old:
+                site.node = new
+        self.code.erase_node(old)
+
     def replace_placeholder(self, old: fx.Node, value: torch.Tensor) -> fx.Node:
         """A new input in the place and under the name of an old one, which stays for now."""
         with self.code.inserting_before(old):
@@ -279,17 +306,17 @@ class Editor:
                     tuple(Edge(user.name, slot) for user, slot in ordered),
                     site.module,
                 )
-        weights = self.graph.weights
+        weights: Weights = self.changes.pop("weights", self.graph.weights)
         if self._children:
             weights = Weights(weights.source, _extended(weights.program, self._children))
-        aliases = {alias: key for alias, key in self.graph.aliases.items() if key in sites}
-        return dataclasses.replace(
-            self.graph,
-            code=self.code,
-            weights=weights,
-            sites=sites,
-            **{"aliases": aliases, "insertions": tuple(self.insertions), **self.changes},
-        )
+        fields: dict[str, Any] = {
+            "code": self.code,
+            "weights": weights,
+            "sites": sites,
+            "aliases": {alias: key for alias, key in self.graph.aliases.items() if key in sites},
+            "insertions": tuple(self.insertions),
+        }
+        return dataclasses.replace(self.graph, **(fields | self.changes))
 
 
 def _extended(program: nn.Module, children: dict[str, nn.Module]) -> ProgramParts:

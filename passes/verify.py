@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch._dispatch.python import enable_python_dispatcher
 
 from graphprog.errors import PassError
 from graphprog.graph import Graph
@@ -54,7 +55,7 @@ def _rerun(target: Any, args: Any, kwargs: Any, value: torch.Tensor) -> torch.Te
     """Run an operation on fake values; some kernels would fix sizes by asking about them."""
     mode = fake_mode_of(value)
     assert mode.shape_env is not None
-    with mode, mode.shape_env.suppress_guards():
+    with mode, mode.shape_env.suppress_guards(), enable_python_dispatcher():
         result: torch.Tensor = target(*args, **kwargs)
     return result
 
