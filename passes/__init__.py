@@ -7,3 +7,56 @@ if not __name__.startswith("graphprog."):
         f"the folder {__name__}/ is imported as graphprog.{__name__}: under the bare name every "
         f"class in it would exist twice. Try: import graphprog.{__name__}"
     )
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from graphprog.spec import register_lazily
+
+if TYPE_CHECKING:
+    from graphprog.passes.align import Align as Align
+    from graphprog.passes.base import Pass as Pass
+    from graphprog.passes.channels_last import ChannelsLast as ChannelsLast
+    from graphprog.passes.erase import EraseProgram as EraseProgram
+    from graphprog.passes.fold_batch_norm import FoldBatchNorm as FoldBatchNorm
+    from graphprog.passes.functionalise import Functionalise as Functionalise
+    from graphprog.passes.insert import Insert as Insert
+    from graphprog.passes.insert import ReplaceInput as ReplaceInput
+    from graphprog.passes.normalise import DropAsserts as DropAsserts
+    from graphprog.passes.normalise import DropDeadCode as DropDeadCode
+    from graphprog.passes.normalise import DropDropout as DropDropout
+    from graphprog.passes.normalise import InlineRegions as InlineRegions
+    from graphprog.passes.normalise import ResolveTaps as ResolveTaps
+    from graphprog.passes.pipeline import Pipeline as Pipeline
+
+_PASSES = {
+    "align": "graphprog.passes.align:Align",
+    "channels-last": "graphprog.passes.channels_last:ChannelsLast",
+    "drop-asserts": "graphprog.passes.normalise:DropAsserts",
+    "drop-dead-code": "graphprog.passes.normalise:DropDeadCode",
+    "drop-dropout": "graphprog.passes.normalise:DropDropout",
+    "erase-program": "graphprog.passes.erase:EraseProgram",
+    "fold-batch-norm": "graphprog.passes.fold_batch_norm:FoldBatchNorm",
+    "functionalise": "graphprog.passes.functionalise:Functionalise",
+    "inline-regions": "graphprog.passes.normalise:InlineRegions",
+    "insert": "graphprog.passes.insert:Insert",
+    "pipeline": "graphprog.passes.pipeline:Pipeline",
+    "replace-input": "graphprog.passes.insert:ReplaceInput",
+    "resolve-taps": "graphprog.passes.normalise:ResolveTaps",
+}
+_CLASSES = {place.partition(":")[2]: place for place in _PASSES.values()}
+_CLASSES["Pass"] = "graphprog.passes.base:Pass"
+
+for _kind, _place in _PASSES.items():
+    register_lazily(_kind, _place)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a pass when it is first asked for."""
+    if name not in _CLASSES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, attribute = _CLASSES[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+__all__ = sorted(_CLASSES)

@@ -92,3 +92,9 @@ def test_a_graph_without_convolutions_is_left_alone() -> None:
     graph = gp.capture(nn.Linear(3, 2), (torch.rand(2, 3),))
     assert str(gp.optimise(graph)) == str(graph)
     assert not any(step.changed for step in gp.optimise(graph).history[-2:])
+
+
+def test_text_names_passes_that_nobody_imported(net: nn.Module) -> None:
+    graph = gp.capture(net, (torch.rand(2, 3, 12, 12),))
+    pipeline = gp.passes.Pipeline.parse("fold-batch-norm ; channels-last")
+    assert str(pipeline(graph)) == str(gp.optimise(graph))
