@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
+
+import torch
 
 from graphprog.artifact import read, within, write
 from graphprog.compile import compile
 from graphprog.errors import FileError, GraphprogError
+from graphprog.fingerprint import Fingerprint
 from graphprog.graph import Graph
 from graphprog.program import Program
 from graphprog.reprogrammed import Reprogrammed
@@ -42,6 +46,7 @@ def document_of(task: Reprogrammed, tensors: dict[str, Any]) -> dict[str, Any]:
             "name": task.base.name,
             "text": fingerprint.text,
             "weights": fingerprint.weights,
+            "torch": torch.__version__,
         },
         "contract": to_json(task.spec.contract, {}),
         "labels": list(task.spec.contract.labels),
@@ -68,7 +73,7 @@ def load(path: str | os.PathLike[str], graph: Graph) -> Reprogrammed:
         program = from_json(document.get("program"), tensors)
         if not isinstance(program, Program):
             raise FileError("the document holds no program")
-        _check_source(document.get("source"), graph)
+        check_source(document.get("source"), graph.name, graph.fingerprint)
         seed = document.get("seed", 0)
         if not isinstance(seed, int) or not 0 <= seed < 2**63:
             raise FileError(f"seed {seed!r} is not a number that a generator takes")
@@ -84,23 +89,40 @@ def load(path: str | os.PathLike[str], graph: Graph) -> Reprogrammed:
     return task
 
 
-def _check_source(source: Any, graph: Graph) -> None:
+def check_source(source: Any, own_name: str, own: Fingerprint) -> None:
+    """Compare what a document says of its source model with the source model at hand.
+
+    The same weights traced differently by another version of torch are a warning, not an error.
+
+    Raises:
+        FileError: they differ; says in what.
+    """
     if not isinstance(source, dict):
         raise FileError("the document does not say which source model it belongs to")
-    own = graph.fingerprint
     name = source.get("name")
-    if source.get("text") != own.text:
+    if source.get("weights") != own.weights:
         raise FileError(
-            f"the program was made for another graph ({name}, {str(source.get('text'))[:12]}) than "
-            f"{graph.name} ({own.text[:12]})",
+            f"the program was made for other weights ({name}, {str(source.get('weights'))[:12]}) "
+            f"than those of {own_name} ({own.weights[:12]})",
+            ["load the checkpoint of the source model that the program was trained on"],
+        )
+    if source.get("text") == own.text:
+        return
+    message = (
+        f"the weights are the right ones, but the program was made for another graph ({name}, "
+        f"{str(source.get('text'))[:12]}) than {own_name} ({own.text[:12]})"
+    )
+    if source.get("torch") == torch.__version__:
+        raise FileError(
+            message,
             [
-                "capture the same architecture with the same input sizes and dynamic axes",
+                "capture the source with the same input sizes and dynamic axes",
+                "apply the same optimising passes to it",
                 "print(graph) of both shows where they differ",
             ],
         )
-    if source.get("weights") != own.weights:
-        raise FileError(
-            f"the graph is the right one, but its weights differ: the program was made for weights "
-            f"{str(source.get('weights'))[:12]}, these are {own.weights[:12]}",
-            ["load the checkpoint of the source model that the program was trained on"],
-        )
+    warnings.warn(
+        f"{message}; it was traced by torch {source.get('torch')}, this one by {torch.__version__}."
+        " Check its accuracy before you rely on it.",
+        stacklevel=3,
+    )
