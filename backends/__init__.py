@@ -1,4 +1,9 @@
-"""Backends: lower a reprogrammed model to something that runs elsewhere."""
+"""Backends: lower a reprogrammed model to something that runs elsewhere.
+
+``pytorch``, ``onnx`` and ``onnxruntime`` are modules of this package, imported when first named.
+Other packages add a backend, an object with the ``export`` of :class:`graphprog.backends.base.
+Backend`, under its name in the entry point group ``graphprog.backends``.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,36 @@ if not __name__.startswith("graphprog."):
         f"class in it would exist twice. Try: import graphprog.{__name__}"
     )
 
+import importlib
+import importlib.metadata
+from typing import TYPE_CHECKING, Any
+
 from graphprog.backends.distributions import warn_about_rival_onnxruntimes
 
+if TYPE_CHECKING:
+    from graphprog.backends import onnx, onnxruntime, pytorch
+
+ENTRY_POINTS = "graphprog.backends"
+"""Entry point group by which other packages add backends."""
+
+_OWN = ("onnx", "onnxruntime", "pytorch")
+
+__all__ = ["ENTRY_POINTS", "onnx", "onnxruntime", "pytorch"]
+
 warn_about_rival_onnxruntimes()
+
+
+def __getattr__(name: str) -> Any:
+    if name in _OWN:
+        return importlib.import_module(f"{__name__}.{name}")
+    if not name.startswith("_"):
+        for entry in importlib.metadata.entry_points(group=ENTRY_POINTS, name=name):
+            from graphprog.backends.base import checked_backend
+
+            return checked_backend(name, entry.load())
+    raise AttributeError(f"graphprog has no backend {name!r}; it has {', '.join(__dir__())}")
+
+
+def __dir__() -> list[str]:
+    entries = importlib.metadata.entry_points(group=ENTRY_POINTS)
+    return sorted({*_OWN, *(entry.name for entry in entries)})

@@ -8,7 +8,7 @@ _root = _Path(__file__).resolve().parent.parent
 if (_root / "passes" / "__init__.py").is_file() and not (_root / "graphprog" / "passes").exists():
     __path__.append(str(_root))  # source checkout: graphprog.passes lives in ./passes
 
-from graphprog import errors, masks, passes  # the path above comes first
+from graphprog import backends, errors, masks, passes  # the path above comes first
 from graphprog.alignments import (
     Alignment,
     BayesianMap,
@@ -52,6 +52,7 @@ __all__ = [
     "Program",
     "RandomMap",
     "Reprogrammed",
+    "backends",
     "capture",
     "compile",
     "errors",

@@ -1,0 +1,70 @@
+"""From a task to an exported program, the form that the lowerings start from."""
+
+from __future__ import annotations
+
+import torch
+from torch import fx
+from torch.export import Dim, ExportedProgram
+
+from graphprog.backends.base import Inputs, task_device
+from graphprog.errors import BackendError
+from graphprog.graph import executable
+from graphprog.reprogrammed import Reprogrammed
+
+
+def exported(
+    task: Reprogrammed, example: Inputs | None = None, outputs: tuple[str, ...] | None = None
+) -> ExportedProgram:
+    """Export the rewritten graph anew; its tensors are shared, and keep their names.
+
+    Args:
+        task: what to export; it is not changed.
+        example: inputs with a batch of 2 or more; random ones where None.
+        outputs: names of graph nodes to return in place of the task's tensor outputs.
+
+    Returns:
+        A program whose parameters are called ``source.*`` and ``program.*``, with the axes that
+        vary in the graph still varying.
+
+    Raises:
+        BackendError: the graph cannot be exported.
+    """
+    device = task_device(task)
+    given = task.input_example(2) if example is None else example
+    names = outputs if outputs is not None else output_nodes(task)
+    shapes = tuple(
+        {axis: Dim.DYNAMIC for axis, size in enumerate(spec.shape) if isinstance(size, str)}
+        for spec in task.inputs
+    )
+    try:
+        return torch.export.export(
+            executable(task.graph, names, device),
+            tuple(value.to(device) for value in given),
+            dynamic_shapes=shapes,
+            strict=False,
+        )
+    except Exception as error:
+        raise BackendError(
+            f"{task.base.name}: the rewritten graph cannot be exported: "
+            f"{type(error).__name__}: {str(error).strip()[:600]}",
+            ["give inputs=(...) of sizes that the model runs on, with 2 rows or more"],
+        ) from error
+
+
+def output_nodes(task: Reprogrammed) -> tuple[str, ...]:
+    """Nodes of the outputs that are tensors; constants that a model returns need no backend."""
+    return tuple(node.name for _, node in _tensor_outputs(task))
+
+
+def output_names(task: Reprogrammed) -> tuple[str, ...]:
+    """Names of the outputs that are tensors, in order."""
+    return tuple(name for name, _ in _tensor_outputs(task))
+
+
+def _tensor_outputs(task: Reprogrammed) -> list[tuple[str, fx.Node]]:
+    named = zip(task.graph.outputs, task.graph.output_nodes, strict=True)
+    return [
+        (name, node)
+        for name, node in named
+        if isinstance(node, fx.Node) and isinstance(node.meta["val"], torch.Tensor)
+    ]

@@ -1,0 +1,138 @@
+"""ONNX: one file that any ONNX runtime loads, with the program baked in or left swappable."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from graphprog.atomic import atomic_write
+from graphprog.backends.base import (
+    TOLERANCE,
+    Inputs,
+    ParityReport,
+    compare,
+    example_batch,
+    parity_batches,
+)
+from graphprog.backends.bisect import require_parity
+from graphprog.backends.document import KEY, describe, viewer_entries
+from graphprog.backends.lowering import exported, output_names
+from graphprog.backends.onnx_model import (
+    name_nodes,
+    optimise,
+    refuse_foreign_operators,
+    translate,
+)
+from graphprog.backends.onnxruntime import Session
+from graphprog.backends.providers import open_session
+from graphprog.errors import BackendError
+from graphprog.reprogrammed import Reprogrammed
+
+Mode = Literal["folded", "swappable"]
+
+
+def export(
+    task: Reprogrammed,
+    path: str | os.PathLike[str],
+    *,
+    program: Mode = "folded",
+    opset: int | None = None,
+    tolerance: float = TOLERANCE,
+    inputs: Inputs | None = None,
+) -> ParityReport:
+    """Write a task as an ONNX file, after running it in ONNX Runtime beside the task itself.
+
+    Inputs and outputs keep their names; the batch axis is called ``batch``. The file's metadata
+    carry the contract, the labels, the program and the source's fingerprint, as one JSON document
+    under ``graphprog`` and, for viewers, as plain entries ``graphprog.*``. Every node keeps the
+    path of its module in its name; those of the program's parts begin with ``program.``.
+
+    Args:
+        task: what to export; it is not changed.
+        path: the file, written atomically.
+        program: ``"folded"``: the program is constant, and whatever depends on it alone is
+            computed now. ``"swappable"``: every ``program.*`` tensor stays an initialiser of that
+            name which is also an input, so that one session serves many programs.
+        opset: version of the operator set, 18 or above; None takes the exporter's default.
+        tolerance: largest difference, absolute or relative to the largest magnitude.
+        inputs: examples to compare on, the first alone and all together; None takes 1 and 5
+            random rows.
+
+    Returns:
+        How ONNX Runtime, on the processor, compares with PyTorch.
+
+    Raises:
+        BackendError: an operation has no translation; the weights exceed 2 GiB; the results
+            differ, and then it says at which interface first. The old file, if any, stays.
+        DataError: ``inputs`` are not what the task takes.
+        FileError: the place cannot be written.
+    """
+    if program not in ("folded", "swappable"):
+        raise BackendError(f'program={program!r} is unknown; "folded" or "swappable"')
+    batches = parity_batches(task, inputs)
+    example = example_batch(task, inputs)
+    model = lower(task, example, program, opset)
+    _describe(model, task, program)
+    reports: list[ParityReport] = []
+
+    def probe(nodes: tuple[str, ...], given: Inputs) -> list[np.ndarray]:
+        return run_model(lower(task, example, program, opset, nodes), given)
+
+    def write(temporary: Path) -> None:
+        ir.save(model, temporary)
+        onnx.checker.check_model(temporary, full_check=True)
+        session = Session(temporary, providers="cpu")
+        report = compare(task, session.evaluate, batches, f"onnx ({program})", tolerance)
+        reports.append(require_parity(task, report, example, probe))
+
+    atomic_write(path, write)
+    return reports[0]
+
+
+def lower(
+    task: Reprogrammed,
+    example: Inputs,
+    program: Mode,
+    opset: int | None = None,
+    nodes: tuple[str, ...] | None = None,
+) -> ir.Model:
+    """Make the ONNX model of a task, without metadata.
+
+    Args:
+        task: what to lower.
+        example: inputs of two rows to trace with.
+        program: as in :func:`export`.
+        opset: as in :func:`export`.
+        nodes: names of graph nodes to return in place of the task's outputs.
+    """
+    names = output_names(task) if nodes is None else nodes
+    model = translate(exported(task, example, nodes), task.inputs, names, opset)
+    optimise(model, swappable=program == "swappable")
+    name_nodes(model)
+    refuse_foreign_operators(model)
+    return model
+
+
+def run_model(model: ir.Model, inputs: Inputs) -> list[np.ndarray]:
+    """Run an ONNX model on the processor; its inputs in order, its outputs in order."""
+    session = open_session(ir.to_proto(model).SerializeToString(), "cpu")
+    names = [entry.name for entry in session.get_inputs()]
+    values = [value.detach().cpu().numpy() for value in inputs]
+    results: list[np.ndarray] = session.run(None, dict(zip(names, values, strict=True)))
+    return results
+
+
+def _describe(model: ir.Model, task: Reprogrammed, program: Mode) -> None:
+    from graphprog import __version__
+
+    model.producer_name = KEY
+    model.producer_version = __version__
+    model.graph.name = task.base.name
+    model.metadata_props[KEY] = describe(task)
+    entries = viewer_entries(task) | {"mode": program, "version": __version__}
+    model.metadata_props.update({f"{KEY}.{name}": text for name, text in entries.items()})

@@ -1,0 +1,249 @@
+"""PyTorch itself: compiled, or as a ``.pt2`` file that needs neither graphprog nor the model."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from graphprog.artifact import within
+from graphprog.atomic import atomic_write
+from graphprog.backends.base import (
+    TOLERANCE,
+    Inputs,
+    ParityReport,
+    compare,
+    example_batch,
+    parity_batches,
+    task_device,
+)
+from graphprog.backends.bisect import require_parity
+from graphprog.backends.document import KEY, Deployed, describe, read_document
+from graphprog.backends.lowering import exported
+from graphprog.checks import check_inputs
+from graphprog.errors import BackendError, FileError
+from graphprog.graph import executable
+from graphprog.inputs import InputSpec, check_type
+from graphprog.program import Contract
+from graphprog.reprogrammed import Reprogrammed
+
+_BROKEN = ["export the task again: this file is damaged"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """A compiled task; call it like the task. It reads the task's own tensors, not copies.
+
+    Attributes:
+        task: what was compiled.
+        run: the compiled graph: flat tensor inputs to flat outputs.
+        report: how it compared with the task.
+    """
+
+    task: Reprogrammed
+    run: Callable[..., tuple[Any, ...]]
+    report: ParityReport
+
+    def __call__(self, *inputs: torch.Tensor) -> Any:
+        """Run on the tensor inputs in order; gradients flow as in the task.
+
+        Raises:
+            DataError: an input of another shape or dtype than the graph takes.
+        """
+        for spec, value in zip(self.task.inputs, inputs, strict=True):
+            check_type(spec, value)
+        return pytree.tree_unflatten(self.run(*inputs), self.task.graph.out_spec)
+
+
+def compiled(
+    task: Reprogrammed,
+    *,
+    tolerance: float = TOLERANCE,
+    inputs: Inputs | None = None,
+    **options: Any,
+) -> Compiled:
+    """Compile a task with ``torch.compile``, as one graph, and compare it with the task.
+
+    Args:
+        task: what to compile, on the device it is on.
+        tolerance: as in :func:`graphprog.backends.base.compare`.
+        inputs: examples to compare on; None takes 2 and 5 random rows.
+        options: of ``torch.compile``, such as ``backend="aot_eager"`` or ``mode``. Unless
+            ``dynamic=False``, one compilation serves every batch of 2 rows and more.
+
+    Raises:
+        BackendError: it cannot be compiled, or computes something else; says where first.
+    """
+    batches = parity_batches(task, inputs, smallest=2)
+    run = _compile(task, None, options)
+
+    def probe(nodes: tuple[str, ...], example: Inputs) -> list[np.ndarray]:
+        return _evaluate(task, _compile(task, nodes, options), example)
+
+    report = compare(
+        task, lambda x: _evaluate(task, run, x), batches, "pytorch (compile)", tolerance
+    )
+    return Compiled(task, run, require_parity(task, report, batches[0], probe))
+
+
+def _compile(
+    task: Reprogrammed, nodes: tuple[str, ...] | None, options: dict[str, Any]
+) -> Callable[..., tuple[Any, ...]]:
+    module = executable(task.graph, nodes, task_device(task))
+    settings = {"fullgraph": True, "dynamic": True, **options}
+    run: Callable[..., tuple[Any, ...]] = torch.compile(module, **settings)
+    return run
+
+
+def _evaluate(
+    task: Reprogrammed, run: Callable[..., tuple[Any, ...]], inputs: Inputs
+) -> list[np.ndarray]:
+    device = task_device(task)
+    try:
+        with torch.no_grad():
+            outputs = run(*(value.to(device) for value in inputs))
+    except Exception as error:
+        raise BackendError(
+            f"torch.compile failed: {type(error).__name__}: {str(error).strip()[:600]}",
+            [
+                "install a C++ compiler, which the default backend of torch.compile needs",
+                'compiled(task, backend="aot_eager"), which needs none',
+            ],
+        ) from error
+    return _arrays(outputs)
+
+
+def _arrays(outputs: Sequence[Any]) -> list[np.ndarray]:
+    tensors = (value for value in outputs if isinstance(value, torch.Tensor))
+    return [value.detach().cpu().to(torch.float64).numpy() for value in tensors]
+
+
+def export(
+    task: Reprogrammed,
+    path: str | os.PathLike[str],
+    *,
+    tolerance: float = TOLERANCE,
+    inputs: Inputs | None = None,
+) -> ParityReport:
+    """Write a task as a ``.pt2`` file of ``torch.export``, after running what was written.
+
+    The file carries the document that ONNX files carry too. Parameters keep their names, and
+    those of the program stay trainable. ``torch.export.load`` opens it without graphprog.
+
+    Args:
+        task: what to export; it is not changed.
+        path: the file, whose name ends in ``.pt2``; written atomically.
+        tolerance: as in :func:`graphprog.backends.base.compare`.
+        inputs: examples to compare on, the first alone and all together; None takes 1 and 5
+            random rows.
+
+    Raises:
+        BackendError: it cannot be exported, or computes something else; says where first.
+        DataError: ``inputs`` are not what the task takes.
+        FileError: the place cannot be written, or the name ends in something else.
+    """
+    if not os.fspath(path).endswith(".pt2"):
+        raise FileError(f"{os.fspath(path)}: the name of an exported program ends in .pt2")
+    batches = parity_batches(task, inputs)
+    example = example_batch(task, inputs)
+    program = exported(task, example)
+    reports: list[ParityReport] = []
+
+    def probe(nodes: tuple[str, ...], given: Inputs) -> list[np.ndarray]:
+        part: fx.GraphModule = exported(task, example, nodes).module(check_guards=False)
+        return _arrays(part(*given))
+
+    def write(temporary: Path) -> None:
+        torch.export.save(program, temporary, extra_files={KEY: describe(task)})
+        loaded = load(temporary)
+        report = compare(
+            task, lambda x: _arrays(loaded.evaluate(x)), batches, "pytorch (.pt2)", tolerance
+        )
+        reports.append(require_parity(task, report, example, probe))
+
+    atomic_write(path, write)
+    return reports[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A task read from a ``.pt2`` file; call it with the task's inputs.
+
+    Attributes:
+        document: what the file says of itself.
+        module: the exported graph; ``program.*`` are its trainable parameters.
+    """
+
+    document: Deployed
+    module: nn.Module
+
+    @property
+    def contract(self) -> Contract:
+        """Space, normalisation, range and labels of the program."""
+        return self.document.contract
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the target classes; empty where the program has none."""
+        return self.document.contract.labels
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """Name, shape and dtype of every input."""
+        return self.document.inputs
+
+    def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Run on one batch, on the device the task was exported on.
+
+        Returns:
+            The first output: target logits [B, classes] where the program aligns.
+
+        Raises:
+            DataError: inputs of another number, shape, dtype or range than the contract says.
+        """
+        return self.evaluate(inputs)[0]
+
+    def evaluate(self, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """All outputs; otherwise like a call."""
+        check_inputs(self.inputs, self.contract, inputs)
+        outputs: tuple[torch.Tensor, ...] = tuple(self.module(*inputs))
+        return outputs
+
+
+def load(path: str | os.PathLike[str]) -> Loaded:
+    """Load a file that :func:`export` wrote.
+
+    ``torch.export.load`` unpickles parts of a file: load only files whose maker you trust.
+
+    Raises:
+        FileError: the file is missing, damaged, or not one of graphprog's.
+    """
+    with within(path):
+        document = read_document(_document_text(path))
+        try:
+            program = torch.export.load(path)
+        except Exception as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise FileError(f"torch cannot load it: {reason:.300}", _BROKEN) from error
+        return Loaded(document, program.module(check_guards=False))
+
+
+def _document_text(path: str | os.PathLike[str]) -> str | None:
+    """The document, once every part of the archive has been found whole."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+            if damaged is not None:
+                raise FileError(f"damaged at {damaged:.80}", _BROKEN)
+            names = [name for name in archive.namelist() if name.endswith(f"/extra/{KEY}")]
+            return archive.read(names[0]).decode("utf-8") if names else None
+    except (OSError, zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError) as error:
+        raise FileError(f"cannot be read: {error}", ["check the path", *_BROKEN]) from error
