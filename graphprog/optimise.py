@@ -5,17 +5,18 @@ from __future__ import annotations
 from graphprog.graph import Graph
 from graphprog.passes.channels_last import ChannelsLast
 from graphprog.passes.fold_batch_norm import FoldBatchNorm
+from graphprog.passes.fold_padding import FoldPadding
 from graphprog.passes.pipeline import Pipeline
 
 
 def optimise(graph: Graph) -> Graph:
     """Make a captured source faster to run and to train programs through.
 
-    Folds batch normalisation into convolutions and lays images out with the channel innermost.
+    Folds batch normalisation and zero padding into convolutions, and lays images out with the channel innermost.
     The result equals the source up to rounding, not bit for bit, and is a source of its own:
     programs trained on it belong to it. ``history`` says what each pass did.
 
     Raises:
         PassError: the graph has a program in it.
     """
-    return Pipeline((FoldBatchNorm(), ChannelsLast()))(graph)
+    return Pipeline((FoldBatchNorm(), FoldPadding(), ChannelsLast()))(graph)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from graphprog.passes.channels_last import ChannelsLast as ChannelsLast
     from graphprog.passes.erase import EraseProgram as EraseProgram
     from graphprog.passes.fold_batch_norm import FoldBatchNorm as FoldBatchNorm
+    from graphprog.passes.fold_padding import FoldPadding as FoldPadding
     from graphprog.passes.functionalise import Functionalise as Functionalise
     from graphprog.passes.insert import Insert as Insert
     from graphprog.passes.insert import ReplaceInput as ReplaceInput
@@ -37,6 +38,7 @@ _PASSES = {
     "drop-dropout": "graphprog.passes.normalise:DropDropout",
     "erase-program": "graphprog.passes.erase:EraseProgram",
     "fold-batch-norm": "graphprog.passes.fold_batch_norm:FoldBatchNorm",
+    "fold-padding": "graphprog.passes.fold_padding:FoldPadding",
     "functionalise": "graphprog.passes.functionalise:Functionalise",
     "inline-regions": "graphprog.passes.normalise:InlineRegions",
     "insert": "graphprog.passes.insert:Insert",

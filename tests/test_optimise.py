@@ -9,6 +9,7 @@ from torch import nn
 import graphprog as gp
 from graphprog.passes.channels_last import ChannelsLast
 from graphprog.passes.fold_batch_norm import FoldBatchNorm
+from graphprog.passes.fold_padding import FoldPadding
 from graphprog.printing import operator_name
 
 
@@ -96,5 +97,33 @@ def test_a_graph_without_convolutions_is_left_alone() -> None:
 
 def test_text_names_passes_that_nobody_imported(net: nn.Module) -> None:
     graph = gp.capture(net, (torch.rand(2, 3, 12, 12),))
-    pipeline = gp.passes.Pipeline.parse("fold-batch-norm ; channels-last")
+    pipeline = gp.passes.Pipeline.parse("fold-batch-norm ; fold-padding ; channels-last")
     assert str(pipeline(graph)) == str(gp.optimise(graph))
+
+
+class Padded(nn.Module):
+    """Paddings that fold, and paddings that must stay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList([nn.Conv2d(3, 3, 3, padding=p) for p in (0, 1, 0, 0, 0)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first, second, third, fourth, fifth = self.convolutions
+        x = first(nn.functional.pad(x, (2, 2, 1, 1)))
+        x = second(nn.functional.pad(x, (1, 1, 1, 1)))
+        x = third(nn.functional.pad(x, (0, 1, 0, 1)))
+        x = fourth(nn.functional.pad(x, (1, 1, 1, 1), value=0.5))
+        y = nn.functional.pad(x, (1, 1, 1, 1))
+        return fifth(y) + y[:, :, 1:-1, 1:-1]
+
+
+def test_folding_padding_takes_only_what_is_alike_on_both_sides() -> None:
+    torch.manual_seed(0)
+    model = Padded().eval()
+    graph = gp.capture(model, (torch.rand(2, 3, 9, 9),))
+    folded = FoldPadding()(graph)
+    x = torch.randn(4, 3, 9, 9)
+    torch.testing.assert_close(folded(x), model(x), rtol=1e-5, atol=1e-5)
+    assert operators(graph).count("pad") == 5
+    assert operators(folded).count("pad") == 3
