@@ -97,4 +97,5 @@ def class_count(task: Reprogrammed) -> int | None:
     value = outputs[0].meta["val"] if len(outputs) == 1 and hasattr(outputs[0], "meta") else None
     if not isinstance(value, torch.Tensor) or value.ndim != 2 or not value.is_floating_point():
         return None
-    return value.shape[1] if isinstance(value.shape[1], int) else None
+    size: object = value.shape[1]
+    return size if isinstance(size, int) else None

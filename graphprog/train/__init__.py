@@ -1,3 +1,9 @@
 """Training of programs; the source model stays as it was."""
 
 from __future__ import annotations
+
+from graphprog.train.evaluate import Evaluation, evaluate
+from graphprog.train.fit import fit
+from graphprog.train.history import EpochRecord, History
+
+__all__ = ["EpochRecord", "Evaluation", "History", "evaluate", "fit"]

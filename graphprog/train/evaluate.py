@@ -1,0 +1,127 @@
+"""Evaluation of a task on a split of data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from graphprog.checks import class_count
+from graphprog.train.batches import Batch
+from graphprog.train.data import open_split
+from graphprog.train.engine import Engine, running
+from graphprog.train.meter import Meter, Scores
+from graphprog.train.randomness import preserved, reseed
+from graphprog.train.recipe import Loss, Recipe
+from graphprog.train.splits import Split
+
+if TYPE_CHECKING:
+    from graphprog.reprogrammed import Reprogrammed
+
+_SHOWN_CLASSES = 20
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well a task does on a split.
+
+    Attributes:
+        loss: mean over the examples.
+        accuracy: share of examples whose largest logit is their class's.
+        count: number of examples.
+        confusion: int64 [K, K]; row: class of the example, column: predicted class.
+        labels: names of the classes, where the program's contract has them.
+    """
+
+    loss: float
+    accuracy: float
+    count: int
+    confusion: torch.Tensor = field(repr=False, compare=False)
+    labels: tuple[str, ...] = ()
+
+    @property
+    def class_accuracy(self) -> tuple[float | None, ...]:
+        """Accuracy for each class; None for a class without examples."""
+        right = self.confusion.diagonal().tolist()
+        return tuple(
+            hits / total if total else None
+            for hits, total in zip(right, self.confusion.sum(1).tolist(), strict=True)
+        )
+
+    def __str__(self) -> str:
+        lines = [f"accuracy {self.accuracy:.2%}  loss {self.loss:.4f}  examples {self.count}"]
+        totals = self.confusion.sum(1).tolist()
+        for number, share in list(enumerate(self.class_accuracy))[:_SHOWN_CLASSES]:
+            name = self.labels[number] if self.labels else f"class {number}"
+            text = "no examples" if share is None else f"{share:7.2%} of {totals[number]}"
+            lines.append(f"  {name}: {text}")
+        if len(totals) > _SHOWN_CLASSES:
+            lines.append(f"  and {len(totals) - _SHOWN_CLASSES} classes more")
+        return "\n".join(lines)
+
+
+def evaluate(
+    task: Reprogrammed,
+    data: Any,
+    *,
+    batch_size: int = 64,
+    loss: str | Loss = "cross_entropy",
+    precision: str = "no",
+) -> Evaluation:
+    """Measure a task on data it was not trained on.
+
+    Runs where accelerate puts it, shared among its processes; the task is back where it was
+    afterwards, in eval mode.
+
+    Args:
+        task: what to measure.
+        data: in any form that :func:`graphprog.fit` takes; a loader is read as it is.
+        batch_size: examples read at once.
+        loss: as for :func:`graphprog.fit`.
+        precision: likewise.
+
+    Raises:
+        DataError: data that the task cannot take.
+        TrainingError: the task returns no logits [B, K]; a bad argument.
+    """
+    recipe = Recipe(batch_size=batch_size, loss=loss, precision=precision)
+    with running(task, precision) as engine, preserved(engine.device):
+        reseed(0)
+        split = open_split(task, "evaluation", data)
+        classes = class_count(task)
+        assert classes is not None
+        confusion = torch.zeros(classes * classes, dtype=torch.int64)
+        meter = Meter()
+        for batch, predicted in _predictions(engine, split, recipe, meter):
+            cells = (batch.labels * classes + predicted)[: batch.own].cpu()
+            confusion += torch.bincount(cells, minlength=classes * classes)
+        scores = meter.scores(engine)
+        confusion = engine.total(confusion).reshape(classes, classes)
+    labels: Sequence[str] = task.spec.contract.labels
+    return Evaluation(scores.loss, scores.accuracy, scores.count, confusion, tuple(labels))
+
+
+def measure(engine: Engine, split: Split, recipe: Recipe) -> Scores:
+    """Loss and accuracy on a split, in eval mode, without gradient."""
+    meter = Meter()
+    for _ in _predictions(engine, split, recipe, meter):
+        pass
+    return meter.scores(engine)
+
+
+def _predictions(
+    engine: Engine, split: Split, recipe: Recipe, meter: Meter
+) -> Iterator[tuple[Batch, torch.Tensor]]:
+    """Batches on the device and their predicted classes, int64 [B]; their loss is metered."""
+    engine.alone.eval()
+    for given in split.batches(recipe.batch_size, engine.share):
+        if not given.own:
+            continue
+        batch = given.to(engine.device)
+        with torch.no_grad():
+            logits, _ = engine.forward(batch, read=False)
+            predicted = logits.argmax(1)
+            meter.add(recipe.loss_function(logits, batch.labels), predicted, batch)
+        yield batch, predicted

@@ -1,0 +1,144 @@
+"""What a training run has done, epoch by epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from graphprog.errors import FileError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_SHOWN_EPOCHS = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochRecord:
+    """One epoch.
+
+    Attributes:
+        epoch: number, from 1.
+        train_loss: mean over the epoch, while the program was moving.
+        train_accuracy: likewise.
+        validation_loss: after the epoch; None without a validation split.
+        validation_accuracy: likewise.
+        lr: learning rate of the epoch's first step (of the first parameter group).
+        seconds: of the whole epoch, refresh and validation included; not compared.
+        mapping: report of the refresh before the epoch; empty where there was none.
+        mapping_changes: target classes whose foremost source class that refresh changed.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float | None
+    validation_accuracy: float | None
+    lr: float
+    seconds: float = dataclasses.field(compare=False)
+    mapping: str = ""
+    mapping_changes: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class History:
+    """A whole run.
+
+    Attributes:
+        records: the epochs that were finished.
+        best_epoch: number of the epoch whose program the task holds: best validation accuracy,
+            then lower validation loss, then earlier; the last one without validation.
+        stopped: why the run ended before its last epoch; empty where it did not.
+        notes: what a user should know, such as classes without examples.
+        seconds: of the run, over all its sittings; not compared.
+        settings: hyper-parameters, functions by name.
+        examples: number of examples by split, where known.
+    """
+
+    records: tuple[EpochRecord, ...]
+    best_epoch: int
+    stopped: str
+    notes: tuple[str, ...]
+    seconds: float = dataclasses.field(compare=False)
+    settings: Mapping[str, Any]
+    examples: Mapping[str, int | None]
+
+    @property
+    def best(self) -> EpochRecord:
+        """The record of the best epoch."""
+        return self.records[self.best_epoch - 1]
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
+        """Draw loss and accuracy by epoch, with the best epoch marked.
+
+        Args:
+            path: where to write the picture, if anywhere; the suffix says the format.
+        """
+        from graphprog.train.curves import plot_history
+
+        return plot_history(self, path)
+
+    def to_json(self) -> dict[str, Any]:
+        """The history as JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> History:
+        """Inverse of :meth:`to_json`.
+
+        Raises:
+            FileError: other fields than a history's.
+        """
+        try:
+            fields = dict(value)
+            fields["records"] = tuple(EpochRecord(**record) for record in fields["records"])
+            fields["notes"] = tuple(fields["notes"])
+            return cls(**fields)
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileError(f"training history: {error}") from error
+
+    def summary(self) -> dict[str, Any]:
+        """The few numbers that are saved with a program, as JSON values."""
+        best = self.best
+        found = {
+            "epochs": len(self.records),
+            "best_epoch": self.best_epoch,
+            "train_loss": best.train_loss,
+            "train_accuracy": best.train_accuracy,
+            "validation_loss": best.validation_loss,
+            "validation_accuracy": best.validation_accuracy,
+            "examples": dict(self.examples),
+            "settings": dict(self.settings),
+            "notes": list(self.notes),
+        }
+        return {**found, "stopped": self.stopped} if self.stopped else found
+
+    def __str__(self) -> str:
+        lines = ["epoch   train loss  accuracy   validation loss  accuracy         lr  mapping"]
+        for record in _some(self.records, self.best_epoch):
+            mark = "*" if record.epoch == self.best_epoch else " "
+            changes = "" if record.mapping_changes is None else f"{record.mapping_changes} changed"
+            line = (
+                f"{record.epoch:5d}{mark} {record.train_loss:11.4f} {record.train_accuracy:9.2%} "
+                f"{_number(record.validation_loss, '17.4f')} "
+                f"{_number(record.validation_accuracy, '9.2%')} {record.lr:10.3g}  {changes}"
+            )
+            lines.append(line.rstrip())
+        lines.append(f"{len(self.records)} epochs in {self.seconds:.1f} s; best: {self.best_epoch}")
+        lines += [f"stopped: {self.stopped}"] if self.stopped else []
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def _number(value: float | None, form: str) -> str:
+    return format(value, form) if value is not None else "-".rjust(int(form.split(".")[0]))
+
+
+def _some(records: tuple[EpochRecord, ...], best: int) -> list[EpochRecord]:
+    """All records, or evenly spaced ones with the best and the last."""
+    if len(records) <= _SHOWN_EPOCHS:
+        return list(records)
+    step = len(records) / _SHOWN_EPOCHS
+    shown = {int(i * step) for i in range(_SHOWN_EPOCHS)} | {best - 1, len(records) - 1}
+    return [records[number] for number in sorted(shown)]

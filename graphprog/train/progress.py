@@ -1,0 +1,99 @@
+"""Progress of a run, for people."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+import torch
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from graphprog.train.history import EpochRecord
+
+_SECONDS = 0.2
+
+
+class Bar:
+    """A bar on a terminal; where there is none, a line an epoch if asked for, else nothing.
+
+    Reads the loss off the device a few times a second only, for that waits for the device.
+    """
+
+    def __init__(self, wanted: bool | None, epochs: int, steps: int | None) -> None:
+        self.console = Console(stderr=True)
+        drawable = self.console.is_terminal or self.console.is_jupyter
+        self.lines = bool(wanted) and not drawable
+        self.epochs = epochs
+        self.steps = steps
+        self.bar: Progress | None = None
+        if drawable and wanted is not False:
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[loss]}{task.fields[score]}"),
+                console=self.console,
+            )
+        self.task = TaskID(0)
+        self.done = 0
+        self.drawn = 0.0
+
+    def __enter__(self) -> Self:
+        if self.bar is not None:
+            total = None if self.steps is None else self.steps * self.epochs
+            self.task = self.bar.add_task("", total=total, loss="", score="")
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def begin(self, epoch: int) -> None:
+        """Show that an epoch, counted from 0, begins."""
+        self.done = epoch * (self.steps or 0) if self.steps else self.done
+        if self.bar is not None:
+            self.bar.update(
+                self.task, completed=self.done, description=f"epoch {epoch + 1}/{self.epochs}"
+            )
+
+    def step(self, loss: torch.Tensor) -> None:
+        """Count a step."""
+        self.done += 1
+        now = time.monotonic()
+        if self.bar is None or now - self.drawn < _SECONDS:
+            return
+        self.drawn = now
+        self.bar.update(self.task, completed=self.done, loss=f"loss {float(loss):.4f}")
+
+    def end(self, record: EpochRecord) -> None:
+        """Show what an epoch came to."""
+        score, name = record.validation_accuracy, "validation"
+        if score is None:
+            score, name = record.train_accuracy, "training"
+        text = f"{name} accuracy {score:.2%}"
+        if self.bar is not None:
+            self.bar.update(self.task, completed=self.done, score=f"  {text}")
+        elif self.lines:
+            self.console.print(
+                f"epoch {record.epoch}/{self.epochs}  loss {record.train_loss:.4f}  {text}  "
+                f"{record.seconds:.1f} s",
+                highlight=False,
+            )
