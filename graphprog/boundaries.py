@@ -24,17 +24,17 @@ def is_tensor(node: fx.Node) -> bool:
     return isinstance(node.meta.get("val"), torch.Tensor)
 
 
-def model_boundaries(graph: Graph) -> dict[str, Site]:
+def model_boundaries(graph: Graph) -> tuple[dict[str, Site], dict[str, Site]]:
     """``input:name`` with all uses of the input, ``output:name`` with the use as a result."""
-    sites = {}
+    inputs, outputs = {}, {}
     for node in graph.placeholders:
         if node.users:
-            sites[f"input:{node.target}"] = _site(node, uses_of(node))
+            inputs[f"input:{node.target}"] = _site(node, uses_of(node))
     last = graph.code.output_node()
     for slot, (name, node) in enumerate(zip(graph.outputs, graph.output_nodes, strict=True)):
         if isinstance(node, fx.Node) and is_tensor(node):
-            sites[f"output:{name}"] = _site(node, [(last, slot)])
-    return sites
+            outputs[f"output:{name}"] = _site(node, [(last, slot)])
+    return inputs, outputs
 
 
 def module_boundaries(graph: Graph) -> dict[str, Site]:
@@ -67,7 +67,18 @@ def module_boundaries(graph: Graph) -> dict[str, Site]:
             for index, (node, edges) in enumerate(values.items()):
                 suffix = f"[{index}]" if len(values) > 1 else ""
                 sites[f"{path}:{end}{suffix}"] = _site(node, edges, classes[path])
-    return sites
+    return _in_order(graph, sites)
+
+
+def _in_order(graph: Graph, sites: dict[str, Site]) -> dict[str, Site]:
+    """Sites as data meets them: a value leaves inner modules first and enters outer ones first."""
+    order = {node.name: position for position, node in enumerate(graph.code.nodes)}
+
+    def rank(key: str) -> tuple[int, bool, int]:
+        enters, depth = ":in" in key, key.count(".")
+        return order[sites[key].node], enters, depth if enters else -depth
+
+    return {key: sites[key] for key in sorted(sites, key=rank)}
 
 
 def cut_boundaries(graph: Graph) -> tuple[dict[str, Site], list[str]]:

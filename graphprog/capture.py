@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,8 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
-from graphprog.errors import CaptureError, FileError
+from graphprog.errors import CaptureError
+from graphprog.exported import read_exported, user_line
 from graphprog.graph import Graph
 from graphprog.lift import lift
 from graphprog.structure import with_structure
@@ -49,10 +49,10 @@ def capture(
     Raises:
         CaptureError: the model cannot be traced. The text has both tracing errors, the line of
             user code that stopped them, and what to try.
-        FileError: the ``.pt2`` file cannot be read.
+        FileError: the ``.pt2`` file cannot be read, or holds pickled objects or code.
     """
     if isinstance(model, str | os.PathLike):
-        return _from_exported(_read(Path(model)), Path(model).stem, dynamic_axes)
+        return _from_exported(read_exported(Path(model)), Path(model).stem, dynamic_axes)
     if isinstance(model, ExportedProgram):
         return _from_exported(model, "exported", dynamic_axes)
     if not isinstance(model, nn.Module):
@@ -63,9 +63,8 @@ def capture(
     names = _input_names(model, args, kwargs)
     axes = _checked_axes(names, dynamic_axes)
     args, kwargs = _widened(args, kwargs, names, axes)
-    exported = _export(
-        model, args, kwargs, _dynamic_shapes(args, kwargs, names, axes, dynamic_axes)
-    )
+    shapes = _dynamic_shapes(model, args, kwargs, names, axes, dynamic_axes)
+    exported = _export(model, args, kwargs, shapes)
     graph = lift(exported, type(model).__name__, axes)
     _check_dynamic(graph, dynamic_axes)
     return with_structure(graph)
@@ -77,29 +76,22 @@ def _from_exported(program: ExportedProgram, name: str, axes: DynamicAxes | None
     return with_structure(lift(program, name, {}))
 
 
-def _read(path: Path) -> ExportedProgram:
-    if not path.is_file():
-        raise FileError(f"{path}: no such file")
-    try:
-        return torch.export.load(path)
-    except Exception as error:
-        raise FileError(
-            f"{path}: not a readable .pt2 file: {error}", ["write it with torch.export.save"]
-        ) from error
-
-
 def _input_names(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> list[tuple[str, Any]]:
     """Name and value of every leaf of a call, in pytree order."""
-    parameters = list(inspect.signature(model.forward).parameters.values())
+    slots: list[str] = []
+    for name, parameter in inspect.signature(model.forward).parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            slots += [f"{name}_{number}" for number in range(len(args) - len(slots))]
+        elif parameter.kind not in (
+            inspect.Parameter.KEYWORD_ONLY,
+            inspect.Parameter.VAR_KEYWORD,
+        ):
+            slots.append(name)
     found: list[tuple[str, Any]] = []
-    for position, value in enumerate(args):
-        fits = position < len(parameters) and parameters[position].kind in (
-            inspect.Parameter.POSITIONAL_ONLY,
-            inspect.Parameter.POSITIONAL_OR_KEYWORD,
-        )
-        found += _named_leaves(parameters[position].name if fits else f"input{position}", value)
+    for name, value in zip(slots, args, strict=False):  # a call with too many fails later on
+        found += _named_leaves(name, value)
     for name, value in kwargs.items():
         found += _named_leaves(name, value)
     return found
@@ -144,9 +136,13 @@ def _widened(
     names: list[tuple[str, Any]],
     axes: dict[str, dict[int, str]],
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Repeat examples of length 1 along their dynamic axes."""
+    """Repeat examples of length 1 along their dynamic axes, and tell equal inputs apart."""
     leaves, tree = pytree.tree_flatten((args, kwargs))
+    seen: set[int] = set()
     for position, (name, value) in enumerate(names):
+        if isinstance(value, torch.Tensor) and id(value) in seen:
+            leaves[position] = value.clone()  # tracing takes one tensor for one input
+        seen.add(id(value))
         for axis in axes.get(name, {}):
             if isinstance(value, torch.Tensor) and value.shape[axis] == 1:
                 leaves[position] = leaves[position].repeat_interleave(2, axis)
@@ -155,6 +151,7 @@ def _widened(
 
 
 def _dynamic_shapes(
+    model: nn.Module,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     names: list[tuple[str, Any]],
@@ -169,7 +166,23 @@ def _dynamic_shapes(
         for leaf, (name, _) in zip(leaves, names, strict=True)
     ]
     positional, named = pytree.tree_unflatten(shapes, tree)
-    return (*positional, *named.values()) if named else positional
+    signature = inspect.signature(model.forward)
+    try:
+        bound = signature.bind(*positional, **named)
+    except TypeError as error:
+        raise CaptureError(
+            f"{type(model).__name__}.forward{signature} cannot be called with the example: {error}",
+            ["capture(model, args, kwargs) takes the arguments of one call of the model"],
+        ) from error
+    for parameter in signature.parameters.values():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD and parameter.name in bound.arguments:
+            unnamed = ", ".join(bound.arguments[parameter.name])
+            raise CaptureError(
+                f"{type(model).__name__}.forward{signature} does not name {unnamed}, and tracing "
+                "cannot vary the shape of what has no name",
+                ["wrap the model in a module whose forward names its arguments"],
+            )
+    return dict(bound.arguments)
 
 
 def _check_dynamic(graph: Graph, wanted: DynamicAxes | None) -> None:
@@ -202,33 +215,25 @@ def _export(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], shapes: Any
 ) -> ExportedProgram:
     errors: list[Exception] = []
-    with _evaluating(model), tapping(model):
+    with _evaluating(model):
         for strict in (False, True):
             try:
-                return torch.export.export(
-                    model, args, kwargs, dynamic_shapes=shapes, strict=strict
-                )
+                with tapping(model):
+                    return torch.export.export(
+                        model, args, kwargs, dynamic_shapes=shapes, strict=strict
+                    )
             except Exception as error:
                 errors.append(error)
     raise _explained(model, errors) from errors[0]
 
 
 def _explained(model: nn.Module, errors: list[Exception]) -> CaptureError:
-    here = {os.path.dirname(__file__), os.path.dirname(torch.__file__)}
-    frames = [
-        frame
-        for frame in traceback.extract_tb(errors[0].__traceback__)
-        if not any(frame.filename.startswith(folder + os.sep) for folder in here)
-        and not frame.filename.startswith("<")
-    ]
-    line = frames[-1] if frames else None
-    where = f"\n  at {line.filename}:{line.lineno}: {line.line}" if line else ""
     first, second = (f"{type(error).__name__}: {_head(error)}" for error in errors)
     return CaptureError(
-        f"{type(model).__name__} cannot be captured.{where}\n"
+        f"{type(model).__name__} cannot be captured.{user_line(errors)}\n"
         f"  non-strict tracing: {first}\n  strict tracing: {second}",
         [
-            "a Python branch on tensor values cannot be traced: use torch.where or torch.cond",
+            "a Python branch on tensor values cannot be traced: use torch.where",
             "a model that returns a cache object needs use_cache=False among its kwargs",
             "pass other example arguments, or dynamic_axes={...} if a fixed length is the matter",
             "capture the part of the model that is plain tensor code",

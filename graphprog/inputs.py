@@ -100,7 +100,8 @@ def check_type(spec: InputSpec, value: Any) -> None:
         isinstance(wanted, str) or wanted == size
         for wanted, size in zip(spec.shape, value.shape, strict=True)
     )
-    if not fits or (value.dtype != spec.dtype and value.dtype not in _HALF):
+    half = value.dtype in _HALF and spec.dtype.is_floating_point
+    if not fits or (value.dtype != spec.dtype and not half):
         given = f"{dtype_text(value.dtype)}[{','.join(map(str, value.shape))}]"
         raise DataError(
             f"the graph takes {spec}, but was given {given}",

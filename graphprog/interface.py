@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 
@@ -102,10 +102,7 @@ class InterfaceTable(Mapping[str, Interface]):
         if name in self._by_alias:
             return self._by_alias[name]
         if name in self._choices:
-            raise InterfaceError(
-                f"interface {name!r} is ambiguous in this graph",
-                [f"say which: {', '.join(self._choices[name])}"],
-            )
+            raise self._ambiguous(name, self._choices[name])
         if "*" in name:
             raise InterfaceError(f"{name!r} names several interfaces where one is wanted")
         calls = [key for key in self._interfaces if key.startswith(name + ":")]
@@ -125,8 +122,19 @@ class InterfaceTable(Mapping[str, Interface]):
             if any(pattern.fullmatch(known) for known in (interface.key, *interface.aliases)):
                 found[interface.key] = interface
         if not found:
-            raise self._unknown(name)
+            towers = {
+                option.removesuffix(alias) + name
+                for alias, options in self._choices.items()
+                for option in options
+                if pattern.fullmatch(alias)
+            }
+            raise self._ambiguous(name, sorted(towers)) if towers else self._unknown(name)
         return tuple(found.values())
+
+    def _ambiguous(self, name: str, options: Iterable[str]) -> InterfaceError:
+        return InterfaceError(
+            f"interface {name!r} is ambiguous in this graph", [f"say which: {', '.join(options)}"]
+        )
 
     def _unknown(self, name: str) -> InterfaceError:
         known = [*self._by_alias, *self._choices, *self._interfaces]

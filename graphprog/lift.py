@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 from graphprog.call_spec import CallSpec
 from graphprog.errors import CaptureError
 from graphprog.graph import Graph
+from graphprog.passes.editor import enter_region
 from graphprog.passes.functionalise import Functionalise, can_functionalise
 from graphprog.passes.normalise import (
     DropAsserts,
@@ -66,7 +67,7 @@ def lift(program: ExportedProgram, name: str, axes: Mapping[str, Mapping[int, st
         else:
             mapping[node] = code.node_copy(node, lambda old: mapping[old])
             if node.op == "get_attr":
-                _point_to_source(module, mapping[node])
+                enter_region(module, mapping[node], "source")
     inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
     graph = Graph(
         name=name,
@@ -112,14 +113,6 @@ def _inputs_first(graph: fx.Graph) -> list[fx.Node]:
 def _flat_output(node: fx.Node) -> list[Any]:
     returned = node.args[0]
     return list(returned) if isinstance(returned, list | tuple) else [returned]
-
-
-def _point_to_source(module: fx.GraphModule, node: fx.Node) -> None:
-    """Name a weight as it will be under ``source``; keep the body of a region on its node."""
-    value = operator.attrgetter(str(node.target))(module)
-    if isinstance(value, fx.GraphModule):
-        node.meta["region"] = value
-    node.target = f"source.{node.target}"
 
 
 def _share_weights(module: fx.GraphModule, graph: Graph) -> None:

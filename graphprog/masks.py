@@ -41,8 +41,7 @@ class BorderMask(Mask):
 
     def tensor(self, shape: tuple[int, ...]) -> torch.Tensor:
         """Ones outside of the box, along the last axes of the value."""
-        axes = len(self.inner) or min(2, len(shape))
-        canvas = shape[len(shape) - axes :]
+        canvas = last_axes("border mask", shape, len(self.inner) or min(2, len(shape)))
         inner = self.inner or tuple(max(0, size - 2 * self.width) for size in canvas)
         mask = torch.ones(canvas)
         box = []
@@ -68,7 +67,7 @@ class PatchMask(Mask):
 
     def tensor(self, shape: tuple[int, ...]) -> torch.Tensor:
         """Ones inside the box, along the last axes of the value."""
-        canvas = shape[len(shape) - len(self.size) :]
+        canvas = last_axes("patch mask", shape, len(self.size))
         ends = [start + size for start, size in zip(self.corner, self.size, strict=True)]
         if any(end > limit for end, limit in zip(ends, canvas, strict=True)):
             raise ProgramError(f"patch mask: {self.size} at {self.corner} leaves canvas {canvas}")
@@ -98,6 +97,17 @@ class GivenMask(Mask):
 
     def __hash__(self) -> int:
         return hash(tuple(self.values.shape))
+
+
+def last_axes(what: str, shape: tuple[int, ...], axes: int) -> tuple[int, ...]:
+    """Sizes of the last axes of a value.
+
+    Raises:
+        ProgramError: the value has fewer.
+    """
+    if axes > len(shape):
+        raise ProgramError(f"{what}: {axes} axes of a value of shape {shape}, without the batch")
+    return shape[len(shape) - axes :]
 
 
 def leading_pad(canvas: int, inner: int) -> int:

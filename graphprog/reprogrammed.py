@@ -151,7 +151,8 @@ class Reprogrammed(nn.Module):
             mask = getattr(module, "mask", None)
             for name, parameter in module.named_parameters(recurse=False):
                 if name == "value" and isinstance(mask, torch.Tensor):
-                    total += int(mask.count_nonzero())
+                    seen = (mask != 0).int().sum_to_size(parameter.shape)
+                    total += int(seen.count_nonzero())
                 else:
                     total += parameter.numel()
         return total

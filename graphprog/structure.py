@@ -25,10 +25,11 @@ _PASSES_IDS = ("view", "reshape", "to", "_to_copy", "clone", "contiguous", "unsq
 
 def with_structure(graph: Graph) -> Graph:
     """Give a graph its interfaces and their aliases."""
-    sites = dict(graph.sites) or module_boundaries(graph)
-    sites |= model_boundaries(graph)
+    # in the order in which data meets them, which decides between places with the same uses
+    inputs, outputs = model_boundaries(graph)
+    sites = inputs | (dict(graph.sites) or module_boundaries(graph))
     named = _Aliases()
-    if any(not key.startswith(("input:", "output:")) for key in sites):
+    if len(sites) > len(inputs):
         _name_blocks(named, find_chains(graph.code, sites))
     else:
         cuts, ends = cut_boundaries(graph)
@@ -37,7 +38,7 @@ def with_structure(graph: Graph) -> Graph:
             named.add("", "embedding", ends[0])
             for index, key in enumerate(ends[1:]):
                 named.add("", f"hidden[{index}]", key)
-    inputs = [key for key in sites if key.startswith("input:")]
+    sites |= outputs
     for key in inputs:
         named.add(key.removeprefix("input:") if len(inputs) > 1 else "", "input", key)
     _name_tokens(graph, sites, named)

@@ -92,13 +92,15 @@ def check_broadcast(where: str, what: str, shape: tuple[int, ...], value: torch.
     Raises:
         ProgramError: with both shapes, and the shape a per-channel vector would need.
     """
-    target = tuple(value.shape[1:])
+    sizes: tuple[int | torch.SymInt, ...] = tuple(value.shape[1:])
+    target = tuple(None if isinstance(size, torch.SymInt) else size for size in sizes)
     fits = len(shape) <= len(target) and all(
         mine in (1, theirs) for mine, theirs in zip(reversed(shape), reversed(target), strict=False)
     )
     if fits:
         return
-    remedies = [f"a shape that broadcasts to {tuple(map(str, target))}"]
+    shown = tuple(map(str, sizes))
+    remedies = [f"a shape that broadcasts to {shown}, with 1 for an axis of varying length"]
     if len(shape) == 1 and len(target) > 1 and shape[0] == target[0]:
         remedies = [f"one number a channel has shape {(shape[0], *(1,) * (len(target) - 1))} here"]
     raise ProgramError(

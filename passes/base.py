@@ -5,11 +5,33 @@ from __future__ import annotations
 import dataclasses
 import time
 from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import ClassVar
 
 from graphprog.errors import GraphprogError, PassError
 from graphprog.graph import Graph, Step
+from graphprog.passes.trace import keeping_sizes
 from graphprog.spec import Spec
+
+Watcher = Callable[["Pass", Graph, Graph], None]
+"""Called with a pass that has run, the graph it was given, and its result."""
+
+_WATCHER: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
+
+
+@contextmanager
+def watching(watcher: Watcher) -> Iterator[None]:
+    """Show every pass that runs inside the block, and what it did, to a function.
+
+    What the function raises counts as raised by the pass: tests verify every pass this way.
+    """
+    token = _WATCHER.set(watcher)
+    try:
+        yield
+    finally:
+        _WATCHER.reset(token)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +64,11 @@ class Pass(Spec):
         start = time.perf_counter()
         try:
             self.requires(graph)
-            result = self.run(graph)
+            with keeping_sizes(node.meta.get("val") for node in graph.placeholders):
+                result = self.run(graph)
             self.ensures(graph, result)
+            if (watcher := _WATCHER.get()) is not None:
+                watcher(self, graph, result)
         except GraphprogError:
             raise
         except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -37,6 +38,14 @@ def uses_of(node: fx.Node) -> list[Slot]:
     return [
         (user, slot) for user in users for slot, leaf in enumerate(leaves_of(user)) if leaf is node
     ]
+
+
+def enter_region(owner: nn.Module, node: fx.Node, path: str) -> None:
+    """Put ``path`` in front of what a node reads from ``owner``; keep a body on its node."""
+    value = operator.attrgetter(str(node.target))(owner)
+    if isinstance(value, fx.GraphModule):
+        node.meta["region"] = value
+    node.target = f"{path}.{node.target}"
 
 
 @dataclasses.dataclass
@@ -152,21 +161,30 @@ class Editor:
             latest = self.code.find_nodes(op="placeholder")[-1]
         return latest
 
-    def redirect(self, old: fx.Node, edges: set[Slot], new: fx.Node, before: set[Slot]) -> None:
+    def redirect(
+        self, old: fx.Node, edges: set[Slot], new: fx.Node, before: set[Slot], at: str = ""
+    ) -> None:
         """R1: let some uses of ``old`` read ``new``; interfaces follow.
+
+        Interfaces with the same uses, such as the output of a block and the input of the next,
+        lie one behind the other, in the order of the table: those in front of ``at`` keep the old
+        value, so that it does not matter which of them is changed first.
 
         Args:
             old: the value replaced.
             edges: the uses that change.
             new: what they read from now on.
             before: uses of ``old`` by the nodes that compute ``new``.
+            at: key of the interface that changes; empty where the value itself does.
         """
         for user, slot in edges:
             set_leaf(user, slot, new)
-        for site in self.sites.values():
+        in_front = bool(at)
+        for key, site in self.sites.items():
+            in_front &= key != at
             if site.node is not old:
                 continue
-            if site.edges <= edges:
+            if site.edges <= edges and not (in_front and site.edges == edges):
                 site.node = new
             elif site.edges & edges:
                 site.edges = (site.edges - edges) | before
@@ -214,6 +232,8 @@ class Editor:
             elif old.op != "output":
                 with self.code.inserting_before(node):
                     mapping[old] = self.code.node_copy(old, lambda inner: mapping[inner])
+                if old.op == "get_attr":
+                    enter_region(body, mapping[old], str(holder.target))
         results = pytree.tree_map_only(fx.Node, mapping.get, body.graph.output_node().args[0])
         if isinstance(results, fx.Node):
             node.replace_all_uses_with(results)

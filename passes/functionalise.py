@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
+from collections.abc import Iterator
 
 import torch
 from torch import fx
@@ -11,9 +13,11 @@ from graphprog.errors import CaptureError
 from graphprog.graph import Graph
 from graphprog.passes.base import Pass
 from graphprog.passes.editor import Editor, uses_of
+from graphprog.printing import module_path
 from graphprog.spec import spec
 
 _SAME_TENSOR = {"graphprog::tap", "aten::alias", "aten::detach", "aten::detach_"}
+_DROPOUTS = {"aten::dropout", "aten::feature_dropout", "aten::alpha_dropout"}
 
 
 def mutates(node: fx.Node) -> bool:
@@ -23,6 +27,8 @@ def mutates(node: fx.Node) -> bool:
 
 def _may_alias(node: fx.Node) -> bool:
     """Whether the result may share memory with the first argument."""
+    if node.target is operator.getitem:  # one of several results, such as those of chunk
+        return isinstance(node.args[0], fx.Node) and _may_alias(node.args[0])
     if not isinstance(node.target, torch._ops.OpOverload):
         return False
     returns = node.target._schema.returns
@@ -34,6 +40,8 @@ def _may_alias(node: fx.Node) -> bool:
         "aten::flatten",
         "aten::to",
         "aten::expand_as",
+        "aten::meshgrid",
+        "aten::broadcast_tensors",
     )
 
 
@@ -52,12 +60,28 @@ def functional_form(node: fx.Node) -> torch._ops.OpOverload | None:
 
 
 def can_functionalise(code: fx.Graph) -> bool:
-    """Whether every write goes to a whole value of which no view is read afterwards."""
-    return all(
-        functional_form(node) is not None and not _views(_root(node.args[0]))
-        for node in code.nodes
-        if mutates(node)
-    )
+    """Whether every write is of the simple sort, and none is hidden in a region."""
+    bodies = [
+        body
+        for body in (getattr(code.owning_module, str(n.target), None) for n in code.nodes)
+        if isinstance(body, fx.GraphModule)
+    ]
+    hidden = any(mutates(node) for body in bodies for node in _all_nodes(body))
+    return not hidden and all(_is_simple(node) for node in code.nodes if mutates(node))
+
+
+def _all_nodes(body: fx.GraphModule) -> Iterator[fx.Node]:
+    for module in body.modules():
+        if isinstance(module, fx.GraphModule):
+            yield from module.graph.nodes
+
+
+def _is_simple(node: fx.Node) -> bool:
+    """Whether a write fills a whole value, of which no view is read, and keeps to its dtype."""
+    whole = functional_form(node) is not None and not _views(_root(node.args[0]))
+    values = [part.meta.get("val") for part in node.all_input_nodes]
+    # x += y keeps the dtype of x, where x + y may widen it
+    return whole and len({v.dtype for v in values if isinstance(v, torch.Tensor)}) == 1
 
 
 def _root(node: object) -> fx.Node:
@@ -72,7 +96,9 @@ def _root(node: object) -> fx.Node:
 def _same(node: fx.Node) -> bool:
     if not isinstance(node.target, torch._ops.OpOverload):
         return False
-    return node.target._schema.name in _SAME_TENSOR or mutates(node)
+    name = node.target._schema.name
+    # dropout that is off returns its argument, not a copy
+    return name in _SAME_TENSOR or mutates(node) or (name in _DROPOUTS and node.args[2] is False)
 
 
 def _family(root: fx.Node) -> list[fx.Node]:
@@ -111,12 +137,17 @@ class Functionalise(Pass):
                 continue
             root = _root(node.args[0])
             if root.op == "get_attr":
+                name = str(root.target).removeprefix("source.")
                 raise CaptureError(
-                    f"the model writes to its own tensor {root.target} in {node.target}",
+                    f"the model writes to its own tensor {name} in {node.target}",
                     ["capture it in eval mode", "keep such state outside of forward"],
                 )
-            if functional_form(node) is None or _views(root):
-                raise CaptureError(f"{node.target} writes through a view and was not decomposed")
+            if not _is_simple(node):
+                raise CaptureError(
+                    f"the model writes in place in {node.target} (module {module_path(node)!r}), "
+                    "in a way that cannot be made functional",
+                    ["write x = x + y in place of x += y there"],
+                )
 
     def run(self, graph: Graph) -> Graph:
         """Rewrite every in-place operation, in program order."""

@@ -53,7 +53,7 @@ class Insert(Pass):
         edges, known = edit.edges(place.edges), set(uses_of(old))
         (new,) = edit.inline(label, module, [old], place.key)
         _same_type(place.key, value, new)
-        edit.redirect(old, edges, new, before=set(uses_of(old)) - known)
+        edit.redirect(old, edges, new, set(uses_of(old)) - known, place.key)
         edit.record(Insertion("value", label, place.key, new.name, old.name))
         return edit.finish()
 
@@ -109,7 +109,7 @@ class ReplaceInput(Pass):
         new = edit.replace_placeholder(old, target)
         (result,) = edit.inline(label, module, [new], place.key)
         _same_type(place.key, value, result)
-        edit.redirect(old, set(uses_of(old)), result, before=set())
+        edit.redirect(old, set(uses_of(old)), result, set())
         edit.code.erase_node(old)
         edit.record(Insertion("input", label, place.key, result.name, name, old=value))
         return edit.finish()

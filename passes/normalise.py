@@ -11,6 +11,7 @@ from graphprog.errors import CaptureError
 from graphprog.graph import Graph
 from graphprog.passes.base import Pass
 from graphprog.passes.editor import Editor
+from graphprog.printing import module_path
 from graphprog.spec import spec
 
 _ASSERTS = {
@@ -20,6 +21,10 @@ _ASSERTS = {
     "aten::sym_constrain_range",
     "aten::sym_constrain_range_for_size",
 }
+
+
+_REGIONS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
+"""Calls of a body that do not change its numbers, and the position of the body."""
 
 
 def schema_name(node: fx.Node) -> str:
@@ -40,18 +45,29 @@ class InlineRegions(Pass):
     def run(self, graph: Graph) -> Graph:
         """Inline every region, innermost last."""
         edit = Editor(graph, str(self))
-        regions = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
-        for node in list(edit.code.nodes):
-            first = regions.get(getattr(node.target, "__name__", ""))
-            if node.op != "call_function" or first is None:
-                continue
-            if first == 4 and node.args[2] is True:
-                raise CaptureError(
-                    "the model computes under autocast, which a graph cannot hold exactly",
-                    ["capture a model without torch.autocast in forward"],
-                )
-            edit.inline_region(node, first)
+        while regions := [node for node in edit.code.nodes if _is_region(node)]:
+            for node in regions:
+                first = _REGIONS[node.target.__name__]
+                if first == 4 and node.args[2] is True:
+                    raise CaptureError(
+                        "the model computes under autocast, which a graph cannot hold exactly",
+                        ["capture a model without torch.autocast in forward"],
+                    )
+                edit.inline_region(node, first)
         return edit.finish()
+
+
+def _is_region(node: fx.Node) -> bool:
+    """Whether a node calls a region; of other bodies of code, such as branches, it refuses."""
+    if not isinstance(node.target, torch._ops.HigherOrderOperator):
+        return False
+    if node.target.__name__ not in _REGIONS:
+        raise CaptureError(
+            f"the model has control flow in its graph: {node.target} (module "
+            f"{module_path(node)!r})",
+            ["compute both branches and choose with torch.where"],
+        )
+    return True
 
 
 @spec("drop-asserts")

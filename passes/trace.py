@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -17,6 +18,20 @@ def fake_mode_of(value: torch.Tensor) -> FakeTensorMode:
     """The fake mode that a traced value lives in."""
     assert isinstance(value, FakeTensor)
     return value.fake_mode
+
+
+@contextmanager
+def keeping_sizes(values: Iterable[Any]) -> Iterator[None]:
+    """Raise where code would fix or bound a varying size, by comparing it with a number.
+
+    All graphs of one capture share what is known of their sizes, so it must not come to that.
+    """
+    with ExitStack() as stack:
+        for value in values:
+            sizes: Any = value.fake_mode.shape_env if isinstance(value, FakeTensor) else None
+            if hasattr(sizes, "error_on_new_guards"):  # older PyTorch: verification finds it later
+                stack.enter_context(sizes.error_on_new_guards())
+        yield
 
 
 def trace(
@@ -40,6 +55,9 @@ def trace(
             raise PassError(
                 f"{where}: {type(module).__name__} cannot run on a value of shape {shapes}: "
                 f"{type(error).__name__}: {error}",
-                ["check its shapes against print(graph.interfaces())"],
+                [
+                    "check its shapes against print(graph.interfaces())",
+                    "let sizes vary: neither int() of one nor a comparison with a number",
+                ],
             ) from error
     return traced, tensors

@@ -65,6 +65,12 @@ class Place(Manipulation):
             ProgramError: the canvas is too small, of another rank, or has other channels.
         """
         canvas = tuple(value.shape[1:])
+        if any(isinstance(size, torch.SymInt) for size in canvas):
+            raise ProgramError(
+                f"place: {where} of shape {tuple(map(str, value.shape))} varies in more than the "
+                "batch, so there is no canvas to place on",
+                ["capture the source with dynamic_axes for the batch only"],
+            )
         if len(canvas) != len(self.shape):
             raise ProgramError(
                 f"place: {where} has shape {tuple(map(str, value.shape))}, but the "

@@ -1,0 +1,139 @@
+"""Models to capture: hand-written corner cases, and small architectures of model libraries."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from tests import corner_models as corner
+from tests import library_models as library
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A model to build and a call of it.
+
+    Attributes:
+        build: makes the model with random weights.
+        call: makes positional and keyword arguments for a batch size.
+        axes: dynamic axes to capture with.
+    """
+
+    build: Callable[[], nn.Module]
+    call: Callable[[int], tuple[tuple[Any, ...], dict[str, Any]]]
+    axes: dict[str, dict[int, str]] | None = None
+
+    def model(self) -> nn.Module:
+        torch.manual_seed(0)
+        model = self.build()
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                nn.init.uniform_(module.running_mean, -0.5, 0.5)
+                nn.init.uniform_(module.running_var, 0.5, 1.5)
+        return model.eval()
+
+
+def images(size: int = 16, channels: int = 3) -> Callable[[int], tuple[tuple[Any, ...], dict]]:
+    def call(batch: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        generator = torch.Generator().manual_seed(batch)
+        return (torch.randn(batch, channels, size, size, generator=generator),), {}
+
+    return call
+
+
+def vectors(*sizes: int) -> Callable[[int], tuple[tuple[Any, ...], dict[str, Any]]]:
+    def call(batch: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        generator = torch.Generator().manual_seed(batch)
+        return (torch.randn(batch, *sizes, generator=generator),), {}
+
+    return call
+
+
+def tokens(length: int = 6, **constants: Any) -> Callable[[int], tuple[tuple[Any, ...], dict]]:
+    """``input_ids`` and a mask with padding, by keyword."""
+
+    def call(batch: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        generator = torch.Generator().manual_seed(batch)
+        ids = torch.randint(1, 90, (batch, length), generator=generator)
+        mask = torch.ones(batch, length, dtype=torch.int64)
+        mask[0, length - 2 :] = 0
+        return (), {"input_ids": ids, "attention_mask": mask, **constants}
+
+    return call
+
+
+def towers(batch: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return (vectors(8)(batch)[0][0], vectors(8)(batch + 1)[0][0][:batch]), {}
+
+
+CORNERS: dict[str, Case] = {
+    "sequential": Case(corner.plain_cnn, images()),
+    "residual": Case(corner.ResidualNet, images()),
+    "reused": Case(corner.Reused, vectors(8)),
+    "identities": Case(corner.Identities, vectors(8)),
+    "tuples": Case(corner.TupleParts, vectors(8)),
+    "dictionary": Case(corner.DictOutput, vectors(8)),
+    "returns-input": Case(corner.ReturnsInput, vectors(8)),
+    "inplace": Case(corner.InPlace, vectors(8)),
+    "inplace-view": Case(corner.InPlaceView, vectors(8)),
+    "inplace-chunk": Case(corner.InPlaceChunk, vectors(8)),
+    "inplace-dropout": Case(corner.InPlaceAfterDropout, vectors(8)),
+    "inplace-half": Case(corner.InPlaceHalf, vectors(8)),
+    "tied": Case(corner.Tied, lambda batch: ((tokens()(batch)[1]["input_ids"],), {})),
+    "no-grad": Case(corner.Rotary, vectors(6, 8)),
+    "nested-regions": Case(corner.NestedRegions, vectors(6, 8)),
+    "transformer": Case(
+        corner.Encoder,
+        tokens(),
+        {"input_ids": {0: "batch", 1: "sequence"}, "attention_mask": {0: "batch", 1: "sequence"}},
+    ),
+    "two-towers": Case(corner.TwoTowers, towers),
+    "lstm": Case(corner.Recurrent, vectors(6, 8)),
+}
+
+
+def pairs(batch: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """As many captions as images."""
+    _, call = tokens(7)(batch)
+    call["input_ids"][:, -1] = 99
+    call["pixel_values"] = images(32)(batch)[0][0]
+    return (), call
+
+
+SEQUENCES = {name: {0: "batch", 1: "sequence"} for name in ("input_ids", "attention_mask")}
+
+LIBRARIES: dict[str, Case] = {
+    "torchvision-resnet18": Case(lambda: library.torchvision_model("resnet18"), images(32)),
+    "torchvision-vit": Case(library.small_vit, images(32)),
+    "timm-vit": Case(
+        lambda: library.timm_model(
+            "vit_tiny_patch16_224", img_size=32, patch_size=8, depth=3, embed_dim=48
+        ),
+        images(32),
+    ),
+    "timm-resnet": Case(lambda: library.timm_model("resnet10t"), images(32)),
+    "timm-convnext": Case(
+        lambda: library.timm_model("convnext_atto", depths=(1, 1, 3, 1)), images(32)
+    ),
+    "timm-efficientnet": Case(lambda: library.timm_model("efficientnet_lite0"), images(32)),
+    "timm-mixer": Case(lambda: library.timm_model("mixer_s32_224", img_size=64), images(64)),
+    "timm-swin": Case(
+        lambda: library.timm_model(
+            "swin_tiny_patch4_window7_224",
+            img_size=56,
+            embed_dim=24,
+            depths=(1, 2, 2),
+            num_heads=(1, 2, 4),
+        ),
+        images(56),
+    ),
+    "bert": Case(library.bert, tokens(), SEQUENCES),
+    "gpt2": Case(library.gpt2, tokens(use_cache=False), SEQUENCES),
+    "llama": Case(library.llama, tokens(use_cache=False), SEQUENCES),
+    "vit": Case(library.vit, images(32)),
+    "clip": Case(library.clip, pairs),
+}
