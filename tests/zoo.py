@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
+import graphprog as gp
 from tests import corner_models as corner
 from tests import library_models as library
 
@@ -137,3 +140,27 @@ LIBRARIES: dict[str, Case] = {
     "vit": Case(library.vit, images(32)),
     "clip": Case(library.clip, pairs),
 }
+
+CASES = {**CORNERS, **LIBRARIES}
+
+QUICK = {*CORNERS, "torchvision-resnet18", "timm-convnext", "bert", "gpt2"}
+"""Cases of the default run; they stand for the others."""
+
+
+def cases(names: Iterable[str]) -> list[Any]:
+    """Test parameters; the tests of one case share a worker, and so its capture."""
+    return [
+        pytest.param(
+            name, marks=[pytest.mark.xdist_group(name), *([pytest.mark.slow] * (name not in QUICK))]
+        )
+        for name in names
+    ]
+
+
+@cache
+def captured(name: str) -> tuple[nn.Module, gp.Graph]:
+    """A model of the zoo and its graph; neither may be changed."""
+    case = CASES[name]
+    model = case.model()
+    args, kwargs = case.call(2)
+    return model, gp.capture(model, args, kwargs, case.axes)
