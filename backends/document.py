@@ -132,7 +132,7 @@ def read_document(text: Any) -> Deployed:
         raise FileError("the document holds no program", _BROKEN)
     return Deployed(
         inputs=tuple(_input(entry) for entry in _list(document, "inputs")),
-        outputs=tuple(str(name) for name in _list(document, "outputs")),
+        outputs=tuple(_name(entry) for entry in _list(document, "outputs")),
         contract=contract,
         source_name=source.get("name", ""),
         source=Fingerprint(source.get("text", ""), source.get("weights", "")),
@@ -167,6 +167,12 @@ def _texts(document: Mapping[str, Any], name: str) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
         raise FileError(f"document.{name}: expected an object of texts", _BROKEN)
     return value
+
+
+def _name(entry: Any) -> str:
+    if not isinstance(entry, str):
+        raise FileError("document.outputs: expected names", _BROKEN)
+    return entry
 
 
 def _input(entry: Any) -> InputSpec:

@@ -57,8 +57,9 @@ def output_nodes(task: Reprogrammed) -> tuple[str, ...]:
 
 
 def output_names(task: Reprogrammed) -> tuple[str, ...]:
-    """Names of the outputs that are tensors, in order."""
-    return tuple(name for name, _ in _tensor_outputs(task))
+    """Names of the outputs that are tensors, in order; one that an input has too gets ``_out``."""
+    taken = {spec.name for spec in task.inputs}
+    return tuple(f"{name}_out" if name in taken else name for name, _ in _tensor_outputs(task))
 
 
 def _tensor_outputs(task: Reprogrammed) -> list[tuple[str, fx.Node]]:

@@ -30,7 +30,7 @@ from graphprog.backends.onnx_model import (
 )
 from graphprog.backends.onnxruntime import Session
 from graphprog.backends.providers import open_session
-from graphprog.errors import BackendError
+from graphprog.errors import BackendError, FileError
 from graphprog.reprogrammed import Reprogrammed
 
 Mode = Literal["folded", "swappable"]
@@ -85,13 +85,29 @@ def export(
 
     def write(temporary: Path) -> None:
         ir.save(model, temporary)
-        onnx.checker.check_model(temporary, full_check=True)
-        session = Session(temporary, providers="cpu")
+        session = _opened(temporary)
         report = compare(task, session.evaluate, batches, f"onnx ({program})", tolerance)
         reports.append(require_parity(task, report, example, probe))
 
     atomic_write(path, write)
     return reports[0]
+
+
+def _opened(path: Path) -> Session:
+    """A session on a file that was just written, which may be more than runtimes can do.
+
+    Raises:
+        BackendError: the file is not valid ONNX, or ONNX Runtime lacks an operation on a dtype.
+    """
+    try:
+        onnx.checker.check_model(path, full_check=True)
+        return Session(path, providers="cpu")
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, FileError) as error:
+        reason = next(iter(str(error).splitlines()), "").removeprefix(f"{path}: ")
+        raise BackendError(
+            f"the graph became an ONNX model that cannot be run: {reason}",
+            ["capture the source model in float32", "another opset"],
+        ) from error
 
 
 def lower(

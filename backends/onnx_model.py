@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import onnx_ir as ir
 import torch
+from onnx_ir.passes.common import OutputFixPass
 from onnxscript.optimizer import optimize_ir
 from torch.export import ExportedProgram
 
@@ -52,8 +53,6 @@ def translate(
                 dynamo=True,
                 optimize=False,
                 verbose=False,
-                input_names=[spec.name for spec in inputs],
-                output_names=list(outputs),
                 opset_version=opset,
             )
     except Exception as error:
@@ -66,6 +65,11 @@ def translate(
             f"{model.opset_imports['']}",
             ["leave opset out", f"opset={model.opset_imports['']}"],
         )
+    OutputFixPass()(model)  # an input that is returned must not take the output's name
+    for value, name in zip(model.graph.inputs, (spec.name for spec in inputs), strict=True):
+        value.name = name
+    for value, name in zip(model.graph.outputs, outputs, strict=True):
+        value.name = name
     _rename_axes(model, inputs)
     return model
 
