@@ -80,8 +80,16 @@ def _input_names(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> list[tuple[str, Any]]:
     """Name and value of every leaf of a call, in pytree order."""
+    signature = inspect.signature(model.forward)
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise CaptureError(
+            f"{type(model).__name__}.forward{signature} cannot be called with the example: {error}",
+            ["capture(model, args, kwargs) takes the arguments of one call of the model"],
+        ) from error
     slots: list[str] = []
-    for name, parameter in inspect.signature(model.forward).parameters.items():
+    for name, parameter in signature.parameters.items():
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             slots += [f"{name}_{number}" for number in range(len(args) - len(slots))]
         elif parameter.kind not in (
@@ -90,7 +98,7 @@ def _input_names(
         ):
             slots.append(name)
     found: list[tuple[str, Any]] = []
-    for name, value in zip(slots, args, strict=False):  # a call with too many fails later on
+    for name, value in zip(slots, args, strict=False):  # what follows is given by keyword
         found += _named_leaves(name, value)
     for name, value in kwargs.items():
         found += _named_leaves(name, value)
@@ -167,13 +175,7 @@ def _dynamic_shapes(
     ]
     positional, named = pytree.tree_unflatten(shapes, tree)
     signature = inspect.signature(model.forward)
-    try:
-        bound = signature.bind(*positional, **named)
-    except TypeError as error:
-        raise CaptureError(
-            f"{type(model).__name__}.forward{signature} cannot be called with the example: {error}",
-            ["capture(model, args, kwargs) takes the arguments of one call of the model"],
-        ) from error
+    bound = signature.bind(*positional, **named)
     for parameter in signature.parameters.values():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD and parameter.name in bound.arguments:
             unnamed = ", ".join(bound.arguments[parameter.name])

@@ -12,10 +12,16 @@ if _IS_WORKER:
     os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+from collections.abc import Iterator
+
 import hypothesis
 import pytest
 import torch
 
+from graphprog.graph import Graph
+from graphprog.passes.base import Pass, watching
+from graphprog.passes.erase import EraseProgram
+from graphprog.passes.verify import verify
 from tests.cpu_torchvision import declare_missing_operators
 
 if _IS_WORKER:
@@ -35,3 +41,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu") is not None:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(autouse=True)
+def _verified_passes() -> Iterator[None]:
+    """Verify what every pass of the test does to a captured graph."""
+    with watching(verify_rewriting):
+        yield
+
+
+def verify_rewriting(item: Pass, before: Graph, after: Graph) -> None:
+    """What puts a program in leaves the source as it was; the optimisers change it on purpose."""
+    if item.kind in ("insert", "replace-input", "align"):
+        verify(after, EraseProgram().run(before))
