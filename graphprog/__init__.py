@@ -29,6 +29,7 @@ from graphprog.optimise import optimise
 from graphprog.program import Contract, Program
 from graphprog.reprogrammed import Reprogrammed
 from graphprog.saving import load
+from graphprog.train import Evaluation, History, evaluate, fit
 from graphprog.values import Fixed, Learnable
 
 __version__ = "0.1.0"
@@ -38,10 +39,12 @@ __all__ = [
     "Alignment",
     "BayesianMap",
     "Contract",
+    "Evaluation",
     "Fixed",
     "FixedMap",
     "FrequencyMap",
     "Graph",
+    "History",
     "Identity",
     "Interface",
     "IterativeMap",
@@ -56,6 +59,8 @@ __all__ = [
     "capture",
     "compile",
     "errors",
+    "evaluate",
+    "fit",
     "load",
     "masks",
     "optimise",

@@ -53,11 +53,12 @@ def fit(
 ) -> History:
     """Train the program of a task; its source stays as it is, bit for bit.
 
-    Runs where accelerate puts it, under ``accelerate launch`` in many processes, which share
-    every batch and so learn what one process learns, up to rounding. A statistical alignment is
-    refreshed before the first epoch and then as its spec says, from the training split alone, in
-    eval mode. The task ends with the program of the best epoch and the mapping it was measured
-    with, in eval mode, where it was before. The global random streams are left untouched.
+    Runs where accelerate puts it; under ``accelerate launch`` or ``torchrun`` in many processes,
+    which share every batch and so learn what one process learns, up to rounding. A statistical
+    alignment is refreshed before the first epoch and then as its spec says, from the training
+    split alone, in eval mode. The task ends with the program of the best epoch and the mapping
+    it was measured with, in eval mode, where it was before. The global random streams are left
+    untouched.
 
     Args:
         task: what to train.
