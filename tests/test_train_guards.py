@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
 from torch import nn
 
 import graphprog as gp
 from graphprog.errors import DataError, TrainingError
 from graphprog.train import evaluate, fit
+from graphprog.train.engine import running
 from tests.training import UNIT, digits, framed, graph, headed, same_state
 
 TRAIN, VALIDATION = digits()["train"], digits()["validation"]
@@ -152,3 +156,41 @@ def test_nothing_is_said_about_a_run_without_faults() -> None:
 def test_evaluate_refuses_bad_data_too() -> None:
     with pytest.raises(DataError, match=r"evaluation example \d+: labels lie in"):
         evaluate(headed(), (VALIDATION[0], VALIDATION[1] + 1))
+
+
+def test_an_accelerator_of_the_users_keeps_its_settings() -> None:
+    own = Accelerator(mixed_precision="bf16", gradient_accumulation_steps=4, cpu=True)
+    expected, task = headed(), headed()
+    try:
+        fit(task, TRAIN, epochs=1)
+        assert own.mixed_precision == "bf16"
+        assert own.gradient_accumulation_steps == 4
+    finally:
+        AcceleratorState._reset_state()
+        GradientState._reset_state()
+    fit(expected, TRAIN, epochs=1)
+    assert same_state(task, expected)
+
+
+def test_source_tensors_moved_away_get_their_memory_back() -> None:
+    task = headed()
+    before = {
+        name: (value.data_ptr(), value.clone()) for name, value in task.source.state_dict().items()
+    }
+    with running(task):
+        task.source.to("meta")
+    after = task.source.state_dict()
+    assert all(after[name].data_ptr() == pointer for name, (pointer, _) in before.items())
+    assert all(torch.equal(after[name], value) for name, (_, value) in before.items())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
+def test_a_gpu_is_used_and_left(precision: str, tmp_path: Path) -> None:
+    task, resumed = framed(gp.BayesianMap(10)), framed(gp.BayesianMap(10))
+    history = fit(task, TRAIN, VALIDATION, epochs=3, precision=precision, checkpoint=tmp_path)
+    assert {value.device.type for value in task.state_dict().values()} == {"cpu"}
+    assert fit(resumed, TRAIN, VALIDATION, epochs=3, precision=precision, checkpoint=tmp_path)
+    assert same_state(task, resumed)
+    found = evaluate(task, VALIDATION, precision=precision)
+    assert found.accuracy == pytest.approx(history.best.validation_accuracy, abs=0.02)

@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import graphprog as gp
 from graphprog.errors import FileError
 from graphprog.train import EpochRecord, Evaluation, History, evaluate, fit
+from graphprog.train.state import RunState
 from tests.training import UNIT, digits, framed, graph, headed
 
 TRAIN, VALIDATION = digits()["train"], digits()["validation"]
@@ -120,3 +121,23 @@ def test_a_bar_is_drawn_on_a_terminal(
     monkeypatch.setenv("FORCE_COLOR", "1")
     fit(headed(), TRAIN, VALIDATION, epochs=2)
     assert "epoch 2/2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("measured", "best"),
+    [
+        ([(0.5, 1.0), (0.7, 1.0), (0.6, 0.1)], 2),
+        ([(0.5, 1.0), (0.5, 0.9), (0.5, 0.95)], 2),
+        ([(0.5, 1.0), (0.5, 1.0)], 1),
+        ([(None, None), (None, None)], 2),
+    ],
+)
+def test_the_best_epoch_is_most_accurate_then_of_lower_loss_then_earlier(
+    measured: list[tuple[float | None, float | None]], best: int
+) -> None:
+    state = RunState()
+    for number, (accuracy, loss) in enumerate(measured, 1):
+        record = EpochRecord(number, 1.0, 0.5, loss, accuracy, 0.01, 1.0)
+        state.add(record, {"program.a": torch.tensor(number)}, None)
+    assert state.best_epoch == best
+    assert state.best == {"program.a": torch.tensor(best)}
