@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from typing import Any
 
 import torch
@@ -16,7 +17,10 @@ _COLUMN = 96
 
 
 def graph_text(graph: Graph, provenance: bool = True) -> str:
-    """One line a node, values numbered in order, weights by name.
+    """One line a node, weights by name, values numbered in order.
+
+    Values of a program are numbered apart, under the name of its part, so that the source reads
+    the same with and without it.
 
     Args:
         graph: what to print.
@@ -24,14 +28,16 @@ def graph_text(graph: Graph, provenance: bool = True) -> str:
             this out, since a file on disk may not carry it.
     """
     names: dict[fx.Node, str] = {}
-    numbers = itertools.count()
+    numbers: defaultdict[str, itertools.count[int]] = defaultdict(itertools.count)
     for node in graph.code.nodes:
         if node.op == "placeholder":
             names[node] = f"%{node.target}"
         elif node.op == "get_attr":
             names[node] = str(node.target).removeprefix("source.")
         elif node.op == "call_function":
-            names[node] = f"%{next(numbers)}"
+            part = str(node.meta.get("graphprog", "")).removeprefix("program.")
+            number = next(numbers[part])
+            names[node] = f"%{part}.{number}" if part else f"%{number}"
     lines = [_signature(graph)]
     lines += [
         _line(graph, node, names, provenance)

@@ -44,6 +44,10 @@ class Place(Manipulation):
                 f"place: shape {self.shape} is not the shape of one target example",
                 ["Place(shape=(1, 8, 8)) for grey images of 8 by 8"],
             )
+        if not isinstance(self.size, int | None):
+            object.__setattr__(self, "size", tuple(self.size))
+        if self.size is not None and min(self.placed) < 1:
+            raise ProgramError(f"place: size {self.size} is not positive")
         if self.interpolation not in INTERPOLATIONS:
             raise ProgramError(
                 f"interpolation {self.interpolation!r} is unknown; known: "
