@@ -11,7 +11,7 @@ from torch import fx
 
 from graphprog.graph import Graph, Site
 from graphprog.interface import Edge
-from graphprog.passes.editor import uses_of
+from graphprog.passes.edges import uses_of
 from graphprog.printing import clean_path, operator_name
 
 

@@ -14,16 +14,15 @@ from torch.utils import _pytree as pytree
 from graphprog.call_spec import CallSpec
 from graphprog.errors import CaptureError
 from graphprog.graph import Graph
-from graphprog.passes.editor import enter_region
 from graphprog.passes.functionalise import Functionalise, can_functionalise
 from graphprog.passes.normalise import (
     DropAsserts,
     DropDeadCode,
     DropDropout,
-    InlineRegions,
     ResolveTaps,
 )
 from graphprog.passes.pipeline import Pipeline
+from graphprog.passes.regions import InlineRegions, enter_region
 from graphprog.symbols import name_symbols
 from graphprog.weights import Weights
 

@@ -12,9 +12,9 @@ from graphprog.passes.pipeline import Pipeline
 def optimise(graph: Graph) -> Graph:
     """Make a captured source faster to run and to train programs through.
 
-    Folds batch normalisation and zero padding into convolutions, and lays images out with the channel innermost.
-    The result equals the source up to rounding, not bit for bit, and is a source of its own:
-    programs trained on it belong to it. ``history`` says what each pass did.
+    Folds batch normalisation and zero padding into convolutions, and lays images out with the
+    channel innermost. The result equals the source up to rounding, not bit for bit, and is a
+    source of its own: programs trained on it belong to it. ``history`` says what each pass did.
 
     Raises:
         PassError: the graph has a program in it.

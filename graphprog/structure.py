@@ -16,7 +16,7 @@ from graphprog.boundaries import (
 )
 from graphprog.graph import Graph, Site
 from graphprog.interface import Edge
-from graphprog.passes.editor import uses_of
+from graphprog.passes.edges import uses_of
 from graphprog.printing import operator_name
 
 _AFFINE = ("linear", "addmm", "mm", "matmul", "bmm")

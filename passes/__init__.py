@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from graphprog.passes.normalise import DropAsserts as DropAsserts
     from graphprog.passes.normalise import DropDeadCode as DropDeadCode
     from graphprog.passes.normalise import DropDropout as DropDropout
-    from graphprog.passes.normalise import InlineRegions as InlineRegions
     from graphprog.passes.normalise import ResolveTaps as ResolveTaps
     from graphprog.passes.pipeline import Pipeline as Pipeline
+    from graphprog.passes.regions import InlineRegions as InlineRegions
 
 _PASSES = {
     "align": "graphprog.passes.align:Align",
@@ -40,7 +40,7 @@ _PASSES = {
     "fold-batch-norm": "graphprog.passes.fold_batch_norm:FoldBatchNorm",
     "fold-padding": "graphprog.passes.fold_padding:FoldPadding",
     "functionalise": "graphprog.passes.functionalise:Functionalise",
-    "inline-regions": "graphprog.passes.normalise:InlineRegions",
+    "inline-regions": "graphprog.passes.regions:InlineRegions",
     "insert": "graphprog.passes.insert:Insert",
     "pipeline": "graphprog.passes.pipeline:Pipeline",
     "replace-input": "graphprog.passes.insert:ReplaceInput",

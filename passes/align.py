@@ -13,7 +13,9 @@ from graphprog.errors import PassError
 from graphprog.graph import Graph, Insertion, Site
 from graphprog.interface import Edge
 from graphprog.passes.base import Pass
-from graphprog.passes.editor import Editor, uses_of
+from graphprog.passes.edges import uses_of
+from graphprog.passes.editor import Editor
+from graphprog.passes.inline import inline
 from graphprog.spec import spec
 
 PART = "align"
@@ -51,7 +53,7 @@ class Align(Pass):
         value = edit.node(place.node)
         module = self.by.build(value.meta["val"], torch.Generator().manual_seed(self.seed))
         known = set(uses_of(value))
-        (result,) = edit.inline(PART, module, [value], place.key)
+        (result,) = inline(edit, PART, module, [value], place.key)
         reading = set(uses_of(value)) - known
         old = tuple(item.name if isinstance(item, fx.Node) else item for item in graph.output_nodes)
         edit.set_outputs([result], reading)

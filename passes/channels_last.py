@@ -10,7 +10,8 @@ from torch import fx
 from graphprog.errors import PassError
 from graphprog.graph import Graph
 from graphprog.passes.base import Pass
-from graphprog.passes.editor import Editor, uses_of
+from graphprog.passes.edges import uses_of
+from graphprog.passes.editor import Editor
 from graphprog.passes.normalise import schema_name
 from graphprog.passes.trace import fake_mode_of
 from graphprog.spec import spec

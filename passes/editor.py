@@ -3,49 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.utils import _pytree as pytree
 
 from graphprog.errors import PassError
 from graphprog.graph import Graph, Insertion, Site, copy_code
 from graphprog.interface import Edge
-from graphprog.passes.trace import fake_mode_of, trace
+from graphprog.passes.edges import Slot, leaves_of, set_leaf, uses_of
+from graphprog.passes.trace import fake_mode_of
 from graphprog.weights import ProgramParts, Weights
-
-Slot = tuple[fx.Node, int]
-
-
-def leaves_of(node: fx.Node) -> list[Any]:
-    """The flattened arguments of a node; an Edge's slot counts along this list."""
-    return pytree.tree_leaves((node.args, node.kwargs))
-
-
-def set_leaf(node: fx.Node, slot: int, value: Any) -> None:
-    """Replace one leaf of a node's arguments."""
-    leaves, tree = pytree.tree_flatten((node.args, node.kwargs))
-    leaves[slot] = value
-    node.args, node.kwargs = pytree.tree_unflatten(leaves, tree)
-
-
-def uses_of(node: fx.Node) -> list[Slot]:
-    """Every place where a node's value is read, in graph order."""
-    users = sorted(node.users)
-    return [
-        (user, slot) for user in users for slot, leaf in enumerate(leaves_of(user)) if leaf is node
-    ]
-
-
-def enter_region(owner: nn.Module, node: fx.Node, path: str) -> None:
-    """Put ``path`` in front of what a node reads from ``owner``; keep a body on its node."""
-    value = operator.attrgetter(str(node.target))(owner)
-    if isinstance(value, fx.GraphModule):
-        node.meta["region"] = value
-    node.target = f"{path}.{node.target}"
 
 
 @dataclasses.dataclass
@@ -105,62 +74,6 @@ class Editor:
             )
         self._children[name] = module
 
-    def inline(
-        self, name: str, module: nn.Module, inputs: Sequence[fx.Node], where: str
-    ) -> tuple[fx.Node, ...]:
-        """Trace a module on the fake values of some nodes and put its operations behind them.
-
-        Args:
-            name: the module is hung under ``program.<name>`` and keeps this path in metadata.
-            module: called with the inputs, positionally; returns a tensor or a tuple of them.
-            inputs: nodes whose values it reads.
-            where: interface key, for messages.
-
-        Returns:
-            The nodes of the module's results.
-        """
-        self.add_module(name, module)
-        values = [node.meta["val"] for node in inputs]
-        module.to(values[0].device)
-        traced, tensors = trace(module, values, where)
-        arguments = iter(traced.graph.find_nodes(op="placeholder"))
-        mapping: dict[fx.Node, fx.Node] = {next(arguments): node for node in inputs}
-        last = self._latest(inputs)
-        for (path, _), old in zip(tensors.items(), arguments, strict=True):
-            if old.users:
-                with self.code.inserting_after(last):
-                    last = self.code.create_node("get_attr", f"program.{name}.{path}")
-                last.meta["val"] = old.meta["val"]
-                mapping[old] = last
-        stack = {f"program.{name}": (f"program.{name}", type(module).__qualname__)}
-        for old in traced.graph.nodes:
-            if old.op == "get_attr":
-                raise PassError(
-                    f"{where}: {type(module).__name__}.forward makes a constant tensor",
-                    ["make it once in __init__ and register it as a buffer"],
-                )
-            if old.op != "call_function":
-                continue
-            with self.code.inserting_after(last):
-                last = self.code.node_copy(old, lambda node: mapping[node])
-            last.meta = {
-                "val": old.meta["val"],
-                "nn_module_stack": dict(stack),
-                "graphprog": f"program.{name}",
-                "made_by": self.made_by,
-            }
-            mapping[old] = last
-        returned = traced.graph.output_node().args[0]
-        results = returned if isinstance(returned, list | tuple) else (returned,)
-        return tuple(mapping[node] for node in results)  # type: ignore[index]
-
-    def _latest(self, nodes: Sequence[fx.Node]) -> fx.Node:
-        """The last of some nodes; code may not stand between placeholders."""
-        latest = max(nodes)
-        if latest.op == "placeholder":
-            latest = self.code.find_nodes(op="placeholder")[-1]
-        return latest
-
     def redirect(
         self, old: fx.Node, edges: set[Slot], new: fx.Node, before: set[Slot], at: str = ""
     ) -> None:
@@ -189,10 +102,6 @@ class Editor:
             elif site.edges & edges:
                 site.edges = (site.edges - edges) | before
 
-    def replace_use(self, user: fx.Node, slot: int, new: fx.Node) -> None:
-        """Let one use read another node that stands for the same value at that point."""
-        set_leaf(user, slot, new)
-
     def add_site(self, key: str, node: fx.Node, module: str = "") -> None:
         """Name all uses of a node an interface; without any use there is none."""
         edges = set(uses_of(node))
@@ -213,39 +122,6 @@ class Editor:
             if any(edge in site.edges for edge in removed):
                 site.edges = (site.edges - set(removed)) | set(added)
         self.code.erase_node(node)
-
-    def inline_region(self, node: fx.Node, first: int) -> None:
-        """Replace the call of a region by its body.
-
-        Args:
-            node: the call; its arguments are flags, the body, and the body's inputs.
-            first: position of the body among the arguments.
-        """
-        holder = node.args[first]
-        assert isinstance(holder, fx.Node)
-        body: fx.GraphModule = holder.meta["region"]
-        inputs = iter(node.args[first + 1 :])
-        mapping: dict[fx.Node, Any] = {}
-        for old in body.graph.nodes:
-            if old.op == "placeholder":
-                mapping[old] = next(inputs)
-            elif old.op != "output":
-                with self.code.inserting_before(node):
-                    mapping[old] = self.code.node_copy(old, lambda inner: mapping[inner])
-                if old.op == "get_attr":
-                    enter_region(body, mapping[old], str(holder.target))
-        results = pytree.tree_map_only(fx.Node, mapping.get, body.graph.output_node().args[0])
-        if isinstance(results, fx.Node):
-            node.replace_all_uses_with(results)
-        else:
-            for user in list(node.users):
-                user.replace_all_uses_with(results[user.args[1]])
-                self.code.erase_node(user)
-        self.code.erase_node(node)
-
-    def new_uses(self, node: fx.Node, known: set[Slot]) -> set[Slot]:
-        """Uses of a node that were not there when ``known`` was taken."""
-        return set(uses_of(node)) - known
 
     def add_source(
         self, source: nn.Module, path: str, value: torch.Tensor, like: fx.Node

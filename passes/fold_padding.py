@@ -45,7 +45,8 @@ def _symmetric_zeros(node: fx.Node) -> tuple[int, int] | None:
     """Rows and columns that a zero padding adds on each side, if it does so alike."""
     if schema_name(node) != "aten::pad":
         return None
-    sizes, mode, value = (*node.args[1:], *("constant", None)[len(node.args) - 2 :])
+    given: list[object] = [*node.args[1:], "constant", None]
+    sizes, mode, value = given[0], given[1], given[2] if len(node.args) > 3 else None
     plain = isinstance(sizes, list | tuple) and all(isinstance(size, int) for size in sizes)
     if not plain or mode != "constant" or value not in (None, 0.0):
         return None

@@ -12,7 +12,8 @@ from torch import fx
 from graphprog.errors import CaptureError
 from graphprog.graph import Graph
 from graphprog.passes.base import Pass
-from graphprog.passes.editor import Editor, uses_of
+from graphprog.passes.edges import set_leaf, uses_of
+from graphprog.passes.editor import Editor
 from graphprog.printing import module_path
 from graphprog.spec import spec
 
@@ -165,5 +166,5 @@ class Functionalise(Pass):
                     continue
                 for user, slot in uses_of(member):
                     if order[user] > order[node]:
-                        edit.replace_use(user, slot, node)
+                        set_leaf(user, slot, node)
         return edit.finish()

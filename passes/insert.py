@@ -12,7 +12,9 @@ from graphprog.graph import Graph, Insertion
 from graphprog.interface import Interface
 from graphprog.manipulations import Manipulation
 from graphprog.passes.base import Pass
-from graphprog.passes.editor import Editor, uses_of
+from graphprog.passes.edges import uses_of
+from graphprog.passes.editor import Editor
+from graphprog.passes.inline import inline
 from graphprog.passes.trace import fake_mode_of
 from graphprog.spec import spec
 
@@ -51,7 +53,7 @@ class Insert(Pass):
         value = old.meta["val"]
         module = self.op.build(value, place.key, generator)
         edges, known = edit.edges(place.edges), set(uses_of(old))
-        (new,) = edit.inline(label, module, [old], place.key)
+        (new,) = inline(edit, label, module, [old], place.key)
         _same_type(place.key, value, new)
         edit.redirect(old, edges, new, set(uses_of(old)) - known, place.key)
         edit.record(Insertion("value", label, place.key, new.name, old.name))
@@ -107,7 +109,7 @@ class ReplaceInput(Pass):
         with fake_mode_of(value):
             target = value.new_empty((value.shape[0], *self.shape))
         new = edit.replace_placeholder(old, target)
-        (result,) = edit.inline(label, module, [new], place.key)
+        (result,) = inline(edit, label, module, [new], place.key)
         _same_type(place.key, value, result)
         edit.redirect(old, set(uses_of(old)), result, set())
         edit.code.erase_node(old)

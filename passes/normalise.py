@@ -7,11 +7,9 @@ import dataclasses
 import torch
 from torch import fx
 
-from graphprog.errors import CaptureError
 from graphprog.graph import Graph
 from graphprog.passes.base import Pass
 from graphprog.passes.editor import Editor
-from graphprog.printing import module_path
 from graphprog.spec import spec
 
 _ASSERTS = {
@@ -23,51 +21,10 @@ _ASSERTS = {
 }
 
 
-_REGIONS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
-"""Calls of a body that do not change its numbers, and the position of the body."""
-
-
 def schema_name(node: fx.Node) -> str:
     """Such as ``aten::relu``; empty for anything but an operator overload."""
     target = node.target
     return target._schema.name if isinstance(target, torch._ops.OpOverload) else ""
-
-
-@spec("inline-regions")
-@dataclasses.dataclass(frozen=True)
-class InlineRegions(Pass):
-    """Put the body of no-grad and disabled-autocast regions in place of the call.
-
-    Both compute the same numbers outside of their region; gradients may then flow through what
-    was a no-grad region, which adds zero where the region holds constants of the position only.
-    """
-
-    def run(self, graph: Graph) -> Graph:
-        """Inline every region, innermost last."""
-        edit = Editor(graph, str(self))
-        while regions := [node for node in edit.code.nodes if _is_region(node)]:
-            for node in regions:
-                first = _REGIONS[node.target.__name__]
-                if first == 4 and node.args[2] is True:
-                    raise CaptureError(
-                        "the model computes under autocast, which a graph cannot hold exactly",
-                        ["capture a model without torch.autocast in forward"],
-                    )
-                edit.inline_region(node, first)
-        return edit.finish()
-
-
-def _is_region(node: fx.Node) -> bool:
-    """Whether a node calls a region; of other bodies of code, such as branches, it refuses."""
-    if not isinstance(node.target, torch._ops.HigherOrderOperator):
-        return False
-    if node.target.__name__ not in _REGIONS:
-        raise CaptureError(
-            f"the model has control flow in its graph: {node.target} (module "
-            f"{module_path(node)!r})",
-            ["compute both branches and choose with torch.where"],
-        )
-    return True
 
 
 @spec("drop-asserts")
