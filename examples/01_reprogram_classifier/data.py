@@ -15,10 +15,20 @@ Split = tuple[torch.Tensor, torch.Tensor]
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A target task: its splits of (images in [0, 1] [N, 1, H, W], labels int64 [N])."""
+    """A target task.
+
+    Attributes:
+        name: for the table.
+        labels: names of the classes.
+        side: side length of an image once it is placed on the canvas.
+        lr: learning rate of the pattern, chosen on the validation split.
+        train: images in [0, 1] [N, 1, H, W] and labels int64 [N]; the other splits likewise.
+    """
 
     name: str
     labels: tuple[str, ...]
+    side: int
+    lr: float
     train: Split
     validation: Split
     test: Split
@@ -40,7 +50,7 @@ def digits(seed: int = 0) -> Target:
         rest, test_size=360, stratify=labels[rest], random_state=seed
     )
     splits = [(images[index], labels[index]) for index in (train, validation, test)]
-    return Target("digits", tuple("0123456789"), *splits)
+    return Target("digits", tuple("0123456789"), 48, 0.05, *splits)
 
 
 def squares(seed: int = 0, sizes: tuple[int, int, int] = (1080, 300, 500)) -> Target:
@@ -57,7 +67,7 @@ def squares(seed: int = 0, sizes: tuple[int, int, int] = (1080, 300, 500)) -> Ta
         labels = generator.permutation(np.arange(size) % CLASSES)
         images = np.stack([_picture(int(label) + 1, generator, seen) for label in labels])
         splits.append((torch.tensor(images)[:, None], torch.tensor(labels)))
-    return Target("squares", tuple(str(count) for count in range(1, 11)), *splits)
+    return Target("squares", tuple(str(count) for count in range(1, 11)), 36, 0.2, *splits)
 
 
 def _picture(count: int, generator: np.random.Generator, seen: set[bytes]) -> np.ndarray:

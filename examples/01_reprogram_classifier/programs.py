@@ -10,7 +10,7 @@ from data import CLASSES, Target
 
 import graphprog as gp
 
-CANVAS, INNER = 64, 48
+CANVAS = 64
 SOURCE_RANGE = {"mean": 127 / 255, "std": 128 / 255}
 
 
@@ -29,13 +29,13 @@ def methods(target: Target, epochs: int) -> list[Method]:
     maps = {
         "random map": gp.RandomMap(CLASSES, seed=0),
         "frequency map": gp.FrequencyMap(CLASSES),
-        "iterative map": gp.IterativeMap(CLASSES),
-        "Bayesian map": gp.BayesianMap(CLASSES),
+        "iterative map": gp.IterativeMap(CLASSES, collect="epoch"),
+        "Bayesian map": gp.BayesianMap(CLASSES, collect="epoch"),
         "linear on logits": gp.LinearHead(CLASSES),
     }
     pattern = gp.Additive(at="input", name="pattern")
     return [
-        Method(name, _program(target, align, pattern), epochs, lr=0.05)
+        Method(name, _program(target, align, pattern), epochs, target.lr)
         for name, align in maps.items()
     ]
 
@@ -58,7 +58,7 @@ def linear_probe(target: Target, epochs: int) -> Method:
 
 
 def _program(target: Target, align: gp.Alignment, *patterns: gp.Additive) -> gp.Program:
-    place = gp.Place(shape=target.shape, size=INNER, fill=(0.0,))
+    place = gp.Place(shape=target.shape, size=target.side, fill=(0.0,))
     contract = gp.Contract(space="normalised", labels=target.labels, **SOURCE_RANGE)
     return gp.Program([place, *patterns], align=align, contract=contract)
 
