@@ -13,6 +13,7 @@ from torch import nn
 
 import graphprog as gp
 from tests import corner_models as corner
+from tests import corner_networks as networks
 from tests import library_models as library
 
 
@@ -86,16 +87,16 @@ CORNERS: dict[str, Case] = {
     "inplace-chunk": Case(corner.InPlaceChunk, vectors(8)),
     "inplace-dropout": Case(corner.InPlaceAfterDropout, vectors(8)),
     "inplace-half": Case(corner.InPlaceHalf, vectors(8)),
-    "tied": Case(corner.Tied, lambda batch: ((tokens()(batch)[1]["input_ids"],), {})),
-    "no-grad": Case(corner.Rotary, vectors(6, 8)),
-    "nested-regions": Case(corner.NestedRegions, vectors(6, 8)),
+    "tied": Case(networks.Tied, lambda batch: ((tokens()(batch)[1]["input_ids"],), {})),
+    "no-grad": Case(networks.Rotary, vectors(6, 8)),
+    "nested-regions": Case(networks.NestedRegions, vectors(6, 8)),
     "transformer": Case(
-        corner.Encoder,
+        networks.Encoder,
         tokens(),
         {"input_ids": {0: "batch", 1: "sequence"}, "attention_mask": {0: "batch", 1: "sequence"}},
     ),
-    "two-towers": Case(corner.TwoTowers, towers),
-    "lstm": Case(corner.Recurrent, vectors(6, 8)),
+    "two-towers": Case(networks.TwoTowers, towers),
+    "lstm": Case(networks.Recurrent, vectors(6, 8)),
 }
 
 
