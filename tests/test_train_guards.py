@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -172,13 +173,22 @@ def test_an_accelerator_of_the_users_keeps_its_settings() -> None:
     assert same_state(task, expected)
 
 
-def test_source_tensors_moved_away_get_their_memory_back() -> None:
+def copied(source: nn.Module) -> None:
+    """What a move to a GPU does to a parameter: it stays, its memory is another."""
+    for parameter in source.parameters():
+        parameter.data = parameter.data.clone()
+
+
+@pytest.mark.parametrize("move", [lambda source: source.to("meta"), copied])
+def test_source_tensors_moved_away_get_their_memory_back(
+    move: Callable[[nn.Module], object],
+) -> None:
     task = headed()
     before = {
         name: (value.data_ptr(), value.clone()) for name, value in task.source.state_dict().items()
     }
     with running(task):
-        task.source.to("meta")
+        move(task.source)
     after = task.source.state_dict()
     assert all(after[name].data_ptr() == pointer for name, (pointer, _) in before.items())
     assert all(torch.equal(after[name], value) for name, (_, value) in before.items())

@@ -148,8 +148,7 @@ def _placement_kept(task: Reprogrammed) -> Iterator[None]:
         yield
     finally:
         for module, name, tensor, data in kept:
-            if getattr(module, name).device != data.device:
-                tensor.data = data
-                setattr(module, name, tensor)
+            tensor.data = data
+            setattr(module, name, tensor)
         if home is not None:
             task.program.to(home)
