@@ -1,4 +1,14 @@
-"""ONNX: one file that any ONNX runtime loads, with the program baked in or left swappable."""
+"""ONNX: one file that any ONNX runtime loads, with the program baked in or left swappable.
+
+Folded: the program is constant, and whatever depends on it alone is computed at export.
+Swappable: every ``program.*`` tensor stays an initialiser of that name which is also an input, so
+that one session serves many programs.
+
+Inputs and outputs keep their names; the batch axis is called ``batch``. The file's metadata carry
+the contract, the labels, the program and the source's fingerprint, as one JSON document under
+``graphprog`` and, for viewers, as plain entries ``graphprog.*``. Every node keeps the path of its
+module in its name; those of the program's parts begin with ``program.``.
+"""
 
 from __future__ import annotations
 
@@ -47,35 +57,22 @@ def export(
 ) -> ParityReport:
     """Write a task as an ONNX file, after running it in ONNX Runtime beside the task itself.
 
-    Inputs and outputs keep their names; the batch axis is called ``batch``. The file's metadata
-    carry the contract, the labels, the program and the source's fingerprint, as one JSON document
-    under ``graphprog`` and, for viewers, as plain entries ``graphprog.*``. Every node keeps the
-    path of its module in its name; those of the program's parts begin with ``program.``.
-
     Args:
         task: what to export; it is not changed.
         path: the file, written atomically.
-        program: ``"folded"``: the program is constant, and whatever depends on it alone is
-            computed now. ``"swappable"``: every ``program.*`` tensor stays an initialiser of that
-            name which is also an input, so that one session serves many programs.
+        program: see above.
         opset: version of the operator set, 18 or above; None takes the exporter's default.
-        tolerance: largest difference, absolute or relative to the largest magnitude.
-        inputs: examples to compare on, the first alone and all together; None takes 1 and 5
-            random rows.
-
-    Returns:
-        How ONNX Runtime, on the processor, compares with PyTorch.
+        tolerance: as in :func:`graphprog.backends.base.compare`.
+        inputs: examples to compare on, one and all; None takes 1 and 5 random rows.
 
     Raises:
-        BackendError: an operation has no translation; the weights exceed 2 GiB; the results
-            differ, and then it says at which interface first. The old file, if any, stays.
+        BackendError: no translation; more than 2 GiB; or the results differ, and where first.
         DataError: ``inputs`` are not what the task takes.
-        FileError: the place cannot be written.
+        FileError: the place cannot be written. As with every error, an old file stays.
     """
     if program not in ("folded", "swappable"):
         raise BackendError(f'program={program!r} is unknown; "folded" or "swappable"')
-    batches = parity_batches(task, inputs)
-    example = example_batch(task, inputs)
+    batches, example = parity_batches(task, inputs), example_batch(task, inputs)
     model = lower(task, example, program, opset)
     _describe(model, task, program)
     reports: list[ParityReport] = []
@@ -85,8 +82,8 @@ def export(
 
     def write(temporary: Path) -> None:
         ir.save(model, temporary)
-        session = _opened(temporary)
-        report = compare(task, session.evaluate, batches, f"onnx ({program})", tolerance)
+        run = _opened(temporary).evaluate
+        report = compare(task, run, batches, f"onnx ({program})", tolerance)
         reports.append(require_parity(task, report, example, probe))
 
     atomic_write(path, write)

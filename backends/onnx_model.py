@@ -41,8 +41,7 @@ def translate(
         opset: version of the operator set; the exporter's own choice where None.
 
     Raises:
-        BackendError: an operation has no translation, the opset cannot be had, or the weights
-            are too many for one file.
+        BackendError: no translation, no such opset, or too many weights for one file.
     """
     refuse_oversized({**program.state_dict, **program.constants})
     try:
@@ -65,12 +64,7 @@ def translate(
             f"{model.opset_imports['']}",
             ["leave opset out", f"opset={model.opset_imports['']}"],
         )
-    OutputFixPass()(model)  # an input that is returned must not take the output's name
-    for value, name in zip(model.graph.inputs, (spec.name for spec in inputs), strict=True):
-        value.name = name
-    for value, name in zip(model.graph.outputs, outputs, strict=True):
-        value.name = name
-    _rename_axes(model, inputs)
+    _rename(model, inputs, outputs)
     return model
 
 
@@ -153,6 +147,14 @@ def _unknown_values(model: ir.Model) -> Iterator[None]:
     for name, value in values.items():
         value.const_value = tensors[name]
         model.graph.register_initializer(value)
+
+
+def _rename(model: ir.Model, inputs: Sequence[InputSpec], outputs: Sequence[str]) -> None:
+    OutputFixPass()(model)  # an input that is returned must not take the output's name
+    values = [*model.graph.inputs, *model.graph.outputs]
+    for value, name in zip(values, [*(spec.name for spec in inputs), *outputs], strict=True):
+        value.name = name
+    _rename_axes(model, inputs)
 
 
 def _rename_axes(model: ir.Model, inputs: Sequence[InputSpec]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import fx, nn
+from torch import nn
 from torch.utils import _pytree as pytree
 
 from graphprog.artifact import within
@@ -135,31 +135,26 @@ def export(
 ) -> ParityReport:
     """Write a task as a ``.pt2`` file of ``torch.export``, after running what was written.
 
-    The file carries the document that ONNX files carry too. Parameters keep their names, and
-    those of the program stay trainable. ``torch.export.load`` opens it without graphprog.
+    It carries the document that ONNX files carry too; the program stays trainable in it.
 
     Args:
         task: what to export; it is not changed.
         path: the file, whose name ends in ``.pt2``; written atomically.
         tolerance: as in :func:`graphprog.backends.base.compare`.
-        inputs: examples to compare on, the first alone and all together; None takes 1 and 5
-            random rows.
+        inputs: examples to compare on, one and all; None takes 1 and 5 random rows.
 
     Raises:
         BackendError: it cannot be exported, or computes something else; says where first.
-        DataError: ``inputs`` are not what the task takes.
         FileError: the place cannot be written, or the name ends in something else.
     """
     if not os.fspath(path).endswith(".pt2"):
         raise FileError(f"{os.fspath(path)}: the name of an exported program ends in .pt2")
-    batches = parity_batches(task, inputs)
-    example = example_batch(task, inputs)
+    batches, example = parity_batches(task, inputs), example_batch(task, inputs)
     program = exported(task, example)
     reports: list[ParityReport] = []
 
     def probe(nodes: tuple[str, ...], given: Inputs) -> list[np.ndarray]:
-        part: fx.GraphModule = exported(task, example, nodes).module(check_guards=False)
-        return _arrays(part(*given))
+        return _arrays(exported(task, example, nodes).module(check_guards=False)(*given))
 
     def write(temporary: Path) -> None:
         torch.export.save(program, temporary, extra_files={KEY: describe(task)})

@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
 
 import graphprog as gp
 from graphprog.backends.onnxruntime import Session
-from graphprog.backends.providers import gpu_at_hand
 from graphprog.errors import BackendError, DataError, FileError
 from tests.deployed_tasks import UNIT, image_graph, image_task, text_graph, text_task
 
@@ -208,122 +205,6 @@ def test_without_labels_there_is_nothing_to_predict(tmp_path: Path) -> None:
     gp.backends.onnx.export(task, tmp_path / "text.onnx")
     with pytest.raises(BackendError, match="does not name its classes"):
         Session(tmp_path / "text.onnx").predict(*task.input_example(1))
-
-
-def altered(folder: Path, target: Path, **entries: str | None) -> Path:
-    """A copy of the folded file with other metadata; None removes an entry."""
-    model = onnx.load(folder / "folded.onnx")
-    kept = {entry.key: entry.value for entry in model.metadata_props} | entries
-    del model.metadata_props[:]
-    onnx.helper.set_model_props(model, {k: v for k, v in kept.items() if v is not None})
-    onnx.save(model, target)
-    return target
-
-
-@pytest.mark.parametrize(
-    ("document", "message"),
-    [
-        (None, "not a file of graphprog"),
-        ("{", "document: not valid JSON"),
-        ("[]", "document: a list, expected an object"),
-        ("{}", "its document is another"),
-        ('{"format":{"name":"graphprog-deployed","version":2}}', "format version 2; .* up to 1"),
-        ('{"format":{"name":"graphprog-deployed","version":"1"}}', "expected a whole number"),
-        ('{"format":{"name":"graphprog-deployed","version":1}}', "unknown spec kind|no contract"),
-    ],
-)
-def test_files_with_another_document_are_refused(
-    folder: Path, tmp_path: Path, document: str | None, message: str
-) -> None:
-    path = altered(folder, tmp_path / "altered.onnx", graphprog=document)
-    with pytest.raises(FileError, match=message) as caught:
-        Session(path)
-    assert str(path) in str(caught.value)
-
-
-@pytest.mark.parametrize("field", ["contract", "program", "source", "inputs", "outputs", "state"])
-@pytest.mark.parametrize("value", ["null", "7", '[{"shape":[true]}]', '{"kind":1,"x":[]}'])
-def test_hostile_fields_are_refused(folder: Path, tmp_path: Path, field: str, value: str) -> None:
-    import json
-
-    entries = {e.key: e.value for e in onnx.load(folder / "folded.onnx").metadata_props}
-    document = json.loads(entries["graphprog"])
-    document[field] = json.loads(value)
-    path = altered(folder, tmp_path / "altered.onnx", graphprog=json.dumps(document))
-    if (field, value) == ("outputs", '[{"shape":[true]}]'):
-        with pytest.raises(FileError, match="outputs"):
-            Session(path)
-    elif (field, value) == ("program", '{"kind":1,"x":[]}'):
-        Session(path)  # a spec of some newer graphprog: only swapping needs to understand it
-    else:
-        with pytest.raises(FileError):
-            Session(path)
-
-
-def test_damaged_and_missing_files(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="no such file"):
-        Session(tmp_path / "absent.onnx")
-    data = (folder / "folded.onnx").read_bytes()
-    for number, content in enumerate((b"", b"garbage", data[: len(data) // 2])):
-        path = tmp_path / f"{number}.onnx"
-        path.write_bytes(content)
-        with pytest.raises(FileError, match=rf"{number}\.onnx: "):
-            Session(path)
-
-
-def test_missing_external_data_are_an_error(folder: Path, tmp_path: Path) -> None:
-    model = onnx.load(folder / "folded.onnx")
-    path = tmp_path / "big.onnx"
-    onnx.save(model, path, save_as_external_data=True, location="big.data")
-    assert Session(path).labels == tuple("abcde")
-    (tmp_path / "big.data").unlink()
-    with pytest.raises(FileError, match=r"cannot load the model.*big\.data"):
-        Session(path)
-
-
-def test_an_unknown_opset_is_an_error(folder: Path, tmp_path: Path) -> None:
-    model = onnx.load(folder / "folded.onnx")
-    model.opset_import[0].version = 999
-    onnx.save(model, tmp_path / "future.onnx")
-    with pytest.raises(FileError, match="cannot load the model"):
-        Session(tmp_path / "future.onnx")
-
-
-def test_the_processor_by_any_name(folder: Path) -> None:
-    names = ("cpu", ["CPUExecutionProvider"], [("cpu", {"use_arena": "0"})])
-    for providers in names:
-        session = Session(folder / "folded.onnx", providers=providers)
-        assert session.providers == ("CPUExecutionProvider",)
-
-
-def test_unknown_providers_are_refused(folder: Path) -> None:
-    with pytest.raises(BackendError, match="'abacus' is unknown to ONNX Runtime"):
-        Session(folder / "folded.onnx", providers="abacus")
-    with pytest.raises(BackendError, match="'qnn' is not in this build"):
-        Session(folder / "folded.onnx", providers=["qnn", "cpu"])
-    with pytest.raises(BackendError, match="providers is empty"):
-        Session(folder / "folded.onnx", providers=[])
-
-
-@pytest.mark.skipif(gpu_at_hand(), reason="there is a GPU, so it may start")
-@pytest.mark.parametrize("name", ["cuda", "tensorrt"])
-def test_a_provider_that_does_not_start_is_loud(folder: Path, name: str) -> None:
-    available = {entry.lower() for entry in onnxruntime.get_available_providers()}
-    if f"{name}executionprovider" not in available:
-        pytest.skip(f"this build of ONNX Runtime lacks {name}")
-    with pytest.raises(BackendError, match=rf"cannot use {name} here"):
-        Session(folder / "folded.onnx", providers=name)
-    with pytest.raises(BackendError, match=rf"cannot use {name} and cpu here"):
-        Session(folder / "folded.onnx", providers=[name, "cpu"])
-
-
-@pytest.mark.gpu
-def test_the_gpu_is_used_and_agrees(folder: Path, task: gp.Reprogrammed) -> None:
-    for providers in ("auto", "cuda"):
-        session = Session(folder / "folded.onnx", providers=providers)
-        assert session.providers[0] == "CUDAExecutionProvider"
-        images = torch.rand(3, 1, 8, 8)
-        assert np.allclose(session.run(images.cuda()), logits(task, images), atol=1e-3)
 
 
 def test_a_session_says_nothing_on_stderr(
