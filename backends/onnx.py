@@ -60,7 +60,7 @@ def export(
     Args:
         task: what to export; it is not changed.
         path: the file, written atomically.
-        program: see above.
+        program: ``"folded"`` or ``"swappable"``; the module says what each is.
         opset: version of the operator set, 18 or above; None takes the exporter's default.
         tolerance: as in :func:`graphprog.backends.base.compare`.
         inputs: examples to compare on, one and all; None takes 1 and 5 random rows.
