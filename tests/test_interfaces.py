@@ -26,11 +26,11 @@ def values_in(graph: Graph, args: Any, kwargs: Any) -> dict[str, torch.Tensor]:
 def test_taps_carry_the_values_that_hooks_see(name: str) -> None:
     model, graph = captured(name)
     args, kwargs = CASES[name].call(3)
-    with torch.no_grad():
-        expected = oracle.values_of(model, args, kwargs)
-        found = values_in(graph, args, kwargs)
+    expected = oracle.values_of(model, args, kwargs)
+    found = values_in(graph, args, kwargs)
     assert found
-    if name.startswith("inplace-"):  # decomposed, so known by the modules of its operations only
+    # decomposed, so known by the modules of its operations only; or makes a mask when traced
+    if name.startswith("inplace-") or name == "vit":
         found = {key: value for key, value in found.items() if key in expected}
     for key, value in found.items():
         assert torch.equal(value, expected[key]), key

@@ -70,7 +70,7 @@ def capture(network: Network) -> Graph:
 
 
 X = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
-few = settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
+few = settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
 
 
 @few

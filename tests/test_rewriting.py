@@ -54,18 +54,19 @@ def keys_to_try(graph: Graph, limit: int = 6) -> list[str]:
 def test_adding_at_a_module_boundary_is_what_a_hook_does(name: str) -> None:
     model, graph = captured(name)
     args, kwargs = CASES[name].call(3)
-    tried = [key for key in keys_to_try(graph) if ":" in key]
+    known = oracle.values_of(model, args, kwargs)
+    tried = [key for key in keys_to_try(graph) if key in known]
     if name.startswith("inplace-"):
         tried = [key for key in tried if key in ("body:in", "head:in", "head:out")]
-    with torch.no_grad():
-        plain = graph(*args, **kwargs)
-        for key in tried:
-            added = pattern_for(graph, key)
-            expected = oracle.changed(model, {key: lambda x, d=added: x + d}, args, kwargs)
-            task = steered(graph, key)
-            assert same(task(*args, **kwargs), expected), key
-            with task.disabled():
-                assert same(task(*args, **kwargs), plain), key
+    assert tried
+    plain = graph(*args, **kwargs)
+    for key in tried:
+        added = pattern_for(graph, key)
+        expected = oracle.changed(model, {key: lambda x, d=added: x + d}, args, kwargs)
+        task = steered(graph, key)
+        assert same(task(*args, **kwargs), expected), key
+        with task.disabled():
+            assert same(task(*args, **kwargs), plain), key
 
 
 @pytest.mark.parametrize("name", cases(["sequential", "residual", "reused"]))
