@@ -16,7 +16,6 @@ from tests import corner_models as corner
 from tests import corner_networks as networks
 from tests import library_models as library
 
-
 # Attention chooses its kernel by what needs gradients, and a fused one that tracing cannot see.
 # References run frozen and without it, as graphs do; else the two differ by rounding.
 torch.backends.mha.set_fastpath_enabled(False)
