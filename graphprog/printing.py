@@ -24,8 +24,8 @@ def graph_text(graph: Graph, provenance: bool = True) -> str:
 
     Args:
         graph: what to print.
-        provenance: also say which module or insertion a node comes from. Fingerprints leave
-            this out, since a file on disk may not carry it.
+        provenance: also say what the model is called, and which module or insertion a node comes
+            from. Fingerprints leave this out, since a file on disk may not carry it.
     """
     names: dict[fx.Node, str] = {}
     numbers: defaultdict[str, itertools.count[int]] = defaultdict(itertools.count)
@@ -38,7 +38,7 @@ def graph_text(graph: Graph, provenance: bool = True) -> str:
             part = str(node.meta.get("graphprog", "")).removeprefix("program.")
             number = next(numbers[part])
             names[node] = f"%{part}.{number}" if part else f"%{number}"
-    lines = [_signature(graph)]
+    lines = [_signature(graph, graph.name if provenance else "")]
     lines += [
         _line(graph, node, names, provenance)
         for node in graph.code.nodes
@@ -48,15 +48,15 @@ def graph_text(graph: Graph, provenance: bool = True) -> str:
     return "\n".join([*lines, f"  return {returned}"])
 
 
-def _signature(graph: Graph) -> str:
+def _signature(graph: Graph, name: str) -> str:
     inputs = ", ".join(
         f"{node.target}: {value_type(node.meta.get('val'), graph)}" for node in graph.placeholders
     )
     outputs = ", ".join(
-        f"{name}: {value_type(node.meta.get('val'), graph) if isinstance(node, fx.Node) else node}"
-        for name, node in zip(graph.outputs, graph.output_nodes, strict=True)
+        f"{key}: {value_type(node.meta.get('val'), graph) if isinstance(node, fx.Node) else node}"
+        for key, node in zip(graph.outputs, graph.output_nodes, strict=True)
     )
-    return f"graph {graph.name}({inputs}) -> {outputs}"
+    return f"graph {name}({inputs}) -> {outputs}"
 
 
 def _line(graph: Graph, node: fx.Node, names: dict[fx.Node, str], provenance: bool) -> str:

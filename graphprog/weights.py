@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Container, Iterator
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
@@ -47,13 +48,30 @@ class Weights(nn.Module):
         self.program = program if program is not None else ProgramParts()
 
 
-def copied_tree(module: nn.Module) -> nn.Module:
-    """The same tensors in a new tree of modules, which can then be changed."""
+def copied_tree(module: nn.Module, wanted: Container[str] | None = None) -> nn.Module:
+    """The same tensors in a new tree of modules, which can then be changed.
+
+    Args:
+        module: the tree.
+        wanted: paths of the tensors to take; None takes all.
+    """
     copy = nn.Module()
-    for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
-        copy.register_parameter(name, parameter)
-    for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False):
-        copy.register_buffer(name, buffer)
-    for name, child in module.named_children():
-        copy.add_module(name, copied_tree(child))
+    for path, tensor in _tensors(module):
+        if wanted is not None and path not in wanted:
+            continue
+        *parents, name = path.split(".")
+        holder = copy
+        for parent in parents:
+            if not hasattr(holder, parent):
+                holder.add_module(parent, nn.Module())
+            holder = getattr(holder, parent)
+        if isinstance(tensor, nn.Parameter):
+            holder.register_parameter(name, tensor)
+        else:
+            holder.register_buffer(name, tensor)
     return copy
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from module.named_parameters(remove_duplicate=False)
+    yield from module.named_buffers(remove_duplicate=False)

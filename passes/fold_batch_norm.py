@@ -46,7 +46,9 @@ class FoldBatchNorm(Pass):
             if convolution is not None:
                 _fold(edit, graph.weights, source, convolution, norm)
         edit.erase_dead()
-        edit.changes["weights"] = Weights(source)
+        read = {str(node.target) for node in edit.code.find_nodes(op="get_attr")}
+        used = {path.removeprefix("source.") for path in read}
+        edit.changes["weights"] = Weights(copied_tree(source, used))
         return edit.finish()
 
 

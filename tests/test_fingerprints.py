@@ -56,6 +56,6 @@ def test_a_file_has_the_fingerprint_of_its_model(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, x = ResidualNet().eval(), torch.randn(2, 3, 16, 16)
     program = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
-    torch.export.save(program, tmp_path / "ResidualNet.pt2")
-    own, file = gp.capture(model, (x,)), gp.capture(tmp_path / "ResidualNet.pt2")
+    torch.export.save(program, tmp_path / "under_another_name.pt2")
+    own, file = gp.capture(model, (x,)), gp.capture(tmp_path / "under_another_name.pt2")
     assert file.fingerprint == own.fingerprint

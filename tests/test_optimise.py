@@ -57,6 +57,9 @@ def test_folding_keeps_the_numbers_and_spares_what_is_read_twice(net: nn.Module)
     assert operators(graph).count("batch_norm") == 3
     assert operators(folded).count("batch_norm") == 1
     assert folded.history[-1].changed
+    names = {name for name, _ in folded.weights.source.named_parameters()}
+    assert {"first.folded_weight", "first.folded_bias", "norm3.weight"} <= names
+    assert not names & {"first.weight", "norm1.weight", "norm1.bias"}
     assert folded.fingerprint != graph.fingerprint
     assert graph(x).equal(net(x))
 

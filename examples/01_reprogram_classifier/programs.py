@@ -9,6 +9,7 @@ import torch
 from data import CLASSES, Target
 
 import graphprog as gp
+from graphprog.alignments import StatisticalAlignment
 
 CANVAS = 64
 SOURCE_RANGE = {"mean": 127 / 255, "std": 128 / 255}
@@ -22,6 +23,11 @@ class Method:
     program: gp.Program
     epochs: int
     lr: float
+
+    @property
+    def counted(self) -> bool:
+        """Whether the alignment is a statistical map."""
+        return isinstance(self.program.align, StatisticalAlignment)
 
 
 def methods(target: Target, epochs: int) -> list[Method]:
@@ -51,10 +57,9 @@ def random_programs(target: Target, seed: int) -> list[Method]:
     ]
 
 
-def linear_probe(target: Target, epochs: int) -> Method:
-    """No pattern: a linear head on the features of the placed image."""
-    head = gp.LinearHead(CLASSES, on="features")
-    return Method("baseline: linear head on features", _program(target, head), epochs, lr=0.003)
+def featured(target: Target) -> gp.Program:
+    """No pattern: the placed image, and a head that reads its features."""
+    return _program(target, gp.LinearHead(CLASSES, on="features"))
 
 
 def _program(target: Target, align: gp.Alignment, *patterns: gp.Additive) -> gp.Program:

@@ -162,7 +162,9 @@ class Run:
         """What is looked at once, before the first step."""
         trainer = self.trainer
         if not trainer.parameters:
-            self.note("the program has nothing to train: its mapping was set, and it was measured")
+            self.state.notes.append(
+                "nothing to train: the mapping was set and the program measured"
+            )
             return
         if self.validation is None:
             self.state.notes.append("no validation split: the last program is kept, not the best")
