@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import logging
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,8 +46,7 @@ def translate(
     """
     refuse_oversized({**program.state_dict, **program.constants})
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of the exporter about itself
+        with _quiet_exporter():
             translated = torch.onnx.export(
                 program,
                 dynamo=True,
@@ -66,6 +66,20 @@ def translate(
         )
     _rename(model, inputs, outputs)
     return model
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Without what the exporter says about itself and about libraries that are not installed."""
+    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = registration.level
+    registration.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        registration.setLevel(level)
 
 
 def refuse_oversized(tensors: Mapping[str, object]) -> None:

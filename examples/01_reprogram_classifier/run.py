@@ -22,6 +22,8 @@ from efficientnet_lite_pytorch import EfficientNet
 from rich.console import Console
 from rich.table import Table
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import graphprog as gp
 
@@ -97,7 +99,7 @@ def reprogram(
 
 
 def linear_probe(graph: gp.Graph, target: Target) -> Row:
-    """Logistic regression on the frozen features, its strength chosen on the validation split."""
+    """Logistic regression on the frozen features; the validation split chooses its strength."""
     start = time.perf_counter()
     task = gp.compile(graph, programs.featured(target))
     with torch.no_grad():
@@ -105,16 +107,19 @@ def linear_probe(graph: gp.Graph, target: Target) -> Row:
             torch.cat([task.both(batch)[1] for batch in images.split(32)]).numpy()
             for images, _ in (target.train, target.validation, target.test)
         ]
-    fitted = [
-        LogisticRegression(C=strength, max_iter=2000).fit(features[0], target.train[1])
-        for strength in (0.001, 0.01, 0.1, 1.0)
+    probes = [
+        make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=200))
+        for strength in (0.001, 0.01, 0.1)
     ]
-    best = max(fitted, key=lambda model: model.score(features[1], target.validation[1]))
+    for probe in probes:
+        probe.fit(features[0], target.train[1])
+    best = max(probes, key=lambda probe: probe.score(features[1], target.validation[1]))
+    head = best[-1]
     return Row(
         target.name,
         "baseline: linear head on features",
         0,
-        best.coef_.size + best.intercept_.size,
+        head.coef_.size + head.intercept_.size,
         float(best.score(features[1], target.validation[1])),
         float(best.score(features[2], target.test[1])),
         time.perf_counter() - start,
