@@ -18,7 +18,10 @@ from graphprog.alignments.statistical import (
     unpredicted_sources,
 )
 from graphprog.alignments.weighting import bayesian_weights
+from graphprog.errors import ProgramError
 from graphprog.spec import spec
+
+_MAX_WEIGHTS = 2**28
 
 
 @spec("bayesian-map")
@@ -55,9 +58,14 @@ class BayesianMap(StatisticalAlignment):
         """Values [B, K_S] to logits [B, K_T]; ``generator`` is not used.
 
         Raises:
-            ProgramError: as :func:`source_classes`.
+            ProgramError: as :func:`source_classes`; or more weights than any mapping needs.
         """
         available = source_classes(self, values)
+        if available * self.classes > _MAX_WEIGHTS:
+            raise ProgramError(
+                f"{self.kind}: {available} source classes by {self.classes} target classes are "
+                f"more than the {_MAX_WEIGHTS:,} weights a mapping may have"
+            )
         k = self.likeliest(available)
         return WeightedSources(available, self.classes, self.smoothing, k, home_of(values))
 
