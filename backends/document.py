@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from graphprog.artifact import check_format
 from graphprog.backends.lowering import output_names
 from graphprog.errors import FileError
 from graphprog.fingerprint import Fingerprint
@@ -55,6 +56,27 @@ class Deployed:
     program: Mapping[str, Any]
     state: Mapping[str, str]
     fixed: Mapping[str, str]
+
+
+class Documented:
+    """What is run from a deployed file, and says what the file says."""
+
+    document: Deployed
+
+    @property
+    def contract(self) -> Contract:
+        """Space, normalisation, range and labels of the program."""
+        return self.document.contract
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the target classes; empty where the program has none."""
+        return self.document.contract.labels
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """Name, shape and dtype of every input."""
+        return self.document.inputs
 
 
 def describe(task: Reprogrammed) -> str:
@@ -122,7 +144,8 @@ def read_document(text: Any) -> Deployed:
     document = parse_json(text, "document")
     if not isinstance(document, dict):
         raise FileError(f"document: a {type(document).__name__}, expected an object", _BROKEN)
-    _check_format(document.get("format"))
+    foreign = FileError("not a deployed file of graphprog: its document is another", _NOT_OURS)
+    check_format(document.get("format"), FORMAT_NAME, FORMAT_VERSION, foreign)
     contract = from_json(document.get("contract"), {})
     if not isinstance(contract, Contract):
         raise FileError("the document holds no contract", _BROKEN)
@@ -140,19 +163,6 @@ def read_document(text: Any) -> Deployed:
         state=_texts(document, "state"),
         fixed=_texts(document, "fixed"),
     )
-
-
-def _check_format(form: Any) -> None:
-    if not isinstance(form, dict) or form.get("name") != FORMAT_NAME:
-        raise FileError("not a deployed file of graphprog: its document is another", _NOT_OURS)
-    version = form.get("version")
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise FileError(f"format version {version!r:.40}: expected a whole number from 1", _BROKEN)
-    if version > FORMAT_VERSION:
-        raise FileError(
-            f"format version {version}; this graphprog reads up to {FORMAT_VERSION}",
-            ["update graphprog: pip install --upgrade graphprog"],
-        )
 
 
 def _list(document: Mapping[str, Any], name: str) -> list[Any]:

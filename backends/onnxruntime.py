@@ -12,12 +12,17 @@ import onnxruntime
 import torch
 
 from graphprog.artifact import read, within
-from graphprog.backends.document import KEY, Deployed, fixed_tensors, read_document, type_of
+from graphprog.backends.document import (
+    KEY,
+    Deployed,
+    Documented,
+    fixed_tensors,
+    read_document,
+    type_of,
+)
 from graphprog.backends.providers import Providers, open_session
 from graphprog.checks import check_inputs
 from graphprog.errors import BackendError, DataError, FileError
-from graphprog.inputs import InputSpec
-from graphprog.program import Contract
 from graphprog.saving import check_source
 
 Array = np.ndarray | torch.Tensor
@@ -37,7 +42,7 @@ class LoadedProgram:
 Program = LoadedProgram | Mapping[str, Array] | str | os.PathLike[str]
 
 
-class Session:
+class Session(Documented):
     """A task exported by :func:`graphprog.backends.onnx.export`, run by ONNX Runtime.
 
     Args:
@@ -75,21 +80,6 @@ class Session:
         self.swappable = {
             entry.name: _type_text(entry) for entry in self._session.get_overridable_initializers()
         }
-
-    @property
-    def contract(self) -> Contract:
-        """Space, normalisation, range and labels of the program."""
-        return self.document.contract
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Names of the target classes; empty where the program has none."""
-        return self.document.contract.labels
-
-    @property
-    def inputs(self) -> tuple[InputSpec, ...]:
-        """Name, shape and dtype of every input."""
-        return self.document.inputs
 
     @property
     def providers(self) -> tuple[str, ...]:

@@ -26,13 +26,12 @@ from graphprog.backends.base import (
     task_device,
 )
 from graphprog.backends.bisect import require_parity
-from graphprog.backends.document import KEY, Deployed, describe, read_document
+from graphprog.backends.document import KEY, Deployed, Documented, describe, read_document
 from graphprog.backends.lowering import exported
 from graphprog.checks import check_inputs
 from graphprog.errors import BackendError, FileError
 from graphprog.graph import executable
-from graphprog.inputs import InputSpec, check_type
-from graphprog.program import Contract
+from graphprog.inputs import check_type
 from graphprog.reprogrammed import Reprogrammed
 
 _BROKEN = ["export the task again: this file is damaged"]
@@ -169,7 +168,7 @@ def export(
 
 
 @dataclasses.dataclass(frozen=True)
-class Loaded:
+class Loaded(Documented):
     """A task read from a ``.pt2`` file; call it with the task's inputs.
 
     Attributes:
@@ -179,21 +178,6 @@ class Loaded:
 
     document: Deployed
     module: nn.Module
-
-    @property
-    def contract(self) -> Contract:
-        """Space, normalisation, range and labels of the program."""
-        return self.document.contract
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Names of the target classes; empty where the program has none."""
-        return self.document.contract.labels
-
-    @property
-    def inputs(self) -> tuple[InputSpec, ...]:
-        """Name, shape and dtype of every input."""
-        return self.document.inputs
 
     def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
         """Run on one batch, on the device the task was exported on.

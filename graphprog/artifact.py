@@ -179,19 +179,31 @@ def _document(header: Mapping[str, Any]) -> dict[str, Any]:
     document = parse_json(text, "document")
     if not isinstance(document, dict):
         raise FileError(f"document: a {type(document).__name__}, expected an object", _BROKEN)
-    _check_format(document.get("format"))
+    foreign = FileError(f"{_NOT_OURS}: its document does not name the format", _BROKEN)
+    check_format(document.get("format"), FORMAT_NAME, FORMAT_VERSION, foreign)
     return document
 
 
-def _check_format(form: Any) -> None:
-    if not isinstance(form, dict) or form.get("name") != FORMAT_NAME:
-        raise FileError(f"{_NOT_OURS}: its document does not name the format", _BROKEN)
+def check_format(form: Any, name: str, newest: int, foreign: FileError) -> None:
+    """Check the ``format`` of a document.
+
+    Args:
+        form: what the document has there; anything at all.
+        name: of the format.
+        newest: the latest version that this package reads.
+        foreign: what to raise for a document of something else.
+
+    Raises:
+        FileError: ``foreign``, no version, or a later one.
+    """
+    if not isinstance(form, dict) or form.get("name") != name:
+        raise foreign
     version = form.get("version")
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
         raise FileError(f"format version {version!r:.40}: expected a whole number from 1", _BROKEN)
-    if version > FORMAT_VERSION:
+    if version > newest:
         raise FileError(
-            f"format version {version}; this graphprog reads up to {FORMAT_VERSION}",
+            f"format version {version}; this graphprog reads up to {newest}",
             ["update graphprog: pip install --upgrade graphprog"],
         )
 
