@@ -40,6 +40,7 @@ from graphprog.backends.onnx_model import (
 )
 from graphprog.backends.onnxruntime import Session
 from graphprog.backends.providers import open_session
+from graphprog.checks import warn_uncounted
 from graphprog.errors import BackendError, FileError
 from graphprog.reprogrammed import Reprogrammed
 
@@ -72,6 +73,7 @@ def export(
     """
     if program not in ("folded", "swappable"):
         raise BackendError(f'program={program!r} is unknown; "folded" or "swappable"')
+    warn_uncounted(task)
     batches, example = parity_batches(task, inputs), example_batch(task, inputs)
     model = lower(task, example, program, opset)
     _describe(model, task, program)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -74,7 +75,8 @@ def _check_labels(task: Reprogrammed, labels: torch.Tensor, rows: int) -> None:
     if labels.dtype != torch.int64 or labels.ndim != 1 or len(labels) != rows:
         raise DataError(
             f"labels must be int64 [{rows}], one class number a row, "
-            f"not {labels.dtype}{list(labels.shape)}"
+            f"not {labels.dtype}{list(labels.shape)}",
+            ["labels.long() for other numbers, labels.argmax(1) for one-hot rows"],
         )
     classes = class_count(task)
     if classes is None or not rows:
@@ -84,10 +86,23 @@ def _check_labels(task: Reprogrammed, labels: torch.Tensor, rows: int) -> None:
         remedies = ["check the label numbering"]
         if low >= 0:
             remedies.insert(0, f"set classes={high + 1} in the alignment")
+        if low == 1 and high == classes:
+            remedies.insert(0, "subtract 1: the labels are numbered from 1")
         raise DataError(
             f"labels lie in [{low}, {high}], but the program has {classes} classes, "
             "numbered from 0",
             remedies,
+        )
+
+
+def warn_uncounted(task: Reprogrammed) -> None:
+    """Warn where a map that is counted on data was never counted: it reads the first classes."""
+    refreshed = getattr(task.alignment, "refreshed", None)
+    if isinstance(refreshed, torch.Tensor) and not bool(refreshed):
+        warnings.warn(
+            f"{task.spec.align.kind} was never counted on data: until gp.fit, it maps the first "
+            "source classes to the targets",
+            stacklevel=3,
         )
 
 

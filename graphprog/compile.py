@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphprog.graph import Graph
+from graphprog.graph import Graph, require_graph
 from graphprog.manipulations import Place
 from graphprog.passes.align import Align
 from graphprog.passes.base import Pass
@@ -40,14 +40,17 @@ def compile(graph: Graph, program: Program, seed: int = 0) -> Reprogrammed:
         seed: of random initial values.
 
     Returns:
-        A module of which only ``program.*`` is trainable.
+        A module of which only ``program.*`` is trainable, in eval mode.
 
     Raises:
         InterfaceError: the program names an interface the graph has not, or one unfit for it.
         ProgramError: the program does not fit the shapes of the graph.
         PassError: a pass refused, or the result failed verification.
     """
+    require_graph(graph)
     pipeline = lower(program, seed)
     rewritten = pipeline(graph)
     verify(rewritten, graph)
-    return Reprogrammed(graph, rewritten, program, pipeline, seed)
+    task = Reprogrammed(graph, rewritten, program, pipeline, seed)
+    task.eval()
+    return task

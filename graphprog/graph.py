@@ -14,6 +14,7 @@ from torch import fx
 from torch.utils import _pytree as pytree
 
 from graphprog.call_spec import CallSpec
+from graphprog.errors import ProgramError
 from graphprog.interface import Edge, Interface, InterfaceTable
 from graphprog.weights import Weights
 
@@ -102,6 +103,10 @@ class Graph:
     choices: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     insertions: tuple[Insertion, ...] = ()
     history: tuple[Step, ...] = ()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Graph:
+        """The graph itself: it never changes, and its weights are shared."""
+        return self
 
     @cached_property
     def placeholders(self) -> tuple[fx.Node, ...]:
@@ -205,6 +210,19 @@ def _kind_of(key: str, aliases: tuple[str, ...]) -> str:
             return kind
     words = {alias.rsplit(".", 1)[-1] for alias in aliases}
     return "embedding" if words & {"embedding", "tokens"} else "hidden"
+
+
+def require_graph(graph: object) -> None:
+    """Raise where something else is given, most likely the model itself.
+
+    Raises:
+        ProgramError: says how to get a graph.
+    """
+    if not isinstance(graph, Graph):
+        raise ProgramError(
+            f"a graph is needed, not a {type(graph).__name__}",
+            ["graph = gp.capture(model, (example,))"],
+        )
 
 
 def copy_code(code: fx.Graph) -> tuple[fx.Graph, dict[fx.Node, fx.Node]]:

@@ -105,5 +105,19 @@ def check_type(spec: InputSpec, value: Any) -> None:
         given = f"{dtype_text(value.dtype)}[{','.join(map(str, value.shape))}]"
         raise DataError(
             f"the graph takes {spec}, but was given {given}",
-            ["convert the data", "add gp.Place(shape=...) to the program to resize and pad it"],
+            _advice(spec, value, fits),
         )
+
+
+def _advice(spec: InputSpec, value: torch.Tensor, fits: bool) -> list[str]:
+    if fits and spec.dtype.is_floating_point:
+        bytes_given = value.dtype == torch.uint8
+        return ["value.float() / 255, for images of [0, 255]" if bytes_given else "value.float()"]
+    if fits:
+        return [f"value.to({spec.dtype})"]
+    if value.ndim == len(spec.shape) - 1:
+        return ["value[None]: a single example needs a batch axis in front"]
+    return [
+        "give examples of that shape; channels come before height and width",
+        "gp.Place(shape=...) in the program resizes and pads examples of its shape",
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphprog.graph import Graph
+from graphprog.graph import Graph, require_graph
 from graphprog.passes.channels_last import ChannelsLast
 from graphprog.passes.fold_batch_norm import FoldBatchNorm
 from graphprog.passes.fold_padding import FoldPadding
@@ -19,4 +19,5 @@ def optimise(graph: Graph) -> Graph:
     Raises:
         PassError: the graph has a program in it.
     """
+    require_graph(graph)
     return Pipeline((FoldBatchNorm(), FoldPadding(), ChannelsLast()))(graph)

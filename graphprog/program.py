@@ -56,6 +56,11 @@ class Contract(Spec):
                     "mean=0.0, std=1.0 for a source that reads [0, 1]",
                 ],
             )
+        if any(not 0 <= mean <= 1 for mean in self.mean):
+            raise ProgramError(
+                f"mean {self.mean} is not in units of [0, 1]",
+                ["divide mean and std of [0, 255] by 255"],
+            )
         if any(not deviation > 0 for deviation in self.std):
             raise ProgramError(f"std {self.std} must be positive")
         if self.space != "model":

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from graphprog.checks import check_inputs
 from graphprog.errors import ProgramError
 from graphprog.fingerprint import weight_hash
 from graphprog.graph import Graph, copy_code
@@ -69,7 +70,8 @@ class Reprogrammed(nn.Module):
             Target logits [B, classes] where the program aligns, else what the source returns.
 
         Raises:
-            DataError: an input of another shape or dtype than the graph takes.
+            DataError: an input of another shape or dtype than the graph takes; in eval mode, on
+                the processor, also values that are not finite or outside of the contract's range.
         """
         if self._disabled:
             return self.base(*args, **kwargs)
@@ -96,11 +98,13 @@ class Reprogrammed(nn.Module):
         if not torch.compiler.is_compiling():
             for spec, value in zip(self.inputs, flat, strict=True):
                 check_type(spec, value)
+            if not self.training and all(value.device.type == "cpu" for value in flat):
+                check_inputs(self.inputs, self.spec.contract, flat)
         return flat
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
-        """Run the source model as captured inside the block, bit for bit."""
+        """Run the source model inside the block, bit for bit; it takes the source's inputs."""
         self._disabled = True
         try:
             yield
@@ -174,6 +178,24 @@ class Reprogrammed(nn.Module):
         Axes of varying length other than the batch have the length they had at capture.
         """
         return random_inputs(self.inputs, batch, self.spec.contract.range or (0.0, 1.0), seed)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Reprogrammed:
+        """A task of its own with the same program, over the same shared source."""
+        from graphprog.compile import compile
+
+        copy = compile(self.base, self.spec, self.seed)
+        copy.load_program_state(self.program_state())
+        copy.summary = dict(self.summary)
+        copy.train(self.training)
+        return copy
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse to be pickled.
+
+        Raises:
+            ProgramError: says how to keep a task.
+        """
+        raise ProgramError("a task is not pickled", ["task.save(path), then gp.load(path, graph)"])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the program, not the source, to a ``.safetensors`` file; see :mod:`saving`."""

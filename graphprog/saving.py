@@ -9,10 +9,12 @@ from typing import Any
 import torch
 
 from graphprog.artifact import read, within, write
+from graphprog.checks import warn_uncounted
 from graphprog.compile import compile
 from graphprog.errors import FileError, GraphprogError
 from graphprog.fingerprint import Fingerprint
-from graphprog.graph import Graph
+from graphprog.graph import Graph, require_graph
+from graphprog.lift import NORMALISE
 from graphprog.program import Program
 from graphprog.reprogrammed import Reprogrammed
 from graphprog.spec import from_json, to_json
@@ -30,6 +32,7 @@ def save(task: Reprogrammed, path: str | os.PathLike[str]) -> None:
     Raises:
         FileError: the place cannot be written.
     """
+    warn_uncounted(task)
     tensors = task.program_state()
     write(path, tensors, document_of(task, tensors))
 
@@ -47,6 +50,7 @@ def document_of(task: Reprogrammed, tensors: dict[str, Any]) -> dict[str, Any]:
             "text": fingerprint.text,
             "weights": fingerprint.weights,
             "torch": torch.__version__,
+            "passes": optimising_passes(task.base),
         },
         "contract": to_json(task.spec.contract, {}),
         "labels": list(task.spec.contract.labels),
@@ -68,11 +72,13 @@ def load(path: str | os.PathLike[str], graph: Graph) -> Reprogrammed:
     Raises:
         FileError: the file is unreadable, or belongs to another source; says which part differs.
     """
+    require_graph(graph)
     tensors, document = read(path)
     with within(path):
         program = from_json(document.get("program"), tensors)
         if not isinstance(program, Program):
             raise FileError("the document holds no program")
+        _check_passes(document.get("source"), graph)
         check_source(document.get("source"), graph.name, graph.fingerprint)
         seed = document.get("seed", 0)
         if not isinstance(seed, int) or not 0 <= seed < 2**63:
@@ -87,6 +93,29 @@ def load(path: str | os.PathLike[str], graph: Graph) -> Reprogrammed:
         summary = document.get("training", {})
         task.summary = summary if isinstance(summary, dict) else {}
     return task
+
+
+def optimising_passes(graph: Graph) -> str:
+    """The passes that changed a source after it was captured, as text."""
+    captured = {str(item) for item in NORMALISE.passes}
+    changes = [step.text for step in graph.history if step.changed]
+    return " ; ".join(text for text in changes if text not in captured)
+
+
+def _check_passes(source: Any, graph: Graph) -> None:
+    """Name the likeliest reason for other weights: the source was optimised, or was not."""
+    if not isinstance(source, dict) or source.get("weights") == graph.fingerprint.weights:
+        return
+    made, own = source.get("passes"), optimising_passes(graph)
+    if isinstance(made, str) and made != own:
+        remedy = "load it into a graph that the same passes made"
+        if not own:
+            remedy = "load it into gp.optimise(graph), or into what those passes make of the graph"
+        raise FileError(
+            f"the program was made for a source that other passes made ({made or 'none'}) than "
+            f"this one ({own or 'none'})",
+            [remedy],
+        )
 
 
 def check_source(source: Any, own_name: str, own: Fingerprint) -> None:

@@ -37,11 +37,11 @@ class Learnable(Spec):
             object.__setattr__(self, "shape", tuple(self.shape))
 
     def attach(
-        self, owner: nn.Module, name: str, like: torch.Tensor, generator: torch.Generator
+        self, owner: nn.Module, like: torch.Tensor, where: str, generator: torch.Generator
     ) -> None:
-        """Register the value on a module as a parameter, for values like ``like`` [B, ...]."""
+        """Register ``value`` on a module as a parameter, for values like ``like`` [B, ...]."""
         shape = self.shape if self.shape is not None else static_shape(like)
-        check_broadcast(type(owner).__name__, name, shape, like)
+        check_broadcast(where, "learnable value", shape, like)
         value = torch.empty(shape, dtype=torch.float32)
         if self.init == "normal":
             value.normal_(0.0, self.scale, generator=generator)
@@ -49,7 +49,7 @@ class Learnable(Spec):
             value.uniform_(-self.scale, self.scale, generator=generator)
         else:
             value.fill_(self.scale if self.init == "ones" else 0.0)
-        owner.register_parameter(name, nn.Parameter(value))
+        owner.register_parameter("value", nn.Parameter(value))
 
 
 @spec("fixed")
@@ -65,10 +65,11 @@ class Fixed(Spec):
         object.__setattr__(self, "tensor", self.tensor.detach().clone())
 
     def attach(
-        self, owner: nn.Module, name: str, like: torch.Tensor, generator: torch.Generator
+        self, owner: nn.Module, like: torch.Tensor, where: str, generator: torch.Generator
     ) -> None:
-        """Register the value on a module as a buffer; it is saved with the spec."""
-        owner.register_buffer(name, self.tensor.to(torch.float32), persistent=False)
+        """Register ``value`` on a module as a buffer; it is saved with the spec."""
+        check_broadcast(where, "fixed value", tuple(self.tensor.shape), like)
+        owner.register_buffer("value", self.tensor.to(torch.float32), persistent=False)
 
     def __eq__(self, other: Any) -> bool:
         return isinstance(other, Fixed) and torch.equal(self.tensor, other.tensor)
@@ -99,11 +100,23 @@ def check_broadcast(where: str, what: str, shape: tuple[int, ...], value: torch.
     )
     if fits:
         return
-    shown = tuple(map(str, sizes))
-    remedies = [f"a shape that broadcasts to {shown}, with 1 for an axis of varying length"]
+    shown = shape_text(value)
+    remedies = [
+        "a shape that broadcasts to it without the batch, with 1 for an axis of varying length"
+    ]
     if len(shape) == 1 and len(target) > 1 and shape[0] == target[0]:
         remedies = [f"one number a channel has shape {(shape[0], *(1,) * (len(target) - 1))} here"]
     raise ProgramError(
-        f"{where}: {what} of shape {shape} does not broadcast to {tuple(map(str, value.shape))}",
+        f"{where}: {what} of shape {shape} does not broadcast to {shown}",
         remedies,
     )
+
+
+def shape_text(value: torch.Tensor) -> str:
+    """Shape of a traced value for people: ``[B, 64, 8, 8]``, with ``?`` for other varying axes."""
+    sizes: list[int | torch.SymInt] = list(value.shape)
+    names = [
+        str(size) if isinstance(size, int) else "?" if axis else "B"
+        for axis, size in enumerate(sizes)
+    ]
+    return f"[{', '.join(names)}]"

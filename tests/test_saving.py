@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import functools
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -230,3 +232,45 @@ def test_equal_programs_are_equal_and_print_alike() -> None:
     tree = to_json(PROGRAM, tensors, "program.spec")
     assert gp.Program() != PROGRAM
     assert json.loads(json.dumps(tree)) == tree
+
+
+def test_a_program_of_an_optimised_source_names_the_missing_passes(tmp_path: Path) -> None:
+    class Normed(Source):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm2d(4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.norm(self.first(x)).relu().mean((2, 3)))
+
+    graph = gp.capture(Normed().eval(), (torch.zeros(2, 3, 10, 10),))
+    task = gp.compile(gp.optimise(graph), gp.Program([gp.Additive()]))
+    task.save(tmp_path / "p.safetensors")
+    with pytest.raises(FileError, match=r"(?s)fold-batch-norm.*gp\.optimise\(graph\)"):
+        gp.load(tmp_path / "p.safetensors", graph)
+    assert gp.load(tmp_path / "p.safetensors", gp.optimise(graph)).spec == task.spec
+
+
+def test_a_map_that_was_never_counted_is_saved_with_a_warning(tmp_path: Path) -> None:
+    task = gp.compile(captured(), gp.Program(align=gp.FrequencyMap(3)))
+    with pytest.warns(UserWarning, match="frequency-map was never counted"):
+        task.save(tmp_path / "p.safetensors")
+
+
+def test_a_model_in_place_of_a_graph_is_refused(tmp_path: Path) -> None:
+    for use in (gp.optimise, lambda m: gp.compile(m, PROGRAM), lambda m: gp.load(KEPT, m)):
+        with pytest.raises(gp.errors.ProgramError, match=r"(?s)not a Source.*gp\.capture"):
+            use(Source())
+
+
+def test_tasks_copy_but_are_not_pickled() -> None:
+    task = trained(captured())
+    twin = copy.deepcopy(task)
+    x = torch.rand(2, 1, 6, 6)
+    assert twin(x).equal(task(x))
+    assert twin.source is task.source
+    with torch.no_grad():
+        twin.program.frame.value.add_(1)
+    assert not twin(x).equal(task(x))
+    with pytest.raises(gp.errors.ProgramError, match=r"task\.save"):
+        pickle.dumps(task)

@@ -11,7 +11,7 @@ from graphprog.errors import InterfaceError, ProgramError
 from graphprog.manipulations.base import Manipulation
 from graphprog.masks import FullMask, Mask
 from graphprog.spec import spec
-from graphprog.values import Learnable, Value, check_broadcast, static_shape
+from graphprog.values import Fixed, Learnable, Value, static_shape
 
 SQUASHES = ("none", "sigmoid", "tanh")
 
@@ -45,6 +45,16 @@ class Additive(Manipulation):
     clip: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.value, Learnable | Fixed):
+            raise ProgramError(
+                f"the value of {self.kind} is a {type(self.value).__name__}",
+                ["gp.Fixed(tensor) for numbers that stay", "gp.Learnable(init, scale, shape)"],
+            )
+        if not isinstance(self.mask, Mask):
+            raise ProgramError(
+                f"the mask of {self.kind} is a {type(self.mask).__name__}",
+                ["gp.masks.given(tensor)", "gp.masks.border(inner=...)"],
+            )
         if self.squash not in SQUASHES:
             raise ProgramError(f"squash {self.squash!r} is unknown; known: {', '.join(SQUASHES)}")
         if self.clip is not None:
@@ -66,9 +76,8 @@ class Additive(Manipulation):
                 ["act where integers have become floats: at 'tokens' or 'embedding'"],
             )
         module = _Pattern(self.squash, self.clip)
-        self.value.attach(module, "value", value, generator)
+        self.value.attach(module, value, where, generator)
         shape = tuple(module.value.shape)
-        check_broadcast(where, "additive value", shape, value)
         if not isinstance(self.mask, FullMask):
             full = tuple(torch.broadcast_shapes(shape, static_shape(value)))
             module.register_buffer("mask", self.mask.tensor(full), persistent=False)

@@ -12,6 +12,7 @@ from graphprog.errors import ProgramError
 from graphprog.manipulations.base import Manipulation
 from graphprog.masks import leading_pad
 from graphprog.spec import spec
+from graphprog.values import shape_text
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
@@ -71,13 +72,13 @@ class Place(Manipulation):
         canvas = tuple(value.shape[1:])
         if any(isinstance(size, torch.SymInt) for size in canvas):
             raise ProgramError(
-                f"place: {where} of shape {tuple(map(str, value.shape))} varies in more than the "
+                f"place: {where} of shape {shape_text(value)} varies in more than the "
                 "batch, so there is no canvas to place on",
                 ["capture the source with dynamic_axes for the batch only"],
             )
         if len(canvas) != len(self.shape):
             raise ProgramError(
-                f"place: {where} has shape {tuple(map(str, value.shape))}, but the "
+                f"place: {where} has shape {shape_text(value)}, but the "
                 f"target examples have shape {self.shape}"
             )
         if self.shape[0] not in (1, canvas[0]):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from graphprog.checks import class_count
+from graphprog.checks import class_count, warn_uncounted
 from graphprog.train.batches import Batch
 from graphprog.train.data import open_split
 from graphprog.train.engine import Engine, running
@@ -87,6 +87,7 @@ def evaluate(
         TrainingError: the task returns no logits [B, K]; a bad argument.
     """
     recipe = Recipe(batch_size=batch_size, loss=loss, precision=precision)
+    warn_uncounted(task)
     with running(task, precision) as engine, preserved(engine.device):
         reseed(0)
         split = open_split(task, "evaluation", data)
