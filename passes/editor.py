@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -128,16 +129,19 @@ class Editor:
     ) -> fx.Node:
         """Hang a new frozen tensor under ``source`` and read it in front of a node.
 
-        It takes dtype and fake mode of that node's value.
+        It takes dtype and fake mode of that node's value, and a number behind its name where
+        another tensor has the name, as for a layer that is called twice.
         """
         fake = like.meta["val"]
         own = nn.Parameter(value.to(fake.dtype), requires_grad=False)
         *parents, name = path.split(".")
         for parent in parents:
             source = source.get_submodule(parent)
-        source.register_parameter(name, own)
+        names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(1)))
+        free = next(candidate for candidate in names if not hasattr(source, candidate))
+        source.register_parameter(free, own)
         with self.code.inserting_before(like):
-            node = self.code.create_node("get_attr", f"source.{path}")
+            node = self.code.create_node("get_attr", ".".join(("source", *parents, free)))
         node.meta["val"] = fake_mode_of(fake).from_tensor(own, static_shapes=True)
         return node
 

@@ -130,3 +130,30 @@ def test_folding_padding_takes_only_what_is_alike_on_both_sides() -> None:
     torch.testing.assert_close(folded(x), model(x), rtol=1e-5, atol=1e-5)
     assert operators(graph).count("pad") == 5
     assert operators(folded).count("pad") == 3
+
+
+class Reused(nn.Module):
+    """One convolution, called twice, with another normalisation behind each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 3, 3, padding=1)
+        self.norms = nn.ModuleList([nn.BatchNorm2d(3), nn.BatchNorm2d(3)])
+        for norm in self.norms:
+            nn.init.normal_(norm.running_mean)
+            nn.init.uniform_(norm.running_var, 0.5, 2.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for norm in self.norms:
+            x = norm(self.layer(x)).relu()
+        return x.mean((2, 3))
+
+
+def test_a_convolution_called_twice_gets_folded_weights_for_each_call() -> None:
+    torch.manual_seed(0)
+    model = Reused().eval()
+    graph = gp.capture(model, (torch.rand(2, 3, 8, 8),))
+    folded = FoldBatchNorm()(graph)
+    x = torch.randn(4, 3, 8, 8)
+    torch.testing.assert_close(folded(x), model(x), rtol=1e-5, atol=1e-5)
+    assert "batch_norm" not in operators(folded)
