@@ -63,6 +63,7 @@ def _folds(norm: fx.Node) -> fx.Node | None:
         item is None or (isinstance(item, fx.Node) and item.op == "get_attr") for item in tensors
     )
     fits = schema_name(convolution) in _CONVOLUTIONS and len(convolution.users) == 1
+    fits = fits and not convolution.kwargs and not norm.kwargs
     return convolution if fits and constant else None
 
 

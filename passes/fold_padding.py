@@ -63,6 +63,8 @@ def _only_convolved(pad: fx.Node) -> bool:
     if len(users) != 1 or schema_name(users[0]) != "aten::conv2d" or users[0].args[0] is not pad:
         return False
     padding = (*users[0].args, *[None] * 5)[4]
+    if users[0].kwargs or pad.kwargs:
+        return False
     return padding is None or isinstance(padding, list | tuple)
 
 
