@@ -16,7 +16,8 @@ from tests.environments import ROOT, SETTINGS, run, source_modules
 def direct_requirements() -> list[Requirement]:
     project = SETTINGS["project"]
     groups = [project["dependencies"], *project["optional-dependencies"].values()]
-    return [Requirement(line) for group in groups for line in group]
+    found = [Requirement(line) for group in groups for line in group]
+    return [one for one in found if one.name != SETTINGS["project"]["name"]]
 
 
 def test_the_list_of_packages_equals_the_tree() -> None:
