@@ -24,7 +24,7 @@ from graphprog.compile import compile
 from graphprog.graph import Graph
 from graphprog.hub import pull, push
 from graphprog.interface import Interface
-from graphprog.manipulations import Additive, Manipulation, Place
+from graphprog.manipulations import Additive, Concatenative, Manipulation, Parametric, Place, Scale
 from graphprog.optimise import optimise
 from graphprog.program import Contract, Program
 from graphprog.reprogrammed import Reprogrammed
@@ -38,6 +38,7 @@ __all__ = [
     "Additive",
     "Alignment",
     "BayesianMap",
+    "Concatenative",
     "Contract",
     "Evaluation",
     "Fixed",
@@ -51,10 +52,12 @@ __all__ = [
     "Learnable",
     "LinearHead",
     "Manipulation",
+    "Parametric",
     "Place",
     "Program",
     "RandomMap",
     "Reprogrammed",
+    "Scale",
     "backends",
     "capture",
     "compile",

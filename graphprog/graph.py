@@ -43,8 +43,9 @@ class Insertion:
         result: node that stands there now.
         original: node that stood there; for an output, the node the alignment reads; for an
             input, the name of the input.
-        old: what the graph had before: the input's fake value, or the names of the output nodes,
-            of the outputs, and their pytree shape.
+        label: of the manipulation; a wildcard makes several parts of one.
+        old: what the graph had before: the input's fake value; or the names of the output nodes,
+            of the outputs, and their pytree shape; or the order of the nodes, if it had to change.
     """
 
     kind: str
@@ -52,6 +53,7 @@ class Insertion:
     at: str
     result: str
     original: str
+    label: str = ""
     old: Any = dataclasses.field(default=None, compare=False, repr=False)
 
 
@@ -88,6 +90,7 @@ class Graph:
         choices: alias that is ambiguous to the qualified aliases.
         symbols: symbolic sizes to their canonical letters.
         insertions: what programs put in.
+        parts: part of the program to the node of the value that it shares with other parts.
         history: passes that ran, with their time.
     """
 
@@ -102,6 +105,7 @@ class Graph:
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
     choices: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     insertions: tuple[Insertion, ...] = ()
+    parts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     history: tuple[Step, ...] = ()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Graph:

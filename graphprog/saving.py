@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
+from graphprog import carried
 from graphprog.artifact import read, within, write
 from graphprog.checks import warn_uncounted
 from graphprog.compile import compile
@@ -59,18 +62,23 @@ def document_of(task: Reprogrammed, tensors: dict[str, Any]) -> dict[str, Any]:
             "tensors": [name for name in tensors if name.startswith("program.align.")],
         },
         "training": task.summary,
-    }
+    } | ({"modules": modules} if (modules := carried.describe(task)) else {})
 
 
-def load(path: str | os.PathLike[str], graph: Graph) -> Reprogrammed:
+def load(
+    path: str | os.PathLike[str], graph: Graph, modules: Mapping[str, nn.Module] | None = None
+) -> Reprogrammed:
     """Compile a saved program into its source model again.
 
     Args:
         path: a file written by :func:`save`.
         graph: the source model, captured as it was when the program was made.
+        modules: modules of your own that the program has, such as that of a
+            :class:`~graphprog.Parametric`, by label: no file carries code.
 
     Raises:
-        FileError: the file is unreadable, or belongs to another source; says which part differs.
+        FileError: the file is unreadable, or belongs to another source, or a module is missing or
+            another one; says which part differs.
     """
     require_graph(graph)
     tensors, document = read(path)
@@ -78,6 +86,7 @@ def load(path: str | os.PathLike[str], graph: Graph) -> Reprogrammed:
         program = from_json(document.get("program"), tensors)
         if not isinstance(program, Program):
             raise FileError("the document holds no program")
+        program = carried.supply(program, modules or {})
         _check_passes(document.get("source"), graph)
         check_source(document.get("source"), graph.name, graph.fingerprint)
         seed = document.get("seed", 0)
@@ -85,6 +94,7 @@ def load(path: str | os.PathLike[str], graph: Graph) -> Reprogrammed:
             raise FileError(f"seed {seed!r} is not a number that a generator takes")
         try:
             task = compile(graph, program, seed)
+            carried.check(document.get("modules"), document["source"].get("torch"), task)
             task.load_program_state(
                 {name: t for name, t in tensors.items() if not name.startswith(_SPEC + ".")}
             )

@@ -98,9 +98,14 @@ def known_kinds() -> tuple[str, ...]:
 
 
 def fields_of(value: Spec) -> dict[str, Any]:
-    """The fields of a spec that differ from their defaults, in order of declaration."""
+    """The fields of a spec that differ from their defaults, in order of declaration.
+
+    Fields whose metadata say ``saved=False`` hold what neither text nor JSON can, and are left out.
+    """
     found: dict[str, Any] = {}
     for field in dataclasses.fields(value):
+        if not field.metadata.get("saved", True):
+            continue
         current = getattr(value, field.name)
         default = field.default
         if field.default_factory is not dataclasses.MISSING:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import fx, nn
+from torch._dispatch.python import enable_python_dispatcher
 
 from graphprog.errors import PassError
 from graphprog.graph import Graph, Insertion, Site, copy_code
@@ -52,12 +53,18 @@ class Editor:
             for key, site in graph.sites.items()
         }
         self.insertions = list(graph.insertions)
+        self.parts = {part: self._named[name] for part, name in graph.parts.items()}
         self.changes: dict[str, Any] = {}
         self._children: dict[str, nn.Module] = {}
 
     def node(self, name: str) -> fx.Node:
         """The copy of the node that has this name in the original graph."""
         return self._named[name]
+
+    def alive(self, names: Iterable[str]) -> list[fx.Node]:
+        """The copies of the nodes of these names that are still in the code."""
+        nodes = set(self.code.nodes)
+        return [self._named[name] for name in names if self._named.get(name) in nodes]
 
     def edges(self, edges: Iterable[Edge]) -> set[Slot]:
         """The copies of edges of the original graph."""
@@ -124,6 +131,24 @@ class Editor:
                 site.edges = (site.edges - set(removed)) | set(added)
         self.code.erase_node(node)
 
+    def provenance(self, part: str) -> dict[str, Any]:
+        """What is kept on a node that belongs to a part of the program."""
+        return {"graphprog": f"program.{part}", "made_by": self.made_by}
+
+    def call(
+        self, target: Callable[..., Any], args: tuple[Any, ...], before: fx.Node, part: str
+    ) -> fx.Node:
+        """Put an operation in front of a node; its fake value comes from running it."""
+        with self.code.inserting_before(before):
+            node = self.code.call_function(target, args)
+        values = fx.node.map_arg(args, lambda inner: inner.meta["val"])
+        mode = fake_mode_of(self.code.find_nodes(op="placeholder")[0].meta["val"])
+        assert mode.shape_env is not None
+        # slices ask whether what is left has one entry, which decides strides, not shapes
+        with mode, mode.shape_env.suppress_guards(), enable_python_dispatcher():
+            node.meta = {"val": target(*values), **self.provenance(part)}
+        return node
+
     def add_source(
         self, source: nn.Module, path: str, value: torch.Tensor, like: fx.Node
     ) -> fx.Node:
@@ -185,6 +210,10 @@ class Editor:
         """Remember how to take out what was put in."""
         self.insertions.append(insertion)
 
+    def share(self, part: str, value: fx.Node) -> None:
+        """Let other parts of the program read a value as ``program.<part>``."""
+        self.parts[part] = value
+
     def erase_dead(self, roots: Iterable[fx.Node] = ()) -> None:
         """Remove nodes that nothing reads; inputs, outputs and ``roots`` stay."""
         kept = set(roots)
@@ -215,6 +244,7 @@ class Editor:
             "sites": sites,
             "aliases": {alias: key for alias, key in self.graph.aliases.items() if key in sites},
             "insertions": tuple(self.insertions),
+            "parts": {part: node.name for part, node in self.parts.items() if node in alive},
         }
         return dataclasses.replace(self.graph, **(fields | self.changes))
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from graphprog.graph import Graph
 from graphprog.passes.base import Pass
+from graphprog.passes.edges import set_leaf
 from graphprog.passes.editor import Editor
+from graphprog.passes.order import arrange
 from graphprog.spec import spec
 from graphprog.weights import Weights
 
@@ -24,6 +26,10 @@ class EraseProgram(Pass):
         for insertion in reversed(graph.insertions):
             result = edit.node(insertion.result)
             if insertion.kind == "value":
+                result.replace_all_uses_with(edit.node(insertion.original))
+                arrange(edit.code, edit.alive(insertion.old or ()))
+            elif insertion.kind == "axis":
+                _shorten(edit, *insertion.old)
                 result.replace_all_uses_with(edit.node(insertion.original))
             elif insertion.kind == "input":
                 current = next(
@@ -46,3 +52,13 @@ class EraseProgram(Pass):
         edit.changes |= restored | {"insertions": ()}
         erased = edit.finish()
         return dataclasses.replace(erased, weights=Weights(graph.weights.source))
+
+
+def _shorten(
+    edit: Editor, changes: tuple[tuple[str, int, Any], ...], values: dict[str, Any]
+) -> None:
+    """Give what lies behind an inserted piece of an axis its sources and lengths back."""
+    for name, slot, old in reversed(changes):
+        set_leaf(edit.node(name), slot, edit.node(old) if isinstance(old, str) else old)
+    for name, value in values.items():
+        edit.node(name).meta["val"] = value

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from torch import fx, nn
 
-from graphprog.errors import PassError
+from graphprog.errors import InterfaceError, PassError
 from graphprog.passes.editor import Editor
 from graphprog.passes.trace import trace
 
@@ -19,16 +21,21 @@ def inline(
     Args:
         edit: the graph being edited.
         name: the module is hung under ``program.<name>`` and keeps this path in metadata.
-        module: called with the inputs, positionally; returns a tensor or a tuple of them.
+        module: called with the inputs, positionally; returns a tensor or a tuple of them. It is
+            traced in eval mode.
         inputs: nodes whose values it reads.
         where: interface key, for messages.
 
     Returns:
         The nodes of the module's results.
+
+    Raises:
+        InterfaceError: a result is no tensor.
+        PassError: the module cannot be traced.
     """
     edit.add_module(name, module)
     values = [node.meta["val"] for node in inputs]
-    module.to(values[0].device)
+    module.to(values[0].device).eval()
     traced, tensors = trace(module, values, where)
     arguments = iter(traced.graph.find_nodes(op="placeholder"))
     mapping: dict[fx.Node, fx.Node] = {next(arguments): node for node in inputs}
@@ -59,7 +66,24 @@ def inline(
         mapping[old] = last
     returned = traced.graph.output_node().args[0]
     results = returned if isinstance(returned, list | tuple) else (returned,)
-    return tuple(mapping[node] for node in results)  # type: ignore[index]
+    nodes = [mapping.get(node) if isinstance(node, fx.Node) else None for node in results]
+    if not all(node and isinstance(node.meta["val"], torch.Tensor) for node in nodes):
+        raise InterfaceError(
+            f"{where}: {type(module).__name__}.forward returns something that is no tensor",
+            ["return the value that takes the place of the first argument"],
+        )
+    own = {"made_by": edit.made_by, "graphprog": f"program.{name}"}
+    return tuple(_fresh(edit, node, inputs, own) for node in nodes if node)
+
+
+def _fresh(edit: Editor, node: fx.Node, inputs: Sequence[fx.Node], meta: dict[str, Any]) -> fx.Node:
+    """A result as a node of its own, so that it can be told from the input that it is."""
+    if node not in inputs and node.op != "get_attr":
+        return node
+    with edit.code.inserting_after(_latest(edit.code, [node])):
+        copy = edit.code.call_function(torch.ops.aten.alias.default, (node,))
+    copy.meta = {"val": node.meta["val"], **meta}
+    return copy
 
 
 def _latest(code: fx.Graph, nodes: Sequence[fx.Node]) -> fx.Node:

@@ -15,6 +15,8 @@ from graphprog.passes.base import Pass
 from graphprog.passes.edges import uses_of
 from graphprog.passes.editor import Editor
 from graphprog.passes.inline import inline
+from graphprog.passes.order import CycleError, is_ordered, sort
+from graphprog.passes.reads import at_place, read
 from graphprog.passes.trace import fake_mode_of
 from graphprog.spec import spec
 
@@ -25,7 +27,9 @@ class Insert(Pass):
     """Let the uses of an interface read what a manipulation makes of its value.
 
     Siblings that read the same value from outside of the interface keep it. Shape and dtype stay
-    as they are. A wildcard such as ``hidden[*]`` inserts an independent copy at every match.
+    as they are. A wildcard such as ``hidden[*]`` inserts an independent copy at every match. What
+    the manipulation ``reads`` may be computed later in the graph, as long as it does not depend on
+    the value that changes.
 
     Attributes:
         op: the manipulation; ``op.at`` says where.
@@ -50,17 +54,49 @@ class Insert(Pass):
     ) -> Graph:
         edit = Editor(graph, str(self))
         old = edit.node(place.node)
-        value = old.meta["val"]
-        module = self.op.build(value, place.key, generator)
         edges, known = edit.edges(place.edges), set(uses_of(old))
-        (new,) = inline(edit, label, module, [old], place.key)
-        _same_type(place.key, value, new)
+        names = at_place(self.op.reads, self.op.at, place)
+        inputs = [old, *(read(edit, graph, name, place.key) for name in names)]
+        values = tuple(node.meta["val"] for node in inputs)
+        module = self.op.build_reading(values, place.key, generator)
+        new, shared = one_or_two(inline(edit, label, module, inputs, place.key), module, place.key)
+        same_type(place.key, values[0], new)
+        edit.share(label, shared)
         edit.redirect(old, edges, new, set(uses_of(old)) - known, place.key)
-        edit.record(Insertion("value", label, place.key, new.name, old.name))
+        order = _ordered(edit, place.key, names)
+        edit.record(Insertion("value", label, place.key, new.name, old.name, self.op.label, order))
         return edit.finish()
 
 
-def _same_type(where: str, value: torch.Tensor, new: fx.Node) -> None:
+def one_or_two(
+    results: tuple[fx.Node, ...], module: torch.nn.Module, where: str
+) -> tuple[fx.Node, fx.Node]:
+    """What takes the value's place, and what the part shares; both at once where it is one."""
+    if len(results) not in (1, 2):
+        raise InterfaceError(
+            f"{where}: {type(module).__name__} returns {len(results)} values",
+            ["return the value that takes the place of the first argument"],
+        )
+    return results[0], results[-1]
+
+
+def _ordered(edit: Editor, where: str, reads: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Put nodes behind what they read by now; returns their order before, if it had to change."""
+    if is_ordered(edit.code):
+        return None
+    before = tuple(edit.graph.nodes)
+    try:
+        sort(edit.code)
+    except CycleError as error:
+        raise InterfaceError(
+            f"{where} reads {', '.join(reads)}, which is computed from the value at {where}",
+            ["read a value that is known before, such as the input of the block"],
+        ) from error
+    return before
+
+
+def same_type(where: str, value: torch.Tensor, new: fx.Node) -> None:
+    """Refuse to change shape or dtype of the value on an edge."""
     result = new.meta["val"]
     if tuple(result.shape) != tuple(value.shape) or result.dtype != value.dtype:
         raise InterfaceError(
@@ -110,7 +146,7 @@ class ReplaceInput(Pass):
             target = value.new_empty((value.shape[0], *self.shape))
         new = edit.replace_placeholder(old, target)
         (result,) = inline(edit, label, module, [new], place.key)
-        _same_type(place.key, value, result)
+        same_type(place.key, value, result)
         edit.redirect(old, set(uses_of(old)), result, set())
         edit.code.erase_node(old)
         edit.record(Insertion("input", label, place.key, result.name, name, old=value))

@@ -52,12 +52,15 @@ def trace(
             traced = make_fx(call, pre_dispatch=True, tracing_mode="real")(*values, *fakes)
         except Exception as error:
             shapes = ", ".join(str(tuple(getattr(value, "shape", ()))) for value in values)
+            remedies = [
+                "check its shapes against print(graph.interfaces())",
+                "let sizes vary: neither int() of one nor a comparison with a number",
+            ]
+            if "DataDependent" in type(error).__name__:
+                remedies = ["what forward does depends on the numbers: use torch.where, not if"]
             raise PassError(
                 f"{where}: {type(module).__name__} cannot run on a value of shape {shapes}: "
                 f"{type(error).__name__}: {error}",
-                [
-                    "check its shapes against print(graph.interfaces())",
-                    "let sizes vary: neither int() of one nor a comparison with a number",
-                ],
+                remedies,
             ) from error
     return traced, tensors

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from graphprog.manipulations.additive import Additive
 from graphprog.manipulations.base import Manipulation
+from graphprog.manipulations.concatenative import Concatenative
 from graphprog.manipulations.normalise import Normalise
+from graphprog.manipulations.parametric import Parametric
 from graphprog.manipulations.place import Place
+from graphprog.manipulations.scale import Scale
 
-__all__ = ["Additive", "Manipulation", "Normalise", "Place"]
+__all__ = ["Additive", "Concatenative", "Manipulation", "Normalise", "Parametric", "Place", "Scale"]
