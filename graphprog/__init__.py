@@ -8,7 +8,7 @@ _root = _Path(__file__).resolve().parent.parent
 if (_root / "passes" / "__init__.py").is_file() and not (_root / "graphprog" / "passes").exists():
     __path__.append(str(_root))  # source checkout: graphprog.passes lives in ./passes
 
-from graphprog import backends, errors, masks, passes  # the path above comes first
+from graphprog import backends, conditioning, errors, masks, passes  # the path above comes first
 from graphprog.alignments import (
     Alignment,
     BayesianMap,
@@ -24,7 +24,19 @@ from graphprog.compile import compile
 from graphprog.graph import Graph
 from graphprog.hub import pull, push
 from graphprog.interface import Interface
-from graphprog.manipulations import Additive, Concatenative, Manipulation, Parametric, Place, Scale
+from graphprog.manipulations import (
+    Adapter,
+    Adaption,
+    Additive,
+    Concatenative,
+    Conditional,
+    Manipulation,
+    Mixture,
+    Parametric,
+    Place,
+    Projection,
+    Scale,
+)
 from graphprog.optimise import optimise
 from graphprog.program import Contract, Program
 from graphprog.reprogrammed import Reprogrammed
@@ -35,10 +47,13 @@ from graphprog.values import Fixed, Learnable
 __version__ = "0.1.0"
 
 __all__ = [
+    "Adapter",
+    "Adaption",
     "Additive",
     "Alignment",
     "BayesianMap",
     "Concatenative",
+    "Conditional",
     "Contract",
     "Evaluation",
     "Fixed",
@@ -52,15 +67,18 @@ __all__ = [
     "Learnable",
     "LinearHead",
     "Manipulation",
+    "Mixture",
     "Parametric",
     "Place",
     "Program",
+    "Projection",
     "RandomMap",
     "Reprogrammed",
     "Scale",
     "backends",
     "capture",
     "compile",
+    "conditioning",
     "errors",
     "evaluate",
     "fit",

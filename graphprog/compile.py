@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from graphprog.graph import Graph, require_graph
-from graphprog.manipulations import Place
+from graphprog.manipulations import Concatenative, Place
 from graphprog.passes.align import Align
 from graphprog.passes.base import Pass
+from graphprog.passes.extend_axis import ExtendAxis
 from graphprog.passes.insert import Insert, ReplaceInput
 from graphprog.passes.pipeline import Pipeline
 from graphprog.passes.verify import verify
@@ -24,6 +25,8 @@ def lower(program: Program, seed: int = 0) -> Pipeline:
     for number, part in enumerate(program.lowered()):
         if isinstance(part, Place):
             passes.append(ReplaceInput(part, part.shape))
+        elif isinstance(part, Concatenative):
+            passes.append(ExtendAxis(part, seed=seed + number))
         else:
             passes.append(Insert(part, seed=seed + number))
     if not program.align.is_identity:

@@ -9,13 +9,12 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch._dispatch.python import enable_python_dispatcher
 
 from graphprog.errors import PassError
 from graphprog.graph import Graph, Insertion, Site, copy_code
 from graphprog.interface import Edge
 from graphprog.passes.edges import Slot, leaves_of, set_leaf, uses_of
-from graphprog.passes.trace import fake_mode_of
+from graphprog.passes.trace import fake_mode_of, running
 from graphprog.weights import ProgramParts, Weights
 
 
@@ -143,9 +142,7 @@ class Editor:
             node = self.code.call_function(target, args)
         values = fx.node.map_arg(args, lambda inner: inner.meta["val"])
         mode = fake_mode_of(self.code.find_nodes(op="placeholder")[0].meta["val"])
-        assert mode.shape_env is not None
-        # slices ask whether what is left has one entry, which decides strides, not shapes
-        with mode, mode.shape_env.suppress_guards(), enable_python_dispatcher():
+        with running(mode):
             node.meta = {"val": target(*values), **self.provenance(part)}
         return node
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import fx, nn
+from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -34,6 +36,34 @@ def keeping_sizes(values: Iterable[Any]) -> Iterator[None]:
         yield
 
 
+_TALKATIVE = ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes")
+"""Loggers that print every failure of an operation with its trace."""
+
+
+@contextmanager
+def running(mode: FakeTensorMode) -> Iterator[None]:
+    """Run operations on fake values without fixing or bounding any varying size.
+
+    What kernels ask about sizes is answered for the example and forgotten: whether what is left of
+    a slice has one entry, say, which decides strides and not shapes. An operation that does not
+    run raises, and logs nothing.
+    """
+    sizes: Any = mode.shape_env
+    strict = getattr(sizes, "_error_on_new_guards", False)
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    silent = [logger.disabled for logger in loggers]
+    sizes._error_on_new_guards = False
+    try:
+        for logger in loggers:
+            logger.disabled = True
+        with mode, sizes.suppress_guards(), enable_python_dispatcher():
+            yield
+    finally:
+        sizes._error_on_new_guards = strict
+        for logger, was in zip(loggers, silent, strict=True):
+            logger.disabled = was
+
+
 def trace(
     module: nn.Module, values: Sequence[Any], where: str
 ) -> tuple[fx.GraphModule, dict[str, torch.Tensor]]:
@@ -56,6 +86,8 @@ def trace(
                 "check its shapes against print(graph.interfaces())",
                 "let sizes vary: neither int() of one nor a comparison with a number",
             ]
+            if len(values) > 1:
+                remedies.append("the sizes of the values read must be known to agree: pool first")
             if "DataDependent" in type(error).__name__:
                 remedies = ["what forward does depends on the numbers: use torch.where, not if"]
             raise PassError(

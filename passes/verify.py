@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch._dispatch.python import enable_python_dispatcher
 
 from graphprog.errors import PassError
 from graphprog.graph import Graph
 from graphprog.passes.edges import leaves_of
 from graphprog.passes.erase import EraseProgram
-from graphprog.passes.trace import fake_mode_of
+from graphprog.passes.trace import fake_mode_of, running
 from graphprog.printing import graph_text
 
 
@@ -53,9 +52,7 @@ def _metadata(graph: Graph, base: Graph) -> None:
 
 def _rerun(target: Any, args: Any, kwargs: Any, value: torch.Tensor) -> torch.Tensor:
     """Run an operation on fake values; some kernels would fix sizes by asking about them."""
-    mode = fake_mode_of(value)
-    assert mode.shape_env is not None
-    with mode, mode.shape_env.suppress_guards(), enable_python_dispatcher():
+    with running(fake_mode_of(value)):
         result: torch.Tensor = target(*args, **kwargs)
     return result
 

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from graphprog.manipulations.adapter import Adapter
+from graphprog.manipulations.adaption import Adaption
 from graphprog.manipulations.additive import Additive
 from graphprog.manipulations.base import Manipulation
 from graphprog.manipulations.concatenative import Concatenative
+from graphprog.manipulations.conditional import Conditional
+from graphprog.manipulations.mixture import Mixture
 from graphprog.manipulations.normalise import Normalise
 from graphprog.manipulations.parametric import Parametric
 from graphprog.manipulations.place import Place
+from graphprog.manipulations.projection import Projection
 from graphprog.manipulations.scale import Scale
 
-__all__ = ["Additive", "Concatenative", "Manipulation", "Normalise", "Parametric", "Place", "Scale"]
+__all__ = [
+    "Adapter",
+    "Adaption",
+    "Additive",
+    "Concatenative",
+    "Conditional",
+    "Manipulation",
+    "Mixture",
+    "Normalise",
+    "Parametric",
+    "Place",
+    "Projection",
+    "Scale",
+]

@@ -1,0 +1,115 @@
+"""The concatenative operator: more entries on one axis of a value."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import nn
+
+from graphprog.errors import InterfaceError, ProgramError
+from graphprog.manipulations.base import Manipulation
+from graphprog.spec import spec
+from graphprog.values import Fixed, Learnable, Value
+
+MEANINGS = ("present", "zero", "positions")
+TABLES = ("refuse", "zeros")
+
+
+@spec("concatenative")
+@dataclasses.dataclass(frozen=True)
+class Concatenative(Manipulation):
+    """Insert entries along one axis of a value; everything behind is re-derived for the length.
+
+    At ``tokens`` this is prompt tuning (Lester et al., EMNLP 2021: in front, ``offset=0``); at
+    ``embedding`` with ``offset=1`` VPT-shallow (Jia et al., ECCV 2022: behind the class token,
+    after the positions). The model computes what it would compute on a longer sequence: positions
+    of later entries move on, masks admit the new ones, and a head that reads entry 0 reads a
+    prompt if that is what stands there.
+
+    Attributes:
+        at: interface; one place.
+        name: of the program's part; the kind where empty.
+        length: how many entries, 0 or more.
+        axis: of the value; axis 0 is the batch, or the nodes of a packed graph.
+        offset: in front of which entry: 0 is the front, 1 behind the class token, -1 the end.
+        value: the entries, learnt or fixed, of the shape of the interface without the batch, with
+            ``length`` on the axis.
+        init: shorthand for ``value=Learnable(init)``.
+        tables: what becomes of a tensor of the model that has the fixed length of the axis, such as
+            learnt positions: ``refuse``, or ``zeros`` where it is added, so that the new entries
+            get none of it.
+        sides: meaning of the model's other inputs where they carry the axis, by name: ``present``
+            (1 or True, as in masks), ``zero`` (token types, additive masks) or ``positions``. What
+            is not said is told by use: truth values and numbers that are not looked up count as
+            masks, numbers that are looked up are zero.
+    """
+
+    length: int = 10
+    axis: int = 1
+    offset: int = 0
+    value: Value = dataclasses.field(default_factory=lambda: Learnable("normal", 0.02))
+    tables: str = "refuse"
+    sides: tuple[tuple[str, str], ...] = ()
+    init: dataclasses.InitVar[Any] = None
+
+    def __post_init__(self, init: Any) -> None:
+        if init is not None:
+            object.__setattr__(self, "value", Learnable(init))
+        if isinstance(self.sides, dict):
+            object.__setattr__(self, "sides", tuple(sorted(self.sides.items())))
+        if self.length < 0:
+            raise ProgramError(f"{self.kind}: a length of {self.length} entries is negative")
+        if self.offset < -1:
+            raise ProgramError(
+                f"{self.kind}: offset {self.offset}; entries stand in front of entry 0, 1, ..., "
+                "or at the end, -1"
+            )
+        if self.tables not in TABLES:
+            raise ProgramError(f"tables {self.tables!r} is unknown; known: {', '.join(TABLES)}")
+        for name, meaning in self.sides:
+            if meaning not in MEANINGS:
+                raise ProgramError(
+                    f"the meaning {meaning!r} of input {name!r} is unknown; known: "
+                    + ", ".join(MEANINGS)
+                )
+
+    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
+        """Make the module that holds the entries, for a float value.
+
+        Raises:
+            InterfaceError: the value has no such axis, or holds no floats.
+            ProgramError: the entries do not fit.
+        """
+        if not value.dtype.is_floating_point:
+            raise InterfaceError(
+                f"{where} carries {value.dtype}: no learnt entries can stand there",
+                ["insert where integers have become floats: at 'tokens' or 'embedding'"],
+            )
+        if not 0 <= self.axis < value.ndim:
+            raise InterfaceError(
+                f"{where} has {value.ndim} axes, so none is axis {self.axis}",
+                [f"axis=0 to {value.ndim - 1}"],
+            )
+        shape = list(value.shape)
+        shape[self.axis] = self.length
+        if self.axis == 0:
+            shape = [1, *shape]
+        module = _Entries(value.dtype)
+        self.value.attach(module, value.new_empty(shape), where, generator)
+        return module
+
+
+class _Entries(nn.Module):
+    """Forward: the value at the interface, of which only the type counts -> the entries."""
+
+    value: torch.Tensor
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The entries, in the dtype of the interface."""
+        return self.value if self.value.dtype == self.dtype else self.value.to(self.dtype)

@@ -1,0 +1,146 @@
+"""R2: insert entries along an axis of a value, and re-derive everything behind."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import torch
+from torch import fx
+
+from graphprog.errors import GraphprogError, PassError
+from graphprog.graph import Graph, Insertion
+from graphprog.interface import Interface
+from graphprog.manipulations.concatenative import Concatenative
+from graphprog.passes.base import Pass
+from graphprog.passes.edges import uses_of
+from graphprog.passes.editor import Editor
+from graphprog.passes.growth import Cut, Growth
+from graphprog.passes.inline import inline
+from graphprog.passes.insert import unique_label
+from graphprog.passes.refusal import Refusal
+from graphprog.passes.sides import Sides
+from graphprog.passes.stretch import Stretch
+from graphprog.spec import spec
+
+_TRIES = 24
+_ROUNDS = 8
+
+
+@spec("extend-axis")
+@dataclasses.dataclass(frozen=True)
+class ExtendAxis(Pass):
+    """Insert entries into the value at an interface and let everything behind it follow.
+
+    What reads the value from outside of the interface keeps it. Sizes, masks, positions and side
+    inputs that belong to the axis are computed again at the new length for what lies behind.
+
+    Attributes:
+        op: what is inserted, and where.
+        seed: of random initial values.
+    """
+
+    op: Concatenative
+    seed: int = 0
+
+    after = ("replace-input",)
+
+    def run(self, graph: Graph) -> Graph:
+        """Insert, or refuse.
+
+        Raises:
+            PassError: something behind cannot grow: names operation, module and source line, and
+                the nearest interface where the same entries can be inserted.
+        """
+        place = graph.interfaces().resolve(self.op.at)
+        try:
+            return self._extend(graph, place)
+        except Refusal as refusal:
+            raise PassError(
+                f"{self.op.at}: no entries can be inserted on axis {self.op.axis} here: {refusal}",
+                self._remedies(graph, place),
+            ) from refusal
+
+    def _extend(self, graph: Graph, place: Interface) -> Graph:
+        carriers: Mapping[str, frozenset[int]] = {}
+        for _ in range(_ROUNDS):
+            sides = Sides(dict(self.op.sides), self.op.tables, carriers)
+            extended = self._once(graph, place, sides)
+            if sides.carriers == carriers:
+                return extended
+            carriers = sides.carriers  # an input turned out to be longer: begin again with it
+        raise AssertionError("the inputs that carry the axis do not settle")
+
+    def _once(self, graph: Graph, place: Interface, sides: Sides) -> Graph:
+        op = self.op
+        edit = Editor(graph, str(self))
+        old = edit.node(place.node)
+        value = old.meta["val"]
+        label = unique_label(graph, op.label)
+        generator = torch.Generator().manual_seed(self.seed)
+        module = op.build(value, place.key, generator)
+        edges, known = frozenset(edit.edges(place.edges)), set(uses_of(old))
+        (entries,) = inline(edit, label, module, [old], place.key)
+        new = _joined(edit, old, entries, op, label)
+        reading = set(uses_of(old)) - known
+        stretch = Stretch(value.shape[op.axis], op.length)
+        growth = Growth(edit, Cut(old, new, edges, op.axis, stretch, op.offset), sides, label)
+        edit.redirect(old, set(edges), new, reading, place.key)
+        growth.run()
+        undo = (tuple(growth.changes), growth.values_before())
+        edit.record(Insertion("axis", label, place.key, new.name, old.name, op.label, old=undo))
+        return edit.finish()
+
+    def _remedies(self, graph: Graph, place: Interface) -> list[str]:
+        """The nearest interface where it works, found by trying."""
+        order = {name: position for position, name in enumerate(graph.nodes)}
+        here = order[place.node]
+        others = [
+            other
+            for other in graph.interfaces().values()
+            if other.key != place.key and _alike(graph, place, other, self.op.axis)
+        ]
+        others.sort(key=lambda other: (not other.aliases, abs(order[other.node] - here)))
+        for other in others[:_TRIES]:
+            try:
+                self._extend(graph, other)
+            except (Refusal, GraphprogError):
+                continue
+            return [f"at={(other.aliases or (other.key,))[0]!r}: there it works"]
+        return []
+
+
+def _joined(edit: Editor, old: fx.Node, entries: fx.Node, op: Concatenative, label: str) -> fx.Node:
+    """The value with the entries between its own."""
+    ops, value, before = torch.ops.aten, old.meta["val"], entries.next
+
+    def call(target: object, *args: object) -> fx.Node:
+        return edit.call(target, args, before, label)  # type: ignore[arg-type]
+
+    sizes = [
+        size if isinstance(size, int) else call(ops.sym_size.int, old, dim)
+        for dim, size in enumerate(value.shape)
+    ]
+    sizes[op.axis] = op.length
+    inserted = call(ops.expand.default, entries, sizes)
+    if op.offset == 0:
+        parts = [inserted, old]
+    elif op.offset == -1:
+        parts = [old, inserted]
+    else:
+        head = call(ops.slice.Tensor, old, op.axis, 0, op.offset)
+        tail = call(ops.slice.Tensor, old, op.axis, op.offset, 2**63 - 1)
+        parts = [head, inserted, tail]
+    return call(ops.cat.default, parts, op.axis)
+
+
+def _alike(graph: Graph, place: Interface, other: Interface, axis: int) -> bool:
+    """Whether the same entries would fit another interface."""
+    mine, theirs = (graph.nodes[one.node].meta["val"] for one in (place, other))
+    fixed = [
+        (a, b)
+        for dim, (a, b) in enumerate(zip(mine.shape, theirs.shape, strict=False))
+        if dim not in (0, axis) and isinstance(a, int)
+    ]
+    same = mine.ndim == theirs.ndim and all(a == b for a, b in fixed)
+    return bool(same and mine.dtype == theirs.dtype and other.kind != "output")

@@ -1,0 +1,248 @@
+"""Re-derivation of a graph behind a value one of whose axes has become longer."""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import fx
+
+from graphprog.passes.edges import Slot, leaves_of, set_leaf
+from graphprog.passes.editor import Editor
+from graphprog.passes.literals import Demands, agree
+from graphprog.passes.normalise import schema_name
+from graphprog.passes.reach import Reach
+from graphprog.passes.refusal import Refusal
+from graphprog.passes.reshaping import Factors
+from graphprog.passes.sides import Sides
+from graphprog.passes.stretch import Stretch, expression, resolve, same_shape, stand_in
+from graphprog.passes.trace import fake_mode_of, running
+
+Change = tuple[str, int, Any]
+"""A leaf that was replaced: node, position, and what stood there (a node by its name)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """Where an axis becomes longer.
+
+    Attributes:
+        old: the value before.
+        new: the value with more entries, which the edges read already.
+        edges: the uses that read it.
+        axis: the axis of the value.
+        stretch: its length, and how much is added.
+        offset: in front of which entry the new ones stand; -1 is behind the last.
+    """
+
+    old: fx.Node
+    new: fx.Node
+    edges: frozenset[Slot]
+    axis: int
+    stretch: Stretch
+    offset: int
+
+
+class Growth:
+    """Make everything behind a cut agree with the longer axis.
+
+    What lies behind the cut keeps its nodes: their sources are replaced and their values are
+    computed anew by running the operations. What lies elsewhere and holds the axis (masks,
+    positions, sizes, padded inputs) is computed a second time at the new length, so that what
+    is in front of the cut stays as it is.
+    """
+
+    def __init__(self, edit: Editor, cut: Cut, sides: Sides, part: str) -> None:
+        self.edit = edit
+        self.part = part
+        self.cut = cut
+        self.sides = sides
+        self.reach = Reach(edit.code, cut.old, cut.edges, sides.meanings)
+        self.changes: list[Change] = []
+        self.before: dict[fx.Node, Any] = {cut.new: cut.old.meta["val"]}
+        self.parts: dict[tuple[fx.Node, int], Factors] = {}
+        self._grown: dict[fx.Node, fx.Node] = {}
+        self._demanded: dict[tuple[fx.Node, Demands], fx.Node] = {}
+        self._moves: defaultdict[tuple[fx.Node, fx.Node], set[Slot]] = defaultdict(set)
+        self._reader = cut.new
+        size, added = cut.stretch.size, cut.stretch.added
+        self.size = stand_in(size, added) if isinstance(size, torch.SymInt) else size + added
+
+    def run(self) -> None:
+        """Re-derive.
+
+        Raises:
+            Refusal: names the node where it is not possible, and why.
+        """
+        mode = fake_mode_of(self.cut.old.meta["val"])
+        size, added = self.cut.stretch.size, self.cut.stretch.added
+        with running(mode):
+            self._as_variable(self.cut.new)
+            for node in self.reach.behind:
+                self._derive(node)
+        if isinstance(self.size, torch.SymInt) and isinstance(size, torch.SymInt):
+            resolve(self.size, size, added)
+        for (old, new), slots in self._moves.items():
+            self.edit.redirect(old, slots, new, set())
+
+    def values_before(self) -> dict[str, Any]:
+        """What the values of changed nodes were, by name."""
+        return {node.name: value for node, value in self.before.items() if node in self.reach}
+
+    def old_value(self, node: fx.Node) -> Any:
+        """What a node's value was when the axis was shorter."""
+        return self.before.get(node, node.meta.get("val"))
+
+    def _derive(self, node: fx.Node) -> None:
+        """Let one node behind the cut read what has grown, and run it again."""
+        self._reader = node
+        for slot, leaf in enumerate(leaves_of(node)):
+            if isinstance(leaf, fx.Node) and leaf not in self.reach and leaf is not self.cut.new:
+                self.put(node, slot, self.grown(leaf))
+        if node.op == "output" or not self._concerned(node):
+            return
+        old = node.meta["val"]
+        value = agree(self, node, None)
+        self.before[node] = old
+        node.meta["val"] = value
+
+    def _concerned(self, node: fx.Node) -> bool:
+        """Whether anything that a node reads is another than before."""
+        if any(name == node.name for name, _, _ in self.changes[-len(leaves_of(node)) :]):
+            return True
+        return any(
+            part in self.before and _differ(self.before[part], part.meta["val"])
+            for part in node.all_input_nodes
+        )
+
+    def put(self, node: fx.Node, slot: int, value: Any) -> None:
+        """Replace a leaf of a node, and remember what stood there."""
+        old = leaves_of(node)[slot]
+        if old is value:
+            return
+        set_leaf(node, slot, value)
+        if node not in self.reach:
+            return
+        named = isinstance(old, fx.Node)
+        self.changes.append((node.name, slot, old.name if named else old))
+        if named and isinstance(value, fx.Node):
+            self._moves[old, value].add((node, slot))
+
+    def grown(self, node: fx.Node) -> fx.Node:
+        """A node that is not behind the cut, at the new length; itself where nothing changes.
+
+        Raises:
+            Refusal: it holds the axis and comes from the activations in front of the cut.
+        """
+        if node not in self._grown:
+            self._grown[node] = self._again(node)
+        return self._grown[node]
+
+    def _again(self, node: fx.Node) -> fx.Node:
+        value = node.meta.get("val")
+        if node.op == "get_attr" or node in self.reach:
+            return node
+        if not isinstance(value, torch.Tensor):
+            return self._size(node, value)
+        if node in self.reach.activations:
+            if self.cut.stretch.carried_by(value):
+                raise Refusal(node, "it is read around this interface", self._reader)
+            return node
+        if node.op == "placeholder":
+            return self.sides.padded(self, node, {})
+        return self.clone(node, {})
+
+    def _size(self, node: fx.Node, value: Any) -> fx.Node:
+        """A size, or several values at once, at the new length."""
+        if isinstance(value, list | tuple):
+            return self.clone(node, {})
+        growth = self.cut.stretch.growth(value) if _is_symbolic(value) else 0
+        if _is_symbolic(value) and growth.is_Integer:
+            if growth == 0:
+                return node
+            grown = self.copy_call(operator.add, (node, int(growth)), node)
+            beyond = expression(value) - expression(self.cut.stretch.size)
+            if beyond.is_Integer:
+                grown.meta["val"] = self.size + int(beyond)
+            return grown
+        if schema_name(node).startswith("aten::sym_size"):
+            source = self.grown(node.args[0])  # type: ignore[arg-type]
+            return self.copy_call(node.target, (source, *node.args[1:]), node)
+        return self.clone(node, {})
+
+    def clone(self, node: fx.Node, wanted: dict[int, Any]) -> fx.Node:
+        """A second copy of a node that reads what has grown; itself where nothing has.
+
+        Args:
+            node: the original, which stays for its other readers.
+            wanted: dimensions of the result that must have another length.
+        """
+        leaves = leaves_of(node)
+        news = [self.grown(leaf) if isinstance(leaf, fx.Node) else leaf for leaf in leaves]
+        if not wanted and all(new is leaf for new, leaf in zip(news, leaves, strict=True)):
+            return node
+        with self.edit.code.inserting_before(self._reader):
+            copy = self.edit.code.node_copy(node, lambda inner: inner)
+        copy.meta = {**node.meta, **self.edit.provenance(self.part)}
+        for slot, new in enumerate(news):
+            if new is not leaves[slot]:
+                set_leaf(copy, slot, new)
+        self.before[copy] = node.meta["val"]
+        copy.meta["val"] = agree(self, copy, wanted or None)
+        self._reader.prepend(copy)  # behind what it came to read meanwhile
+        return copy
+
+    def copy_call(self, target: Any, args: Any, like: fx.Node) -> fx.Node:
+        """A new operation in front of the node being derived, in place of ``like``."""
+        node = self.edit.call(target, args, before=self._reader, part=self.part)
+        self.before[node] = like.meta["val"]
+        self._as_variable(node)
+        return node
+
+    def _as_variable(self, node: fx.Node) -> None:
+        """Let a value have the new length as a size of its own, not as a sum."""
+        value, total = node.meta["val"], expression(self.cut.stretch.size) + self.cut.stretch.added
+        if not isinstance(value, torch.Tensor) or not self.cut.stretch.symbolic:
+            return
+        shape = [self.size if expression(one) == total else one for one in value.shape]
+        node.meta["val"] = value.new_empty(shape)
+
+    def demand(self, node: fx.Node, wanted: dict[int, Any], additive: bool) -> fx.Node:
+        """A node with some dimensions at another length, since a reader cannot do without.
+
+        Args:
+            node: what is read.
+            wanted: dimensions and their new lengths.
+            additive: whether the reader adds it, so that zeros change nothing.
+
+        Raises:
+            Refusal: it cannot have that length.
+        """
+        key = (node, tuple(sorted((dim, str(size)) for dim, size in wanted.items())))
+        if key not in self._demanded:
+            self._demanded[key] = self._stretched(node, wanted, additive)
+        return self._demanded[key]
+
+    def _stretched(self, node: fx.Node, wanted: dict[int, Any], additive: bool) -> fx.Node:
+        if node in self.reach.activations or node in self.reach:
+            raise Refusal(node, "it has the axis, but does not grow with it", self._reader)
+        if node.op == "get_attr":
+            return self.sides.table(self, node, wanted, additive)
+        if node.op == "placeholder":
+            return self.sides.padded(self, node, wanted)
+        return self.clone(node, wanted)
+
+
+def _is_symbolic(value: Any) -> bool:
+    return isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool)
+
+
+def _differ(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return not same_shape(one, other)
+    if isinstance(one, list | tuple):
+        return any(_differ(a, b) for a, b in zip(one, other, strict=True))
+    return bool(expression(one) != expression(other)) if _is_symbolic(one) else one is not other

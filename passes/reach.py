@@ -1,0 +1,77 @@
+"""What lies behind a cut, and which activations lie in front of it or beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+import torch
+from torch import fx
+
+from graphprog.passes.edges import Slot
+from graphprog.passes.normalise import schema_name
+
+
+class Reach:
+    """The nodes that a cut divides a graph into.
+
+    Attributes:
+        behind: what depends on the edges of the cut, in graph order.
+        activations: what comes from the data that the cut value comes from, in front of the cut or
+            beside it: from a float input, or from rows looked up by an integer input. Unlike
+            masks and positions it cannot be computed again at another length.
+    """
+
+    def __init__(
+        self, code: fx.Graph, value: fx.Node, edges: Iterable[Slot], sides: Collection[str]
+    ) -> None:
+        behind = _closure(code, {user for user, _ in edges}, sizes=True)
+        self.behind = tuple(behind)
+        self._behind = frozenset(behind)
+        inputs = set(code.find_nodes(op="placeholder"))
+        fed = inputs | set(_closure(code, inputs))
+        ancestors = _ancestors(value)
+        data = {
+            node
+            for node in ancestors
+            if node in fed and node.target not in sides and (_is_data(node) or node is value)
+        }
+        self.activations = frozenset(data | set(_closure(code, data))) - self._behind
+
+    def __contains__(self, node: object) -> bool:
+        return node in self._behind
+
+
+def _is_data(node: fx.Node) -> bool:
+    """Whether activations begin here: a float input, or a look-up in a table of weights."""
+    if node.op == "placeholder":
+        return bool(node.meta["val"].is_floating_point())
+    looks_up = schema_name(node) in ("aten::embedding", "aten::embedding_bag", "aten::index")
+    table = node.args[0] if looks_up else None
+    return isinstance(table, fx.Node) and table.op == "get_attr"
+
+
+def _closure(code: fx.Graph, starts: set[fx.Node], sizes: bool = False) -> dict[fx.Node, None]:
+    """Some nodes that are no inputs, and all that depend on them.
+
+    Args:
+        code: the graph.
+        starts: where to begin.
+        sizes: whether what only depends on the length of a value depends on the value.
+    """
+    found: dict[fx.Node, None] = {}
+    for node in code.nodes:
+        if not sizes and not isinstance(node.meta.get("val"), torch.Tensor | list | tuple):
+            continue
+        started = node in starts and node.op != "placeholder"
+        if started or any(part in found or part in starts for part in node.all_input_nodes):
+            found[node] = None
+    return found
+
+
+def _ancestors(node: fx.Node) -> set[fx.Node]:
+    found, stack = {node}, [node]
+    while stack:
+        fresh = [part for part in stack.pop().all_input_nodes if part not in found]
+        found.update(fresh)
+        stack += fresh
+    return found

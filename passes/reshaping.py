@@ -1,0 +1,100 @@
+"""Which output dimensions of a reshape hold an axis, found by lining up factors, never by value.
+
+A reshape keeps the order of elements, so its input and output dimensions are two ways of cutting
+one sequence of factors. Lining them up from the left tells which output dimension holds which
+input dimension, even where several have the same length.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import sympy
+
+from graphprog.passes.stretch import Size, expression
+
+
+@dataclasses.dataclass(frozen=True)
+class Factor:
+    """A part of a dimension: its length before and after, and whether it is the grown axis."""
+
+    before: sympy.Expr
+    after: sympy.Expr
+
+    @property
+    def moves(self) -> bool:
+        """Whether its length changes."""
+        return self.before != self.after
+
+
+Factors = tuple[Factor, ...]
+"""The parts of one dimension, outermost first."""
+
+
+def whole(before: Size, after: Size) -> Factors:
+    """A dimension of one part."""
+    return (Factor(expression(before), expression(after)),)
+
+
+class CannotSplit(Exception):
+    """A reshape cuts the axis itself, or mixes it with others in a way that cannot be followed."""
+
+
+def reshaped(inputs: Sequence[Factors], outputs: Sequence[Size]) -> list[Factors]:
+    """The parts of every output dimension of a reshape.
+
+    Args:
+        inputs: parts of the input's dimensions.
+        outputs: lengths of the output's dimensions before anything grew.
+
+    Raises:
+        CannotSplit: an output dimension ends inside of a part that moves.
+    """
+    pending = [factor for factors in inputs for factor in factors]
+    found = [tuple(_take(pending, expression(size))) for size in outputs]
+    if any(factor.moves for factor in pending):
+        raise CannotSplit("an axis is left over")
+    return found
+
+
+def _take(pending: list[Factor], wanted: sympy.Expr) -> list[Factor]:
+    """Take parts from the front until their lengths multiply to what is wanted."""
+    if wanted == 1:
+        return [pending.pop(0)] if pending and pending[0].before == 1 else []
+    taken: list[Factor] = []
+    got = sympy.Integer(1)
+    while got != wanted:
+        if not pending:
+            raise CannotSplit(f"a dimension of {wanted} has no parts")
+        factor = pending.pop(0)
+        product = sympy.expand(got * factor.before)
+        if product != wanted and not _divides(product, wanted):
+            factor, rest = _split(factor, got, wanted)
+            pending.insert(0, rest)
+            product = wanted
+        taken.append(factor)
+        got = product
+    return taken
+
+
+def _divides(part: sympy.Expr, total: sympy.Expr) -> bool:
+    ratio = sympy.cancel(total / part)
+    return bool(ratio.is_polynomial()) and (not ratio.is_number or bool(ratio.is_integer))
+
+
+def _split(factor: Factor, got: sympy.Expr, wanted: sympy.Expr) -> tuple[Factor, Factor]:
+    """Cut a part of fixed length in two."""
+    if factor.moves:
+        raise CannotSplit("the axis itself is cut")
+    need = sympy.cancel(wanted / got)
+    if not _divides(need, factor.before):
+        raise CannotSplit("lengths do not line up")
+    rest = sympy.cancel(factor.before / need)
+    return Factor(need, need), Factor(rest, rest)
+
+
+def length(factors: Factors) -> sympy.Expr:
+    """Length of a dimension after its parts have grown."""
+    return sympy.expand(math.prod((factor.after for factor in factors), start=sympy.Integer(1)))

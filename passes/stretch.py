@@ -1,0 +1,104 @@
+"""Lengths of axes: which sizes of a graph change when one axis becomes longer."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import sympy
+import torch
+from torch._dynamo.source import ConstantSource
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
+
+Size = int | torch.SymInt
+
+
+def expression(size: Any) -> sympy.Expr:
+    """A size as an expression over the symbols of its graph."""
+    if isinstance(size, torch.SymInt | torch.SymFloat | torch.SymBool):
+        found: sympy.Expr = size.node.expr
+        return found
+    number: sympy.Expr = sympy.sympify(size)
+    return number
+
+
+def same_size(one: Size, other: Size) -> bool:
+    """Whether two sizes are equal whatever the symbols stand for; asks no shape guard."""
+    return expression(one) == expression(other)
+
+
+def same_shape(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two traced tensors have the same shape, size for size."""
+    return one.ndim == other.ndim and all(map(same_size, one.shape, other.shape))
+
+
+@dataclasses.dataclass(frozen=True)
+class Stretch:
+    """An axis of ``size`` entries that gets ``added`` more.
+
+    A symbolic size decides by itself which other sizes are the same axis: those that hold its
+    expression. A size that is a number decides nothing, and equal numbers are not taken for it.
+    """
+
+    size: Size
+    added: int
+
+    @property
+    def symbolic(self) -> bool:
+        """Whether the size varies, so that it is recognised wherever it stands."""
+        return not expression(self.size).is_number
+
+    def after(self, size: Any) -> sympy.Expr:
+        """What an expression becomes when the axis is longer."""
+        old = expression(size)
+        axis = expression(self.size)
+        if axis.is_number:
+            return old
+        mark = sympy.Symbol("axis", integer=True, positive=True)
+        marked = old.subs(axis, mark)
+        if marked.has(mark):
+            return marked.subs(mark, axis + self.added)
+        if not axis.is_Symbol and (old - axis).is_number:
+            return old + self.added
+        return old
+
+    def growth(self, size: Any) -> sympy.Expr:
+        """By how much a size grows; zero for sizes that are not of this axis."""
+        return sympy.expand(self.after(size) - expression(size))
+
+    def carried_by(self, value: Any) -> bool:
+        """Whether a value's shape, or a size itself, holds the axis."""
+        sizes = value.shape if isinstance(value, torch.Tensor) else [value]
+        return any(
+            isinstance(size, torch.SymInt | torch.SymFloat | torch.SymBool)
+            and self.after(size) != expression(size)
+            for size in sizes
+        )
+
+
+_EXAMPLE = 10_007
+
+
+def stand_in(size: torch.SymInt, added: int) -> torch.SymInt:
+    """A size of its own for an axis that got longer.
+
+    Kernels ask whether sizes divide and compare, which can be answered for a symbol but often not
+    for a sum. Its example is a large prime that the axis could have, so that it equals and
+    divides nothing by chance. :func:`resolve` says later what it stands for.
+    """
+    environment: ShapeEnv = size.node.shape_env
+    known = environment.bound_sympy(size.node.expr)
+    most = _EXAMPLE if known.upper > _EXAMPLE else int(known.upper)
+    least = int(size.node.hint) + added
+    hint = next((n for n in range(most, least, -1) if sympy.isprime(n)), least)
+    source = ConstantSource(f"grown_{len(environment.var_to_range)}")
+    symbol = environment.create_symbol(hint, source, DimDynamic.DYNAMIC, None)
+    node = environment.create_symintnode(symbol, hint=hint, source=source)
+    assert isinstance(node, torch.SymInt)
+    return node
+
+
+def resolve(grown: torch.SymInt, size: torch.SymInt, added: int) -> None:
+    """Let a stand-in mean the old size and what was added, wherever it has been used."""
+    environment: ShapeEnv = grown.node.shape_env
+    environment._set_replacement(grown.node._expr, size.node.expr + added, "an axis was extended")
