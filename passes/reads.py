@@ -33,8 +33,9 @@ def at_place(reads: tuple[str, ...], at: str, place: Interface) -> tuple[str, ..
                 f"{place.key}: {name!r} names several values where one is read",
                 ["a * in what is read stands for the * of at=, so both need it"],
             )
-        parts = name.split("*")
-        found.append("".join(a + b for a, b in zip(parts, (*stars, ""), strict=False)))
+        for star in stars[: name.count("*")]:
+            name = name.replace("*", star, 1)
+        found.append(name)
     return tuple(found)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from graphprog.manipulations.base import Manipulation
-from graphprog.manipulations.requirements import last_size, require_floats
+from graphprog.requirements import last_size, require_floats
 from graphprog.spec import spec
 
 
