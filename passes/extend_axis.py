@@ -20,7 +20,7 @@ from graphprog.passes.inline import inline
 from graphprog.passes.insert import unique_label
 from graphprog.passes.refusal import Refusal
 from graphprog.passes.sides import Sides
-from graphprog.passes.stretch import Stretch
+from graphprog.passes.stretch import Stretch, has_length
 from graphprog.spec import spec
 
 _TRIES = 24
@@ -62,7 +62,7 @@ class ExtendAxis(Pass):
             ) from refusal
 
     def _extend(self, graph: Graph, place: Interface) -> Graph:
-        carriers: Mapping[str, frozenset[int]] = {}
+        carriers = self._carriers(graph, place)
         for _ in range(_ROUNDS):
             sides = Sides(dict(self.op.sides), self.op.tables, carriers)
             extended = self._once(graph, place, sides)
@@ -70,6 +70,33 @@ class ExtendAxis(Pass):
                 return extended
             carriers = sides.carriers  # an input turned out to be longer: begin again with it
         raise AssertionError("the inputs that carry the axis do not settle")
+
+    def _carriers(self, graph: Graph, place: Interface) -> Mapping[str, frozenset[int]]:
+        """The integer inputs whose length, a number, is that of the axis.
+
+        They are found by asking for a longer value at the interface: what can deliver it is what
+        the length comes from.
+        """
+        size = graph.nodes[place.node].meta["val"].shape[self.op.axis]
+        if not isinstance(size, int):
+            return {}
+        integers = [
+            node
+            for node in graph.placeholders
+            if not node.meta["val"].is_floating_point() and has_length(node.meta["val"], size)
+        ]
+        if not integers:
+            return {}
+        edit = Editor(graph, str(self))
+        value = edit.node(place.node)
+        sides = Sides(dict(self.op.sides), self.op.tables, {})
+        stretch = Stretch(size, max(self.op.length, 1))
+        cut = Cut(value, value, frozenset(edit.edges(place.edges)), stretch, self.op.offset)
+        try:
+            Growth(edit, cut, sides, "").lengthen(value, self.op.axis)
+        except Refusal:
+            return {}
+        return {name: dims for name, dims in sides.carriers.items() if name in map(_name, integers)}
 
     def _once(self, graph: Graph, place: Interface, sides: Sides) -> Graph:
         op = self.op
@@ -84,7 +111,7 @@ class ExtendAxis(Pass):
         new = _joined(edit, old, entries, op, label)
         reading = set(uses_of(old)) - known
         stretch = Stretch(value.shape[op.axis], op.length)
-        growth = Growth(edit, Cut(old, new, edges, op.axis, stretch, op.offset), sides, label)
+        growth = Growth(edit, Cut(old, new, edges, stretch, op.offset), sides, label)
         edit.redirect(old, set(edges), new, reading, place.key)
         growth.run()
         undo = (tuple(growth.changes), growth.values_before())
@@ -132,6 +159,10 @@ def _joined(edit: Editor, old: fx.Node, entries: fx.Node, op: Concatenative, lab
         tail = call(ops.slice.Tensor, old, op.axis, op.offset, 2**63 - 1)
         parts = [head, inserted, tail]
     return call(ops.cat.default, parts, op.axis)
+
+
+def _name(node: fx.Node) -> str:
+    return str(node.target)
 
 
 def _alike(graph: Graph, place: Interface, other: Interface, axis: int) -> bool:

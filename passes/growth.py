@@ -18,7 +18,7 @@ from graphprog.passes.reach import Reach
 from graphprog.passes.refusal import Refusal
 from graphprog.passes.reshaping import Factors
 from graphprog.passes.sides import Sides
-from graphprog.passes.stretch import Stretch, expression, resolve, same_shape, stand_in
+from graphprog.passes.stretch import Stretch, expression, has_length, resolve, same_shape, stand_in
 from graphprog.passes.trace import fake_mode_of, running
 
 Change = tuple[str, int, Any]
@@ -33,15 +33,13 @@ class Cut:
         old: the value before.
         new: the value with more entries, which the edges read already.
         edges: the uses that read it.
-        axis: the axis of the value.
-        stretch: its length, and how much is added.
+        stretch: the length of its axis, and how much is added.
         offset: in front of which entry the new ones stand; -1 is behind the last.
     """
 
     old: fx.Node
     new: fx.Node
     edges: frozenset[Slot]
-    axis: int
     stretch: Stretch
     offset: int
 
@@ -64,6 +62,7 @@ class Growth:
         self.changes: list[Change] = []
         self.before: dict[fx.Node, Any] = {cut.new: cut.old.meta["val"]}
         self.parts: dict[tuple[fx.Node, int], Factors] = {}
+        self.unsettled: dict[fx.Node, fx.Node] = {}
         self._grown: dict[fx.Node, fx.Node] = {}
         self._demanded: dict[tuple[fx.Node, Demands], fx.Node] = {}
         self._moves: defaultdict[tuple[fx.Node, fx.Node], set[Slot]] = defaultdict(set)
@@ -85,8 +84,26 @@ class Growth:
                 self._derive(node)
         if isinstance(self.size, torch.SymInt) and isinstance(size, torch.SymInt):
             resolve(self.size, size, added)
+        for node, reader in self.unsettled.items():
+            if str(node.target) not in self.sides.carriers:
+                raise Refusal(
+                    node,
+                    "whether its length is this axis cannot be told from a number (capture it with "
+                    "dynamic_axes)",
+                    reader,
+                )
         for (old, new), slots in self._moves.items():
             self.edit.redirect(old, slots, new, set())
+
+    def lengthen(self, node: fx.Node, dim: int) -> None:
+        """Compute a value in front of the cut once more, with a longer dimension.
+
+        Nothing is done with it: the inputs that it takes are known afterwards.
+        """
+        self.reach = Reach(self.edit.code, node, (), self.sides.meanings, recomputable=True)
+        self._reader = self.edit.code.output_node()
+        with running(fake_mode_of(node.meta["val"])):
+            self.demand(node, {dim: self.size}, additive=False)
 
     def values_before(self) -> dict[str, Any]:
         """What the values of changed nodes were, by name."""
@@ -152,8 +169,16 @@ class Growth:
                 raise Refusal(node, "it is read around this interface", self._reader)
             return node
         if node.op == "placeholder":
+            self._settled(node)
             return self.sides.padded(self, node, {})
         return self.clone(node, {})
+
+    def _settled(self, node: fx.Node) -> None:
+        """Refuse an input of which only its length, a number, hints that it has the axis."""
+        size, name = self.cut.stretch.size, str(node.target)
+        number = isinstance(size, int) and has_length(node.meta["val"], size)
+        if number and name not in self.sides.carriers:
+            self.unsettled[node] = self._reader
 
     def _size(self, node: fx.Node, value: Any) -> fx.Node:
         """A size, or several values at once, at the new length."""

@@ -9,9 +9,11 @@ smallest one under which the operation runs is taken. Two smallest ones are a re
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import sympy
 import torch
 from torch import fx
 
@@ -19,7 +21,7 @@ from graphprog.passes.edges import leaves_of
 from graphprog.passes.normalise import schema_name
 from graphprog.passes.refusal import Refusal
 from graphprog.passes.reshaping import CannotSplit, Factors, length, reshaped, whole
-from graphprog.passes.stretch import expression, same_size
+from graphprog.passes.stretch import expression, has_length, same_shape, same_size
 
 if TYPE_CHECKING:
     from graphprog.passes.growth import Growth
@@ -58,6 +60,8 @@ def agree(growth: Growth, node: fx.Node, wanted: Demands | None) -> Any:
             _agree_expand(growth, node, wanted)
         elif name == "aten::slice":
             _agree_slice(growth, node, wanted)
+        elif name == "aten::index":
+            _agree_index(growth, node)
     try:
         value = run(node)
     except Exception as error:
@@ -93,11 +97,19 @@ def _agree_reshape(growth: Growth, node: fx.Node, wanted: Demands | None) -> Non
         raise Refusal(node, f"the axis cannot be followed, {error}") from error
     first = 1 if schema_name(node) != "aten::unflatten" else 2
     start = 0 if first == 1 else int(node.args[1]) % old.ndim  # type: ignore[arg-type]
-    for slot, leaf in enumerate(leaves_of(node)[first:], first):
-        size = length(parts[start + slot - first]) if start + slot - first < len(parts) else None
-        changed = size is not None and isinstance(leaf, int) and leaf not in (-1, size)
-        if changed and size is not None and size.is_number:
-            growth.put(node, slot, int(size))
+    sizes = node.args[first]
+    assert isinstance(sizes, list | tuple)
+    for slot, leaf in enumerate(sizes, first):
+        dim = start + slot - first
+        before, after = expression(old.shape[dim]), length(parts[dim])
+        if before == after or leaf == -1:
+            continue
+        if isinstance(leaf, int):
+            growth.put(node, slot, int(after))
+        else:  # a varying size times the length, which it was multiplied with as a number
+            ratio = sympy.cancel(after / before)
+            less = growth.copy_call(operator.floordiv, (leaf, int(ratio.q)), leaf)
+            growth.put(node, slot, growth.copy_call(operator.mul, (less, int(ratio.p)), leaf))
     for dim, factors in enumerate(parts):
         if len(factors) > 1 and any(factor.moves for factor in factors):
             growth.parts[node, dim] = factors
@@ -129,16 +141,12 @@ def _inherited(growth: Growth, node: fx.Node, before: Any, after: Any) -> Factor
             for part in current.all_input_nodes
             if part not in seen
             and part in growth.before
-            and _has_length(growth.before[part], before)
-            and _has_length(part.meta["val"], after)
+            and has_length(growth.before[part], before)
+            and has_length(part.meta["val"], after)
         ]
         seen.update(fresh)
         stack += fresh
     return None
-
-
-def _has_length(value: Any, size: Any) -> bool:
-    return isinstance(value, torch.Tensor) and any(same_size(one, size) for one in value.shape)
 
 
 def _demand_reshaped(growth: Growth, node: fx.Node, wanted: Demands) -> None:
@@ -205,6 +213,23 @@ def _agree_slice(growth: Growth, node: fx.Node, wanted: Demands | None) -> None:
         growth.put(node, 3, _TO_THE_END)
 
 
+def _agree_index(growth: Growth, node: fx.Node) -> None:
+    """Give what is read at positions along the axis as many entries as there are positions."""
+    source, positions = node.args[0], node.args[1]
+    assert isinstance(source, fx.Node)
+    assert isinstance(positions, list | tuple)
+    stretch = growth.cut.stretch
+    wanted = {
+        dim: stretch.size + stretch.added
+        for dim, position in enumerate(positions)
+        if isinstance(position, fx.Node)
+        and not same_shape(growth.old_value(position), position.meta["val"])
+        and same_size(source.meta["val"].shape[dim], stretch.size)
+    }
+    if wanted and source not in growth.reach:
+        growth.put(node, 0, growth.demand(source, wanted, additive=False))
+
+
 def _search(growth: Growth, node: fx.Node, wanted: Demands | None, reason: str) -> Any:
     """Find the smallest change of literals and operands under which the node runs."""
     options = list(_options(growth, node))
@@ -218,6 +243,8 @@ def _search(growth: Growth, node: fx.Node, wanted: Demands | None, reason: str) 
             raise Refusal(node, "several of its lengths may be the axis, and nothing decides")
         if working:
             _apply(growth, node, working[0])
+            if schema_name(node) == "aten::index":
+                _agree_index(growth, node)
             return run(node)
     raise Refusal(node, f"it cannot follow the longer axis ({reason.splitlines()[0][:160]})")
 

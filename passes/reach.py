@@ -22,7 +22,12 @@ class Reach:
     """
 
     def __init__(
-        self, code: fx.Graph, value: fx.Node, edges: Iterable[Slot], sides: Collection[str]
+        self,
+        code: fx.Graph,
+        value: fx.Node,
+        edges: Iterable[Slot],
+        sides: Collection[str],
+        recomputable: bool = False,
     ) -> None:
         behind = _closure(code, {user for user, _ in edges}, sizes=True)
         self.behind = tuple(behind)
@@ -35,7 +40,10 @@ class Reach:
             for node in ancestors
             if node in fed and node.target not in sides and (_is_data(node) or node is value)
         }
-        self.activations = frozenset(data | set(_closure(code, data))) - self._behind
+        if recomputable:
+            data = {node for node in data if node.op == "placeholder"}
+        beside = set() if recomputable else set(_closure(code, data))
+        self.activations = frozenset(data | beside) - self._behind
 
     def __contains__(self, node: object) -> bool:
         return node in self._behind

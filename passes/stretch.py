@@ -32,6 +32,11 @@ def same_shape(one: torch.Tensor, other: torch.Tensor) -> bool:
     return one.ndim == other.ndim and all(map(same_size, one.shape, other.shape))
 
 
+def has_length(value: Any, size: Size) -> bool:
+    """Whether a value is a tensor with a dimension of this size."""
+    return isinstance(value, torch.Tensor) and any(same_size(one, size) for one in value.shape)
+
+
 @dataclasses.dataclass(frozen=True)
 class Stretch:
     """An axis of ``size`` entries that gets ``added`` more.

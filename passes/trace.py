@@ -12,7 +12,9 @@ from torch import fx, nn
 from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from graphprog.batch_norm import Switch, take_switches
 from graphprog.errors import PassError
 
 
@@ -64,22 +66,47 @@ def running(mode: FakeTensorMode) -> Iterator[None]:
             logger.disabled = was
 
 
+class _Forgetting(TorchDispatchMode):
+    """Let kernels, but not the code that calls them, ask about sizes; see :func:`running`."""
+
+    def __init__(self, mode: FakeTensorMode) -> None:
+        super().__init__()
+        self.sizes: Any = mode.shape_env
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        strict = getattr(self.sizes, "_error_on_new_guards", False)
+        self.sizes._error_on_new_guards = False
+        try:
+            with self.sizes.suppress_guards():
+                return func(*args, **(kwargs or {}))
+        finally:
+            self.sizes._error_on_new_guards = strict
+
+
 def trace(
     module: nn.Module, values: Sequence[Any], where: str
 ) -> tuple[fx.GraphModule, dict[str, torch.Tensor]]:
-    """Trace a module in the fake mode of its inputs, its tensors as further arguments."""
+    """Trace a module in the fake mode of its inputs, its tensors as further arguments.
+
+    The traced graph returns the module's results, and what layers that switch between training
+    and evaluation compute.
+    """
     tensors: dict[str, torch.Tensor] = {**dict(module.named_parameters())}
     tensors |= dict(module.named_buffers())
     mode = fake_mode_of(next(value for value in values if isinstance(value, torch.Tensor)))
 
     def call(*flat: Any) -> Any:
         own = dict(zip(tensors, flat[len(values) :], strict=True))
-        return torch.func.functional_call(module, own, tuple(flat[: len(values)]))
+        result = torch.func.functional_call(module, own, tuple(flat[: len(values)]))
+        return result, {path: _fields(item) for path, item in take_switches(module).items()}
 
     with mode:
         fakes = [mode.from_tensor(tensor, static_shapes=True) for tensor in tensors.values()]
         try:
-            traced = make_fx(call, pre_dispatch=True, tracing_mode="real")(*values, *fakes)
+            with _Forgetting(mode):
+                traced = make_fx(call, pre_dispatch=True, tracing_mode="real")(*values, *fakes)
         except Exception as error:
             shapes = ", ".join(str(tuple(getattr(value, "shape", ()))) for value in values)
             remedies = [
@@ -96,3 +123,7 @@ def trace(
                 remedies,
             ) from error
     return traced, tensors
+
+
+def _fields(switch: Switch) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+    return switch.evaluating, switch.training, switch.updates
