@@ -94,6 +94,9 @@ class Growth:
                 )
         for (old, new), slots in self._moves.items():
             self.edit.redirect(old, slots, new, set())
+        for node in reversed(self.edit.code.nodes):  # what was tried and then taken otherwise
+            if node in self.before and node not in self.reach and not node.users:
+                self.edit.code.erase_node(node)
 
     def lengthen(self, node: fx.Node, dim: int) -> None:
         """Compute a value in front of the cut once more, with a longer dimension.
@@ -160,8 +163,8 @@ class Growth:
 
     def _again(self, node: fx.Node) -> fx.Node:
         value = node.meta.get("val")
-        if node.op == "get_attr" or node in self.reach:
-            return node
+        if node.op == "get_attr" or node in self.reach or node in self.before:
+            return node  # of the model, or re-derived already
         if not isinstance(value, torch.Tensor):
             return self._size(node, value)
         if node in self.reach.activations:
