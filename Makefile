@@ -7,12 +7,13 @@ RUN := $(VENV)/bin/python
 PINS := pyproject.toml constraints.txt
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all lint types wheel clean
+.PHONY: help demo test test-all sweep lint types wheel clean
 
 help:
 	@echo "make demo      reprogram a real classifier, end to end"
 	@echo "make test      lint, type check, tests"
 	@echo "make test-all  the same with the slow tests"
+	@echo "make sweep     all families of the model libraries, into docs/zoo.md"
 	@echo "make lint      ruff, check and format"
 	@echo "make types     strict type check"
 	@echo "make wheel     build dist/*.whl and dist/*.tar.gz"
@@ -26,6 +27,9 @@ test: lint types
 
 test-all: lint types
 	$(RUN) -m pytest -n 2 --dist loadgroup -m "slow or not slow"
+
+sweep: $(VENV)/.installed-test
+	$(RUN) -m sweep
 
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff check .

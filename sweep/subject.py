@@ -1,0 +1,164 @@
+"""A captured family, and what every check needs of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+import graphprog as gp
+from graphprog.backends.base import difference
+from graphprog.errors import CaptureError, GraphprogError
+from graphprog.graph import Graph
+from graphprog.reprogrammed import Reprogrammed
+from sweep.family import CAPTURED, UNSEEN, Axes, Case
+from sweep.outcome import NotApplicableError, RefusedError, WrongError
+from tests.oracle import values_of
+
+TOLERANCE = 1e-4
+"""Largest difference that counts as rounding, as a share of the largest magnitude."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A family's model and its graph.
+
+    Attributes:
+        case: the model and its calls.
+        graph: what was captured.
+        unseen: batch size and length of the checks: others than at capture, as far as they vary.
+        note: which axes vary.
+    """
+
+    case: Case
+    graph: Graph
+    unseen: tuple[int, int]
+    note: str
+
+    def arguments(self) -> dict[str, Any]:
+        """A call at the unseen size."""
+        return self.case.call(*self.unseen)
+
+    def source(self, **arguments: Any) -> list[torch.Tensor]:
+        """The tensors that the model returns, without gradients."""
+        with torch.no_grad():
+            return tensors(self.case.model(**arguments))
+
+    def towers(self, alias: str) -> tuple[str, ...]:
+        """The name of a place, or of that place in each tower; none where there is none."""
+        if alias in self.graph.aliases:
+            return (alias,)
+        return tuple(self.graph.choices.get(alias, ()))
+
+    def blocks(self) -> tuple[str, ...]:
+        """Names of the blocks' outputs, of all towers."""
+        return tuple(alias for alias in self.graph.aliases if "hidden[" in alias)
+
+    def compile(self, *parts: Any) -> Reprogrammed:
+        """Compile a program.
+
+        Raises:
+            RefusedError: graphprog refused.
+            WrongError: it broke down.
+        """
+        try:
+            return gp.compile(self.graph, gp.Program(parts))
+        except GraphprogError as error:
+            if "defect" in str(error) or "verif" in str(error):
+                raise WrongError(str(error)) from error
+            raise RefusedError(error.what) from error
+
+
+def hooked(subject: Subject, alias: str) -> str:
+    """The key by which hooks know a place; the same value may be one of fewer in a trace."""
+    key = subject.graph.interfaces().resolve(alias).key
+    known = values_of(subject.case.model, (), subject.arguments())
+    bare = key.partition("[")[0]
+    for name in (key, bare, f"{bare}[0]"):
+        if name in known:
+            return name
+    raise NotApplicableError(f"hooks do not see {key}")
+
+
+def captured(case: Case) -> Subject:
+    """Capture with as many varying axes as tracing allows.
+
+    Raises:
+        CaptureError: of the first attempt, where none succeeds.
+    """
+    first: CaptureError | None = None
+    for axes in case.axes:
+        try:
+            graph = gp.capture(case.model, (), case.call(*CAPTURED), axes)
+        except CaptureError as error:
+            first = first or error
+            continue
+        return Subject(case, graph, *_unseen(case, axes))
+    assert first is not None
+    raise first
+
+
+def _unseen(case: Case, axes: Axes | None) -> tuple[tuple[int, int], str]:
+    if axes is not None and not any(axes.values()):
+        return CAPTURED, "fixed batch"
+    if axes is None:
+        long = len(case.axes) > 2
+        return (UNSEEN[0], CAPTURED[1]), "fixed length" if long else ""
+    return UNSEEN, ""
+
+
+def tensors(result: Any) -> list[torch.Tensor]:
+    """The tensors of a result, in order."""
+    return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+
+
+def compared(expected: list[torch.Tensor], found: list[torch.Tensor], what: str) -> str:
+    """A remark on how close two results are; empty where they are equal.
+
+    Raises:
+        WrongError: they differ by more than rounding.
+    """
+    if len(expected) != len(found):
+        raise WrongError(f"{what}: {len(found)} outputs for {len(expected)}")
+    worst = 0.0
+    for right, other in zip(expected, found, strict=True):
+        if right.shape != other.shape:
+            raise WrongError(f"{what}: shape {tuple(other.shape)} for {tuple(right.shape)}")
+        gap = difference(right, other)
+        if not gap.within(TOLERANCE):
+            raise WrongError(f"{what}: differs by {gap.absolute:.2g}, relative {gap.relative:.2g}")
+        worst = max(worst, min(gap.absolute, gap.relative))
+    return f"{what}: rounding, {worst:.0e}" if worst else ""
+
+
+def gradients(task: Reprogrammed, arguments: dict[str, Any]) -> list[torch.Tensor]:
+    """Run with gradients; the outputs, detached.
+
+    Raises:
+        WrongError: no gradient reaches the program, or one reaches the source.
+    """
+    outputs = tensors(task(**arguments))
+    generator = torch.Generator().manual_seed(0)
+    loss = sum(
+        (out * torch.randn(out.shape, generator=generator, dtype=out.dtype)).sum()
+        for out in outputs
+        if out.dtype.is_floating_point and out.requires_grad
+    )
+    if not isinstance(loss, torch.Tensor):
+        raise WrongError("no output depends on the program")
+    loss.backward()
+    for name, parameter in task.named_parameters():
+        own = name.startswith("program.")
+        if own and (parameter.grad is None or not parameter.grad.any()):
+            raise WrongError(f"no gradient reaches {name}")
+        if not own and parameter.grad is not None:
+            raise WrongError(f"a gradient reaches {name}")
+    return [out.detach() for out in outputs]
+
+
+def require(condition: object, reason: str) -> None:
+    """Leave a check that does not apply."""
+    if not condition:
+        raise NotApplicableError(reason)

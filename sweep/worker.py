@@ -1,0 +1,95 @@
+"""One family in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+
+from graphprog.errors import GraphprogError
+from sweep.checks import CHECKS
+from sweep.family import CAPTURED, Case, Family
+from sweep.outcome import NotApplicableError, Outcome, RefusedError
+from sweep.registry import family_named
+from sweep.subject import captured
+
+MEMORY = 6 * 2**30
+"""Bytes of its own that a process may have."""
+
+LIMIT = 300
+"""Characters kept of a reason."""
+
+
+def work(name: str, checks: tuple[str, ...], connection: Connection, loud: bool = False) -> None:
+    """Build, capture and check one family; sends what comes of it as it comes.
+
+    Messages are ``("begin", check)``, ``("case", what, parameters)`` and ``("outcome", Outcome)``.
+    """
+    _confined()
+    torch.set_num_threads(1)
+    torch.backends.mha.set_fastpath_enabled(False)  # one kernel for the model and its graph
+    if not loud:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+    family = family_named(name)
+    case = _attempt("build", lambda: _called(family), connection, loud)
+    if case is None:
+        return
+    weights = sum(parameter.numel() for parameter in case.model.parameters())
+    connection.send(("case", case.what, weights))
+    subject = _attempt("capture", lambda: captured(case), connection, loud)
+    for check in checks if subject is not None else ():
+        _attempt(check, lambda check=check: CHECKS[check](subject), connection, loud)
+
+
+def _called(family: Family) -> Case:
+    """The family's model, which runs."""
+    case = family.build()
+    with torch.no_grad():
+        case.model(**case.call(*CAPTURED))
+    return case
+
+
+def _confined() -> None:
+    with contextlib.suppress(ImportError):  # not on Windows
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+
+
+def _attempt(check: str, action: Callable[[], Any], connection: Connection, loud: bool) -> Any:
+    """Do one thing and send what came of it; its result, or None where it failed."""
+    connection.send(("begin", check))
+    start = time.perf_counter()
+    result, status, reason = None, "passed", ""
+    try:
+        result = action()
+        reason = result if isinstance(result, str) else getattr(result, "note", "")
+    except RefusedError as error:
+        status, reason = "refused", one_line(error)
+    except NotApplicableError as error:
+        status, reason = "not applicable", one_line(error)
+    except Exception as error:  # whatever it is, it is the outcome
+        status, reason = "failed", f"{type(error).__name__}: {one_line(error)}"
+        if loud:
+            traceback.print_exc()
+    seconds = round(time.perf_counter() - start, 2)
+    connection.send(("outcome", Outcome(check, status, reason[:LIMIT], seconds)))
+    return result
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, on one line; of a capture, what the first tracing said."""
+    text = error.what if isinstance(error, GraphprogError) else str(error)
+    marker = "non-strict tracing: "
+    if marker in text:
+        text = text.partition(marker)[2].partition("\n  strict tracing:")[0]
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    return " ".join(lines[:3])
