@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 def carried_fields(part: Manipulation) -> tuple[str, ...]:
-    """Fields of a manipulation that hold a module of the user's."""
-    fields = dataclasses.fields(part)
+    """Fields of a manipulation that hold a module of the user's; none where it has no such one."""
+    fields = dataclasses.fields(part) if getattr(part, "of", True) else ()
     return tuple(field.name for field in fields if not field.metadata.get("saved", True))
 
 

@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from graphprog.call_spec import CallSpec
 from graphprog.errors import ProgramError
 from graphprog.interface import Edge, Interface, InterfaceTable
+from graphprog.modes import Mode, switch, write_updates
 from graphprog.weights import Weights
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class Graph:
         choices: alias that is ambiguous to the qualified aliases.
         symbols: symbolic sizes to their canonical letters.
         insertions: what programs put in.
+        modes: what training computes in another way.
         parts: part of the program to the node of the value that it shares with other parts.
         history: passes that ran, with their time.
     """
@@ -105,6 +107,7 @@ class Graph:
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
     choices: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     insertions: tuple[Insertion, ...] = ()
+    modes: tuple[Mode, ...] = ()
     parts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     history: tuple[Step, ...] = ()
 
@@ -133,18 +136,23 @@ class Graph:
         return executable(self)
 
     @cached_property
-    def _moved(self) -> dict[torch.device, fx.GraphModule]:
-        return {}
+    def _variants(self) -> dict[tuple[torch.device, bool], fx.GraphModule]:
+        own: torch.device = self.placeholders[0].meta["val"].device
+        return {(own, False): self.module}
 
-    def run(self, flat: Sequence[torch.Tensor]) -> tuple[Any, ...]:
-        """Run on the flat tensor inputs, on the device they are on; returns the flat outputs."""
-        module = self.module
-        if flat[0].device != self.placeholders[0].meta["val"].device:
-            device = flat[0].device
-            if device not in self._moved:
-                self._moved[device] = executable(self, device=device)
-            module = self._moved[device]
-        outputs: tuple[Any, ...] = module(*flat)
+    def run(self, flat: Sequence[torch.Tensor], training: bool = False) -> tuple[Any, ...]:
+        """Run on the flat tensor inputs, on the device they are on; returns the flat outputs.
+
+        In training, :attr:`modes` hold, and the buffers that they update are changed.
+        """
+        variant = (flat[0].device, training and bool(self.modes))
+        if variant not in self._variants:
+            self._variants[variant] = executable(self, device=variant[0], training=variant[1])
+        outputs: tuple[Any, ...] = self._variants[variant](*flat)
+        if variant[1]:
+            count = len(self.output_nodes)
+            write_updates(self, outputs[count:])
+            outputs = outputs[:count]
         return outputs
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -178,10 +186,22 @@ class Graph:
             )
         return InterfaceTable(table, self.choices)
 
-    def __str__(self) -> str:
+    @cached_property
+    def text(self) -> str:
+        """The canonical text; see :func:`graphprog.printing.graph_text`."""
         from graphprog.printing import graph_text
 
         return graph_text(self)
+
+    @cached_property
+    def bare_text(self) -> str:
+        """The canonical text without provenance, which fingerprints are taken of."""
+        from graphprog.printing import graph_text
+
+        return graph_text(self, provenance=False)
+
+    def __str__(self) -> str:
+        return self.text
 
     def __repr__(self) -> str:
         return f"<Graph {self.name}: {len(self.nodes)} nodes, {len(self.sites)} interfaces>"
@@ -239,7 +259,10 @@ def copy_code(code: fx.Graph) -> tuple[fx.Graph, dict[fx.Node, fx.Node]]:
 
 
 def executable(
-    graph: Graph, outputs: tuple[str, ...] | None = None, device: torch.device | None = None
+    graph: Graph,
+    outputs: tuple[str, ...] | None = None,
+    device: torch.device | None = None,
+    training: bool = False,
 ) -> fx.GraphModule:
     """A runnable module over the graph's own weights, without dead code.
 
@@ -248,10 +271,13 @@ def executable(
         outputs: names of nodes to return in place of the graph's outputs.
         device: where the code makes new tensors; None leaves it as captured. The weights are
             wherever they were moved.
+        training: compute what training does, and return updated buffers behind the outputs.
     """
     code, mapping = copy_code(graph.code)
     if outputs is not None:
         code.output_node().args = (tuple(mapping[graph.nodes[name]] for name in outputs),)
+    if training:
+        switch(graph, code, mapping)
     code.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
     if device is not None:
         for node in code.nodes:

@@ -75,7 +75,7 @@ class Reprogrammed(nn.Module):
         """
         if self._disabled:
             return self.base(*args, **kwargs)
-        flat = self.graph.run(self._bound(args, kwargs))
+        flat = self.graph.run(self._bound(args, kwargs), self.training)
         return pytree.tree_unflatten(flat, self.graph.out_spec)
 
     def both(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -86,7 +86,7 @@ class Reprogrammed(nn.Module):
         """
         if self._paired is None:
             raise ProgramError("the program has an identity alignment: there is one output only")
-        aligned, read = self._paired.run(self._bound(args, kwargs))
+        aligned, read = self._paired.run(self._bound(args, kwargs), self.training)
         return aligned, read
 
     def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:

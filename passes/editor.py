@@ -52,6 +52,7 @@ class Editor:
             for key, site in graph.sites.items()
         }
         self.insertions = list(graph.insertions)
+        self.modes = list(graph.modes)
         self.parts = {part: self._named[name] for part, name in graph.parts.items()}
         self.changes: dict[str, Any] = {}
         self._children: dict[str, nn.Module] = {}
@@ -212,8 +213,8 @@ class Editor:
         self.parts[part] = value
 
     def erase_dead(self, roots: Iterable[fx.Node] = ()) -> None:
-        """Remove nodes that nothing reads; inputs, outputs and ``roots`` stay."""
-        kept = set(roots)
+        """Remove nodes that nothing reads; inputs, outputs, modes and ``roots`` stay."""
+        kept = {*roots, *self.alive(name for mode in self.modes for name in mode.nodes)}
         self.code.eliminate_dead_code(
             lambda node: node.op in ("placeholder", "output") or node in kept
         )
@@ -241,6 +242,7 @@ class Editor:
             "sites": sites,
             "aliases": {alias: key for alias, key in self.graph.aliases.items() if key in sites},
             "insertions": tuple(self.insertions),
+            "modes": tuple(self.modes),
             "parts": {part: node.name for part, node in self.parts.items() if node in alive},
         }
         return dataclasses.replace(self.graph, **(fields | self.changes))

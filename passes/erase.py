@@ -47,6 +47,7 @@ class EraseProgram(Pass):
                     [edit.node(item) if isinstance(item, str) else item for item in nodes]
                 )
                 restored = {"outputs": names, "out_spec": tree}
+        edit.modes.clear()
         edit.erase_dead()
         edit.sites.clear()
         edit.changes |= restored | {"insertions": ()}

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from graphprog.batch_norm import switching
 from graphprog.errors import InterfaceError, PassError
+from graphprog.modes import Mode
 from graphprog.passes.editor import Editor
 from graphprog.passes.trace import trace
 
@@ -22,7 +24,7 @@ def inline(
         edit: the graph being edited.
         name: the module is hung under ``program.<name>`` and keeps this path in metadata.
         module: called with the inputs, positionally; returns a tensor or a tuple of them. It is
-            traced in eval mode.
+            traced in eval mode; what its batch norms do in training becomes modes of the graph.
         inputs: nodes whose values it reads.
         where: interface key, for messages.
 
@@ -33,6 +35,7 @@ def inline(
         InterfaceError: a result is no tensor.
         PassError: the module cannot be traced.
     """
+    module = switching(module)
     edit.add_module(name, module)
     values = [node.meta["val"] for node in inputs]
     module.to(values[0].device).eval()
@@ -64,8 +67,12 @@ def inline(
             "made_by": edit.made_by,
         }
         mapping[old] = last
-    returned = traced.graph.output_node().args[0]
-    results = returned if isinstance(returned, list | tuple) else (returned,)
+    returned: Any = traced.graph.output_node().args[0]
+    for path, (evaluating, training, updates) in returned[1].items():
+        prefix = ".".join(filter(None, ("program", name, path)))
+        news = {f"{prefix}.{tensor}": mapping[node].name for tensor, node in updates.items()}
+        edit.modes.append(Mode(mapping[evaluating].name, mapping[training].name, news))
+    results = returned[0] if isinstance(returned[0], list | tuple) else (returned[0],)
     nodes = [mapping.get(node) if isinstance(node, fx.Node) else None for node in results]
     if not all(node and isinstance(node.meta["val"], torch.Tensor) for node in nodes):
         raise InterfaceError(

@@ -70,12 +70,10 @@ class _Forgetting(TorchDispatchMode):
     """Let kernels, but not the code that calls them, ask about sizes; see :func:`running`."""
 
     def __init__(self, mode: FakeTensorMode) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.sizes: Any = mode.shape_env
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         strict = getattr(self.sizes, "_error_on_new_guards", False)
         self.sizes._error_on_new_guards = False
         try:

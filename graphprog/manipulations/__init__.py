@@ -8,11 +8,13 @@ from graphprog.manipulations.additive import Additive
 from graphprog.manipulations.base import Manipulation
 from graphprog.manipulations.concatenative import Concatenative
 from graphprog.manipulations.conditional import Conditional
+from graphprog.manipulations.generated import Generated
 from graphprog.manipulations.mixture import Mixture
 from graphprog.manipulations.normalise import Normalise
 from graphprog.manipulations.parametric import Parametric
 from graphprog.manipulations.place import Place
 from graphprog.manipulations.projection import Projection
+from graphprog.manipulations.sample_mask import SampleMask
 from graphprog.manipulations.scale import Scale
 
 __all__ = [
@@ -21,11 +23,13 @@ __all__ = [
     "Additive",
     "Concatenative",
     "Conditional",
+    "Generated",
     "Manipulation",
     "Mixture",
     "Normalise",
     "Parametric",
     "Place",
     "Projection",
+    "SampleMask",
     "Scale",
 ]
