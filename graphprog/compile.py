@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from graphprog.graph import Graph, require_graph
-from graphprog.manipulations import Concatenative, Place
+from graphprog.manipulations import Concatenative, Place, TokenSource
 from graphprog.passes.align import Align
 from graphprog.passes.base import Pass
 from graphprog.passes.extend_axis import ExtendAxis
 from graphprog.passes.insert import Insert, ReplaceInput
 from graphprog.passes.pipeline import Pipeline
+from graphprog.passes.replace_tokens import ReplaceTokens
 from graphprog.passes.verify import verify
 from graphprog.program import Program
 from graphprog.reprogrammed import Reprogrammed
@@ -27,6 +28,8 @@ def lower(program: Program, seed: int = 0) -> Pipeline:
             passes.append(ReplaceInput(part, part.shape))
         elif isinstance(part, Concatenative):
             passes.append(ExtendAxis(part, seed=seed + number))
+        elif isinstance(part, TokenSource):
+            passes.append(ReplaceTokens(part, seed=seed + number))
         else:
             passes.append(Insert(part, seed=seed + number))
     if not program.align.is_identity:

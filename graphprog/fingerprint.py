@@ -24,10 +24,8 @@ class Fingerprint:
 
 def fingerprint_of(graph: Graph) -> Fingerprint:
     """Fingerprint of a graph as it is now."""
-    from graphprog.printing import graph_text
-
-    text = graph_text(graph, provenance=False)
-    return Fingerprint(hashlib.sha256(text.encode()).hexdigest(), weight_hash(graph.weights.source))
+    text = hashlib.sha256(graph.bare_text.encode()).hexdigest()
+    return Fingerprint(text, weight_hash(graph.weights.source))
 
 
 def weight_hash(source: nn.Module) -> str:

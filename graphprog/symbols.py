@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import sympy
@@ -44,5 +45,10 @@ def size_text(size: Any, names: Mapping[sympy.Symbol, sympy.Symbol]) -> int | st
         expression = size.node.expr
         if expression.is_number:
             return int(expression)
-        return str(expression.subs(names)).replace(" ", "")
+        return _text(expression.xreplace(dict(names)))
     return int(size)
+
+
+@lru_cache(maxsize=4096)
+def _text(expression: sympy.Expr) -> str:
+    return str(expression).replace(" ", "")

@@ -114,7 +114,7 @@ class ExtendAxis(Pass):
         growth = Growth(edit, Cut(old, new, edges, stretch, op.offset), sides, label)
         edit.redirect(old, set(edges), new, reading, place.key)
         growth.run()
-        undo = (tuple(growth.changes), growth.values_before())
+        undo = (growth.changes(), growth.values_before())
         edit.record(Insertion("axis", label, place.key, new.name, old.name, op.label, old=undo))
         return edit.finish()
 

@@ -12,6 +12,7 @@ from torch import fx
 
 from graphprog.passes.edges import Slot, leaves_of, set_leaf
 from graphprog.passes.editor import Editor
+from graphprog.passes.kernels import Kernels
 from graphprog.passes.literals import Demands, agree
 from graphprog.passes.normalise import schema_name
 from graphprog.passes.reach import Reach
@@ -59,13 +60,13 @@ class Growth:
         self.cut = cut
         self.sides = sides
         self.reach = Reach(edit.code, cut.old, cut.edges, sides.meanings)
-        self.changes: list[Change] = []
+        self.kernels = Kernels()
         self.before: dict[fx.Node, Any] = {cut.new: cut.old.meta["val"]}
         self.parts: dict[tuple[fx.Node, int], Factors] = {}
         self.unsettled: dict[fx.Node, fx.Node] = {}
         self._grown: dict[fx.Node, fx.Node] = {}
         self._demanded: dict[tuple[fx.Node, Demands], fx.Node] = {}
-        self._moves: defaultdict[tuple[fx.Node, fx.Node], set[Slot]] = defaultdict(set)
+        self._originals: dict[Slot, Any] = {}
         self._reader = cut.new
         size, added = cut.stretch.size, cut.stretch.added
         self.size = stand_in(size, added) if isinstance(size, torch.SymInt) else size + added
@@ -92,7 +93,11 @@ class Growth:
                     "dynamic_axes)",
                     reader,
                 )
-        for (old, new), slots in self._moves.items():
+        moves: defaultdict[tuple[fx.Node, fx.Node], set[Slot]] = defaultdict(set)
+        for (node, slot), old in self._originals.items():
+            if isinstance(old, fx.Node):
+                moves[old, leaves_of(node)[slot]].add((node, slot))
+        for (old, new), slots in moves.items():
             self.edit.redirect(old, slots, new, set())
         for node in reversed(self.edit.code.nodes):  # what was tried and then taken otherwise
             if node in self.before and node not in self.reach and not node.users:
@@ -107,6 +112,13 @@ class Growth:
         self._reader = self.edit.code.output_node()
         with running(fake_mode_of(node.meta["val"])):
             self.demand(node, {dim: self.size}, additive=False)
+
+    def changes(self) -> tuple[Change, ...]:
+        """Every leaf that was replaced behind the cut."""
+        return tuple(
+            (node.name, slot, old.name if isinstance(old, fx.Node) else old)
+            for (node, slot), old in self._originals.items()
+        )
 
     def values_before(self) -> dict[str, Any]:
         """What the values of changed nodes were, by name."""
@@ -131,7 +143,7 @@ class Growth:
 
     def _concerned(self, node: fx.Node) -> bool:
         """Whether anything that a node reads is another than before."""
-        if any(name == node.name for name, _, _ in self.changes[-len(leaves_of(node)) :]):
+        if any((node, slot) in self._originals for slot in range(len(leaves_of(node)))):
             return True
         return any(
             part in self.before and _differ(self.before[part], part.meta["val"])
@@ -139,17 +151,13 @@ class Growth:
         )
 
     def put(self, node: fx.Node, slot: int, value: Any) -> None:
-        """Replace a leaf of a node, and remember what stood there."""
+        """Replace a leaf of a node, and remember what stood there at first."""
         old = leaves_of(node)[slot]
         if old is value:
             return
         set_leaf(node, slot, value)
-        if node not in self.reach:
-            return
-        named = isinstance(old, fx.Node)
-        self.changes.append((node.name, slot, old.name if named else old))
-        if named and isinstance(value, fx.Node):
-            self._moves[old, value].add((node, slot))
+        if node in self.reach:
+            self._originals.setdefault((node, slot), old)
 
     def grown(self, node: fx.Node) -> fx.Node:
         """A node that is not behind the cut, at the new length; itself where nothing changes.

@@ -63,19 +63,12 @@ def agree(growth: Growth, node: fx.Node, wanted: Demands | None) -> Any:
         elif name == "aten::index":
             _agree_index(growth, node)
     try:
-        value = run(node)
+        value = growth.kernels.run(node)
     except Exception as error:
         return _search(growth, node, wanted, str(error))
     if wanted and not _has(value, wanted):
         return _search(growth, node, wanted, "its length is not computed from what it reads")
     return value
-
-
-def run(node: fx.Node) -> Any:
-    """The value of a node, computed by its operation from the values that it reads."""
-    args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda inner: inner.meta["val"])
-    assert callable(node.target)
-    return node.target(*args, **kwargs)
 
 
 def _has(value: Any, wanted: Demands) -> bool:
@@ -245,7 +238,7 @@ def _search(growth: Growth, node: fx.Node, wanted: Demands | None, reason: str) 
             _apply(growth, node, working[0])
             if schema_name(node) == "aten::index":
                 _agree_index(growth, node)
-            return run(node)
+            return growth.kernels.run(node)
     raise Refusal(node, f"it cannot follow the longer axis ({reason.splitlines()[0][:160]})")
 
 

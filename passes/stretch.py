@@ -24,7 +24,8 @@ def expression(size: Any) -> sympy.Expr:
 
 def same_size(one: Size, other: Size) -> bool:
     """Whether two sizes are equal whatever the symbols stand for; asks no shape guard."""
-    return expression(one) == expression(other)
+    first, second = expression(one), expression(other)
+    return bool(first == second or sympy.expand(first - second) == 0)
 
 
 def same_shape(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -54,6 +54,8 @@ def running(mode: FakeTensorMode) -> Iterator[None]:
     strict = getattr(sizes, "_error_on_new_guards", False)
     loggers = [logging.getLogger(name) for name in _TALKATIVE]
     silent = [logger.disabled for logger in loggers]
+    caching = mode.cache_enabled
+    mode.cache_enabled = False  # its entries cost more than the few operations run here
     sizes._error_on_new_guards = False
     try:
         for logger in loggers:
@@ -62,6 +64,7 @@ def running(mode: FakeTensorMode) -> Iterator[None]:
             yield
     finally:
         sizes._error_on_new_guards = strict
+        mode.cache_enabled = caching
         for logger, was in zip(loggers, silent, strict=True):
             logger.disabled = was
 
