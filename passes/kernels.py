@@ -1,0 +1,52 @@
+"""Running operations on fake values, once for each combination of types.
+
+The layers of a model repeat the same operations on the same types, and a fake kernel with varying
+sizes takes about a millisecond. Values of equal type are interchangeable, so they are shared.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from graphprog.passes.stretch import expression
+
+
+class Kernels:
+    """Fake kernels with a memory; used inside :func:`graphprog.passes.trace.running`."""
+
+    def __init__(self) -> None:
+        self._results: dict[Any, Any] = {}
+        self._types: dict[int, tuple[Any, Any]] = {}
+
+    def run(self, node: fx.Node) -> Any:
+        """The value of a node, computed by its operation from the values that it reads."""
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda inner: inner.meta["val"])
+        assert callable(node.target)
+        leaves, tree = pytree.tree_flatten((args, kwargs))
+        key = (node.target, str(tree), *map(self._type, leaves))
+        if None in key:
+            return node.target(*args, **kwargs)
+        if key not in self._results:
+            self._results[key] = node.target(*args, **kwargs)
+        return self._results[key]
+
+    def _type(self, value: Any) -> Any:
+        """What of a value decides the result's type; None where the value itself counts."""
+        if not isinstance(value, torch.Tensor):
+            symbolic = isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool)
+            return (type(value), expression(value) if symbolic else value)
+        known = self._types.get(id(value))
+        if known is None:
+            constant = getattr(value, "constant", None) is not None
+            known = (value, None if constant else _layout(value))  # keeps the value, and so its id
+            self._types[id(value)] = known
+        return known[1]
+
+
+def _layout(value: torch.Tensor) -> tuple[Any, ...]:
+    sizes = tuple(map(expression, value.shape))
+    return (value.dtype, value.device, sizes, tuple(map(expression, value.stride())))
