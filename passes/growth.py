@@ -200,9 +200,7 @@ class Growth:
             if growth == 0:
                 return node
             grown = self.copy_call(operator.add, (node, int(growth)), node)
-            beyond = expression(value) - expression(self.cut.stretch.size)
-            if beyond.is_Integer:
-                grown.meta["val"] = self.size + int(beyond)
+            grown.meta["val"] = self.cut.stretch.stated(value, self.size)
             return grown
         if schema_name(node).startswith("aten::sym_size"):
             source = self.grown(node.args[0])  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ smallest one under which the operation runs is taken. Two smallest ones are a re
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import operator
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,7 @@ Demands = Mapping[int, Any]
 """Dimensions of a value, and the length each must have."""
 
 RESHAPES = {"aten::view", "aten::reshape", "aten::_unsafe_view", "aten::unflatten"}
+_MERGES = {"aten::flatten", "aten::repeat", "aten::repeat_interleave"}
 _ADDS = {"aten::add", "aten::add_"}
 _TO_THE_END = 2**63 - 1
 _MOST = 3
@@ -62,6 +64,8 @@ def agree(growth: Growth, node: fx.Node, wanted: Demands | None) -> Any:
             _agree_slice(growth, node, wanted)
         elif name == "aten::index":
             _agree_index(growth, node)
+        elif name in _MERGES:
+            _note_merged(growth, node)
     try:
         value = growth.kernels.run(node)
     except Exception as error:
@@ -103,6 +107,28 @@ def _agree_reshape(growth: Growth, node: fx.Node, wanted: Demands | None) -> Non
             ratio = sympy.cancel(after / before)
             less = growth.copy_call(operator.floordiv, (leaf, int(ratio.q)), leaf)
             growth.put(node, slot, growth.copy_call(operator.mul, (less, int(ratio.p)), leaf))
+    _note(growth, node, parts)
+
+
+def _note_merged(growth: Growth, node: fx.Node) -> None:
+    """Remember what the dimensions of a merge without literals are made of."""
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    parts = _parts(growth, source)
+    if schema_name(node) == "aten::flatten":
+        with contextlib.suppress(CannotSplit):
+            _note(growth, node, reshaped(parts, list(growth.old_value(node).shape)))
+    elif schema_name(node) == "aten::repeat":
+        times = [whole(size, size) for size in node.args[1]]  # type: ignore[union-attr]
+        parts = [()] * (len(times) - len(parts)) + parts
+        _note(growth, node, [(*outer, *inner) for outer, inner in zip(times, parts, strict=True)])
+    elif len(node.args) == 3 and not isinstance(node.args[1], fx.Node):
+        dim = int(node.args[2]) % len(parts)  # type: ignore[arg-type]
+        parts[dim] = (*parts[dim], *whole(node.args[1], node.args[1]))  # type: ignore[arg-type]
+        _note(growth, node, parts)
+
+
+def _note(growth: Growth, node: fx.Node, parts: list[Factors]) -> None:
     for dim, factors in enumerate(parts):
         if len(factors) > 1 and any(factor.moves for factor in factors):
             growth.parts[node, dim] = factors
@@ -239,7 +265,23 @@ def _search(growth: Growth, node: fx.Node, wanted: Demands | None, reason: str) 
             if schema_name(node) == "aten::index":
                 _agree_index(growth, node)
             return growth.kernels.run(node)
+    aligned = _aligned(growth, node, options, wanted or {})
+    if len(aligned) > _MOST and _works(node, aligned, wanted):
+        _apply(growth, node, aligned)
+        return growth.kernels.run(node)
     raise Refusal(node, f"it cannot follow the longer axis ({reason.splitlines()[0][:160]})")
+
+
+def _aligned(
+    growth: Growth, node: fx.Node, options: list[Option], wanted: Demands
+) -> tuple[Option, ...]:
+    """The lengths that broadcast to the wanted ones, one for one, however many they are."""
+    ndim, leaves = growth.old_value(node).ndim, leaves_of(node)
+    return tuple(
+        (slot, dim, size)
+        for slot, dim, size in options
+        if dim is not None and dim + ndim - leaves[slot].meta["val"].ndim in wanted
+    )
 
 
 def _options(growth: Growth, node: fx.Node) -> Iterator[Option]:

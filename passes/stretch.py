@@ -68,6 +68,15 @@ class Stretch:
             return old + self.added
         return old
 
+    def stated(self, size: torch.SymInt, grown: torch.SymInt) -> torch.SymInt:
+        """What a size of this axis becomes, said by a stand-in for the longer axis."""
+        axis, longer = expression(self.size), expression(grown)
+        after = sympy.expand(self.after(size).subs(axis, longer - self.added))
+        environment: ShapeEnv = grown.node.shape_env
+        found = environment.create_symintnode(after, hint=None)
+        assert isinstance(found, torch.SymInt)
+        return found
+
     def growth(self, size: Any) -> sympy.Expr:
         """By how much a size grows; zero for sizes that are not of this axis."""
         return sympy.expand(self.after(size) - expression(size))
