@@ -8,7 +8,8 @@ _root = _Path(__file__).resolve().parent.parent
 if (_root / "passes" / "__init__.py").is_file() and not (_root / "graphprog" / "passes").exists():
     __path__.append(str(_root))  # source checkout: graphprog.passes lives in ./passes
 
-from graphprog import backends, conditioning, errors, masks, passes  # the path above comes first
+# the path above comes first
+from graphprog import backends, conditioning, errors, masks, passes, patches
 from graphprog.alignments import (
     Alignment,
     BayesianMap,
@@ -30,14 +31,19 @@ from graphprog.manipulations import (
     Additive,
     Concatenative,
     Conditional,
+    Dictionary,
     Generated,
     Manipulation,
     Mixture,
     Parametric,
+    PatchTokens,
     Place,
     Projection,
+    Prototypes,
+    Replacement,
     SampleMask,
     Scale,
+    TokenSource,
 )
 from graphprog.optimise import optimise
 from graphprog.program import Contract, Program
@@ -57,6 +63,7 @@ __all__ = [
     "Concatenative",
     "Conditional",
     "Contract",
+    "Dictionary",
     "Evaluation",
     "Fixed",
     "FixedMap",
@@ -72,13 +79,17 @@ __all__ = [
     "Manipulation",
     "Mixture",
     "Parametric",
+    "PatchTokens",
     "Place",
     "Program",
     "Projection",
+    "Prototypes",
     "RandomMap",
+    "Replacement",
     "Reprogrammed",
     "SampleMask",
     "Scale",
+    "TokenSource",
     "backends",
     "capture",
     "compile",
@@ -86,10 +97,13 @@ __all__ = [
     "errors",
     "evaluate",
     "fit",
+    "inits",
     "load",
     "masks",
     "optimise",
     "passes",
+    "patches",
     "pull",
     "push",
+    "reparametrised",
 ]

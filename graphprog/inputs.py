@@ -97,8 +97,7 @@ def check_type(spec: InputSpec, value: Any) -> None:
     if not isinstance(value, torch.Tensor):
         raise DataError(f"input {spec.name!r} must be a tensor, not {type(value).__name__}")
     fits = value.ndim == len(spec.shape) and all(
-        isinstance(wanted, str) or wanted == size
-        for wanted, size in zip(spec.shape, value.shape, strict=True)
+        _allows(wanted, size) for wanted, size in zip(spec.shape, value.shape, strict=True)
     )
     half = value.dtype in _HALF and spec.dtype.is_floating_point
     if not fits or (value.dtype != spec.dtype and not half):
@@ -107,6 +106,14 @@ def check_type(spec: InputSpec, value: Any) -> None:
             f"the graph takes {spec}, but was given {given}",
             _advice(spec, value, fits),
         )
+
+
+def _allows(wanted: int | str, size: int) -> bool:
+    """Whether an axis may have a size: its own, any, or any multiple, as for ``8*S``."""
+    if isinstance(wanted, int):
+        return wanted == size
+    factor, times, _ = wanted.partition("*")
+    return not (times and factor.isdigit()) or size % int(factor) == 0
 
 
 def _advice(spec: InputSpec, value: torch.Tensor, fits: bool) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from graphprog.alignments import Alignment, Identity
 from graphprog.errors import ProgramError
-from graphprog.manipulations import Manipulation, Normalise, Place
+from graphprog.manipulations import Manipulation, Normalise, Place, TokenSource
 from graphprog.spec import Spec, spec
 
 SPACES = ("model", "unit", "normalised")
@@ -113,17 +113,18 @@ class Program(Spec):
         """The manipulations in the order in which data meets them, normalisation included."""
         contract = self.contract
         places = [part for part in self.manipulations if isinstance(part, Place)]
-        others = [part for part in self.manipulations if not isinstance(part, Place)]
+        tokens = [part for part in self.manipulations if isinstance(part, TokenSource)]
+        others = [part for part in self.manipulations if not isinstance(part, Place | TokenSource)]
         inputs = [part for part in others if part.at.split(":")[0].split(".")[-1] == "input"]
         inner = [part for part in others if part not in inputs]
         if contract.space == "model":
-            return (*places, *inputs, *inner)
+            return (*places, *tokens, *inputs, *inner)
         at = next((part.at for part in [*places, *inputs]), "input")
         normalise = Normalise(contract.mean, contract.std, at=at)
         if contract.space == "unit":
-            return (*places, *inputs, normalise, *inner)
+            return (*places, *tokens, *inputs, normalise, *inner)
         # a zero of normalised space is the mean in unit space, where placing happens
         places = [
             part if part.fill else dataclasses.replace(part, fill=contract.mean) for part in places
         ]
-        return (*places, normalise, *inputs, *inner)
+        return (*places, *tokens, normalise, *inputs, *inner)

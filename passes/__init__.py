@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from graphprog.passes.normalise import ResolveTaps as ResolveTaps
     from graphprog.passes.pipeline import Pipeline as Pipeline
     from graphprog.passes.regions import InlineRegions as InlineRegions
+    from graphprog.passes.replace_tokens import ReplaceTokens as ReplaceTokens
 
 _PASSES = {
     "align": "graphprog.passes.align:Align",
@@ -46,6 +47,7 @@ _PASSES = {
     "insert": "graphprog.passes.insert:Insert",
     "pipeline": "graphprog.passes.pipeline:Pipeline",
     "replace-input": "graphprog.passes.insert:ReplaceInput",
+    "replace-tokens": "graphprog.passes.replace_tokens:ReplaceTokens",
     "resolve-taps": "graphprog.passes.normalise:ResolveTaps",
 }
 _CLASSES = {place.partition(":")[2]: place for place in _PASSES.values()}

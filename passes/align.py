@@ -37,7 +37,7 @@ class Align(Pass):
     by: Alignment
     seed: int = 0
 
-    after = ("insert", "replace-input")
+    after = ("insert", "replace-input", "replace-tokens")
 
     def requires(self, graph: Graph) -> None:
         """A graph is aligned once."""

@@ -215,9 +215,13 @@ class Editor:
     def erase_dead(self, roots: Iterable[fx.Node] = ()) -> None:
         """Remove nodes that nothing reads; inputs, outputs, modes and ``roots`` stay."""
         kept = {*roots, *self.alive(name for mode in self.modes for name in mode.nodes)}
-        self.code.eliminate_dead_code(
-            lambda node: node.op in ("placeholder", "output") or node in kept
-        )
+        # not by fx, which wants the order of nodes to be right while some are still to go
+        waiting = [node for node in self.code.nodes if _is_dead(node, kept)]
+        while waiting:
+            node = waiting.pop()
+            read = node.all_input_nodes
+            self.code.erase_node(node)
+            waiting += [part for part in read if _is_dead(part, kept)]
 
     def finish(self) -> Graph:
         """Check the code and return the new Graph."""
@@ -246,6 +250,10 @@ class Editor:
             "parts": {part: node.name for part, node in self.parts.items() if node in alive},
         }
         return dataclasses.replace(self.graph, **(fields | self.changes))
+
+
+def _is_dead(node: fx.Node, kept: Collection[fx.Node]) -> bool:
+    return not node.users and node.op not in ("placeholder", "output") and node not in kept
 
 
 def _extended(program: nn.Module, children: dict[str, nn.Module]) -> ProgramParts:

@@ -8,14 +8,18 @@ from graphprog.manipulations.additive import Additive
 from graphprog.manipulations.base import Manipulation
 from graphprog.manipulations.concatenative import Concatenative
 from graphprog.manipulations.conditional import Conditional
+from graphprog.manipulations.dictionary import Dictionary
 from graphprog.manipulations.generated import Generated
 from graphprog.manipulations.mixture import Mixture
 from graphprog.manipulations.normalise import Normalise
 from graphprog.manipulations.parametric import Parametric
 from graphprog.manipulations.place import Place
 from graphprog.manipulations.projection import Projection
+from graphprog.manipulations.prototypes import PatchTokens, Prototypes
+from graphprog.manipulations.replacement import Replacement
 from graphprog.manipulations.sample_mask import SampleMask
 from graphprog.manipulations.scale import Scale
+from graphprog.manipulations.token_source import TokenSource
 
 __all__ = [
     "Adapter",
@@ -23,13 +27,18 @@ __all__ = [
     "Additive",
     "Concatenative",
     "Conditional",
+    "Dictionary",
     "Generated",
     "Manipulation",
     "Mixture",
     "Normalise",
     "Parametric",
+    "PatchTokens",
     "Place",
     "Projection",
+    "Prototypes",
+    "Replacement",
     "SampleMask",
     "Scale",
+    "TokenSource",
 ]
