@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -12,6 +13,9 @@ from graphprog.layers import affine
 from graphprog.requirements import last_size, require_floats
 from graphprog.spec import Spec, spec
 from graphprog.values import Learnable, shape_text
+
+if TYPE_CHECKING:
+    from graphprog.entries import Wanted
 
 
 @spec("conditioned")
@@ -43,6 +47,11 @@ class Conditioned(Spec):
     def reads(self) -> tuple[str, ...]:
         """The features."""
         return (self.on,)
+
+    def entries(self, wanted: Wanted, others: tuple[torch.Tensor, ...]) -> nn.Module:
+        """The module for entries of a prompt."""
+        count, width = wanted.shape[wanted.axis - 1], wanted.shape[-1]
+        return self.build(count, width, others[0], wanted.where, wanted.generator)
 
     def build(
         self, count: int, width: int, features: torch.Tensor, where: str, generator: torch.Generator

@@ -50,6 +50,9 @@ class Interface:
         return f"{dtype_text(self.dtype)}[{','.join(map(str, self.shape))}]"
 
 
+_RANGE = re.compile(r"(?P<stem>.+)\[(?P<first>-?\d*):(?P<last>-?\d*)\]")
+_NEGATIVE = re.compile(r"(?P<stem>.+)\[-(?P<index>[1-9]\d*)\]")
+
 _DTYPES = {
     torch.float16: "f16",
     torch.bfloat16: "bf16",
@@ -101,6 +104,10 @@ class InterfaceTable(Mapping[str, Interface]):
             return self._interfaces[name]
         if name in self._by_alias:
             return self._by_alias[name]
+        if (negative := _NEGATIVE.fullmatch(name)) is not None:
+            every = self.resolve_all(f"{negative['stem']}[*]")
+            if int(negative["index"]) <= len(every):
+                return every[-int(negative["index"])]
         if name in self._choices:
             raise self._ambiguous(name, self._choices[name])
         if "*" in name:
@@ -113,7 +120,20 @@ class InterfaceTable(Mapping[str, Interface]):
         raise self._unknown(name)
 
     def resolve_all(self, name: str) -> tuple[Interface, ...]:
-        """Like :meth:`resolve`, but ``*`` in place of an index matches all, in graph order."""
+        """Like :meth:`resolve`, for several places in graph order.
+
+        ``*`` in place of an index matches all; ``hidden[2:5]``, ``hidden[:-1]`` are ranges as
+        Python has them.
+        """
+        if (range_ := _RANGE.fullmatch(name)) is not None:
+            every = self.resolve_all(f"{range_['stem']}[*]")
+            first, last = (int(end) if end else None for end in range_.group("first", "last"))
+            chosen = every[slice(first, last)]
+            if not chosen:
+                raise InterfaceError(
+                    f"{name!r} is empty: there are {len(every)} places {range_['stem']}[*]"
+                )
+            return chosen
         if "*" not in name:
             return (self.resolve(name),)
         pattern = re.compile(re.escape(name).replace(r"\*", r"[^:.\[\]]*"))

@@ -29,8 +29,10 @@ class EraseProgram(Pass):
                 result.replace_all_uses_with(edit.node(insertion.original))
                 arrange(edit.code, edit.alive(insertion.old or ()))
             elif insertion.kind == "axis":
-                _shorten(edit, *insertion.old)
+                changes, values, order = insertion.old
+                _shorten(edit, changes, values)
                 result.replace_all_uses_with(edit.node(insertion.original))
+                arrange(edit.code, edit.alive(order or ()))
             elif insertion.kind == "input":
                 current = next(
                     node

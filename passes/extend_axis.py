@@ -17,7 +17,8 @@ from graphprog.passes.edges import uses_of
 from graphprog.passes.editor import Editor
 from graphprog.passes.growth import Cut, Growth
 from graphprog.passes.inline import inline
-from graphprog.passes.insert import unique_label
+from graphprog.passes.insert import ordered, unique_label
+from graphprog.passes.reads import read
 from graphprog.passes.refusal import Refusal
 from graphprog.passes.sides import Sides
 from graphprog.passes.stretch import Stretch, has_length
@@ -105,16 +106,20 @@ class ExtendAxis(Pass):
         value = old.meta["val"]
         label = unique_label(graph, op.label)
         generator = torch.Generator().manual_seed(self.seed)
-        module = op.build(value, place.key, generator)
         edges, known = frozenset(edit.edges(place.edges)), set(uses_of(old))
-        (entries,) = inline(edit, label, module, [old], place.key)
+        inputs = [old, *(read(edit, graph, name, place.key) for name in op.reads)]
+        values = tuple(node.meta["val"] for node in inputs)
+        module = op.build_entries(values, place.key, generator, graph)
+        (entries,) = inline(edit, label, module, inputs, place.key)
+        edit.share(label, entries)
         new = _joined(edit, old, entries, op, label)
         reading = set(uses_of(old)) - known
         stretch = Stretch(value.shape[op.axis], op.length)
-        growth = Growth(edit, Cut(old, new, edges, stretch, op.offset), sides, label)
         edit.redirect(old, set(edges), new, reading, place.key)
+        order = ordered(edit, place.key, op.reads)
+        growth = Growth(edit, Cut(old, new, edges, stretch, op.offset), sides, label)
         growth.run()
-        undo = (growth.changes(), growth.values_before())
+        undo = (growth.changes(), growth.values_before(), order)
         edit.record(Insertion("axis", label, place.key, new.name, old.name, op.label, old=undo))
         return edit.finish()
 

@@ -18,6 +18,7 @@ from graphprog.passes.inline import inline
 from graphprog.passes.order import CycleError, is_ordered, sort
 from graphprog.passes.reads import at_place, read
 from graphprog.passes.trace import fake_mode_of
+from graphprog.passes.stretch import same_shape
 from graphprog.spec import spec
 
 
@@ -43,9 +44,9 @@ class Insert(Pass):
         """Insert at every interface that ``op.at`` names."""
         places = graph.interfaces().resolve_all(self.op.at)
         generator = torch.Generator().manual_seed(self.seed)
-        wildcard = "*" in self.op.at
+        several = len(places) > 1 or "*" in self.op.at
         for number, place in enumerate(places):
-            label = unique_label(graph, f"{self.op.label}_{number}" if wildcard else self.op.label)
+            label = unique_label(graph, f"{self.op.label}_{number}" if several else self.op.label)
             graph = self._insert(graph, graph.interfaces()[place.key], label, generator)
         return graph
 
@@ -63,7 +64,7 @@ class Insert(Pass):
         same_type(place.key, values[0], new)
         edit.share(label, shared)
         edit.redirect(old, edges, new, set(uses_of(old)) - known, place.key)
-        order = _ordered(edit, place.key, names)
+        order = ordered(edit, place.key, names)
         edit.record(Insertion("value", label, place.key, new.name, old.name, self.op.label, order))
         return edit.finish()
 
@@ -80,7 +81,7 @@ def one_or_two(
     return results[0], results[-1]
 
 
-def _ordered(edit: Editor, where: str, reads: tuple[str, ...]) -> tuple[str, ...] | None:
+def ordered(edit: Editor, where: str, reads: tuple[str, ...]) -> tuple[str, ...] | None:
     """Put nodes behind what they read by now; returns their order before, if it had to change."""
     if is_ordered(edit.code):
         return None
@@ -98,7 +99,7 @@ def _ordered(edit: Editor, where: str, reads: tuple[str, ...]) -> tuple[str, ...
 def same_type(where: str, value: torch.Tensor, new: fx.Node) -> None:
     """Refuse to change shape or dtype of the value on an edge."""
     result = new.meta["val"]
-    if tuple(result.shape) != tuple(value.shape) or result.dtype != value.dtype:
+    if not same_shape(result, value) or result.dtype != value.dtype:
         raise InterfaceError(
             f"{where}: the manipulation turns {value.dtype}{list(value.shape)} into "
             f"{result.dtype}{list(result.shape)}, but a value on an edge keeps its type"

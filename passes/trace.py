@@ -11,6 +11,7 @@ import torch
 from torch import fx, nn
 from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.fx.experimental import _config as sizes_config
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -106,7 +107,8 @@ def trace(
     with mode:
         fakes = [mode.from_tensor(tensor, static_shapes=True) for tensor in tensors.values()]
         try:
-            with _Forgetting(mode):
+            # what only decides strides is answered without a guess about sizes
+            with _Forgetting(mode), sizes_config.patch(backed_size_oblivious=True):
                 traced = make_fx(call, pre_dispatch=True, tracing_mode="real")(*values, *fakes)
         except Exception as error:
             shapes = ", ".join(str(tuple(getattr(value, "shape", ()))) for value in values)

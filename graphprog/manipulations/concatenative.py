@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from graphprog.conditioning import Conditioned
+from graphprog.entries import Derived, Made, Shared, Wanted, entries_module
 from graphprog.errors import InterfaceError, ProgramError
+from graphprog.graph import Graph
 from graphprog.manipulations.base import Manipulation
+from graphprog.reparametrised import Reparametrised
 from graphprog.spec import spec
-from graphprog.values import Fixed, Learnable, Value
+from graphprog.values import Fixed, Learnable
+
+Prompt = Learnable | Fixed | Reparametrised | Shared | Derived | Conditioned
+"""What the entries of a prompt can be."""
 
 MEANINGS = ("present", "zero", "positions")
 TABLES = ("refuse", "zeros")
@@ -34,9 +41,10 @@ class Concatenative(Manipulation):
         length: how many entries, 0 or more.
         axis: of the value; axis 0 is the batch, or the nodes of a packed graph.
         offset: in front of which entry: 0 is the front, 1 behind the class token, -1 the end.
-        value: the entries, learnt or fixed, of the shape of the interface without the batch, with
-            ``length`` on the axis.
-        init: shorthand for ``value=Learnable(init)``.
+        value: the entries, of the shape of the interface without the batch, with ``length`` on
+            the axis: learnt, fixed, computed as :mod:`graphprog.reparametrised` does, from the
+            example (``Conditioned``), or from another part's (``Shared``, ``Derived``).
+        init: shorthand for ``value=Learnable(init)``: a word, or one of :mod:`graphprog.inits`.
         tables: what becomes of a tensor of the model that has the fixed length of the axis, such as
             learnt positions: ``refuse``, or ``zeros`` where it is added, so that the new entries
             get none of it.
@@ -49,7 +57,7 @@ class Concatenative(Manipulation):
     length: int = 10
     axis: int = 1
     offset: int = 0
-    value: Value = dataclasses.field(default_factory=lambda: Learnable("normal", 0.02))
+    value: Prompt = dataclasses.field(default_factory=lambda: Learnable("normal", 0.02))
     tables: str = "refuse"
     sides: tuple[tuple[str, str], ...] = ()
     init: dataclasses.InitVar[Any] = None
@@ -57,6 +65,11 @@ class Concatenative(Manipulation):
     def __post_init__(self, init: Any) -> None:
         if init is not None:
             object.__setattr__(self, "value", Learnable(init))
+        if not isinstance(self.value, Prompt):
+            raise ProgramError(
+                f"the value of {self.kind} is a {type(self.value).__name__}",
+                ["gp.Learnable(init, scale)", "gp.Fixed(tensor)", "gp.reparametrised.MLP(hidden)"],
+            )
         if isinstance(self.sides, dict):
             object.__setattr__(self, "sides", tuple(sorted(self.sides.items())))
         if self.length < 0:
@@ -75,41 +88,43 @@ class Concatenative(Manipulation):
                     + ", ".join(MEANINGS)
                 )
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What the entries are made of, where they are."""
+        return self.value.reads if isinstance(self.value, Made) else ()
+
     def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
-        """Make the module that holds the entries, for a float value.
+        """Make the module that holds the entries; see :meth:`build_entries`."""
+        return self.build_entries((value,), where, generator)
+
+    def build_entries(
+        self,
+        values: tuple[torch.Tensor, ...],
+        where: str,
+        generator: torch.Generator,
+        graph: Graph | None = None,
+    ) -> nn.Module:
+        """Make the module that gives the entries, for a float value.
+
+        Args:
+            values: fake tensors: that of the interface, then those that :attr:`reads` names.
+            where: interface key, for messages.
+            generator: source of random initial values.
+            graph: what the interface lies in, for initial values that come from the source.
 
         Raises:
             InterfaceError: the value has no such axis, or holds no floats.
             ProgramError: the entries do not fit.
         """
-        if not value.dtype.is_floating_point:
-            raise InterfaceError(
-                f"{where} carries {value.dtype}: no learnt entries can stand there",
-                ["insert where integers have become floats: at 'tokens' or 'embedding'"],
-            )
+        value = values[0]
         if not 0 <= self.axis < value.ndim:
             raise InterfaceError(
                 f"{where} has {value.ndim} axes, so none is axis {self.axis}",
                 [f"axis=0 to {value.ndim - 1}"],
             )
-        shape = list(value.shape)
-        shape[self.axis] = self.length
-        if self.axis == 0:
-            shape = [1, *shape]
-        module = _Entries(value.dtype)
-        self.value.attach(module, value.new_empty(shape), where, generator)
-        return module
-
-
-class _Entries(nn.Module):
-    """Forward: the value at the interface, of which only the type counts -> the entries."""
-
-    value: torch.Tensor
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.dtype = dtype
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The entries, in the dtype of the interface."""
-        return self.value if self.value.dtype == self.dtype else self.value.to(self.dtype)
+        like = value if self.axis else value[None]
+        axis = self.axis or 1
+        shape = list(like.shape)
+        shape[axis] = self.length
+        wanted = Wanted(like.new_empty(shape), axis, where, generator, graph)
+        return entries_module(self.value, wanted, values[1:])
