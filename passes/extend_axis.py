@@ -15,13 +15,13 @@ from graphprog.manipulations.concatenative import Concatenative
 from graphprog.passes.base import Pass
 from graphprog.passes.edges import uses_of
 from graphprog.passes.editor import Editor
-from graphprog.passes.growth import Cut, Growth
+from graphprog.passes.growth import Cut, End, Growth
 from graphprog.passes.inline import inline
 from graphprog.passes.insert import ordered, unique_label
 from graphprog.passes.reads import read
 from graphprog.passes.refusal import Refusal
 from graphprog.passes.sides import Sides
-from graphprog.passes.stretch import Stretch, has_length
+from graphprog.passes.stretch import Stretch, has_length, same_size
 from graphprog.spec import spec
 
 _TRIES = 24
@@ -117,11 +117,29 @@ class ExtendAxis(Pass):
         stretch = Stretch(value.shape[op.axis], op.length)
         edit.redirect(old, set(edges), new, reading, place.key)
         order = ordered(edit, place.key, op.reads)
-        growth = Growth(edit, Cut(old, new, edges, stretch, op.offset), sides, label)
+        ends = bool(op.until) and op.length > 0
+        end = End.at(edit, graph.interfaces().resolve(op.until)) if ends else None
+        growth = Growth(edit, Cut(old, new, edges, stretch, op.offset), sides, label, end)
         growth.run()
+        if end is not None:
+            self._taken_out(growth, end)
         undo = (growth.changes(), growth.values_before(), order)
         edit.record(Insertion("axis", label, place.key, new.name, old.name, op.label, old=undo))
         return edit.finish()
+
+    def _taken_out(self, growth: Growth, end: End) -> None:
+        """Let what reads the last interface find the value without the entries.
+
+        Raises:
+            Refusal: the entries do not stand there as they were inserted.
+        """
+        op, value = self.op, end.node.meta["val"]
+        size = growth.old_value(end.node).shape[op.axis] if value.ndim > op.axis else None
+        if size is None or not same_size(value.shape[op.axis], growth.size) or not same_size(
+            size, growth.cut.stretch.size
+        ):
+            raise Refusal(end.node, f"the entries do not stand on axis {op.axis} at {op.until!r}")
+        growth.remove(end, op.axis)
 
     def _remedies(self, graph: Graph, place: Interface) -> list[str]:
         """The nearest interface where it works, found by trying."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from graphprog.interface import Interface
 from graphprog.passes.edges import Slot, leaves_of, set_leaf
 from graphprog.passes.editor import Editor
 from graphprog.passes.kernels import Kernels
@@ -21,6 +22,8 @@ from graphprog.passes.reshaping import Factors
 from graphprog.passes.sides import Sides
 from graphprog.passes.stretch import Stretch, expression, has_length, resolve, same_shape, stand_in
 from graphprog.passes.trace import fake_mode_of, running
+
+_SLICE = torch.ops.aten.slice.Tensor
 
 Change = tuple[str, int, Any]
 """A leaf that was replaced: node, position, and what stood there (a node by its name)."""
@@ -45,6 +48,24 @@ class Cut:
     offset: int
 
 
+@dataclasses.dataclass(frozen=True)
+class End:
+    """Where the entries are taken out again.
+
+    Attributes:
+        node: the value.
+        edges: the uses that do not see them.
+    """
+
+    node: fx.Node
+    edges: frozenset[Slot]
+
+    @classmethod
+    def at(cls, edit: Editor, place: Interface) -> End:
+        """The end at an interface."""
+        return cls(edit.node(place.node), frozenset(edit.edges(place.edges)))
+
+
 class Growth:
     """Make everything behind a cut agree with the longer axis.
 
@@ -54,12 +75,15 @@ class Growth:
     is in front of the cut stays as it is.
     """
 
-    def __init__(self, edit: Editor, cut: Cut, sides: Sides, part: str) -> None:
+    def __init__(
+        self, edit: Editor, cut: Cut, sides: Sides, part: str, end: End | None = None
+    ) -> None:
         self.edit = edit
         self.part = part
         self.cut = cut
         self.sides = sides
-        self.reach = Reach(edit.code, cut.old, cut.edges, sides.meanings)
+        beyond = end.edges if end else frozenset()
+        self.reach = Reach(edit.code, cut.old, cut.edges, sides.meanings, beyond)
         self.kernels = Kernels()
         self.before: dict[fx.Node, Any] = {cut.new: cut.old.meta["val"]}
         self.parts: dict[tuple[fx.Node, int], Factors] = {}
@@ -102,6 +126,34 @@ class Growth:
         for node in reversed(self.edit.code.nodes):  # what was tried and then taken otherwise
             if node in self.before and node not in self.reach and not node.users:
                 self.edit.code.erase_node(node)
+
+    def remove(self, end: End, axis: int) -> None:
+        """Let the uses of an end read its value without the entries.
+
+        Raises:
+            Refusal: something behind the end also reads a longer value from in front of it.
+        """
+        reader = end.node.next
+        value, added, offset = end.node, self.cut.stretch.added, self.cut.offset
+        bounds = {0: [(added, None)], -1: [(None, -added)]}.get(
+            offset, [(0, offset), (offset + added, None)]
+        )
+        pieces = [
+            self.edit.call(_SLICE, (value, axis, first, last), reader, self.part)
+            for first, last in bounds
+        ]
+        joined = (torch.ops.aten.cat.default, (pieces, axis))
+        result = pieces[0] if len(pieces) == 1 else self.edit.call(*joined, reader, self.part)
+        result.meta["val"] = self.old_value(value)
+        for user, slot in end.edges:
+            set_leaf(user, slot, result)
+            self._originals[user, slot] = value
+        self.edit.redirect(value, set(end.edges), result, {(node, 0) for node in pieces})
+        for node in self.reach.beyond:
+            grown = [part for part in node.all_input_nodes if part in self.before]
+            longer = [part for part in grown if _differ(self.before[part], part.meta["val"])]
+            if longer and node.op != "output":
+                raise Refusal(longer[0], "the entries also get around where they end", node)
 
     def lengthen(self, node: fx.Node, dim: int) -> None:
         """Compute a value in front of the cut once more, with a longer dimension.

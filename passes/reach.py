@@ -15,7 +15,8 @@ class Reach:
     """The nodes that a cut divides a graph into.
 
     Attributes:
-        behind: what depends on the edges of the cut, in graph order.
+        behind: what depends on the edges of the cut, in graph order, up to where the cut ends.
+        beyond: what depends on the edges where it ends.
         activations: what comes from the data that the cut value comes from, in front of the cut or
             beside it: from a float input, or from rows looked up by an integer input. Unlike
             masks and positions it cannot be computed again at another length.
@@ -27,9 +28,13 @@ class Reach:
         value: fx.Node,
         edges: Iterable[Slot],
         sides: Collection[str],
+        ends: Iterable[Slot] = (),
         recomputable: bool = False,
     ) -> None:
+        self.beyond = tuple(_closure(code, {user for user, _ in ends}, sizes=True))
         behind = _closure(code, {user for user, _ in edges}, sizes=True)
+        for node in self.beyond:
+            behind.pop(node, None)
         self.behind = tuple(behind)
         self._behind = frozenset(behind)
         inputs = set(code.find_nodes(op="placeholder"))

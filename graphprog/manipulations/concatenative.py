@@ -48,6 +48,8 @@ class Concatenative(Manipulation):
         tables: what becomes of a tensor of the model that has the fixed length of the axis, such as
             learnt positions: ``refuse``, or ``zeros`` where it is added, so that the new entries
             get none of it.
+        until: interface from which on the entries are gone again, such as the input of a pooling
+            that is to leave them out, or ``logits`` for one output a token; empty keeps them.
         sides: meaning of the model's other inputs where they carry the axis, by name: ``present``
             (1 or True, as in masks), ``zero`` (token types, additive masks) or ``positions``. What
             is not said is told by use: truth values and numbers that are not looked up count as
@@ -59,6 +61,7 @@ class Concatenative(Manipulation):
     offset: int = 0
     value: Prompt = dataclasses.field(default_factory=lambda: Learnable("normal", 0.02))
     tables: str = "refuse"
+    until: str = ""
     sides: tuple[tuple[str, str], ...] = ()
     init: dataclasses.InitVar[Any] = None
 
