@@ -42,6 +42,7 @@ from graphprog.backends.onnxruntime import Session
 from graphprog.backends.providers import open_session
 from graphprog.checks import warn_uncounted
 from graphprog.errors import BackendError, FileError
+from graphprog.folding import fold
 from graphprog.reprogrammed import Reprogrammed
 
 Mode = Literal["folded", "swappable"]
@@ -74,6 +75,7 @@ def export(
     if program not in ("folded", "swappable"):
         raise BackendError(f'program={program!r} is unknown; "folded" or "swappable"')
     warn_uncounted(task)
+    task = fold(task)
     batches, example = parity_batches(task, inputs), example_batch(task, inputs)
     model = lower(task, example, program, opset)
     _describe(model, task, program)

@@ -197,11 +197,16 @@ class Reprogrammed(nn.Module):
         """
         raise ProgramError("a task is not pickled", ["task.save(path), then gp.load(path, graph)"])
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the program, not the source, to a ``.safetensors`` file; see :mod:`saving`."""
+    def save(self, path: str | os.PathLike[str], resume: bool = False) -> None:
+        """Write the program, not the source, to a ``.safetensors`` file.
+
+        Args:
+            path: the file.
+            resume: keep what entries are computed from; see :func:`graphprog.saving.save`.
+        """
         from graphprog.saving import save
 
-        save(self, path)
+        save(self, path, resume)
 
     def __repr__(self) -> str:
         return (

@@ -16,6 +16,7 @@ from graphprog.checks import warn_uncounted
 from graphprog.compile import compile
 from graphprog.errors import FileError, GraphprogError
 from graphprog.fingerprint import Fingerprint
+from graphprog.folding import fold
 from graphprog.graph import Graph, require_graph
 from graphprog.lift import NORMALISE
 from graphprog.program import Program
@@ -25,17 +26,25 @@ from graphprog.spec import from_json, to_json
 _SPEC = "program.spec"
 
 
-def save(task: Reprogrammed, path: str | os.PathLike[str]) -> None:
+def save(task: Reprogrammed, path: str | os.PathLike[str], resume: bool = False) -> None:
     """Write the program of a task, atomically.
 
     The file holds the learnt and counted tensors, the program's spec, the passes that compiled
     it, the fingerprint of its source, the contract, the labels, the mapping, and the training
     summary.
 
+    Args:
+        task: what to save.
+        path: the file.
+        resume: keep what entries are computed from, such as the layers of
+            :class:`graphprog.reparametrised.MLP`, so that a loaded program trains on as this one
+            would. Otherwise only what comes out of it is kept, and loads as plain entries.
+
     Raises:
         FileError: the place cannot be written.
     """
     warn_uncounted(task)
+    task = task if resume else fold(task)
     tensors = task.program_state()
     write(path, tensors, document_of(task, tensors))
 

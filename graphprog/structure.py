@@ -16,11 +16,11 @@ from graphprog.boundaries import (
 )
 from graphprog.graph import Graph, Site
 from graphprog.interface import Edge
+from graphprog.lookups import ids_of, rows_of
 from graphprog.passes.edges import uses_of
 from graphprog.printing import operator_name
 
 _AFFINE = ("linear", "addmm", "mm", "matmul", "bmm")
-_PASSES_IDS = ("view", "reshape", "to", "_to_copy", "clone", "contiguous", "unsqueeze", "squeeze")
 
 
 def with_structure(graph: Graph) -> Graph:
@@ -87,22 +87,14 @@ def _name_tokens(graph: Graph, sites: dict[str, Site], named: _Aliases) -> None:
     """``tokens``: what looking an integer input up in the largest table gives."""
     tables: dict[str, list[fx.Node]] = {}
     for node in graph.code.nodes:
-        if operator_name(node) == "embedding":
-            ids = node.args[1]
-            while isinstance(ids, fx.Node) and operator_name(ids) in _PASSES_IDS:
-                ids = ids.args[0]
-            if isinstance(ids, fx.Node) and ids.op == "placeholder":
-                tables.setdefault(str(ids.target), []).append(node)
-    rows = {name: max(_rows(node) for node in nodes) for name, nodes in tables.items()}
+        if (ids := ids_of(node)) is not None:
+            tables.setdefault(str(ids.target), []).append(node)
+    rows = {name: max(rows_of(node) for node in nodes) for name, nodes in tables.items()}
     largest = [name for name in tables if rows[name] == max(rows.values())]
     for name in largest:
-        node = next(node for node in tables[name] if _rows(node) == rows[name])
+        node = next(node for node in tables[name] if rows_of(node) == rows[name])
         key = _ensure(sites, node, uses_of(node), f"tokens:{name}")
         named.add(name if len(largest) > 1 else "", "tokens", key)
-
-
-def _rows(node: fx.Node) -> int:
-    return int(node.args[0].meta["val"].shape[0])  # type: ignore[union-attr]
 
 
 def _name_head(graph: Graph, sites: dict[str, Site], named: _Aliases) -> None:

@@ -9,9 +9,12 @@ import torch
 from torch import nn
 
 from graphprog.errors import ProgramError
+from graphprog.graph import Graph
+from graphprog.initial import Init, Spot
+from graphprog.inits import Activations, Given, Vocabulary
 from graphprog.spec import Spec, spec
 
-INITS = ("zeros", "ones", "normal", "uniform")
+INITS = ("zeros", "ones", "normal", "uniform", "vocabulary")
 
 
 @spec("learnable")
@@ -20,36 +23,75 @@ class Learnable(Spec):
     """A tensor that training changes.
 
     Attributes:
-        init: ``zeros``, ``ones``, ``normal`` N(0, scale²) or ``uniform`` U(-scale, scale).
+        init: ``zeros``, ``ones``, ``normal`` N(0, scale²) or ``uniform`` U(-scale, scale); for
+            entries also ``vocabulary``, random tokens; or one of :mod:`graphprog.inits`.
         scale: spread of the random inits; factor of the others.
         shape: shape without the batch; None takes the interface's own, with 1 for axes of
             varying length. It must broadcast to the interface.
     """
 
-    init: str = "zeros"
+    init: str | Init = "zeros"
     scale: float = 1.0
     shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.init not in INITS:
-            raise ProgramError(f"init {self.init!r} is unknown; known: {', '.join(INITS)}")
+        if not isinstance(self.init, Init) and self.init not in INITS:
+            raise ProgramError(
+                f"init {self.init!r} is unknown; known: {', '.join(INITS)}, and gp.inits.*"
+            )
         if self.shape is not None:
             object.__setattr__(self, "shape", tuple(self.shape))
 
     def attach(
-        self, owner: nn.Module, like: torch.Tensor, where: str, generator: torch.Generator
+        self,
+        owner: nn.Module,
+        like: torch.Tensor,
+        where: str,
+        generator: torch.Generator,
+        graph: Graph | None = None,
+        axis: int | None = None,
     ) -> None:
-        """Register ``value`` on a module as a parameter, for values like ``like`` [B, ...]."""
+        """Register ``value`` on a module as a parameter, for values like ``like`` [B, ...].
+
+        Args:
+            owner: the module.
+            like: fake tensor.
+            where: interface key.
+            generator: source of all randomness.
+            graph: what the interface lies in, for initial values that come from the source.
+            axis: of the value without its batch along which entries stand, likewise.
+        """
         shape = self.shape if self.shape is not None else static_shape(like)
         check_broadcast(where, "learnable value", shape, like)
-        value = torch.empty(shape, dtype=torch.float32)
-        if self.init == "normal":
-            value.normal_(0.0, self.scale, generator=generator)
-        elif self.init == "uniform":
-            value.uniform_(-self.scale, self.scale, generator=generator)
-        else:
-            value.fill_(self.scale if self.init == "ones" else 0.0)
+        value = self.start(Spot(where, tuple(shape), generator, axis, graph))
         owner.register_parameter("value", nn.Parameter(value))
+
+    def start(self, spot: Spot) -> torch.Tensor:
+        """The initial values, float32 of the shape of the spot.
+
+        Raises:
+            ProgramError: they cannot be had there; says why.
+        """
+        if self.init in ("zeros", "ones"):
+            return torch.full(spot.shape, self.scale if self.init == "ones" else 0.0)
+        if self.init == "normal":
+            return torch.empty(spot.shape).normal_(0.0, self.scale, generator=spot.generator)
+        if self.init == "uniform":
+            draw = torch.empty(spot.shape)
+            return draw.uniform_(-self.scale, self.scale, generator=spot.generator)
+        init = self.init if isinstance(self.init, Init) else Vocabulary()
+        value = init.values(spot)
+        if tuple(value.shape) != spot.shape:
+            raise ProgramError(
+                f"{spot.where}: {init.kind} gives values of shape {tuple(value.shape)}, "
+                f"the entries have {spot.shape}"
+            )
+        return value * self.scale if self.scale != 1.0 else value.clone()
+
+    def folded(self) -> Learnable:
+        """The same without initial values that hold tensors: what was learnt takes their place."""
+        held = isinstance(self.init, Activations | Given)
+        return Learnable(shape=self.shape) if held else self
 
 
 @spec("fixed")
@@ -65,7 +107,13 @@ class Fixed(Spec):
         object.__setattr__(self, "tensor", self.tensor.detach().clone())
 
     def attach(
-        self, owner: nn.Module, like: torch.Tensor, where: str, generator: torch.Generator
+        self,
+        owner: nn.Module,
+        like: torch.Tensor,
+        where: str,
+        generator: torch.Generator,
+        graph: Graph | None = None,
+        axis: int | None = None,
     ) -> None:
         """Register ``value`` on a module as a buffer; it is saved with the spec."""
         check_broadcast(where, "fixed value", tuple(self.tensor.shape), like)
