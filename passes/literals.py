@@ -36,7 +36,7 @@ _ADDS = {"aten::add", "aten::add_"}
 _TO_THE_END = 2**63 - 1
 _MOST = 3
 
-Option = tuple[int, int | None, int]
+Option = tuple[int, int | None, Any]
 """A change to try: leaf, dimension of it or None for the literal itself, new length."""
 
 
@@ -66,6 +66,8 @@ def agree(growth: Growth, node: fx.Node, wanted: Demands | None) -> Any:
             _agree_index(growth, node)
         elif name in _MERGES:
             _note_merged(growth, node)
+    elif name == "aten::index":
+        _agree_index(growth, node)
     try:
         value = growth.kernels.run(node)
     except Exception as error:
@@ -237,21 +239,45 @@ def _agree_index(growth: Growth, node: fx.Node) -> None:
     source, positions = node.args[0], node.args[1]
     assert isinstance(source, fx.Node)
     assert isinstance(positions, list | tuple)
-    stretch = growth.cut.stretch
+    sizes, added = source.meta["val"].shape, growth.cut.stretch.added
     wanted = {
-        dim: stretch.size + stretch.added
+        dim: sizes[dim] + added
         for dim, position in enumerate(positions)
         if isinstance(position, fx.Node)
         and not same_shape(growth.old_value(position), position.meta["val"])
-        and same_size(source.meta["val"].shape[dim], stretch.size)
+        and _may_be_axis(growth, sizes[dim])
+        and (not growth.cut.stretch.symbolic or _counted(position))
     }
     if wanted and source not in growth.reach:
         growth.put(node, 0, growth.demand(source, wanted, additive=False))
 
 
+def _may_be_axis(growth: Growth, size: Any) -> bool:
+    """Whether a length that has not grown may be that of the axis."""
+    stretch = growth.cut.stretch
+    if not stretch.symbolic:
+        return same_size(size, stretch.size)
+    # what is only read at positions is not known to have the length of the axis
+    free = isinstance(size, torch.SymInt) and expression(size).is_Symbol
+    return free and not same_size(size, growth.size) and size.node.hint == stretch.size.node.hint
+
+
+def _counted(position: fx.Node) -> bool:
+    """Whether positions are a count of entries, and no data."""
+    stack = [position]
+    while stack:
+        node = stack.pop()
+        if node.op in ("placeholder", "get_attr"):
+            return False
+        stack += [
+            part for part in node.all_input_nodes if isinstance(part.meta["val"], torch.Tensor)
+        ]
+    return True
+
+
 def _search(growth: Growth, node: fx.Node, wanted: Demands | None, reason: str) -> Any:
     """Find the smallest change of literals and operands under which the node runs."""
-    options = list(_options(growth, node))
+    options = list(_options(growth, node, wanted or {}))
     for count in range(1, min(_MOST, len(options)) + 1):
         working = [
             choice
@@ -284,8 +310,10 @@ def _aligned(
     )
 
 
-def _options(growth: Growth, node: fx.Node) -> Iterator[Option]:
+def _options(growth: Growth, node: fx.Node, wanted: Demands) -> Iterator[Option]:
     """Every length in a node that equals the old length of something that grew."""
+    shape = getattr(growth.old_value(node), "shape", ())
+    varying = [(shape[dim], size) for dim, size in wanted.items() if not isinstance(size, int)]
     lengths: dict[int, int] = {}
     if isinstance(growth.cut.stretch.size, int):
         lengths[growth.cut.stretch.size] = growth.cut.stretch.size + growth.cut.stretch.added
@@ -304,6 +332,9 @@ def _options(growth: Growth, node: fx.Node) -> Iterator[Option]:
             for dim, size in enumerate(value.shape):
                 if isinstance(size, int) and size in lengths and same_size(before[dim], size):
                     yield slot, dim, lengths[size]
+                yield from (
+                    (slot, dim, longer) for one, longer in varying if same_size(one, size)
+                )
 
 
 def _works(node: fx.Node, choice: tuple[Option, ...], wanted: Demands | None) -> bool:
@@ -333,7 +364,7 @@ def _works(node: fx.Node, choice: tuple[Option, ...], wanted: Demands | None) ->
 
 def _apply(growth: Growth, node: fx.Node, choice: tuple[Option, ...]) -> None:
     """Put the changes that work into the node."""
-    demands: dict[int, dict[int, int]] = {}
+    demands: dict[int, dict[int, Any]] = {}
     for slot, dim, size in choice:
         if dim is None:
             growth.put(node, slot, size)

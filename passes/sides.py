@@ -17,7 +17,20 @@ if TYPE_CHECKING:
 MEANINGS = ("present", "zero", "positions")
 TABLES = ("refuse", "zeros")
 _COMPARES = {"aten::eq", "aten::ne"}
-_SAME_VALUE = {"aten::view", "aten::reshape", "aten::to", "aten::_to_copy", "aten::unsqueeze"}
+_ORDERS = {"aten::gt", "aten::ge", "aten::lt", "aten::le"}
+_ADDS = {"aten::add", "aten::add_", "aten::scaled_dot_product_attention"}
+_SAME_VALUE = {
+    "aten::view",
+    "aten::reshape",
+    "aten::to",
+    "aten::_to_copy",
+    "aten::unsqueeze",
+    "aten::expand",
+    "aten::slice",
+    "aten::cat",
+    "aten::constant_pad_nd",
+    "aten::clone",
+}
 _LOOKS_UP = {"aten::embedding": 1, "aten::index_select": 2, "aten::embedding_bag": 1}
 
 
@@ -40,6 +53,7 @@ class Sides:
         self.meanings = dict(meanings)
         self.tables = tables
         self.carriers = dict(carriers)
+        self._told: dict[str, str] = {}
 
     def padded(self, growth: Growth, node: fx.Node, wanted: Mapping[int, Any]) -> fx.Node:
         """A model input with entries in the place of the inserted ones.
@@ -55,13 +69,17 @@ class Sides:
             self.carriers[name] = frozenset(dims)
         result = node
         for dim in sorted(dims):
-            if stretch.symbolic and stretch.growth(shape[dim]) != stretch.added:
+            computed = dim not in wanted and stretch.growth(shape[dim]) != stretch.added
+            if stretch.symbolic and computed:
                 raise Refusal(node, "its length is not the axis itself but computed from it")
             result = self._padded(growth, node, result, dim)
         return result
 
     def _padded(self, growth: Growth, node: fx.Node, value: fx.Node, dim: int) -> fx.Node:
-        meaning = self.meanings.get(str(node.target)) or inferred_meaning(node)
+        name = str(node.target)
+        if name not in self._told:
+            self._told[name] = self.meanings.get(name) or inferred_meaning(node)
+        meaning = self._told[name]
         if not meaning:
             raise Refusal(node, "what stands for an inserted entry in this input is not known")
         if meaning == "positions":
@@ -95,10 +113,8 @@ def inferred_meaning(node: fx.Node) -> str:
         return "present"
     if not value.dtype.is_floating_point:
         return "zero" if _looked_up(node) else "present"
-    uses = {schema_name(user) for user in _readers(node)}
-    if uses <= {"aten::add", "aten::scaled_dot_product_attention", "aten::expand", "aten::slice"}:
-        return "zero"
-    return ""
+    added = {schema_name(user) for user in _readers(node)} <= _ADDS
+    return "zero" if added else ""
 
 
 def _readers(node: fx.Node) -> list[fx.Node]:
@@ -126,6 +142,9 @@ def _neutral(node: fx.Node, meaning: str) -> Any:
         return 0.0
     # an id that the model compares with, such as the one of padding, would be taken for it
     special = {user.args[1] for user in _readers(node) if schema_name(user) in _COMPARES}
+    for user in _readers(node):  # whether it is more than 0, say, asks for padding as well
+        if schema_name(user) in _ORDERS and user.args[1] in (0, 1):
+            special |= {0, user.args[1]}
     return next(number for number in range(len(special) + 1) if number not in special)
 
 

@@ -44,7 +44,7 @@ def compiled(graph: Graph, new: Tensor, offset: int, **options: object) -> nn.Mo
 @pytest.mark.parametrize("kind", PLAIN, ids=lambda kind: kind.__name__)
 def test_inserted_entries_are_what_a_longer_sequence_is(kind, varying) -> None:
     model, graph = captured(kind, varying)
-    for offset in OFFSETS:
+    for offset in (1, -1) if varying else (0, 3):
         new = entries(3, model.width)
         task = compiled(graph, new, offset)
         for batch, length in ((SAME, SAME), (3, 7 if varying else SAME)):

@@ -1,0 +1,106 @@
+"""Inputs beside the tokens: masks, positions, token types and ids, at the longer length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import graphprog as gp
+from graphprog.errors import GraphprogError, PassError
+from graphprog.graph import Graph
+from tests.prompt_models import SAME, made, some_ids
+from tests.prompt_sides import SIDED, Features, PositionIds, Sided, Weights
+from tests.test_extend_literals import AT, compiled, entries, joined
+
+
+@cache
+def captured(kind: Callable[[], Sided], varying: bool) -> tuple[nn.Module, Graph]:
+    model = made(kind)
+    axes = {
+        "ids": {0: "batch", 1: "sequence"},
+        "side": {0: "batch", **dict.fromkeys(model.axes, "sequence")},
+    }
+    example = (some_ids(), model.side())
+    return model, gp.capture(model, example, dynamic_axes=axes if varying else None)
+
+
+def padded(side: Tensor, axes: tuple[int, ...], count: int, offset: int, fill: float) -> Tensor:
+    """The reference: a side input with entries of one number between its own."""
+    for axis in axes:
+        shape = list(side.shape)
+        shape[axis] = count
+        at = side.shape[axis] if offset == -1 else offset
+        head, tail = side.split([at, side.shape[axis] - at], axis)
+        side = torch.cat([head, side.new_full(shape, fill), tail], axis)
+    return side
+
+
+def expected(model: nn.Module, ids: Tensor, side: Tensor, new: Tensor, offset: int) -> Tensor:
+    longer = padded(side, model.axes, len(new), offset, model.fill)
+    table = model.table(side if model.fill and "Words" in str(type(model).__mro__) else ids)
+    return model.body(joined(table, new, offset), longer)
+
+
+@pytest.mark.parametrize("varying", [False, True], ids=["fixed", "varying"])
+@pytest.mark.parametrize("kind", SIDED, ids=lambda kind: kind.__name__)
+def test_side_inputs_admit_the_inserted_entries(kind, varying) -> None:
+    model, graph = captured(kind, varying)
+    for offset in (1, 3, -1) if varying else (0, 1):
+        new = entries(3, model.width)
+        task = compiled(graph, new, offset)
+        for batch, length in ((SAME, SAME), (3, 7 if varying else SAME)):
+            ids, side = some_ids(batch, length), model.side(batch, length)
+            assert torch.equal(task(ids, side), expected(model, ids, side, new, offset)), offset
+            with task.disabled():
+                assert torch.equal(task(ids, side), model(ids, side))
+
+
+@pytest.mark.parametrize("varying", [False, True], ids=["fixed", "varying"])
+@pytest.mark.parametrize("offset", [0, 2])
+def test_declared_positions_count_the_inserted_entries(varying: bool, offset: int) -> None:
+    model, graph = captured(PositionIds, varying)
+    new = entries(3, model.width)
+    task = compiled(graph, new, offset, sides={"side": "positions"})
+    for batch, length in ((SAME, SAME), (3, 7 if varying else SAME)):
+        ids, side = some_ids(batch, length), model.side(batch, length)
+        longer = model.side(batch, length + 3)
+        want = model.body(joined(model.table(ids), new, offset), longer)
+        assert torch.equal(task(ids, side), want)
+
+
+@pytest.mark.parametrize("varying", [False, True], ids=["fixed", "varying"])
+def test_floats_are_refused_unless_their_meaning_is_declared(varying: bool) -> None:
+    model, graph = captured(Weights, varying)
+    new, ids, side = entries(3, model.width), some_ids(), model.side()
+    with pytest.raises(PassError, match="input side"):
+        compiled(graph, new, 1)
+    for meaning, fill in (("present", 1.0), ("zero", 0.0)):
+        task = compiled(graph, new, 1, sides={"side": meaning})
+        longer = padded(side, (1,), 3, 1, fill)
+        assert torch.equal(task(ids, side), model.body(joined(model.table(ids), new, 1), longer))
+
+
+def test_features_of_equal_number_are_not_taken_for_tokens() -> None:
+    model, graph = captured(Features, True)
+    new = entries(3, model.width)
+    for length in (SAME, 6):
+        ids, side = some_ids(3, length), model.side(3)
+        want = model.body(joined(model.table(ids), new, 1), side)
+        assert torch.equal(compiled(graph, new, 1)(ids, side), want)
+
+
+def test_features_of_equal_number_are_never_a_wrong_number() -> None:
+    model, graph = captured(Features, False)
+    new, ids, side = entries(3, model.width), some_ids(), model.side()
+    try:
+        task = compiled(graph, new, 1)
+    except GraphprogError as error:
+        assert "side" in str(error)
+        assert "defect" not in str(error)
+    else:
+        want = model.body(joined(model.table(ids), new, 1), side)
+        assert torch.equal(task(ids, side), want)
