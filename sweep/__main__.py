@@ -49,7 +49,7 @@ def main() -> None:
     done = read(CACHE)
     if options.failed:
         chosen = [name for name in chosen if name in done and done[name].verdict in options.failed]
-    elif not options.again and not options.only:
+    elif not options.again:
         chosen = [name for name in chosen if not _complete(done.get(name), checks)]
     if not options.table:
         columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

@@ -14,7 +14,7 @@ from graphprog.backends import onnx
 from graphprog.backends.onnxruntime import Session
 from graphprog.errors import BackendError
 from graphprog.reprogrammed import Reprogrammed
-from sweep.concatenation import early, middle
+from sweep.concatenation import early, middle, none
 from sweep.family import CAPTURED
 from sweep.outcome import RefusedError, WrongError
 from sweep.subject import Subject, compared, gradients, hooked, require, tensors
@@ -114,6 +114,7 @@ CHECKS: Mapping[str, Check] = {
     "additive: input": additive_input,
     "additive: first block": additive_first,
     "additive: last block": additive_last,
+    "insertion: none": none,
     "insertion: early": early,
     "insertion: middle": middle,
     "ONNX": exported,

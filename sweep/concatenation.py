@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -14,57 +15,108 @@ from tests.oracle import changed
 
 LENGTH = 5
 
-Reference = Callable[[torch.Tensor], list[torch.Tensor]]
-"""What the model returns when entries [P, ...] are inserted into its values."""
+Reference = Callable[[torch.Tensor, dict[str, Any]], list[torch.Tensor]]
+"""What the model returns for a call when entries [P, ...] are inserted into its values."""
 
 
-def early(subject: Subject) -> str:
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where entries are inserted, and what the model makes of it."""
+
+    at: str
+    axis: int
+    offset: int
+    reference: Reference
+
+    def part(self, length: int) -> gp.Concatenative:
+        """The program."""
+        value = gp.Learnable("normal", 0.1)
+        return gp.Concatenative(
+            at=self.at, length=length, axis=self.axis, offset=self.offset, value=value
+        )
+
+
+def early_place(subject: Subject) -> Place:
     """At the tokens; else where the first block begins; else at the input."""
-    graph = subject.graph
-    tokens, embedding = subject.towers("tokens"), subject.towers("embedding")
+    tokens = subject.towers("tokens")
     if tokens:
-        return _inserted(subject, tokens[0], 1, 0, _by_embeddings(subject))
-    if embedding and len(graph.interfaces().resolve(embedding[0]).shape) == 3:
-        return _inserted(subject, embedding[0], 1, 1, _by_hooks(subject, embedding[0], 1, 1))
-    keys = [key for key in graph.interfaces() if key.startswith("input:")]
-    shape = graph.interfaces()[keys[0]].shape
-    nodes = "edge_index" in graph.call_spec.inputs
-    require(nodes or len(shape) > 3, "nothing that is a sequence of tokens")
-    axis, offset = (0, -1) if nodes else (len(shape) - 1, 0)
-    return _inserted(subject, keys[0], axis, offset, _by_input(subject, keys[0], axis, offset))
+        return Place(tokens[0], 1, 0, _by_embeddings(subject))
+    for alias in reversed(subject.towers("embedding")):
+        if len(subject.graph.interfaces().resolve(alias).shape) == 3:
+            return _inner_place(subject, alias)
+    key = next(key for key in subject.graph.interfaces() if key.startswith("input:"))
+    shape = subject.graph.interfaces()[key].shape
+    require(_has_edges(subject) or len(shape) > 3, "nothing that is a sequence of tokens")
+    axis, offset = (0, -1) if _has_edges(subject) else (len(shape) - 1, 0)
+    return Place(key, axis, offset, _by_input(subject, key, axis, offset))
 
 
-def middle(subject: Subject) -> str:
-    """After the middle block."""
-    blocks = subject.blocks()
-    require(blocks, "no repeated blocks")
-    at = blocks[(len(blocks) - 1) // 2]
-    rank = len(subject.graph.interfaces().resolve(at).shape)
-    nodes = "edge_index" in subject.graph.call_spec.inputs
-    require(nodes or rank > 2, "the blocks carry no sequence")
-    axis, offset = (0, -1) if nodes else (1, 1) if rank == 3 else (rank - 1, 0)
-    return _inserted(subject, at, axis, offset, _by_hooks(subject, at, axis, offset))
+def _inner_place(subject: Subject, alias: str) -> Place:
+    """On the axis of a hidden value that is not the channels', as far as sizes tell."""
+    shape = subject.graph.interfaces().resolve(alias).shape
+    moving = [axis for axis, size in enumerate(shape) if axis and isinstance(size, str)]
+    axis = moving[0] if moving else 1
+    if len(shape) > 3 and not moving:
+        axis = 2 if shape[1] == shape[2] else len(shape) - 1
+    offset = 1
+    if _has_edges(subject):
+        axis, offset = 0, -1
+    return Place(alias, axis, offset, _by_hooks(subject, alias, axis, offset))
 
 
-def _inserted(subject: Subject, at: str, axis: int, offset: int, reference: Reference) -> str:
-    """No entries give the source; some give what the reference gives, and gradients."""
-    require(hasattr(gp, "Concatenative"), "not written yet")
+def _has_edges(subject: Subject) -> bool:
+    return "edge_index" in subject.graph.call_spec.inputs
+
+
+def none(subject: Subject) -> str:
+    """No entries at the early place are the source, bit for bit."""
+    task = subject.compile(early_place(subject).part(0))
     arguments = subject.arguments()
-    value = gp.Learnable("normal", 0.1)
-    place = {"at": at, "axis": axis, "offset": offset, "value": value}
-    task = subject.compile(gp.Concatenative(length=0, **place))
     with torch.no_grad():
         found, expected = tensors(task(**arguments)), tensors(subject.graph(**arguments))
     if not all(torch.equal(a, b) for a, b in zip(found, expected, strict=True)):
         raise WrongError("no entries differ from the source")
-    task = subject.compile(gp.Concatenative(length=LENGTH, **place))
+    return ""
+
+
+def early(subject: Subject) -> str:
+    """Some entries at the early place."""
+    return _inserted(subject, early_place(subject))
+
+
+def middle(subject: Subject) -> str:
+    """Some entries after the middle block."""
+    blocks = subject.blocks()
+    require(blocks, "no repeated blocks")
+    at = blocks[(len(blocks) - 1) // 2]
+    rank = len(subject.graph.interfaces().resolve(at).shape)
+    require(_has_edges(subject) or rank > 2, "the blocks carry no sequence")
+    return _inserted(subject, _inner_place(subject, at))
+
+
+def _inserted(subject: Subject, place: Place) -> str:
+    """Entries get gradients, and give what the reference gives.
+
+    A model may be able to take a longer sequence only where nothing is padded.
+    """
+    task = subject.compile(place.part(LENGTH))
+    arguments = subject.arguments()
     found = gradients(task, arguments)
     entries = next(iter(task.program.parameters())).detach()
-    try:
-        expected = reference(entries)
-    except Exception as error:  # the model's own, which was not made for this
-        return f"no reference: {type(error).__name__}"
-    return compared(expected, found, "against the model")
+    whole = {
+        name: torch.ones_like(value) if name == "attention_mask" else value
+        for name, value in arguments.items()
+    }
+    for call in (arguments, whole):
+        try:
+            expected = place.reference(entries, dict(call))
+        except Exception as error:  # the model's own, which was not made for this
+            remark = f"no reference: {type(error).__name__}"
+            continue
+        with torch.no_grad():
+            found = tensors(task(**call))
+        return compared(expected, found, "against the model")
+    return remark
 
 
 def concatenated(value: torch.Tensor, entries: torch.Tensor, axis: int, offset: int) -> Any:
@@ -81,8 +133,7 @@ def concatenated(value: torch.Tensor, entries: torch.Tensor, axis: int, offset: 
 def _by_input(subject: Subject, key: str, axis: int, offset: int) -> Reference:
     name = key.removeprefix("input:")
 
-    def reference(entries: torch.Tensor) -> list[torch.Tensor]:
-        arguments = subject.arguments()
+    def reference(entries: torch.Tensor, arguments: dict[str, Any]) -> list[torch.Tensor]:
         arguments[name] = concatenated(arguments[name], entries, axis, offset)
         return subject.source(**arguments)
 
@@ -92,10 +143,9 @@ def _by_input(subject: Subject, key: str, axis: int, offset: int) -> Reference:
 def _by_embeddings(subject: Subject) -> Reference:
     case = subject.case
 
-    def reference(entries: torch.Tensor) -> list[torch.Tensor]:
+    def reference(entries: torch.Tensor, arguments: dict[str, Any]) -> list[torch.Tensor]:
         if case.embed is None:
             raise LookupError("the model does not take embeddings")
-        arguments = subject.arguments()
         with torch.no_grad():
             values = case.embed(arguments.pop(case.ids))
         arguments["inputs_embeds"] = concatenated(values, entries, 1, 0)
@@ -109,9 +159,9 @@ def _by_embeddings(subject: Subject) -> Reference:
 
 
 def _by_hooks(subject: Subject, at: str, axis: int, offset: int) -> Reference:
-    def reference(entries: torch.Tensor) -> list[torch.Tensor]:
+    def reference(entries: torch.Tensor, arguments: dict[str, Any]) -> list[torch.Tensor]:
         change = {hooked(subject, at): lambda value: concatenated(value, entries, axis, offset)}
         with torch.no_grad():
-            return tensors(changed(subject.case.model, change, (), subject.arguments()))
+            return tensors(changed(subject.case.model, change, (), arguments))
 
     return reference

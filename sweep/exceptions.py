@@ -36,7 +36,7 @@ _SERIES = {
 }
 
 CONFIGS: dict[str, dict[str, Any]] = {
-    "align": {"vision_config": _EFFICIENT, "projection_dim": 80},
+    "align": {"vision_config": _EFFICIENT, "projection_dim": 32},
     "audio_spectrogram_transformer": {"max_length": 64, "num_mel_bins": 32},
     "autoformer": _SERIES,
     "bit": {"num_groups": 4},
@@ -71,6 +71,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "lilt": {"hidden_size": 48},
     "mamba2": {"num_heads": 8, "head_dim": 8},
     "ministral": {"head_dim": 8},
+    "mimi": {"upsample_groups": 32},
     "mobilevitv2": {"image_size": 128},
     "nemotron": {"head_dim": 8},
     "neomme": {"head_dim": 16},

@@ -14,7 +14,6 @@ LIBRARIES = (
     "transformers",
     "timm",
     "torch_geometric",
-    "onnx",
     "onnxscript",
     "onnxruntime",
 )
@@ -33,11 +32,11 @@ sequence: by its input embeddings, or by a forward hook.
 |---|---|
 | capture | `gp.capture` makes a graph |
 | disabled | the graph returns what the model returns |
-| additive | a pattern at the first float input, after the first and after the last block gives what \
-the model with hooks gives; every tensor of the program gets a gradient and no other does |
-| insertion | none inserted is the source bit for bit; five give what the reference gives, and get \
-gradients. Early: at the tokens, where the first block begins, or at the input. Middle: after the \
-middle block |
+| additive | a pattern at the first float input, after the first and after the last block gives \
+what the model with hooks gives; every tensor of the program gets a gradient and no other does |
+| insertion | none inserted is the source bit for bit; five give what the reference gives, and \
+get gradients. Early: at the tokens, where the first block begins, or at the input. Middle: after \
+the middle block |
 | ONNX | ONNX Runtime returns what the graph with a program returns, at the size of capture and at \
 another |
 """

@@ -17,18 +17,15 @@ SECONDS = 120.0
 
 
 @dataclasses.dataclass
-class Running:
-    """A process at work, and what it has sent."""
+class Account:
+    """What a family's examination has told so far."""
 
     name: str
     kind: str
-    process: BaseProcess
-    connection: Connection
-    started: float
     what: str = ""
     parameters: int = 0
     check: str = "build"
-    begun: float = 0.0
+    begun: float = dataclasses.field(default_factory=time.monotonic)
     outcomes: list[Outcome] = dataclasses.field(default_factory=list)
 
     def take(self, message: tuple[Any, ...]) -> None:
@@ -41,13 +38,23 @@ class Running:
             self.outcomes.append(message[1])
             self.check = ""
 
-    def record(self, stopped: str) -> Record:
+    def record(self, stopped: str = "") -> Record:
         """What came of it; ``stopped`` says what ended a check that was begun and not done."""
         outcomes = list(self.outcomes)
         if self.check:
-            seconds = round(time.monotonic() - (self.begun or self.started), 2)
+            seconds = round(time.monotonic() - self.begun, 2)
             outcomes.append(Outcome(self.check, "failed", stopped, seconds))
         return Record(self.name, self.kind, self.what, self.parameters, tuple(outcomes))
+
+
+@dataclasses.dataclass
+class Running:
+    """A process at work."""
+
+    account: Account
+    process: BaseProcess
+    connection: Connection
+    started: float = dataclasses.field(default_factory=time.monotonic)
 
 
 def run(
@@ -72,7 +79,7 @@ def run(
             stopped = _stopped(item, seconds)
             if stopped is not None:
                 running.remove(item)
-                yield item.record(stopped)
+                yield item.account.record(stopped)
 
 
 def _started(context: Any, name: str, kind: str, checks: tuple[str, ...], loud: bool) -> Running:
@@ -80,7 +87,7 @@ def _started(context: Any, name: str, kind: str, checks: tuple[str, ...], loud: 
     process = context.Process(target=target, args=(name, checks, theirs, loud), daemon=True)
     process.start()
     theirs.close()
-    return Running(name, kind, process, ours, time.monotonic())
+    return Running(Account(name, kind), process, ours)
 
 
 def target(name: str, checks: tuple[str, ...], connection: Connection, loud: bool) -> None:
@@ -95,7 +102,7 @@ def _stopped(item: Running, seconds: float) -> str | None:
     """Take what a process has sent; why it is over, or None while it is not."""
     try:
         while item.connection.poll():
-            item.take(item.connection.recv())
+            item.account.take(item.connection.recv())
     except EOFError:
         item.process.join()
         return f"the process ended with status {item.process.exitcode}"

@@ -13,8 +13,17 @@ from sweep.family import Case, Family, settled
 from sweep.timm_smallest import SMALLEST
 
 SIDES = (64, 96, 128, 224, 256)
-LARGE = 8_000_000
-"""Weights from which on fewer blocks are tried."""
+
+DEPTHS: tuple[dict[str, Any], ...] = (
+    {"depth": 2},
+    {"depths": (1, 1, 2, 1)},
+    {"depths": (1, 2, 1)},
+    {"layers": (1, 1, 2, 1)},
+    {"block_config": (1, 1, 2, 1)},
+    {"serial_depths": (1, 1, 1, 1), "parallel_depth": 1},
+    {},
+)
+"""Options that give a model fewer blocks; tried in order, since models name them differently."""
 
 
 @functools.cache
@@ -34,30 +43,28 @@ def built(module: str) -> Case:
     import timm
 
     name = SMALLEST.get(module) or min(timm.list_models(module=module), key=len)
+    depths = ({},) if name.startswith("test_") else DEPTHS
     errors: list[Exception] = []
-    for side in SIDES:
-        for options in ({"img_size": side}, {}):
-            try:
-                model = _model(name, options)
-                with torch.no_grad():
-                    model(floats(3, side, side)(2, 0))
-            except Exception as error:  # any library's; the next size may be one it takes
-                errors.append(error)
-                continue
-            call = calling({"x": floats(3, side, side)}, {})
-            return Case(model, call, (None, {"x": {}}), what=name)
-    raise errors[0]
+    for depth in depths:
+        for side in SIDES:
+            for size in ({"img_size": side}, {}):
+                try:
+                    model = _running(name, side, {**depth, **size})
+                except Exception as error:  # any library's; the next may be what it takes
+                    errors.append(error)
+                    continue
+                call = calling({"x": floats(3, side, side)}, {})
+                return Case(model, call, (None, {"x": {}}), what=name)
+    raise errors[-1]
 
 
-def _model(name: str, options: dict[str, Any]) -> nn.Module:
+def _running(name: str, side: int, options: dict[str, Any]) -> nn.Module:
     import timm
 
+    with torch.device("meta"):  # most options that a model does not know are refused here
+        timm.create_model(name, num_classes=10, **options)
     torch.manual_seed(0)
-    with torch.device("meta"):
-        size = sum(weight.numel() for weight in timm.create_model(name).parameters())
-    if size > LARGE:
-        try:
-            return settled(timm.create_model(name, num_classes=10, depth=2, **options))
-        except (TypeError, AssertionError, IndexError):
-            torch.manual_seed(0)
-    return settled(timm.create_model(name, num_classes=10, **options))
+    model = settled(timm.create_model(name, num_classes=10, **options))
+    with torch.no_grad():
+        model(floats(3, side, side)(2, 0))
+    return model

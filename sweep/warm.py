@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import sweep.preload  # noqa: F401  isort: skip
 
 import torch
@@ -19,3 +21,5 @@ def warm() -> None:
 
 
 warm()
+gc.collect()
+gc.freeze()  # what is shared by all processes need not be looked through by each

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -26,27 +27,33 @@ LIMIT = 300
 """Characters kept of a reason."""
 
 
-def work(name: str, checks: tuple[str, ...], connection: Connection, loud: bool = False) -> None:
-    """Build, capture and check one family; sends what comes of it as it comes.
+Message = tuple[Any, ...]
+"""``("begin", check)``, ``("case", what, parameters)`` or ``("outcome", Outcome)``."""
 
-    Messages are ``("begin", check)``, ``("case", what, parameters)`` and ``("outcome", Outcome)``.
-    """
+
+def work(name: str, checks: tuple[str, ...], connection: Connection, loud: bool = False) -> None:
+    """Examine one family and send what comes of it as it comes."""
     _confined()
     torch.set_num_threads(1)
-    torch.backends.mha.set_fastpath_enabled(False)  # one kernel for the model and its graph
     if not loud:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
         os.dup2(null, 2)
-    family = family_named(name)
-    case = _attempt("build", lambda: _called(family), connection, loud)
+    for message in examine(family_named(name), checks, loud):
+        connection.send(message)
+
+
+def examine(family: Family, checks: Iterable[str], loud: bool = False) -> Iterator[Message]:
+    """Build, capture and check one family."""
+    torch.backends.mha.set_fastpath_enabled(False)  # one kernel for the model and its graph
+    case = yield from _attempt("build", lambda: _called(family), loud)
     if case is None:
         return
     weights = sum(parameter.numel() for parameter in case.model.parameters())
-    connection.send(("case", case.what, weights))
-    subject = _attempt("capture", lambda: captured(case), connection, loud)
+    yield ("case", case.what, weights)
+    subject = yield from _attempt("capture", lambda: captured(case), loud)
     for check in checks if subject is not None else ():
-        _attempt(check, lambda check=check: CHECKS[check](subject), connection, loud)
+        yield from _attempt(check, functools.partial(CHECKS[check], subject), loud)
 
 
 def _called(family: Family) -> Case:
@@ -64,9 +71,9 @@ def _confined() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
 
 
-def _attempt(check: str, action: Callable[[], Any], connection: Connection, loud: bool) -> Any:
-    """Do one thing and send what came of it; its result, or None where it failed."""
-    connection.send(("begin", check))
+def _attempt(check: str, action: Callable[[], Any], loud: bool) -> Generator[Message, None, Any]:
+    """Do one thing and say what came of it; its result, or None where it failed."""
+    yield ("begin", check)
     start = time.perf_counter()
     result, status, reason = None, "passed", ""
     try:
@@ -81,7 +88,7 @@ def _attempt(check: str, action: Callable[[], Any], connection: Connection, loud
         if loud:
             traceback.print_exc()
     seconds = round(time.perf_counter() - start, 2)
-    connection.send(("outcome", Outcome(check, status, reason[:LIMIT], seconds)))
+    yield ("outcome", Outcome(check, status, reason[:LIMIT], seconds))
     return result
 
 
