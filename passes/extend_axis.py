@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import fx
@@ -15,14 +16,17 @@ from graphprog.manipulations.concatenative import Concatenative
 from graphprog.passes.base import Pass
 from graphprog.passes.edges import uses_of
 from graphprog.passes.editor import Editor
-from graphprog.passes.growth import Cut, End, Growth
+from graphprog.passes.growth import Change, Cut, End, Growth
 from graphprog.passes.inline import inline
 from graphprog.passes.insert import ordered, unique_label
 from graphprog.passes.reads import read
-from graphprog.passes.refusal import Refusal
+from graphprog.passes.refusal import RefusalError
 from graphprog.passes.sides import Sides
 from graphprog.passes.stretch import Stretch, has_length, same_size
 from graphprog.spec import spec
+
+Undo = tuple[tuple[Change, ...], dict[str, Any]]
+"""Leaves that were replaced, and values before, by node."""
 
 _TRIES = 24
 _ROUNDS = 8
@@ -56,7 +60,7 @@ class ExtendAxis(Pass):
         place = graph.interfaces().resolve(self.op.at)
         try:
             return self._extend(graph, place)
-        except Refusal as refusal:
+        except RefusalError as refusal:
             raise PassError(
                 f"{self.op.at}: no entries can be inserted on axis {self.op.axis} here: {refusal}",
                 self._remedies(graph, place),
@@ -95,7 +99,7 @@ class ExtendAxis(Pass):
         cut = Cut(value, value, frozenset(edit.edges(place.edges)), stretch, self.op.offset)
         try:
             Growth(edit, cut, sides, "").lengthen(value, self.op.axis)
-        except Refusal:
+        except RefusalError:
             return {}
         return {name: dims for name, dims in sides.carriers.items() if name in map(_name, integers)}
 
@@ -117,29 +121,29 @@ class ExtendAxis(Pass):
         stretch = Stretch(value.shape[op.axis], op.length)
         edit.redirect(old, set(edges), new, reading, place.key)
         order = ordered(edit, place.key, op.reads)
-        ends = bool(op.until) and op.length > 0
-        end = End.at(edit, graph.interfaces().resolve(op.until)) if ends else None
-        growth = Growth(edit, Cut(old, new, edges, stretch, op.offset), sides, label, end)
-        growth.run()
-        if end is not None:
-            self._taken_out(growth, end)
-        undo = (growth.changes(), growth.values_before(), order)
-        edit.record(Insertion("axis", label, place.key, new.name, old.name, op.label, old=undo))
+        undo = self._grow(edit, graph, Cut(old, new, edges, stretch, op.offset), sides, label)
+        axis = Insertion("axis", label, place.key, new.name, old.name, op.label, (*undo, order))
+        edit.record(axis)
         return edit.finish()
 
-    def _taken_out(self, growth: Growth, end: End) -> None:
-        """Let what reads the last interface find the value without the entries.
-
-        Raises:
-            Refusal: the entries do not stand there as they were inserted.
-        """
-        op, value = self.op, end.node.meta["val"]
-        size = growth.old_value(end.node).shape[op.axis] if value.ndim > op.axis else None
-        if size is None or not same_size(value.shape[op.axis], growth.size) or not same_size(
-            size, growth.cut.stretch.size
-        ):
-            raise Refusal(end.node, f"the entries do not stand on axis {op.axis} at {op.until!r}")
-        growth.remove(end, op.axis)
+    def _grow(self, edit: Editor, graph: Graph, cut: Cut, sides: Sides, label: str) -> Undo:
+        """Re-derive what lies behind, up to where the entries end; returns what it was."""
+        op = self.op
+        if op.length == 0:
+            cut.new.meta["val"] = cut.old.meta["val"]
+            return (), {}
+        end = End.at(edit, graph.interfaces().resolve(op.until)) if op.until else None
+        growth = Growth(edit, cut, sides, label, end)
+        growth.run()
+        if end is not None:
+            value, before = end.node.meta["val"], growth.old_value(end.node)
+            stands = value.ndim > op.axis and same_size(value.shape[op.axis], growth.size)
+            if not stands or not same_size(before.shape[op.axis], cut.stretch.size):
+                raise RefusalError(
+                    end.node, f"the entries do not stand on axis {op.axis} at {op.until!r}"
+                )
+            growth.remove(end, op.axis)
+        return growth.changes(), growth.values_before()
 
     def _remedies(self, graph: Graph, place: Interface) -> list[str]:
         """The nearest interface where it works, found by trying."""
@@ -154,7 +158,7 @@ class ExtendAxis(Pass):
         for other in others[:_TRIES]:
             try:
                 self._extend(graph, other)
-            except (Refusal, GraphprogError):
+            except (RefusalError, GraphprogError):
                 continue
             return [f"at={(other.aliases or (other.key,))[0]!r}: there it works"]
         return []

@@ -7,17 +7,19 @@ import operator
 from collections import defaultdict
 from typing import Any
 
+import sympy
 import torch
 from torch import fx
 
 from graphprog.interface import Interface
+from graphprog.passes.doubts import refuse_doubt
 from graphprog.passes.edges import Slot, leaves_of, set_leaf
 from graphprog.passes.editor import Editor
 from graphprog.passes.kernels import Kernels
-from graphprog.passes.literals import Demands, agree
+from graphprog.passes.literals import agree
 from graphprog.passes.normalise import schema_name
 from graphprog.passes.reach import Reach
-from graphprog.passes.refusal import Refusal
+from graphprog.passes.refusal import RefusalError
 from graphprog.passes.reshaping import Factors
 from graphprog.passes.sides import Sides
 from graphprog.passes.stretch import Stretch, expression, has_length, resolve, same_shape, stand_in
@@ -89,9 +91,9 @@ class Growth:
         self.parts: dict[tuple[fx.Node, int], Factors] = {}
         self.unsettled: dict[fx.Node, fx.Node] = {}
         self._grown: dict[fx.Node, fx.Node] = {}
-        self._demanded: dict[tuple[fx.Node, Demands], fx.Node] = {}
+        self._demanded: dict[tuple[fx.Node, tuple[tuple[int, str], ...]], fx.Node] = {}
         self._originals: dict[Slot, Any] = {}
-        self._reader = cut.new
+        self.reader = cut.new
         size, added = cut.stretch.size, cut.stretch.added
         self.size = stand_in(size, added) if isinstance(size, torch.SymInt) else size + added
 
@@ -99,7 +101,7 @@ class Growth:
         """Re-derive.
 
         Raises:
-            Refusal: names the node where it is not possible, and why.
+            RefusalError: names the node where it is not possible, and why.
         """
         mode = fake_mode_of(self.cut.old.meta["val"])
         size, added = self.cut.stretch.size, self.cut.stretch.added
@@ -111,7 +113,7 @@ class Growth:
             resolve(self.size, size, added)
         for node, reader in self.unsettled.items():
             if str(node.target) not in self.sides.carriers:
-                raise Refusal(
+                raise RefusalError(
                     node,
                     "whether its length is this axis cannot be told from a number (capture it with "
                     "dynamic_axes)",
@@ -131,13 +133,13 @@ class Growth:
         """Let the uses of an end read its value without the entries.
 
         Raises:
-            Refusal: something behind the end also reads a longer value from in front of it.
+            RefusalError: something behind the end also reads a longer value from in front of it.
         """
         reader = end.node.next
         value, added, offset = end.node, self.cut.stretch.added, self.cut.offset
-        bounds = {0: [(added, None)], -1: [(None, -added)]}.get(
-            offset, [(0, offset), (offset + added, None)]
-        )
+        bounds: list[tuple[int | None, int | None]] = [(0, offset), (offset + added, None)]
+        if offset in (0, -1):
+            bounds = [(added, None)] if offset == 0 else [(None, -added)]
         pieces = [
             self.edit.call(_SLICE, (value, axis, first, last), reader, self.part)
             for first, last in bounds
@@ -153,7 +155,7 @@ class Growth:
             grown = [part for part in node.all_input_nodes if part in self.before]
             longer = [part for part in grown if _differ(self.before[part], part.meta["val"])]
             if longer and node.op != "output":
-                raise Refusal(longer[0], "the entries also get around where they end", node)
+                raise RefusalError(longer[0], "the entries also get around where they end", node)
 
     def lengthen(self, node: fx.Node, dim: int) -> None:
         """Compute a value in front of the cut once more, with a longer dimension.
@@ -161,7 +163,7 @@ class Growth:
         Nothing is done with it: the inputs that it takes are known afterwards.
         """
         self.reach = Reach(self.edit.code, node, (), self.sides.meanings, recomputable=True)
-        self._reader = self.edit.code.output_node()
+        self.reader = self.edit.code.output_node()
         with running(fake_mode_of(node.meta["val"])):
             self.demand(node, {dim: self.size}, additive=False)
 
@@ -182,11 +184,12 @@ class Growth:
 
     def _derive(self, node: fx.Node) -> None:
         """Let one node behind the cut read what has grown, and run it again."""
-        self._reader = node
+        self.reader = node
         for slot, leaf in enumerate(leaves_of(node)):
             if isinstance(leaf, fx.Node) and leaf not in self.reach and leaf is not self.cut.new:
                 self.put(node, slot, self.grown(leaf))
         if node.op == "output" or not self._concerned(node):
+            refuse_doubt(self, node, concerned=False)
             return
         old = node.meta["val"]
         value = agree(self, node, None)
@@ -215,7 +218,7 @@ class Growth:
         """A node that is not behind the cut, at the new length; itself where nothing changes.
 
         Raises:
-            Refusal: it holds the axis and comes from the activations in front of the cut.
+            RefusalError: it holds the axis and comes from the activations in front of the cut.
         """
         if node not in self._grown:
             self._grown[node] = self._again(node)
@@ -229,7 +232,7 @@ class Growth:
             return self._size(node, value)
         if node in self.reach.activations:
             if self.cut.stretch.carried_by(value):
-                raise Refusal(node, "it is read around this interface", self._reader)
+                raise RefusalError(node, "it is read around this interface", self.reader)
             return node
         if node.op == "placeholder":
             self._settled(node)
@@ -241,13 +244,13 @@ class Growth:
         size, name = self.cut.stretch.size, str(node.target)
         number = isinstance(size, int) and has_length(node.meta["val"], size)
         if number and name not in self.sides.carriers:
-            self.unsettled[node] = self._reader
+            self.unsettled[node] = self.reader
 
     def _size(self, node: fx.Node, value: Any) -> fx.Node:
         """A size, or several values at once, at the new length."""
         if isinstance(value, list | tuple):
             return self.clone(node, {})
-        growth = self.cut.stretch.growth(value) if _is_symbolic(value) else 0
+        growth = self.cut.stretch.growth(value) if _is_symbolic(value) else sympy.Integer(0)
         if _is_symbolic(value) and growth.is_Integer:
             if growth == 0:
                 return node
@@ -270,7 +273,7 @@ class Growth:
         news = [self.grown(leaf) if isinstance(leaf, fx.Node) else leaf for leaf in leaves]
         if not wanted and all(new is leaf for new, leaf in zip(news, leaves, strict=True)):
             return node
-        with self.edit.code.inserting_before(self._reader):
+        with self.edit.code.inserting_before(self.reader):
             copy = self.edit.code.node_copy(node, lambda inner: inner)
         copy.meta = {**node.meta, **self.edit.provenance(self.part)}
         for slot, new in enumerate(news):
@@ -278,12 +281,12 @@ class Growth:
                 set_leaf(copy, slot, new)
         self.before[copy] = node.meta["val"]
         copy.meta["val"] = agree(self, copy, wanted or None)
-        self._reader.prepend(copy)  # behind what it came to read meanwhile
+        self.reader.prepend(copy)  # behind what it came to read meanwhile
         return copy
 
     def copy_call(self, target: Any, args: Any, like: fx.Node) -> fx.Node:
         """A new operation in front of the node being derived, in place of ``like``."""
-        node = self.edit.call(target, args, before=self._reader, part=self.part)
+        node = self.edit.call(target, args, before=self.reader, part=self.part)
         self.before[node] = like.meta["val"]
         self._as_variable(node)
         return node
@@ -305,7 +308,7 @@ class Growth:
             additive: whether the reader adds it, so that zeros change nothing.
 
         Raises:
-            Refusal: it cannot have that length.
+            RefusalError: it cannot have that length.
         """
         key = (node, tuple(sorted((dim, str(size)) for dim, size in wanted.items())))
         if key not in self._demanded:
@@ -314,7 +317,7 @@ class Growth:
 
     def _stretched(self, node: fx.Node, wanted: dict[int, Any], additive: bool) -> fx.Node:
         if node in self.reach.activations or node in self.reach:
-            raise Refusal(node, "it has the axis, but does not grow with it", self._reader)
+            raise RefusalError(node, "it has the axis, but does not grow with it", self.reader)
         if node.op == "get_attr":
             return self.sides.table(self, node, wanted, additive)
         if node.op == "placeholder":

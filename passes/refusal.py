@@ -9,7 +9,7 @@ from torch import fx
 from graphprog.printing import module_path, operator_name
 
 
-class Refusal(Exception):
+class RefusalError(Exception):
     """A rewriting stops at a node.
 
     Attributes:
@@ -41,8 +41,8 @@ def _place(node: fx.Node) -> str:
         what = f"input {node.target}"
     else:
         what = operator_name(node)
-    value = node.meta.get("val")
-    shape = f" {tuple(map(str, value.shape))}".replace("'", "") if hasattr(value, "shape") else ""
+    sizes = getattr(node.meta.get("val"), "shape", None)
+    shape = f" ({', '.join(map(str, sizes))})" if sizes is not None else ""
     path = module_path(node)
     return f"{what}{shape}" + (f" in module {path!r}" if path else "")
 

@@ -26,7 +26,7 @@ class Factor:
     @property
     def moves(self) -> bool:
         """Whether its length changes."""
-        return self.before != self.after
+        return bool(self.before != self.after)
 
 
 Factors = tuple[Factor, ...]
@@ -38,7 +38,7 @@ def whole(before: Size, after: Size) -> Factors:
     return (Factor(expression(before), expression(after)),)
 
 
-class CannotSplit(Exception):
+class SplitError(Exception):
     """A reshape cuts the axis itself, or mixes it with others in a way that cannot be followed."""
 
 
@@ -50,12 +50,12 @@ def reshaped(inputs: Sequence[Factors], outputs: Sequence[Size]) -> list[Factors
         outputs: lengths of the output's dimensions before anything grew.
 
     Raises:
-        CannotSplit: an output dimension ends inside of a part that moves.
+        SplitError: an output dimension ends inside of a part that moves.
     """
     pending = [factor for factors in inputs for factor in factors]
     found = [tuple(_take(pending, expression(size))) for size in outputs]
     if any(factor.moves for factor in pending):
-        raise CannotSplit("an axis is left over")
+        raise SplitError("an axis is left over")
     return found
 
 
@@ -67,7 +67,7 @@ def _take(pending: list[Factor], wanted: sympy.Expr) -> list[Factor]:
     got = sympy.Integer(1)
     while got != wanted:
         if not pending:
-            raise CannotSplit(f"a dimension of {wanted} has no parts")
+            raise SplitError(f"a dimension of {wanted} has no parts")
         factor = pending.pop(0)
         product = sympy.expand(got * factor.before)
         if product != wanted and not _divides(product, wanted):
@@ -87,10 +87,10 @@ def _divides(part: sympy.Expr, total: sympy.Expr) -> bool:
 def _split(factor: Factor, got: sympy.Expr, wanted: sympy.Expr) -> tuple[Factor, Factor]:
     """Cut a part of fixed length in two."""
     if factor.moves:
-        raise CannotSplit("the axis itself is cut")
+        raise SplitError("the axis itself is cut")
     need = sympy.cancel(wanted / got)
     if not _divides(need, factor.before):
-        raise CannotSplit("lengths do not line up")
+        raise SplitError("lengths do not line up")
     rest = sympy.cancel(factor.before / need)
     return Factor(need, need), Factor(rest, rest)
 

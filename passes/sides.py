@@ -9,7 +9,7 @@ import torch
 from torch import fx
 
 from graphprog.passes.normalise import schema_name
-from graphprog.passes.refusal import Refusal
+from graphprog.passes.refusal import RefusalError
 
 if TYPE_CHECKING:
     from graphprog.passes.growth import Growth
@@ -59,7 +59,7 @@ class Sides:
         """A model input with entries in the place of the inserted ones.
 
         Raises:
-            Refusal: its length is a multiple of the axis, or its meaning cannot be told.
+            RefusalError: its length is a multiple of the axis, or its meaning cannot be told.
         """
         stretch, name = growth.cut.stretch, str(node.target)
         shape = node.meta["val"].shape
@@ -71,7 +71,7 @@ class Sides:
         for dim in sorted(dims):
             computed = dim not in wanted and stretch.growth(shape[dim]) != stretch.added
             if stretch.symbolic and computed:
-                raise Refusal(node, "its length is not the axis itself but computed from it")
+                raise RefusalError(node, "its length is not the axis itself but computed from it")
             result = self._padded(growth, node, result, dim)
         return result
 
@@ -81,7 +81,7 @@ class Sides:
             self._told[name] = self.meanings.get(name) or inferred_meaning(node)
         meaning = self._told[name]
         if not meaning:
-            raise Refusal(node, "what stands for an inserted entry in this input is not known")
+            raise RefusalError(node, "what stands for an inserted entry in this input is not known")
         if meaning == "positions":
             return _positions(growth, node, value, dim)
         return join(growth, value, dim, _neutral(node, meaning), like=node)
@@ -92,12 +92,12 @@ class Sides:
         """A tensor of the model with entries for the inserted ones.
 
         Raises:
-            Refusal: the policy, or what it is used for, does not allow it.
+            RefusalError: the policy, or what it is used for, does not allow it.
         """
         if self.tables == "refuse":
-            raise Refusal(node, "a tensor of the model has the fixed length of the axis")
+            raise RefusalError(node, "a tensor of the model has the fixed length of the axis")
         if not additive:
-            raise Refusal(
+            raise RefusalError(
                 node, "a tensor of the model has the fixed length of the axis, and is not added"
             )
         result = node
@@ -172,15 +172,14 @@ def join(growth: Growth, value: fx.Node, dim: int, fill: Any, like: fx.Node) -> 
     head, tail = (
         growth.copy_call(ops.slice.Tensor, (value, dim, *bounds), like) for bounds in slices
     )
-    joined = growth.copy_call(ops.cat.default, ([pad(head, [0, added]), tail], dim), like)
-    return joined
+    return growth.copy_call(ops.cat.default, ([pad(head, [0, added]), tail], dim), like)
 
 
 def _positions(growth: Growth, node: fx.Node, value: fx.Node, dim: int) -> fx.Node:
     """Positions where the inserted entries count: those behind them move on."""
     ops, cut = torch.ops.aten, growth.cut
     if cut.offset < 0:
-        raise Refusal(node, "positions of entries inserted at the end are not known")
+        raise RefusalError(node, "positions of entries inserted at the end are not known")
     shifted = join(growth, value, dim, 0, like=node)
     size = growth.copy_call(ops.sym_size.int, (shifted, dim), node)
     counted = growth.copy_call(ops.arange.default, (size,), node)

@@ -108,7 +108,7 @@ def trace(
         fakes = [mode.from_tensor(tensor, static_shapes=True) for tensor in tensors.values()]
         try:
             # what only decides strides is answered without a guess about sizes
-            with _Forgetting(mode), sizes_config.patch(backed_size_oblivious=True):
+            with _Forgetting(mode), sizes_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
                 traced = make_fx(call, pre_dispatch=True, tracing_mode="real")(*values, *fakes)
         except Exception as error:
             shapes = ", ".join(str(tuple(getattr(value, "shape", ()))) for value in values)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -50,7 +51,8 @@ class Concatenative(Manipulation):
             get none of it.
         until: interface from which on the entries are gone again, such as the input of a pooling
             that is to leave them out, or ``logits`` for one output a token; empty keeps them.
-        sides: meaning of the model's other inputs where they carry the axis, by name: ``present``
+        sides: meaning of the model's other inputs where they carry the axis, by name, as a
+            mapping or as pairs: ``present``
             (1 or True, as in masks), ``zero`` (token types, additive masks) or ``positions``. What
             is not said is told by use: truth values and numbers that are not looked up count as
             masks, numbers that are looked up are zero.
@@ -73,8 +75,9 @@ class Concatenative(Manipulation):
                 f"the value of {self.kind} is a {type(self.value).__name__}",
                 ["gp.Learnable(init, scale)", "gp.Fixed(tensor)", "gp.reparametrised.MLP(hidden)"],
             )
-        if isinstance(self.sides, dict):
-            object.__setattr__(self, "sides", tuple(sorted(self.sides.items())))
+        sides: Any = self.sides
+        if isinstance(sides, Mapping):
+            object.__setattr__(self, "sides", tuple(sorted(sides.items())))
         if self.length < 0:
             raise ProgramError(f"{self.kind}: a length of {self.length} entries is negative")
         if self.offset < -1:

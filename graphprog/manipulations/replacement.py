@@ -73,7 +73,8 @@ class Replacement(Manipulation):
         value = values[0]
         if value.ndim <= self.axis:
             raise InterfaceError(f"{where} of shape {shape_text(value)} has no axis {self.axis}")
-        size, last = value.shape[self.axis], max(self.offset, 0) + self.length
+        size: int | torch.SymInt = value.shape[self.axis]
+        last = max(self.offset, 0) + self.length
         if isinstance(size, int) and size < last:
             raise InterfaceError(
                 f"{where} has {size} entries on axis {self.axis}, no {last}",
@@ -96,9 +97,7 @@ class _Slots(nn.Module):
         self.offset = offset
         self.length = length
 
-    def forward(
-        self, x: torch.Tensor, *others: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, x: torch.Tensor, *others: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Put the entries between what stands in front of the slots and behind."""
         entries = self.entries(x, *others)
         shape = list(x.shape)

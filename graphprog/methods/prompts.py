@@ -1,0 +1,157 @@
+"""Prompt tuning by name: learnt entries on the sequence.
+
+The alignment is up to the task: ``LinearHead(on="features")`` for classification as in VPT, none
+for language modelling.
+"""
+
+from __future__ import annotations
+
+import math
+
+from graphprog.entries import Derived, Shared
+from graphprog.errors import ProgramError
+from graphprog.initial import Init
+from graphprog.manipulations import Concatenative, Replacement
+from graphprog.manipulations.base import Manipulation
+from graphprog.reparametrised import LSTM, MLP
+from graphprog.values import Learnable
+
+Parts = tuple[Manipulation, ...]
+"""The manipulations of a method."""
+
+
+def prompt_tuning(tokens: int = 20, init: str | Init = "vocabulary") -> Parts:
+    """Prompt tuning (Lester et al., EMNLP 2021): learnt tokens in front of the embedded text.
+
+    Args:
+        tokens: how many; n·d parameters.
+        init: ``vocabulary``, ``normal``, or the embeddings of words that describe the task.
+    """
+    prompt = Concatenative(at="tokens", length=tokens, init=init, name="prompt")
+    return (prompt,)
+
+
+def p_tuning(tokens: int = 20, hidden: int = 128, encoder: str = "mlp") -> Parts:
+    """P-tuning (Liu et al., 2021): prompt tokens out of a small network, folded when saved.
+
+    Args:
+        tokens: how many.
+        hidden: width of the network.
+        encoder: ``mlp`` of three layers, or ``lstm`` with two layers behind.
+    """
+    if encoder not in ("mlp", "lstm"):
+        raise ProgramError(f"encoder {encoder!r} is unknown; known: mlp, lstm")
+    value = MLP(hidden, layers=3, activation="relu") if encoder == "mlp" else LSTM(hidden)
+    prompt = Concatenative(at="tokens", length=tokens, value=value, name="prompt")
+    return (prompt,)
+
+
+def vpt_shallow(
+    tokens: int = 10,
+    width: int | None = None,
+    patch: int = 16,
+    offset: int = 1,
+    at: str = "embedding",
+) -> Parts:
+    """VPT-shallow (Jia et al., ECCV 2022): learnt tokens behind the class token.
+
+    Args:
+        tokens: how many; n·d parameters.
+        width: d, for the paper's start U(±√(6/(3p²+d))); None starts from N(0, 0.02²).
+        patch: side p of a patch, likewise.
+        offset: 1 behind the class token, 0 where there is none, -1 at the end.
+        at: where the sequence enters the blocks.
+    """
+    prompt = Concatenative(
+        at=at, length=tokens, offset=offset, value=_vpt_start(width, patch), name="prompt"
+    )
+    return (prompt,)
+
+
+def vpt_deep(
+    tokens: int = 10,
+    width: int | None = None,
+    patch: int = 16,
+    offset: int = 1,
+    tower: str = "",
+    depth: int | None = None,
+    shared: bool = False,
+) -> Parts:
+    """VPT-deep (Jia et al., ECCV 2022): fresh tokens in the same slots in front of every block.
+
+    Args:
+        tokens: how many a block; L·n·d parameters.
+        width: d, for the paper's start U(±√(6/(3p²+d))); None starts from N(0, 0.02²).
+        patch: side p of a patch, likewise.
+        offset: 1 behind the class token, 0 where there is none, -1 at the end.
+        tower: of a model that has several, such as ``vision``.
+        depth: in front of how many blocks from the first on; None is all.
+        shared: the same tokens in front of every block.
+    """
+    prefix = f"{tower}." if tower else ""
+    start = _vpt_start(width, patch)
+    first = Concatenative(
+        at=f"{prefix}embedding", length=tokens, offset=offset, value=start, name="prompt"
+    )
+    parts: list[Manipulation] = [first]
+    if depth is None or depth > 1:
+        last = -1 if depth is None else depth - 1
+        value = Shared("prompt") if shared else start
+        parts.append(
+            Replacement(
+                at=f"{prefix}hidden[:{last}]",
+                length=tokens,
+                offset=offset,
+                value=value,
+                name="deep",
+            )
+        )
+    return tuple(parts)
+
+
+def maple(
+    tokens: int = 2,
+    depth: int = 9,
+    text: str = "text",
+    vision: str = "vision",
+) -> Parts:
+    """MaPLe (Khattak et al., CVPR 2023): text prompts, and vision prompts that are maps of them.
+
+    Text prompts stand behind the first token, vision prompts at the end; both are replaced in
+    front of the blocks up to ``depth``, the vision ones by a linear map of the text ones.
+
+    Args:
+        tokens: how many.
+        depth: in front of how many blocks of either tower.
+        text: name of the text tower.
+        vision: name of the vision tower.
+    """
+    parts: list[Manipulation] = [
+        Concatenative(at=f"{text}.embedding", length=tokens, offset=1, name="text"),
+        Concatenative(
+            at=f"{vision}.embedding",
+            length=tokens,
+            offset=-1,
+            value=Derived("text"),
+            name="vision",
+        ),
+    ]
+    for block in range(depth - 1):
+        name = f"text_{block}"
+        parts += [
+            Replacement(at=f"{text}.hidden[{block}]", length=tokens, offset=1, name=name),
+            Replacement(
+                at=f"{vision}.hidden[{block}]",
+                length=tokens,
+                offset=-1,
+                value=Derived(name),
+                name=f"vision_{block}",
+            ),
+        ]
+    return tuple(parts)
+
+
+def _vpt_start(width: int | None, patch: int) -> Learnable:
+    if width is None:
+        return Learnable("normal", 0.02)
+    return Learnable("uniform", math.sqrt(6 / (3 * patch**2 + width)))
