@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 import sympy
 import torch
 from torch import fx
+from torch.utils._sympy.functions import FloorDiv
 
+from graphprog.passes.doubts import counted, refuse_doubt
 from graphprog.passes.edges import leaves_of
 from graphprog.passes.normalise import schema_name
-from graphprog.passes.refusal import Refusal
-from graphprog.passes.reshaping import CannotSplit, Factors, length, reshaped, whole
+from graphprog.passes.refusal import RefusalError
+from graphprog.passes.reshaping import Factors, SplitError, length, reshaped, whole
 from graphprog.passes.stretch import expression, has_length, same_shape, same_size
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def agree(growth: Growth, node: fx.Node, wanted: Demands | None) -> Any:
         The value of the node.
 
     Raises:
-        Refusal: it cannot follow.
+        RefusalError: it cannot follow.
     """
     name = schema_name(node)
     if not growth.cut.stretch.symbolic:
@@ -68,6 +70,18 @@ def agree(growth: Growth, node: fx.Node, wanted: Demands | None) -> Any:
             _note_merged(growth, node)
     elif name == "aten::index":
         _agree_index(growth, node)
+    value = _run(growth, node, wanted)
+    old = growth.old_value(node)
+    if isinstance(value, list | tuple) and len(value) != len(old):
+        raise RefusalError(node, f"it returns {len(value)} values where {len(old)} are read")
+    if name in RESHAPES and _is_cut(value) and not _is_cut(old):
+        raise RefusalError(node, "the longer axis cannot be cut like this")
+    refuse_doubt(growth, node, concerned=True)
+    return value
+
+
+def _run(growth: Growth, node: fx.Node, wanted: Demands | None) -> Any:
+    """Run a node, if need be with other literals or operands."""
     try:
         value = growth.kernels.run(node)
     except Exception as error:
@@ -75,6 +89,11 @@ def agree(growth: Growth, node: fx.Node, wanted: Demands | None) -> Any:
     if wanted and not _has(value, wanted):
         return _search(growth, node, wanted, "its length is not computed from what it reads")
     return value
+
+
+def _is_cut(value: torch.Tensor) -> bool:
+    """Whether a length is a quotient that may have a rest."""
+    return any(expression(size).has(FloorDiv) for size in value.shape)
 
 
 def _has(value: Any, wanted: Demands) -> bool:
@@ -92,8 +111,8 @@ def _agree_reshape(growth: Growth, node: fx.Node, wanted: Demands | None) -> Non
     old = growth.old_value(node)
     try:
         parts = reshaped(_parts(growth, source), list(old.shape))
-    except CannotSplit as error:
-        raise Refusal(node, f"the axis cannot be followed, {error}") from error
+    except SplitError as error:
+        raise RefusalError(node, f"the axis cannot be followed, {error}") from error
     first = 1 if schema_name(node) != "aten::unflatten" else 2
     start = 0 if first == 1 else int(node.args[1]) % old.ndim  # type: ignore[arg-type]
     sizes = node.args[first]
@@ -118,7 +137,7 @@ def _note_merged(growth: Growth, node: fx.Node) -> None:
     assert isinstance(source, fx.Node)
     parts = _parts(growth, source)
     if schema_name(node) == "aten::flatten":
-        with contextlib.suppress(CannotSplit):
+        with contextlib.suppress(SplitError):
             _note(growth, node, reshaped(parts, list(growth.old_value(node).shape)))
     elif schema_name(node) == "aten::repeat":
         times = [whole(size, size) for size in node.args[1]]  # type: ignore[union-attr]
@@ -183,7 +202,7 @@ def _demand_reshaped(growth: Growth, node: fx.Node, wanted: Demands) -> None:
             parts = [whole(one, new if at == dim else one) for at, one in enumerate(shape)]
             try:
                 result = [length(factors) for factors in reshaped(parts, target)]
-            except CannotSplit:
+            except SplitError:
                 continue
             if all(result[at] == expression(one) for at, one in wanted.items()) and grown:
                 growth.put(node, 0, growth.demand(source, {dim: new}, additive=False))
@@ -226,7 +245,9 @@ def _agree_slice(growth: Growth, node: fx.Node, wanted: Demands | None) -> None:
         more = int(wanted[dim]) - int(growth.old_value(node).shape[dim])
         if end < size and same_size(size, value.shape[dim]):
             if end + more > size:
-                raise Refusal(source, f"it has no entries beyond {size} of the {end + more} needed")
+                raise RefusalError(
+                    source, f"it has no entries beyond {size} of the {end + more} needed"
+                )
             growth.put(node, 3, end + more)
             return
         growth.put(node, 0, growth.demand(source, {dim: size + more}, additive=False))
@@ -246,7 +267,7 @@ def _agree_index(growth: Growth, node: fx.Node) -> None:
         if isinstance(position, fx.Node)
         and not same_shape(growth.old_value(position), position.meta["val"])
         and _may_be_axis(growth, sizes[dim])
-        and (not growth.cut.stretch.symbolic or _counted(position))
+        and (not growth.cut.stretch.symbolic or counted(position))
     }
     if wanted and source not in growth.reach:
         growth.put(node, 0, growth.demand(source, wanted, additive=False))
@@ -262,19 +283,6 @@ def _may_be_axis(growth: Growth, size: Any) -> bool:
     return free and not same_size(size, growth.size) and size.node.hint == stretch.size.node.hint
 
 
-def _counted(position: fx.Node) -> bool:
-    """Whether positions are a count of entries, and no data."""
-    stack = [position]
-    while stack:
-        node = stack.pop()
-        if node.op in ("placeholder", "get_attr"):
-            return False
-        stack += [
-            part for part in node.all_input_nodes if isinstance(part.meta["val"], torch.Tensor)
-        ]
-    return True
-
-
 def _search(growth: Growth, node: fx.Node, wanted: Demands | None, reason: str) -> Any:
     """Find the smallest change of literals and operands under which the node runs."""
     options = list(_options(growth, node, wanted or {}))
@@ -285,7 +293,7 @@ def _search(growth: Growth, node: fx.Node, wanted: Demands | None, reason: str) 
             if _works(node, choice, wanted)
         ]
         if len(working) > 1:
-            raise Refusal(node, "several of its lengths may be the axis, and nothing decides")
+            raise RefusalError(node, "several of its lengths may be the axis, and nothing decides")
         if working:
             _apply(growth, node, working[0])
             if schema_name(node) == "aten::index":
@@ -295,14 +303,14 @@ def _search(growth: Growth, node: fx.Node, wanted: Demands | None, reason: str) 
     if len(aligned) > _MOST and _works(node, aligned, wanted):
         _apply(growth, node, aligned)
         return growth.kernels.run(node)
-    raise Refusal(node, f"it cannot follow the longer axis ({reason.splitlines()[0][:160]})")
+    raise RefusalError(node, f"it cannot follow the longer axis ({reason.splitlines()[0][:160]})")
 
 
 def _aligned(
     growth: Growth, node: fx.Node, options: list[Option], wanted: Demands
 ) -> tuple[Option, ...]:
     """The lengths that broadcast to the wanted ones, one for one, however many they are."""
-    ndim, leaves = growth.old_value(node).ndim, leaves_of(node)
+    leaves, ndim = leaves_of(node), getattr(growth.old_value(node), "ndim", 0)
     return tuple(
         (slot, dim, size)
         for slot, dim, size in options
@@ -332,9 +340,7 @@ def _options(growth: Growth, node: fx.Node, wanted: Demands) -> Iterator[Option]
             for dim, size in enumerate(value.shape):
                 if isinstance(size, int) and size in lengths and same_size(before[dim], size):
                     yield slot, dim, lengths[size]
-                yield from (
-                    (slot, dim, longer) for one, longer in varying if same_size(one, size)
-                )
+                yield from ((slot, dim, longer) for one, longer in varying if same_size(one, size))
 
 
 def _works(node: fx.Node, choice: tuple[Option, ...], wanted: Demands | None) -> bool:

@@ -95,10 +95,14 @@ class Sides:
             RefusalError: the policy, or what it is used for, does not allow it.
         """
         if self.tables == "refuse":
-            raise RefusalError(node, "a tensor of the model has the fixed length of the axis")
+            raise RefusalError(
+                node, "a tensor of the model has the fixed length of the axis", growth.reader
+            )
         if not additive:
             raise RefusalError(
-                node, "a tensor of the model has the fixed length of the axis, and is not added"
+                node,
+                "a tensor of the model has the fixed length of the axis, and is not added",
+                growth.reader,
             )
         result = node
         for dim in wanted:

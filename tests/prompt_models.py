@@ -328,7 +328,7 @@ class Repeated(Prompted):
     """Batch and tokens are repeated, stacked and interleaved."""
 
     def body(self, x: Tensor) -> Tensor:
-        y = x.repeat(1, 2, 1)[:, : x.shape[1]] + torch.stack([x, x.sin()], 2).flatten(1, 2)[:, ::2]
+        y = torch.stack([x, x.sin()], 2).flatten(1, 2)[:, ::2] + x.repeat(1, 3, 1)[:, 1::3]
         y = y + x.repeat_interleave(2, 1)[:, ::2]
         return self.head(y + x.new_ones(x.shape[1])[:, None] + torch.zeros_like(x))
 
@@ -352,14 +352,14 @@ class Experts(Prompted):
     """A mixture over flattened tokens, weighed by a softmax of their own."""
 
     def make(self) -> None:
-        self.gate = nn.Linear(WIDTH, SAME)
-        self.experts = nn.Parameter(torch.randn(SAME, WIDTH, WIDTH) * 0.1)
+        self.gate = nn.Linear(WIDTH, 3)
+        self.experts = nn.Parameter(torch.randn(3, WIDTH, WIDTH) * 0.1)
 
     def body(self, x: Tensor) -> Tensor:
         flat = x.reshape(-1, WIDTH)
         gate = self.gate(flat).softmax(-1)
         y = torch.einsum("te,td,edf->tf", gate, flat, self.experts)
-        every = flat.repeat(SAME, 1).view(SAME, -1, WIDTH).bmm(self.experts)
+        every = flat.repeat(3, 1).view(3, -1, WIDTH).bmm(self.experts)
         y = y + (every * gate.t()[..., None]).sum(0)
         return self.head(y.view(x.shape) + x)
 
@@ -375,6 +375,9 @@ class Grid(Prompted):
         y = self.conv(x.transpose(1, 2).reshape(batch, width, 1, length))
         return self.head(y.flatten(2).transpose(1, 2) + x)
 
+
+FIXED = (Recurrent,)
+"""Models that tracing fixes the length of."""
 
 PLAIN: tuple[Callable[[], Prompted], ...] = (
     Attention,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import graphprog as gp
 from graphprog.graph import Graph
-from tests.prompt_models import PLAIN, SAME, Prompted, made, some_ids
+from tests.prompt_models import FIXED, PLAIN, SAME, Prompted, made, some_ids
 
 AT = "place:out"
 VARYING = {"ids": {0: "batch", 1: "sequence"}}
@@ -43,11 +43,11 @@ def compiled(graph: Graph, new: Tensor, offset: int, **options: object) -> nn.Mo
 @pytest.mark.parametrize("varying", [False, True], ids=["fixed", "varying"])
 @pytest.mark.parametrize("kind", PLAIN, ids=lambda kind: kind.__name__)
 def test_inserted_entries_are_what_a_longer_sequence_is(kind, varying) -> None:
-    model, graph = captured(kind, varying)
+    model, graph = captured(kind, varying and kind not in FIXED)
     for offset in (1, -1) if varying else (0, 3):
         new = entries(3, model.width)
         task = compiled(graph, new, offset)
-        for batch, length in ((SAME, SAME), (3, 7 if varying else SAME)):
+        for batch, length in ((SAME, SAME), (3, 7 if varying and kind not in FIXED else SAME)):
             ids = some_ids(batch, length)
             expected = model.body(joined(model.table(ids), new, offset))
             assert torch.equal(task(ids), expected), (offset, batch, length)
