@@ -200,5 +200,5 @@ def _alike(graph: Graph, place: Interface, other: Interface, axis: int) -> bool:
         for dim, (a, b) in enumerate(zip(mine.shape, theirs.shape, strict=False))
         if dim not in (0, axis) and isinstance(a, int)
     ]
-    same = mine.ndim == theirs.ndim and all(a == b for a, b in fixed)
+    same = mine.ndim == theirs.ndim and all(same_size(a, b) for a, b in fixed)
     return bool(same and mine.dtype == theirs.dtype and other.kind != "output")

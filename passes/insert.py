@@ -17,8 +17,8 @@ from graphprog.passes.editor import Editor
 from graphprog.passes.inline import inline
 from graphprog.passes.order import CycleError, is_ordered, sort
 from graphprog.passes.reads import at_place, read
-from graphprog.passes.trace import fake_mode_of
 from graphprog.passes.stretch import same_shape
+from graphprog.passes.trace import fake_mode_of
 from graphprog.spec import spec
 
 

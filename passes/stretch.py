@@ -9,6 +9,7 @@ import sympy
 import torch
 from torch._dynamo.source import ConstantSource
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
+from torch.utils._sympy.symbol import SymT, symbol_is_type
 
 Size = int | torch.SymInt
 
@@ -24,8 +25,17 @@ def expression(size: Any) -> sympy.Expr:
 
 def same_size(one: Size, other: Size) -> bool:
     """Whether two sizes are equal whatever the symbols stand for; asks no shape guard."""
-    first, second = expression(one), expression(other)
+    first, second = (_any_count(expression(size)) for size in (one, other))
     return bool(first == second or sympy.expand(first - second) == 0)
+
+
+def _any_count(size: sympy.Expr) -> sympy.Expr:
+    """A size whose counts of data, such as how many entries of a mask are true, have one name."""
+    counts = [symbol for symbol in size.free_symbols if symbol_is_type(symbol, SymT.UNBACKED_INT)]
+    if not counts:
+        return size
+    mark = sympy.Symbol("count", integer=True, nonnegative=True)
+    return size.xreplace(dict.fromkeys(counts, mark))
 
 
 def same_shape(one: torch.Tensor, other: torch.Tensor) -> bool:

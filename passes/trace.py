@@ -61,7 +61,8 @@ def running(mode: FakeTensorMode) -> Iterator[None]:
     try:
         for logger in loggers:
             logger.disabled = True
-        with mode, sizes.suppress_guards(), enable_python_dispatcher():
+        quiet = sizes.ignore_fresh_unbacked_symbols()  # counts of data, which no tracer waits for
+        with mode, sizes.suppress_guards(), quiet, enable_python_dispatcher():
             yield
     finally:
         sizes._error_on_new_guards = strict
