@@ -9,7 +9,7 @@ if (_root / "passes" / "__init__.py").is_file() and not (_root / "graphprog" / "
     __path__.append(str(_root))  # source checkout: graphprog.passes lives in ./passes
 
 # the path above comes first
-from graphprog import backends, conditioning, errors, masks, passes, patches
+from graphprog import backends, conditioning, errors, masks, methods, passes, patches
 from graphprog.alignments import (
     Alignment,
     BayesianMap,
@@ -100,6 +100,7 @@ __all__ = [
     "inits",
     "load",
     "masks",
+    "methods",
     "optimise",
     "passes",
     "patches",

@@ -18,11 +18,13 @@ from graphprog.passes.trace import fake_mode_of
 def at_place(reads: tuple[str, ...], at: str, place: Interface) -> tuple[str, ...]:
     """Let the ``*`` of further inputs be what the ``*`` of ``at`` is at one place.
 
-    The first ``*`` of a name stands for the first of ``at``, the second for the second.
+    The first ``*`` of a name stands for the first of ``at``, the second for the second. The index
+    in a range such as ``hidden[2:5]`` counts as one.
 
     Raises:
         ProgramError: a name has more of them than ``at``.
     """
+    at = re.sub(r"\[-?\d*:-?\d*\]$", "[*]", at)  # a range is some of all
     pattern = re.compile(re.escape(at).replace(r"\*", r"([^:.\[\]]*)"))
     matches = filter(None, map(pattern.fullmatch, (place.key, *place.aliases)))
     stars = next((match.groups() for match in matches), ())

@@ -1,0 +1,25 @@
+"""Methods for graph networks."""
+
+from __future__ import annotations
+
+import math
+
+from graphprog.manipulations import Additive, Mixture
+from graphprog.values import Learnable
+
+
+def gpf(features: int, at: str = "input") -> tuple[Additive, ...]:
+    """Graph prompt feature of Fang et al., NeurIPS 2023: one vector, added to every node.
+
+    Args:
+        features: d, width of a node's features.
+        at: interface of the node features [nodes, d].
+    """
+    glorot = math.sqrt(6 / (1 + features))
+    value = Learnable("uniform", glorot, (features,))
+    return (Additive(at=at, name="gpf", value=value),)
+
+
+def gpf_plus(count: int = 5, at: str = "input") -> tuple[Mixture, ...]:
+    """GPF-plus of the same paper: every node adds its own mixture of ``count`` vectors."""
+    return (Mixture(at=at, name="gpf_plus", count=count),)

@@ -1,0 +1,38 @@
+"""Methods in which a small network sees the image."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from graphprog.manipulations import Generated, SampleMask
+
+
+def smm(layers: int = 5, patch: int = 8, at: str = "input") -> tuple[SampleMask, ...]:
+    """Sample-specific multi-channel masks of Cai et al., ICML 2024.
+
+    On images resized to the whole canvas, ``gp.Place(shape, size=...)``, with an
+    :class:`~graphprog.IterativeMap`. The paper trains with Adam at 0.01, and the 6-layer network
+    at 0.001.
+
+    Args:
+        layers: 5 for ResNets, 6 for vision transformers.
+        patch: pixels that share a weight.
+        at: interface of the images.
+    """
+    return (SampleMask(layers=layers, patch=patch, at=at),)
+
+
+def blackvip(
+    encoder: nn.Module, clip: tuple[float, float] | None, strength: float = 1.0, at: str = "input"
+) -> tuple[Generated, ...]:
+    """BlackVIP of Oh et al., CVPR 2023: a decoder paints prompts from a frozen encoder's features.
+
+    The paper trains it without gradients of the source.
+
+    Args:
+        encoder: images to features [B, f]; the paper has a masked autoencoder's class token.
+        clip: bounds of valid pixels in the space the program acts in.
+        strength: ε; the paper has 0.2 to 1, by data set.
+        at: interface of the images.
+    """
+    return (Generated(clip, encoder, strength=strength, at=at),)

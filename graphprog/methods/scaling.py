@@ -1,0 +1,33 @@
+"""Methods that scale what a frozen model computes."""
+
+from __future__ import annotations
+
+from graphprog.manipulations import Scale
+
+
+def ia3(keys: str, values: str, feed_forward: str) -> tuple[Scale, ...]:
+    """(IA)³ of Liu et al., NeurIPS 2022: keys, values and inner activations, each times a vector.
+
+    Parameters: in every layer, the widths of the keys, the values and the inner activations.
+
+    Args:
+        keys: what the key projections give: ``layers.*.attention.k_proj:out``. Where one layer
+            projects queries, keys and values, its output, as PEFT does it; then leave ``values``
+            empty.
+        values: what the value projections give.
+        feed_forward: what the second linear layers of the feed-forward blocks read:
+            ``layers.*.mlp.down_proj:in``.
+    """
+    places = {"keys": keys, "values": values, "feed_forward": feed_forward}
+    return tuple(Scale(at=at, name=name) for name, at in places.items() if at)
+
+
+def graph_prompt(at: str) -> tuple[Scale, ...]:
+    """GraphPrompt of Liu et al., WWW 2023: node vectors times a vector, in front of the readout.
+
+    The paper compares pooled vectors with class prototypes by cosine.
+
+    Args:
+        at: what the readout reads, [nodes, d].
+    """
+    return (Scale(at=at, name="graph_prompt"),)

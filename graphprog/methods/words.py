@@ -1,0 +1,46 @@
+"""Methods that let text models read what is no text."""
+
+from __future__ import annotations
+
+from graphprog.manipulations import Dictionary, Prototypes
+from graphprog.patches import SeriesPatches
+
+
+def time_llm(
+    patch: int = 16, stride: int = 8, prototypes: int = 1000, at: str = "tokens"
+) -> tuple[Prototypes, ...]:
+    """Time-LLM of Jin et al., ICLR 2024: series attend to prototypes of words.
+
+    The paper puts a prompt in words in front, and reads the last patches by a linear layer.
+
+    Args:
+        patch: values in a patch.
+        stride: from one patch to the next.
+        prototypes: how many.
+        at: interface of the tokens.
+    """
+    patches = SeriesPatches(patch=patch, stride=stride)
+    return (Prototypes(patches=patches, count=prototypes, name="time_llm", at=at),)
+
+
+def reprogbert(words: int, at: str = "tokens") -> tuple[Dictionary, ...]:
+    """ReprogBERT of Melnyk et al., ICML 2023: target words as linear combinations of source words.
+
+    The paper maps outputs back by a linear layer, and has twenty amino acids.
+
+    Args:
+        words: size of the target vocabulary.
+        at: interface of the tokens.
+    """
+    return (Dictionary(words, name="reprogbert", at=at),)
+
+
+def r2dl(words: int, top: int = 8, at: str = "tokens") -> tuple[Dictionary, ...]:
+    """R2DL of Vinod et al., 2020, with sparse combinations, learnt by gradients in place of K-SVD.
+
+    Args:
+        words: size of the target vocabulary.
+        top: coefficients of a word that count; the number is ours.
+        at: interface of the tokens.
+    """
+    return (Dictionary(words, top=top, name="r2dl", at=at),)
