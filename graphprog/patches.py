@@ -113,7 +113,7 @@ class ImagePatches(Patches):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image", tuple(self.image))
-        sides = self.image[1:]
+        sides = list(self.image[1:])
         if self.patch < 1 or len(sides) != 2 or any(side % self.patch for side in sides):
             raise ProgramError(f"patches of {self.patch} do not divide images of {self.image}")
 

@@ -125,3 +125,30 @@ def test_a_layer_called_twice_is_refused() -> None:
     twice = gp.Parametric(nn.Sequential(layer, layer), at="hidden[0]")
     with pytest.raises(PassError, match="a batch norm is called twice"):
         gp.compile(graph, gp.Program([twice]))
+
+
+class NormedTokens(nn.Module):
+    """Batch norm of token vectors [B, T, d]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(x.transpose(1, 2)).transpose(1, 2)
+
+
+def test_training_follows_when_tokens_are_inserted_in_front() -> None:
+    _, graph = captured("transformer")
+    _, kwargs = CASES["transformer"].call(4)
+    norm = gp.Parametric(NormedTokens(), at="hidden[1]", name="normed")
+    prompt = gp.Concatenative(at="tokens", length=3)
+    before, after = (
+        gp.compile(graph, gp.Program(parts)) for parts in ([norm, prompt], [prompt, norm])
+    )
+    before.load_program_state(after.program_state())
+    for mode in (True, False):
+        assert same(before.train(mode)(**kwargs), after.train(mode)(**kwargs))
+        ours, theirs = before.program_state(), after.program_state()
+        assert same(ours, {name: theirs[name] for name in ours})
+    assert after.program.normed.norm.num_batches_tracked == 1

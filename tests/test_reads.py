@@ -184,3 +184,16 @@ def test_what_cannot_be_read(read: str, error: type[Exception], message: str) ->
     part = gp.Parametric(Blend(), at="hidden[1]", reads=(read,))
     with pytest.raises(error, match=message):
         gp.compile(graph, gp.Program([part]))
+
+
+def test_an_index_in_a_range_is_a_star() -> None:
+    _, graph = captured("transformer")
+    part = gp.Parametric(Blend(), at="hidden[1:3]", reads=("layers.*.mlp:in",))
+    task = gp.compile(graph, gp.Program([part]))
+    read = [
+        graph.nodes[graph.interfaces()[f"layers.{number}.mlp:in"].node].name for number in (1, 2)
+    ]
+    for number, name in enumerate(read):
+        users = task.graph.nodes[name].users
+        owners = {user.meta.get("graphprog") for user in users}
+        assert f"program.parametric_{number}" in owners
