@@ -113,8 +113,9 @@ class ImagePatches(Patches):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image", tuple(self.image))
-        sides = list(self.image[1:])
-        if self.patch < 1 or len(sides) != 2 or any(side % self.patch for side in sides):
+        _, *sides = self.image
+        fits = self.patch > 0 and not any(side % self.patch for side in sides)
+        if len(sides) != 2 or not fits:
             raise ProgramError(f"patches of {self.patch} do not divide images of {self.image}")
 
     @property
