@@ -58,8 +58,19 @@ def _captured(size: Any) -> int | None:
     return int(size.node.hint) if size.node.has_hint() else None
 
 
+def _is_fixed(size: int | str) -> bool:
+    return isinstance(size, int)
+
+
 def batch_axis(inputs: Sequence[InputSpec]) -> str | None:
-    """Letter of the first axis that varies and comes first in an input; None if none does."""
+    """Letter of the first axis that varies and comes first in an input; None if none does.
+
+    Where integers of another varying length come along, such as the edges [2, E] of a graph,
+    what comes first are parts of one example and not examples.
+    """
+    points = [spec.shape for spec in inputs if not spec.dtype.is_floating_point and spec.shape]
+    if any(isinstance(shape[0], int) and not all(map(_is_fixed, shape)) for shape in points):
+        return None
     firsts = [spec.shape[0] for spec in inputs if spec.shape]
     return next((size for size in firsts if isinstance(size, str)), None)
 
