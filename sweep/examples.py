@@ -70,3 +70,9 @@ def axes_of(makers: Mapping[str, Maker]) -> tuple[Axes | None, ...]:
 def parameters_of(model: nn.Module) -> set[str]:
     """Names that the forward method takes."""
     return set(inspect.signature(model.forward).parameters)
+
+
+def required_of(model: nn.Module) -> set[str]:
+    """Names that the forward method cannot do without."""
+    parameters = inspect.signature(model.forward).parameters
+    return {name for name, one in parameters.items() if one.default is inspect.Parameter.empty}

@@ -36,11 +36,13 @@ _SERIES = {
 }
 
 CONFIGS: dict[str, dict[str, Any]] = {
-    "align": {"vision_config": _EFFICIENT, "projection_dim": 32},
+    "align": {"vision_config": _EFFICIENT, "projection_dim": 80},
     "audio_spectrogram_transformer": {"max_length": 64, "num_mel_bins": 32},
     "autoformer": _SERIES,
     "bit": {"num_groups": 4},
+    "bros": {"hidden_size": 64},
     "codegen": {"rotary_dim": 4},
+    "cvt": {"depth": [1, 2, 3]},
     "deepseek_v2": {"num_experts_per_tok": 2, "n_group": 1, "topk_group": 1},
     "donut": _SWIN,
     "efficientnet": _EFFICIENT,

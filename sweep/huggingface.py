@@ -9,7 +9,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from sweep.examples import Maker, axes_of, calling, floats, frames, ids, padded, parameters_of
+from sweep.examples import (
+    Maker,
+    axes_of,
+    calling,
+    floats,
+    frames,
+    ids,
+    padded,
+    parameters_of,
+    required_of,
+)
 from sweep.exceptions import CONFIGS, INPUTS, SKIPPED
 from sweep.family import Case, Family, settled
 from sweep.shrink import VOCABULARY, shrunk
@@ -54,10 +64,8 @@ def families() -> tuple[Family, ...]:
 OTHERS = {
     "aimv2": "two towers",
     "autoformer": "time series",
-    "clap": "two towers",
     "dac": "audio",
     "decision_transformer": "decoder",
-    "detr": "vision",
     "dinov3_convnext": "vision",
     "dinov3_vit": "vision",
     "dpr": "encoder",
@@ -150,8 +158,7 @@ def _pairs(model: nn.Module, config: Any) -> Iterator[tuple[str, Maker]]:
             yield "attention_mask", padded
     elif main in ("input_features", "input_values"):
         yield main, _sound(main, config)
-    two = any(hasattr(model, name) for name in ("logit_scale", "temperature"))
-    if "pixel_values" in known and (two or "input_ids" not in known):
+    if "pixel_values" in known and ("input_ids" not in known or _sees(model)):
         vision = getattr(config, "vision_config", getattr(config, "image_config", config))
         yield "pixel_values", _pixels(vision, known)
     if "pixel_values_videos" in known and "pixel_values" not in known:
@@ -160,6 +167,12 @@ def _pairs(model: nn.Module, config: Any) -> Iterator[tuple[str, Maker]]:
         yield "past_values", floats(config.context_length, _channels(config))
     if "decoder_input_ids" in known:
         yield "decoder_input_ids", ids(vocabulary)
+
+
+def _sees(model: nn.Module) -> bool:
+    """Whether a model that reads text cannot do without an image."""
+    two_towers = hasattr(model, "logit_scale") or hasattr(model, "temperature")
+    return two_towers or "pixel_values" in required_of(model)
 
 
 def _channels(config: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -26,7 +27,8 @@ INTRODUCTION = """\
 One small model with random weights of every family that could be built without downloads, and
 what came of it. Checks run at another batch size and length than the capture, as far as these
 vary. An insertion is compared with the model itself where that can be made to take the longer
-sequence: by its input embeddings, or by a forward hook.
+sequence: by its input embeddings, or by a forward hook. A check that does not apply has a dash, and
+one that was not made an empty cell.
 
 | check | passes when |
 |---|---|
@@ -154,5 +156,9 @@ def _stopped(title: str, text: str, check: str, records: Sequence[Record]) -> st
 
 
 def _plain(text: str) -> str:
-    """Text that is safe in a cell of a table, without memory addresses."""
-    return text.replace("|", "\\|").replace("<", "‹").replace(">", "›").replace("\n", " ")
+    """Text that is safe in a cell of a table, without places of this machine."""
+    text = re.sub(r"/\S*/(?=site-packages/)site-packages/", "", text)
+    text = re.sub(r"0x[0-9a-f]{6,}", "0x…", text)
+    for sign, safe in (("|", "\\|"), ("<", "‹"), (">", "›"), ("\n", " "), ("](", "] (")):
+        text = text.replace(sign, safe)
+    return text
