@@ -9,7 +9,18 @@ if (_root / "passes" / "__init__.py").is_file() and not (_root / "graphprog" / "
     __path__.append(str(_root))  # source checkout: graphprog.passes lives in ./passes
 
 # the path above comes first
-from graphprog import backends, conditioning, errors, masks, methods, passes, patches
+from graphprog import (
+    backends,
+    conditioning,
+    errors,
+    inits,
+    masks,
+    methods,
+    passes,
+    patches,
+    peft,
+    reparametrised,
+)
 from graphprog.alignments import (
     Alignment,
     BayesianMap,
@@ -41,6 +52,7 @@ from graphprog.manipulations import (
     Projection,
     Prototypes,
     Replacement,
+    Retrained,
     SampleMask,
     Scale,
     TokenSource,
@@ -87,6 +99,7 @@ __all__ = [
     "RandomMap",
     "Replacement",
     "Reprogrammed",
+    "Retrained",
     "SampleMask",
     "Scale",
     "TokenSource",
@@ -104,6 +117,7 @@ __all__ = [
     "optimise",
     "passes",
     "patches",
+    "peft",
     "pull",
     "push",
     "reparametrised",

@@ -56,7 +56,7 @@ def push(
     _, document = artifact.read(path)
     data = Path(path).read_bytes()
     card = write_card(document, str(repo_id), name)
-    folder = _folder_of(repo_id)
+    folder = folder_of(repo_id)
     if folder is None:
         files = {name: data, CARD: card.encode()}
         api = HfApi(token=token, library_name="graphprog")
@@ -96,9 +96,9 @@ def pull(
             the file is not a sound program.
     """
     name = _check_filename(filename)
-    folder = _folder_of(repo_id)
+    folder = folder_of(repo_id)
     if folder is None:
-        path = _download(str(repo_id), name, revision, cache_dir, token)
+        path = download(str(repo_id), name, revision, cache_dir, token)
     elif revision is not None:
         raise FileError(f"{folder}: a folder has no revisions", ["leave out revision"])
     else:
@@ -116,7 +116,7 @@ def _check_filename(filename: str) -> str:
     return str(place)
 
 
-def _folder_of(repo_id: str | Path) -> Path | None:
+def folder_of(repo_id: str | Path) -> Path | None:
     """The folder that is meant, or None for a repository on the Hub."""
     if isinstance(repo_id, Path):
         return repo_id
@@ -174,7 +174,7 @@ def _card_on_hub(repo_id: str, api: HfApi, revision: str | None) -> str:
     return Path(path).read_text("utf-8")
 
 
-def _download(
+def download(
     repo_id: str,
     name: str,
     revision: str | None,

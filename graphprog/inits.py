@@ -34,7 +34,7 @@ class Tokens(Init):
     ids: tuple[int | tuple[int, ...], ...]
 
     def __post_init__(self) -> None:
-        ids = tuple(_plain(item) for item in _plain(self.ids))  # type: ignore[union-attr]
+        ids = tuple(_plain(item) for item in _plain(self.ids))
         object.__setattr__(self, "ids", ids)
         if not ids or any(item == () for item in ids):
             raise ProgramError("there are no tokens to start from", ["Tokens((101, 2003, 102))"])
@@ -91,8 +91,9 @@ class Activations(Init):
     order: str = "random"
 
     def __post_init__(self) -> None:
-        given = (self.inputs,) if isinstance(self.inputs, torch.Tensor) else tuple(self.inputs)
-        object.__setattr__(self, "inputs", given)
+        given: object = self.inputs
+        tensors = (given,) if isinstance(given, torch.Tensor) else tuple(self.inputs)
+        object.__setattr__(self, "inputs", tensors)
         if self.order not in ("random", "first"):
             raise ProgramError(f"order {self.order!r} is unknown; known: random, first")
 

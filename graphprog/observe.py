@@ -141,7 +141,8 @@ def _run(spot: Spot, source: Graph, node: str, inputs: Sequence[torch.Tensor]) -
         value = value.movedim(spot.axis + 1, 1).flatten(0, 1)  # the entries of all examples
     else:
         value = value.movedim(spot.axis, 0)
-    return value.detach().to("cpu", torch.float32)
+    found: torch.Tensor = value.detach().to("cpu", torch.float32)
+    return found
 
 
 def _source_of(spot: Spot) -> tuple[Graph, str]:

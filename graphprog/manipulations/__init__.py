@@ -17,6 +17,7 @@ from graphprog.manipulations.place import Place
 from graphprog.manipulations.projection import Projection
 from graphprog.manipulations.prototypes import PatchTokens, Prototypes
 from graphprog.manipulations.replacement import Replacement
+from graphprog.manipulations.retrained import Retrained
 from graphprog.manipulations.sample_mask import SampleMask
 from graphprog.manipulations.scale import Scale
 from graphprog.manipulations.token_source import TokenSource
@@ -38,6 +39,7 @@ __all__ = [
     "Projection",
     "Prototypes",
     "Replacement",
+    "Retrained",
     "SampleMask",
     "Scale",
     "TokenSource",

@@ -1,0 +1,61 @@
+"""Where PEFT acts: its names of modules as interfaces of a graph."""
+
+from __future__ import annotations
+
+import difflib
+
+from graphprog.errors import FileError, InterfaceError
+from graphprog.graph import Graph
+from graphprog.printing import module_path
+
+ENCODER_IDS, DECODER_IDS = "input_ids", "decoder_input_ids"
+
+
+def tokens_of(graph: Graph, ids: str = ENCODER_IDS) -> str:
+    """The interface behind the module in which an input's ids are looked up.
+
+    What such a module does beyond the lookup, such as scaling, lies in front of it.
+
+    Raises:
+        InterfaceError: nothing is looked up, or several inputs are and none is called ``ids``.
+    """
+    table = graph.interfaces()
+    qualified = f"{ids}.tokens"
+    place = table.resolve(qualified if qualified in graph.aliases else "tokens")
+    key = f"{module_path(graph.nodes[place.node])}:out"
+    return key if key in table else place.key
+
+
+def module_key(graph: Graph, path: str, end: str, name: str) -> str:
+    """The interface at one end of a module, ``in`` or ``out``.
+
+    Raises:
+        FileError: the graph has no such module, or calls it several times.
+    """
+    table, wanted = graph.interfaces(), f"{path}:{end}"
+    if f"{path}@1:{end}" in table:
+        raise FileError(
+            f"{name}: the graph calls {path!r} several times, which one parameter cannot serve yet"
+        )
+    if wanted in table:
+        return wanted
+    keys = [key for key in table if key.endswith(f".{wanted}")]  # the model, in another module
+    if len(keys) == 1:
+        return keys[0]
+    near = difflib.get_close_matches(wanted, table, n=4, cutoff=0.4)
+    raise FileError(
+        f"{name}: the graph has no place {wanted!r}",
+        [
+            *([f"nearest: {', '.join(near)}"] if near else []),
+            "capture the very model that was trained: the class and the task are part of it",
+        ],
+    )
+
+
+def same_place(graph: Graph, one: str, other: str) -> bool:
+    """Whether two interfaces are the same value for all that reads it."""
+    try:
+        places = [graph.interfaces().resolve(name) for name in (one, other)]
+    except InterfaceError:
+        return False
+    return places[0].node == places[1].node and set(places[0].edges) == set(places[1].edges)

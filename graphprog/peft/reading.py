@@ -1,0 +1,173 @@
+"""From a checkpoint folder of PEFT to a task."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterator
+
+import torch
+
+from graphprog.compile import compile
+from graphprog.errors import FileError, GraphprogError
+from graphprog.graph import Graph, require_graph
+from graphprog.manipulations import Concatenative, Manipulation, Scale
+from graphprog.manipulations.retrained import Retrained
+from graphprog.peft.folder import MULTITASK, PROMPTS, Folder, read
+from graphprog.peft.places import DECODER_IDS, module_key, tokens_of
+from graphprog.program import Program
+from graphprog.reparametrised import LowRank
+from graphprog.reprogrammed import Reprogrammed
+from graphprog.values import Learnable
+
+_VECTOR = "ia3_l"
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One part of a program and what it has learnt, by name within the part."""
+
+    part: Manipulation
+    state: dict[str, torch.Tensor]
+
+
+def load(
+    path: str | os.PathLike[str],
+    graph: Graph,
+    *,
+    task: int = 0,
+    revision: str | None = None,
+    token: str | None = None,
+) -> Reprogrammed:
+    """Compile a checkpoint of PEFT into the model that it was trained for.
+
+    Prompt tuning, P-tuning and multitask prompt tuning become entries at ``tokens``, of the
+    encoder where there are two; (IA)³ becomes scalings. Heads that were trained along become
+    parts as well. All of it can be trained on.
+
+    Args:
+        path: a folder with ``adapter_config.json`` and ``adapter_model.safetensors``, or
+            ``owner/name`` on the Hugging Face Hub.
+        graph: the captured base model, of the class and number of labels that was trained.
+        task: which of the tasks of multitask prompt tuning.
+        revision: branch, tag or commit on the Hub.
+        token: access token for the Hub.
+
+    Raises:
+        FileError: the folder is incomplete, of another method, or for another model; says what.
+        InterfaceError: the graph looks no token ids up.
+    """
+    require_graph(graph)
+    folder = read(path, revision, token)
+    prompts = _prompts(folder, graph, task) if folder.kind in PROMPTS else ()
+    parts = [*prompts, *_of_modules(folder, graph)]
+    try:
+        program = Program(tuple(item.part for item in parts))
+        compiled = compile(graph, program)
+        compiled.load_program_state(
+            {
+                f"program.{item.part.label}.{name}": tensor
+                for item in parts
+                for name, tensor in item.state.items()
+            }
+        )
+    except GraphprogError as error:
+        raise FileError(f"{folder.name}: {error.what}", error.remedies) from error
+    return compiled
+
+
+def _prompts(folder: Folder, graph: Graph, task: int) -> Iterator[Part]:
+    """The prompt, and the decoder's own where multitask prompt tuning has one."""
+    length = folder.number("num_virtual_tokens")
+    entries = folder.tensor("prompt_embeddings")
+    submodules = len(entries) // length if length else 0
+    if entries.ndim != 2 or submodules not in (1, 2) or len(entries) % length:
+        raise FileError(
+            f"{folder.name}: prompt_embeddings has shape {tuple(entries.shape)}, which is not that "
+            f"of {length} virtual tokens"
+        )
+    multitask = folder.kind == MULTITASK
+    towers = [("prompt", tokens_of(graph))]
+    if multitask and submodules == 2:  # the others keep a second half that nothing reads
+        towers.append(("decoder_prompt", tokens_of(graph, DECODER_IDS)))
+    for number, (name, at) in enumerate(towers):
+        rows = slice(number * length, (number + 1) * length)
+        if not multitask:
+            part = Concatenative(at=at, name=name, length=length, value=Learnable())
+            yield Part(part, {"value": entries[rows]})
+            continue
+        state = _task_of(folder, task)
+        own = {
+            "start": entries[rows],
+            "columns": state["prefix_task_cols"][rows],
+            "rows": state["prefix_task_rows"],
+        }
+        value = LowRank(rank=len(own["rows"]), start=Learnable())
+        part = Concatenative(at=at, name=name, length=length, value=value)
+        yield Part(part, {f"made.rows.{path}": tensor for path, tensor in own.items()})
+
+
+def _task_of(folder: Folder, task: int) -> dict[str, torch.Tensor]:
+    names = ("prefix_task_cols", "prefix_task_rows")
+    found = {name: folder.tensor(name) for name in names}
+    count = len(found[names[0]])
+    if not 0 <= task < count:
+        raise FileError(f"{folder.name}: there is no task {task}; it has {count}")
+    return {name: tensor[task] for name, tensor in found.items()}
+
+
+def _of_modules(folder: Folder, graph: Graph) -> Iterator[Part]:
+    """Scalings, and layers that were trained along."""
+    for path, tensors in folder.modules().items():
+        if set(tensors) == {_VECTOR}:
+            yield _scaling(folder, graph, path, tensors[_VECTOR])
+        elif set(tensors) in ({"weight"}, {"weight", "bias"}) and tensors["weight"].ndim == 2:
+            at = module_key(graph, path, "out", folder.name)
+            part = Retrained(at=at, name=_name(path), bias="bias" in tensors)
+            _check_layer(folder, graph, path, tensors["weight"])
+            yield Part(part, {f"layer.{name}": tensor for name, tensor in tensors.items()})
+        else:
+            raise FileError(
+                f"{folder.name}: {path} was trained along, and is no affine layer: it has "
+                f"{', '.join(tensors)}",
+                ["save it in the base model, and capture that"],
+            )
+
+
+def _scaling(folder: Folder, graph: Graph, path: str, vector: torch.Tensor) -> Part:
+    feeds = _is_feedforward(folder, path)
+    if vector.ndim != 2 or vector.shape[0 if feeds else 1] != 1:
+        raise FileError(
+            f"{folder.name}: the scaling of {path} has shape {tuple(vector.shape)}, which is not "
+            "that of a linear layer"
+        )
+    at = module_key(graph, path, "in" if feeds else "out", folder.name)
+    return Part(Scale(at=at, name=_name(path)), {"value": vector.flatten()})
+
+
+def _is_feedforward(folder: Folder, path: str) -> bool:
+    """Whether what goes into a module is scaled, not what comes out."""
+    wanted = folder.config.get("feedforward_modules")
+    if isinstance(wanted, str):
+        try:
+            return bool(re.fullmatch(wanted, path))
+        except re.error as error:
+            raise FileError(f"{folder.name}: feedforward_modules {wanted!r}: {error}") from error
+    return any(path.endswith(str(name)) for name in wanted or ())
+
+
+def _check_layer(folder: Folder, graph: Graph, path: str, weight: torch.Tensor) -> None:
+    table = graph.interfaces()
+    keys = [module_key(graph, path, end, folder.name) for end in ("out", "in")]
+    sizes = tuple(table[key].shape[-1] for key in keys)
+    if sizes != tuple(weight.shape):
+        raise FileError(
+            f"{folder.name}: {path} was trained with a weight of shape {tuple(weight.shape)}, the "
+            f"graph's has {sizes}",
+            ["make the base model with the same number of labels, and capture it again"],
+        )
+
+
+def _name(path: str) -> str:
+    return re.sub(r"\W", "_", path)

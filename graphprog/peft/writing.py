@@ -1,0 +1,218 @@
+"""From a task to a checkpoint folder of PEFT."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from graphprog.errors import ProgramError
+from graphprog.folding import fold
+from graphprog.graph import Insertion
+from graphprog.manipulations import Concatenative, Manipulation, Scale
+from graphprog.manipulations.retrained import Retrained
+from graphprog.peft import folder
+from graphprog.peft.places import same_place, tokens_of
+from graphprog.reparametrised import LSTM, MLP, LowRank
+from graphprog.reprogrammed import Reprogrammed
+
+TASKS = ("CAUSAL_LM", "SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS", "SEQ_2_SEQ_LM", "FEATURE_EXTRACTION")
+_HEADS: dict[str, tuple[str, ...]] = {
+    "SEQ_CLS": ("classifier", "score"),
+    "TOKEN_CLS": ("classifier", "score"),
+    "QUESTION_ANS": ("qa_outputs",),
+}
+"""Modules that PEFT trains along for a task, and expects in every folder of it."""
+
+
+def save(
+    task: Reprogrammed,
+    path: str | os.PathLike[str],
+    *,
+    base_model_name_or_path: str,
+    task_type: str,
+    kind: str | None = None,
+) -> None:
+    """Write a program as a checkpoint folder that ``PeftModel.from_pretrained`` reads.
+
+    Args:
+        task: a prompt in front of the tokens, or scalings of modules; layers that are
+            :class:`~graphprog.Retrained` go along. Computed entries are written as what comes out.
+        path: the folder.
+        base_model_name_or_path: what PEFT is to call the base model.
+        task_type: ``CAUSAL_LM``, ``SEQ_CLS``, ``TOKEN_CLS``, ``QUESTION_ANS``, ``SEQ_2_SEQ_LM``
+            or ``FEATURE_EXTRACTION``.
+        kind: ``PROMPT_TUNING`` or ``P_TUNING`` for a prompt, which PEFT then computes alike; by
+            default the first, which it also trains on. Low-rank entries are
+            ``MULTITASK_PROMPT_TUNING``, scalings are ``IA3``.
+
+    Raises:
+        ProgramError: PEFT has no place for a part of the program; says which and why.
+        FileError: the folder cannot be written.
+    """
+    if task_type not in TASKS:
+        raise ProgramError(f"task_type {task_type!r} is unknown; known: {', '.join(TASKS)}")
+    if not task.spec.align.is_identity:
+        raise ProgramError(
+            f"PEFT has no place for the alignment {task.spec.align}",
+            ['gp.Retrained(at="classifier:out") trains the head of the source itself'],
+        )
+    parts = list(_parts(task))
+    found = _kind(parts, kind)
+    config: dict[str, Any] = {
+        "peft_type": found,
+        "task_type": task_type,
+        "base_model_name_or_path": base_model_name_or_path,
+        "inference_mode": True,
+    }
+    prefix = "base_model." if found in folder.PROMPTS else "base_model.model."
+    heads = _HEADS.get(task_type, ())
+    layers = _layers(task, parts, heads)
+    tensors = {f"{prefix}{name}": tensor for name, tensor in layers.items()}
+    others = {name.rpartition(".")[0] for name in layers if not _belongs(name, heads)}
+    config["modules_to_save"] = [*heads, *sorted(others)] or None
+    if found == folder.SCALING:
+        own, fields = _scalings(parts)
+        tensors |= {f"{prefix}{name}": tensor for name, tensor in own.items()}
+    else:
+        own, fields = _prompt(task, parts, found)
+        tensors |= own
+    folder.write(path, config | fields, tensors)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """One part of a task: where it lies, what it is, what it has learnt."""
+
+    insertion: Insertion
+    spec: Manipulation
+    state: Mapping[str, torch.Tensor]
+
+
+def _parts(task: Reprogrammed) -> Iterator[_Part]:
+    specs = {part.label: part for part in task.spec.manipulations}
+    for insertion in task.graph.insertions:
+        if insertion.label not in specs:
+            raise ProgramError(f"PEFT has no place for {insertion.name!r}, at {insertion.at}")
+        module = getattr(task.program, insertion.name)
+        yield _Part(insertion, specs[insertion.label], module.state_dict())
+
+
+def _kind(parts: list[_Part], wanted: str | None) -> str:
+    """The method that a program is, as PEFT calls it."""
+    main = [part for part in parts if not isinstance(part.spec, Retrained)]
+    for part in main:
+        if not isinstance(part.spec, Concatenative | Scale):
+            raise ProgramError(
+                f"PEFT has no place for {part.insertion.name!r}, which is {part.spec.kind}",
+                ["a prompt in front of the tokens, or scalings of modules", "task.save(path)"],
+            )
+    prompts = [part for part in main if isinstance(part.spec, Concatenative)]
+    if len(prompts) > 1 or (prompts and len(main) > 1) or not main:
+        raise ProgramError(
+            f"a folder of PEFT holds one prompt, or scalings; this program has "
+            f"{', '.join(part.insertion.name for part in main) or 'neither'}"
+        )
+    if not prompts:
+        found = folder.SCALING
+    else:
+        spec = prompts[0].spec
+        assert isinstance(spec, Concatenative)
+        found = folder.MULTITASK if isinstance(spec.value, LowRank) else folder.PROMPT
+    if wanted in (None, found) or (wanted == folder.ENCODER and found == folder.PROMPT):
+        return wanted or found
+    raise ProgramError(f"kind {wanted!r}: this program is {found}")
+
+
+def _prompt(
+    task: Reprogrammed, parts: list[_Part], kind: str
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors and configuration of a prompt."""
+    part = next(part for part in parts if isinstance(part.spec, Concatenative))
+    spec = part.spec
+    assert isinstance(spec, Concatenative)
+    base, name = task.base, part.insertion.name
+    if (spec.axis, spec.offset) != (1, 0) or not same_place(base, spec.at, tokens_of(base)):
+        raise ProgramError(
+            f"PEFT puts a prompt in front of the tokens; {name!r} stands at {spec.at}, axis "
+            f"{spec.axis}, offset {spec.offset}",
+            [f"gp.Concatenative(at={tokens_of(base)!r}, axis=1, offset=0)"],
+        )
+    if isinstance(spec.value, LowRank):
+        state = {path.rpartition(".")[2]: tensor for path, tensor in part.state.items()}
+        tensors = {
+            "prompt_embeddings": state["start"],
+            "prefix_task_cols": state["columns"][None],
+            "prefix_task_rows": state["rows"][None],
+        }
+    else:
+        tensors = {"prompt_embeddings": getattr(fold(task).program, name).value}
+    length, width = tensors["prompt_embeddings"].shape
+    fields: dict[str, Any] = {
+        "num_virtual_tokens": length,
+        "token_dim": width,
+        "num_transformer_submodules": 1,
+    }
+    return tensors, fields | _method(spec, kind, width)
+
+
+def _method(spec: Concatenative, kind: str, width: int) -> dict[str, Any]:
+    """What the configuration says of one method only."""
+    value = spec.value
+    if kind == folder.MULTITASK:
+        assert isinstance(value, LowRank)
+        return {"prompt_tuning_init": "RANDOM", "num_tasks": 1, "num_ranks": value.rank}
+    if kind == folder.ENCODER:
+        hidden = value.hidden if isinstance(value, MLP | LSTM) else width
+        return {
+            "encoder_reparameterization_type": "LSTM" if isinstance(value, LSTM) else "MLP",
+            "encoder_hidden_size": hidden,
+            "encoder_num_layers": value.layers if isinstance(value, LSTM) else 2,
+        }
+    return {"prompt_tuning_init": "RANDOM"}
+
+
+def _scalings(parts: list[_Part]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors and configuration of scalings."""
+    tensors: dict[str, torch.Tensor] = {}
+    ends: dict[str, str] = {}
+    for part in parts:
+        if not isinstance(part.spec, Scale):
+            continue
+        path, _, end = part.insertion.at.rpartition(":")
+        if end not in ("in", "out") or path in ends:
+            raise ProgramError(
+                f"PEFT scales what goes into a module or what comes out of it, once; "
+                f"{part.insertion.name!r} stands at {part.insertion.at}"
+            )
+        ends[path] = end
+        vector = part.state["value"]
+        tensors[f"{path}.ia3_l"] = vector[None] if end == "in" else vector[:, None]
+    feeding = sorted(path for path, end in ends.items() if end == "in")
+    return tensors, {"target_modules": sorted(ends), "feedforward_modules": feeding}
+
+
+def _layers(
+    task: Reprogrammed, parts: list[_Part], heads: tuple[str, ...]
+) -> dict[str, torch.Tensor]:
+    """Tensors of layers that were trained along, and of heads that PEFT expects anyway."""
+    found: dict[str, torch.Tensor] = {}
+    for name, tensor in task.source.state_dict().items():
+        if _belongs(name, heads):
+            found[name] = tensor
+    for part in parts:
+        if isinstance(part.spec, Retrained):
+            path = part.insertion.at.rpartition(":")[0]
+            found |= {
+                f"{path}.{name.removeprefix('layer.')}": tensor
+                for name, tensor in part.state.items()
+            }
+    return found
+
+
+def _belongs(name: str, heads: tuple[str, ...]) -> bool:
+    """Whether a tensor is that of a head, or of a part of one."""
+    return any(part.endswith(head) for part in name.split(".")[:-1] for head in heads)
