@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from graphprog.passes.growth import Growth
 
 _DECIDED = {"aten::view", "aten::reshape", "aten::_unsafe_view", "aten::unflatten", "aten::expand"}
+_DECIDED |= {f"aten::{name}" for name in ("arange", "ones", "zeros", "full", "empty", "eye")}
+_DECIDED |= {f"aten::new_{name}" for name in ("ones", "zeros", "full", "empty")}
+"""Operations of which it is decided elsewhere: by lining up factors, or by what reads them."""
 _NO_LENGTHS = {"dim", "dims", "dim0", "dim1", "start_dim", "end_dim", "axis", "source"} | {
     *("destination", "stride", "padding", "dilation", "groups", "output_padding"),
     *("padding_idx", "correction", "alpha", "memory_format"),
@@ -32,6 +35,8 @@ _ARITHMETIC = {
     for name in ("add", "sub", "rsub", "mul", "div", "floor_divide", "remainder", "pow")
     for end in ("", "_")
 }
+
+_READS_AT = {"aten::index", "aten::index_select", "aten::gather", "aten::take_along_dim"}
 
 
 def refuse_doubt(growth: Growth, node: fx.Node, concerned: bool) -> None:
@@ -57,6 +62,8 @@ def refuse_doubt(growth: Growth, node: fx.Node, concerned: bool) -> None:
         _refuse_bounds(growth, node)
         return
     _refuse_numbers(growth, node, grown)
+    if name not in _READS_AT:
+        return
     for part in node.all_input_nodes:
         value = part.meta["val"]
         fixed = isinstance(value, torch.Tensor) and part not in growth.before

@@ -271,6 +271,26 @@ def _agree_index(growth: Growth, node: fx.Node) -> None:
     }
     if wanted and source not in growth.reach:
         growth.put(node, 0, growth.demand(source, wanted, additive=False))
+    if not growth.cut.stretch.symbolic:
+        _agree_positions(growth, node)
+
+
+def _agree_positions(growth: Growth, node: fx.Node) -> None:
+    """Read as many entries as there are by now, where there were as many positions as entries."""
+    source, positions = node.args[0], node.args[1]
+    assert isinstance(source, fx.Node)
+    assert isinstance(positions, list | tuple)
+    old, new = growth.old_value(source).shape, source.meta["val"].shape
+    slot = 0
+    for dim, position in enumerate(positions):
+        slot += 1
+        if not isinstance(position, fx.Node) or old[dim] == new[dim] or not counted(position):
+            continue
+        shape = position.meta["val"].shape
+        same = [axis for axis, size in enumerate(shape) if same_size(size, old[dim])]
+        if len(same) == 1 and position not in growth.reach:
+            grown = growth.demand(position, {same[0]: new[dim]}, additive=False)
+            growth.put(node, slot, grown)
 
 
 def _may_be_axis(growth: Growth, size: Any) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 import torch
 from torch import fx
 
-from graphprog.passes.edges import Slot
+from graphprog.passes.edges import Slot, leaves_of
 from graphprog.passes.normalise import schema_name
 
 
@@ -32,7 +32,8 @@ class Reach:
         recomputable: bool = False,
     ) -> None:
         self.beyond = tuple(_closure(code, {user for user, _ in ends}, sizes=True))
-        behind = _closure(code, {user for user, _ in edges}, sizes=True)
+        starts = {user for user, slot in edges if leaves_of(user)[slot] in _sources(user)}
+        behind = _closure(code, starts, sizes=True)
         for node in self.beyond:
             behind.pop(node, None)
         self.behind = tuple(behind)
@@ -76,9 +77,15 @@ def _closure(code: fx.Graph, starts: set[fx.Node], sizes: bool = False) -> dict[
         if not sizes and not isinstance(node.meta.get("val"), torch.Tensor | list | tuple):
             continue
         started = node in starts and node.op != "placeholder"
-        if started or any(part in found or part in starts for part in node.all_input_nodes):
+        if started or any(part in found or part in starts for part in _sources(node)):
             found[node] = None
     return found
+
+
+def _sources(node: fx.Node) -> list[fx.Node]:
+    """What a node's value or length comes from; ``x.new_ones(4)`` only takes a type from x."""
+    typed = schema_name(node).startswith("aten::new_")
+    return [part for part in node.all_input_nodes if not (typed and part is node.args[0])]
 
 
 def _ancestors(node: fx.Node) -> set[fx.Node]:

@@ -14,7 +14,7 @@ from graphprog.errors import GraphprogError, PassError
 from graphprog.graph import Graph
 from tests.prompt_models import SAME, made, some_ids
 from tests.prompt_sides import SIDED, Features, PositionIds, Sided, Weights
-from tests.test_extend_literals import AT, compiled, entries, joined
+from tests.test_extend_literals import AT, OFFSETS, compiled, entries, joined
 
 
 @cache
@@ -49,14 +49,15 @@ def expected(model: nn.Module, ids: Tensor, side: Tensor, new: Tensor, offset: i
 @pytest.mark.parametrize("kind", SIDED, ids=lambda kind: kind.__name__)
 def test_side_inputs_admit_the_inserted_entries(kind, varying) -> None:
     model, graph = captured(kind, varying)
-    for offset in (1, 3, -1) if varying else (0, 1):
-        new = entries(3, model.width)
-        task = compiled(graph, new, offset)
-        for batch, length in ((SAME, SAME), (3, 7 if varying else SAME)):
-            ids, side = some_ids(batch, length), model.side(batch, length)
-            assert torch.equal(task(ids, side), expected(model, ids, side, new, offset)), offset
-            with task.disabled():
-                assert torch.equal(task(ids, side), model(ids, side))
+    offset = OFFSETS[(SIDED.index(kind) + varying) % len(OFFSETS)]
+    new = entries(3, model.width)
+    task = compiled(graph, new, offset)
+    for batch, length in ((SAME, SAME), (3, 7 if varying else SAME)):
+        ids, side = some_ids(batch, length), model.side(batch, length)
+        equal = torch.equal(task(ids, side), expected(model, ids, side, new, offset))
+        assert equal, (offset, batch, length)
+        with task.disabled():
+            assert torch.equal(task(ids, side), model(ids, side))
 
 
 @pytest.mark.parametrize("varying", [False, True], ids=["fixed", "varying"])
