@@ -10,6 +10,7 @@ from torch import nn
 
 from graphprog.errors import InterfaceError, ProgramError
 from graphprog.layers import affine
+from graphprog.passes.trace import fake_mode_of, running
 from graphprog.spec import Spec, spec
 from graphprog.values import Fixed, Learnable, shape_text, static_shape
 
@@ -40,6 +41,14 @@ class Wanted:
     def shape(self) -> tuple[int, ...]:
         """Shape of the entries without the batch; axes of varying length count as 1."""
         return static_shape(self.like)
+
+
+def resized(value: torch.Tensor, axis: int, length: int) -> torch.Tensor:
+    """A fake tensor of a value's type with another number of entries on an axis."""
+    shape = list(value.shape)
+    shape[axis] = length
+    with running(fake_mode_of(value)):
+        return value.new_empty(shape)
 
 
 @runtime_checkable
@@ -106,9 +115,7 @@ class Derived(Spec):
         return affine(int(width), wanted.shape[-1], wanted.generator)
 
 
-def _require_shape(
-    of: str, value: torch.Tensor, wanted: Wanted, shape: tuple[int, ...]
-) -> None:
+def _require_shape(of: str, value: torch.Tensor, wanted: Wanted, shape: tuple[int, ...]) -> None:
     if tuple(value.shape)[-len(shape) :] != shape:
         raise ProgramError(
             f"{wanted.where}: {of!r} shares a value of shape {shape_text(value)}, not {shape}",
@@ -152,7 +159,5 @@ def entries_module(
     if isinstance(value, Made):
         return Entries(wanted.like.dtype, value.entries(wanted, others))
     module = Entries(wanted.like.dtype, None)
-    value.attach(
-        module, wanted.like, wanted.where, wanted.generator, wanted.graph, wanted.axis - 1
-    )
+    value.attach(module, wanted.like, wanted.where, wanted.generator, wanted.graph, wanted.axis - 1)
     return module

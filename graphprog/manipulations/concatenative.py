@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from graphprog.conditioning import Conditioned
-from graphprog.entries import Derived, Made, Shared, Wanted, entries_module
+from graphprog.entries import Derived, Made, Shared, Wanted, entries_module, resized
 from graphprog.errors import InterfaceError, ProgramError
 from graphprog.graph import Graph
 from graphprog.manipulations.base import Manipulation
@@ -130,7 +130,5 @@ class Concatenative(Manipulation):
             )
         like = value if self.axis else value[None]
         axis = self.axis or 1
-        shape = list(like.shape)
-        shape[axis] = self.length
-        wanted = Wanted(like.new_empty(shape), axis, where, generator, graph)
+        wanted = Wanted(resized(like, axis, self.length), axis, where, generator, graph)
         return entries_module(self.value, wanted, values[1:])

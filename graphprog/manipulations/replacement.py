@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from graphprog.entries import Entries, Made, Wanted, entries_module
+from graphprog.entries import Entries, Made, Wanted, entries_module, resized
 from graphprog.errors import InterfaceError, ProgramError
 from graphprog.manipulations.base import Manipulation
 from graphprog.manipulations.concatenative import Prompt
@@ -80,9 +80,7 @@ class Replacement(Manipulation):
                 f"{where} has {size} entries on axis {self.axis}, no {last}",
                 ["insert them first, with a Concatenative of the same length and offset"],
             )
-        shape = list(value.shape)
-        shape[self.axis] = self.length
-        wanted = Wanted(value.new_empty(shape), self.axis, where, generator)
+        wanted = Wanted(resized(value, self.axis, self.length), self.axis, where, generator)
         entries = entries_module(self.value, wanted, values[1:])
         return _Slots(entries, self.axis, self.offset, self.length)
 
