@@ -161,8 +161,11 @@ def test_a_task_that_returns_no_logits_is_refused() -> None:
 def test_a_loader_that_is_shared_out_already_is_refused_among_processes() -> None:
     from graphprog.train.batches import Share
     from graphprog.train.data import open_split
+    from graphprog.train.objective import Classification
+    from graphprog.train.recipe import cross_entropy
 
     sampler = DistributedSampler(Items(), num_replicas=2, rank=0)
-    split = open_split(headed(), "training", DataLoader(Items(), sampler=sampler, batch_size=5))
+    task, loader = headed(), DataLoader(Items(), sampler=sampler, batch_size=5)
+    split = open_split(task, Classification(task, cross_entropy), "training", loader)
     with pytest.raises(DataError, match="hands every process its own examples"):
         next(split.batches(5, Share(0, 2)))

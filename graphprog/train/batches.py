@@ -12,9 +12,10 @@ from graphprog.errors import DataError
 
 if TYPE_CHECKING:
     from graphprog.reprogrammed import Reprogrammed
+    from graphprog.train.objective import Objective
 
 Parts = tuple[tuple[torch.Tensor, ...], torch.Tensor]
-"""The inputs of a task in order, each [B, ...], and the labels, int64 [B]."""
+"""The inputs of a task in order, each [B, ...], and the labels, int64 [B, ...]."""
 
 _FORMS = ["give (inputs, labels), where inputs are one tensor, a tuple of them, or a dict by name"]
 
@@ -37,7 +38,7 @@ class Batch:
 
     Attributes:
         inputs: of the task, in order, each [B, ...].
-        labels: int64 [B].
+        labels: int64 [B], or [B, ...] where the objective takes more.
         own: rows that count; 0 where a small batch left nothing to this process, which then
             holds another's row, so that all processes take the same steps.
         total: rows of the batch over all processes.
@@ -95,25 +96,25 @@ def _by_name(given: Mapping[str, Any], task: Reprogrammed, place: str) -> list[A
     return [given[name] for name in names]
 
 
-def check_parts(task: Reprogrammed, parts: Parts, where: Callable[[int | None], str]) -> None:
+def check_parts(objective: Objective, parts: Parts, where: Callable[[int | None], str]) -> None:
     """Check a batch, and say where in the data set the fault lies.
 
     Args:
-        task: whose check it is.
+        objective: whose check it is.
         parts: inputs and labels.
         where: names the place of a row, or of the whole batch.
 
     Raises:
-        DataError: as :meth:`Reprogrammed.check`.
+        DataError: as the check of the objective.
     """
     try:
-        task.check(*parts)
+        objective.check(*parts)
     except DataError as error:
-        row = _faulty_row(task, parts)
+        row = _faulty_row(objective, parts)
         raise DataError(f"{where(row)}: {error.what}", error.remedies) from error
 
 
-def _faulty_row(task: Reprogrammed, parts: Parts) -> int | None:
+def _faulty_row(objective: Objective, parts: Parts) -> int | None:
     """The first row that fails alone; None where rows pass and only the batch does not."""
     inputs, labels = parts
     if any(part.ndim == 0 or len(part) != len(labels) for part in inputs):
@@ -121,7 +122,7 @@ def _faulty_row(task: Reprogrammed, parts: Parts) -> int | None:
     for row in range(len(labels)):
         one = slice(row, row + 1)
         try:
-            task.check(tuple(part[one] for part in inputs), labels[one])
+            objective.check(tuple(part[one] for part in inputs), labels[one])
         except DataError:
             return row
     return None

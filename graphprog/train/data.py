@@ -15,13 +15,15 @@ from graphprog.train.splits import IndexedSplit, Split, TensorSplit
 
 if TYPE_CHECKING:
     from graphprog.reprogrammed import Reprogrammed
+    from graphprog.train.objective import Objective
 
 
-def open_split(task: Reprogrammed, name: str, data: Any) -> Split:
+def open_split(task: Reprogrammed, objective: Objective, name: str, data: Any) -> Split:
     """Make a split of whatever holds the data.
 
     Args:
         task: what will read it.
+        objective: checks inputs and labels.
         name: of the split, for messages.
         data: a ``DataLoader``; tensors ``(input, ..., labels)``, or ``(inputs, labels)`` where
             inputs are a tuple or a dict of tensors; a ``TensorDataset``, ``Subset``, or any data
@@ -31,7 +33,7 @@ def open_split(task: Reprogrammed, name: str, data: Any) -> Split:
         DataError: the data has another form, is empty, or is in memory and refused by the task.
     """
     if isinstance(data, DataLoader):
-        return LoaderSplit(task, name, data)
+        return LoaderSplit(task, objective, name, data)
     index: torch.Tensor | None = None
     while isinstance(data, Subset):
         inner = torch.as_tensor(list(data.indices), dtype=torch.int64)
@@ -40,13 +42,13 @@ def open_split(task: Reprogrammed, name: str, data: Any) -> Split:
     if isinstance(data, TensorDataset):
         data = data.tensors
     if isinstance(data, tuple | list) and data and not isinstance(data[-1], tuple | list):
-        return TensorSplit(task, name, unpack(data, task, f"{name} data"), index)
+        return TensorSplit(objective, name, unpack(data, task, f"{name} data"), index)
     if not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
         raise DataError(
             f"{name} data: a {type(data).__name__} is no tensors, data set or loader",
             ["a tuple of tensors (inputs, labels)", "a torch.utils.data.DataLoader for a stream"],
         )
-    return IndexedSplit(task, name, *_items(task, name, data, index))
+    return IndexedSplit(objective, name, *_items(task, name, data, index))
 
 
 def _items(

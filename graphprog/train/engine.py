@@ -13,7 +13,6 @@ from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import GradientAccumulationPlugin
 from torch import nn
 
-from graphprog.checks import class_count
 from graphprog.errors import TrainingError
 from graphprog.train.batches import Batch, Share
 
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
 class Step(nn.Module):
     """What is run in one step, as the one module that accelerate wraps.
 
-    Forward: a batch's inputs to the target logits [B, K], and to what the alignment reads
-    [B, ...], or None where that is not asked for.
+    Forward: a batch's inputs to what the task returns, and to what the alignment reads [B, ...],
+    or None where that is not asked for.
     """
 
     def __init__(self, task: Reprogrammed) -> None:
@@ -58,13 +57,6 @@ class Engine:
     """
 
     def __init__(self, task: Reprogrammed, precision: str, log_dir: str | None) -> None:
-        if class_count(task) is None:
-            outputs = ", ".join(task.graph.outputs)
-            raise TrainingError(
-                f"the task returns {outputs or 'nothing'}, where target logits [batch, classes] "
-                "are needed",
-                ['align=gp.LinearHead(classes, on="features")', "capture the model's logits alone"],
-            )
         self.task = task
         self.accelerator = Accelerator(
             mixed_precision=precision,
@@ -88,7 +80,7 @@ class Engine:
         return device
 
     def forward(self, batch: Batch, read: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Logits, and what the alignment reads, of a batch on the device; for no training."""
+        """Outputs, and what the alignment reads, of a batch on the device; for no training."""
         logits, values = self.alone(batch.inputs, read)
         return logits, values
 
@@ -108,7 +100,7 @@ def running(
     """An engine for a task, which is back where it was, in eval mode, after the block.
 
     Raises:
-        TrainingError: the task returns no logits, or the device lacks the precision.
+        TrainingError: the device lacks the precision.
     """
     with _own_accelerate_state(), _placement_kept(task):
         try:

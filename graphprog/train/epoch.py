@@ -13,6 +13,7 @@ from graphprog.train.batches import Batch
 from graphprog.train.engine import Engine
 from graphprog.train.mapping import Mapping
 from graphprog.train.meter import DivergenceError, Meter, Scores
+from graphprog.train.objective import Objective
 from graphprog.train.progress import Bar
 from graphprog.train.randomness import derived_seed
 from graphprog.train.recipe import Recipe
@@ -28,6 +29,7 @@ class Trainer:
     Attributes:
         engine: what runs.
         recipe: how.
+        objective: what for.
         split: the training data.
         parameters: what is trained, by name; the optimizer holds the same objects.
         optimizer: None where nothing is trained.
@@ -37,6 +39,7 @@ class Trainer:
 
     engine: Engine
     recipe: Recipe
+    objective: Objective
     split: Split
     parameters: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer | None
@@ -121,7 +124,7 @@ class Trainer:
         """Add the gradient of the mean loss over all rows of a step, of all processes."""
         batch = given.to(self.engine.device)
         logits, values = self.engine.step(batch.inputs, accumulated is not None)
-        loss = self.recipe.loss_function(logits, batch.labels)
+        loss = self.objective(logits, batch.labels)
         # gradients are averaged over the processes, whose batches may differ in size
         weight = batch.own * self.engine.share.count / rows
         self.engine.accelerator.backward(loss if weight == 1.0 else loss * weight)
@@ -130,7 +133,8 @@ class Trainer:
                 accumulated += self.mapping.count(values, batch)
             else:
                 loss = loss * torch.nan  # all processes must learn of it, as they do of losses
-        meter.add(loss, logits.detach().argmax(1), batch)
+        with torch.no_grad():
+            meter.add(loss, self.objective.score(logits, batch.labels), batch)
         return loss.detach()
 
     def _checks_after(self, number: int) -> bool:

@@ -13,8 +13,9 @@ from graphprog.train.batches import Batch
 from graphprog.train.data import open_split
 from graphprog.train.engine import Engine, running
 from graphprog.train.meter import Meter, Scores
+from graphprog.train.objective import Classification, Loss, Objective, objective_of
 from graphprog.train.randomness import preserved, reseed
-from graphprog.train.recipe import Loss, Recipe
+from graphprog.train.recipe import Recipe
 from graphprog.train.splits import Split
 
 if TYPE_CHECKING:
@@ -28,10 +29,11 @@ class Evaluation:
     """How well a task does on a split.
 
     Attributes:
-        loss: mean over the examples.
-        accuracy: share of examples whose largest logit is their class's.
-        count: number of examples.
-        confusion: int64 [K, K]; row: class of the example, column: predicted class.
+        loss: mean over the labels.
+        accuracy: share of labels that are predicted right.
+        count: number of labels: that of the examples, where each has one.
+        confusion: int64 [K, K]; row: class of the example, column: predicted class. Empty for
+            losses that are no plain function of logits [B, K].
         labels: names of the classes, where the program's contract has them.
     """
 
@@ -51,7 +53,8 @@ class Evaluation:
         )
 
     def __str__(self) -> str:
-        lines = [f"accuracy {self.accuracy:.2%}  loss {self.loss:.4f}  examples {self.count}"]
+        unit = "examples" if len(self.confusion) else "labels"
+        lines = [f"accuracy {self.accuracy:.2%}  loss {self.loss:.4f}  {unit} {self.count}"]
         totals = self.confusion.sum(1).tolist()
         for number, share in list(enumerate(self.class_accuracy))[:_SHOWN_CLASSES]:
             name = self.labels[number] if self.labels else f"class {number}"
@@ -90,39 +93,41 @@ def evaluate(
     warn_uncounted(task)
     with running(task, precision) as engine, preserved(engine.device):
         reseed(0)
-        split = open_split(task, "evaluation", data)
-        classes = class_count(task)
+        objective = objective_of(task, recipe.loss_function)
+        split = open_split(task, objective, "evaluation", data)
+        classes = class_count(task) if isinstance(objective, Classification) else 0
         assert classes is not None
         confusion = torch.zeros(classes * classes, dtype=torch.int64)
         meter = Meter()
-        for batch, predicted in _predictions(engine, split, recipe, meter):
-            cells = (batch.labels * classes + predicted)[: batch.own].cpu()
-            confusion += torch.bincount(cells, minlength=classes * classes)
+        for batch, outputs in _outputs(engine, split, recipe, objective, meter):
+            if classes:
+                cells = (batch.labels * classes + outputs.argmax(1))[: batch.own].cpu()
+                confusion += torch.bincount(cells, minlength=classes * classes)
         scores = meter.scores(engine)
         confusion = engine.total(confusion).reshape(classes, classes)
     labels: Sequence[str] = task.spec.contract.labels
     return Evaluation(scores.loss, scores.accuracy, scores.count, confusion, tuple(labels))
 
 
-def measure(engine: Engine, split: Split, recipe: Recipe) -> Scores:
+def measure(engine: Engine, split: Split, recipe: Recipe, objective: Objective) -> Scores:
     """Loss and accuracy on a split, in eval mode, without gradient."""
     meter = Meter()
-    for _ in _predictions(engine, split, recipe, meter):
+    for _ in _outputs(engine, split, recipe, objective, meter):
         pass
     return meter.scores(engine)
 
 
-def _predictions(
-    engine: Engine, split: Split, recipe: Recipe, meter: Meter
-) -> Iterator[tuple[Batch, torch.Tensor]]:
-    """Batches on the device and their predicted classes, int64 [B]; their loss is metered."""
+def _outputs(
+    engine: Engine, split: Split, recipe: Recipe, objective: Objective, meter: Meter
+) -> Iterator[tuple[Batch, Any]]:
+    """Batches on the device and what the task returns for them; loss and score are metered."""
     engine.alone.eval()
     for given in split.batches(recipe.batch_size, engine.share):
         if not given.own:
             continue
         batch = given.to(engine.device)
         with torch.no_grad():
-            logits, _ = engine.forward(batch, read=False)
-            predicted = logits.argmax(1)
-            meter.add(recipe.loss_function(logits, batch.labels), predicted, batch)
-        yield batch, predicted
+            outputs, _ = engine.forward(batch, read=False)
+            loss, score = objective(outputs, batch.labels), objective.score(outputs, batch.labels)
+            meter.add(loss, score, batch)
+        yield batch, outputs

@@ -18,9 +18,10 @@ from graphprog.train.epoch import Trainer
 from graphprog.train.history import History
 from graphprog.train.loop import Run
 from graphprog.train.mapping import Mapping
+from graphprog.train.objective import Loss, Objective, objective_of
 from graphprog.train.progress import Bar
 from graphprog.train.randomness import preserved, reseed
-from graphprog.train.recipe import Loss, OptimizerMaker, Recipe, Schedule
+from graphprog.train.recipe import OptimizerMaker, Recipe, Schedule
 from graphprog.train.splits import Split
 from graphprog.train.state import RunState
 from graphprog.train.tree import checksum
@@ -64,7 +65,8 @@ def fit(
         task: what to train.
         train: a ``DataLoader``, read as it is; or tensors ``(input, ..., labels)`` or
             ``(inputs, labels)`` with a tuple or a dict of tensors by input name; or a data set
-            with a length whose items are ``(inputs, label)``. Labels are int64 class numbers.
+            with a length whose items are ``(inputs, label)``. Labels are int64 class numbers, or
+            what the loss takes.
         validation: held-out data in any of these forms; it chooses the best epoch.
         epochs: readings of the training data.
         batch_size: examples of one forward pass, over all processes together.
@@ -76,7 +78,9 @@ def fit(
         schedule: factor of the learning rate, set before every step: ``constant``, ``cosine``
             (to 0), ``multistep`` (a tenth from 50 % of the steps on, a hundredth from 72 %), or
             a function of the progress of the run in [0, 1).
-        loss: ``cross_entropy``, or a function of logits [B, K] and labels [B] to a mean loss.
+        loss: ``cross_entropy``, a function of logits [B, K] and labels [B] to a mean loss, or one
+            of :mod:`graphprog.losses` for outputs and labels by token. A batch weighs by its
+            examples, whatever number of labels they have.
         accumulate: batches whose gradients make one step, as if they were one large batch.
         precision: ``no``, ``bf16`` or ``fp16`` mixed precision.
         patience: stop after so many epochs without a better one on the validation split.
@@ -117,11 +121,14 @@ def fit(
     with running(task, precision, log_dir) as engine, preserved(engine.device):
         reseed(seed)
         source = task.source_hash()
-        train_split = open_split(task, "training", train)
-        held_out = None if validation is None else open_split(task, "validation", validation)
+        objective = objective_of(task, recipe.loss_function)
+        train_split = open_split(task, objective, "training", train)
+        held_out = None
+        if validation is not None:
+            held_out = open_split(task, objective, "validation", validation)
         folder = None if checkpoint is None else Path(checkpoint)
         identity = _identity(recipe, source, task, train_split, held_out) if folder else {}
-        trainer = _trainer(engine, recipe, train_split, progress)
+        trainer = _trainer(engine, recipe, objective, train_split, progress)
         board = Board(engine, log_dir is not None)
         run = Run(trainer, held_out, RunState(), board, folder, identity, task.program_state())
         try:
@@ -155,7 +162,9 @@ def _run(run: Run, source: str) -> None:
         run.save()
 
 
-def _trainer(engine: Engine, recipe: Recipe, split: Split, progress: bool | None) -> Trainer:
+def _trainer(
+    engine: Engine, recipe: Recipe, objective: Objective, split: Split, progress: bool | None
+) -> Trainer:
     parameters = {
         name: parameter
         for name, parameter in engine.task.program.named_parameters()
@@ -168,7 +177,7 @@ def _trainer(engine: Engine, recipe: Recipe, split: Split, progress: bool | None
     shown = progress if engine.accelerator.is_main_process else False
     steps = split.steps(recipe.batch_size)
     bar = Bar(shown, recipe.epochs, None if steps is None else -(-steps // recipe.accumulate))
-    return Trainer(engine, recipe, split, parameters, optimizer, mapping, bar)
+    return Trainer(engine, recipe, objective, split, parameters, optimizer, mapping, bar)
 
 
 def _identity(

@@ -15,13 +15,17 @@ from graphprog.train.splits import Split
 
 if TYPE_CHECKING:
     from graphprog.reprogrammed import Reprogrammed
+    from graphprog.train.objective import Objective
 
 
 class LoaderSplit(Split):
     """A loader of the user's, read as it is."""
 
-    def __init__(self, task: Reprogrammed, name: str, loader: DataLoader[Any]) -> None:
+    def __init__(
+        self, task: Reprogrammed, objective: Objective, name: str, loader: DataLoader[Any]
+    ) -> None:
         self.task = task
+        self.objective = objective
         self.name = name
         self.loader = loader
         self.streams = isinstance(loader.dataset, IterableDataset)
@@ -46,7 +50,7 @@ class LoaderSplit(Split):
             )
         for number, item in enumerate(self.loader):
             parts = unpack(item, self.task, f"{self.name} batch {number}")
-            check_parts(self.task, parts, self._namer(number))
+            check_parts(self.objective, parts, self._namer(number))
             yield _shared(parts, share)
 
     def _namer(self, number: int) -> Callable[[int | None], str]:
@@ -70,7 +74,7 @@ class LoaderSplit(Split):
             worker_init_fn=loader.worker_init_fn,
             generator=torch.Generator().manual_seed(0),
         )
-        return LoaderSplit(self.task, self.name, ordered)
+        return LoaderSplit(self.task, self.objective, self.name, ordered)
 
     def begin(self, epoch: int) -> None:
         """Tell samplers that ask for it."""

@@ -124,7 +124,7 @@ class Run:
             trainer.split.begin(epoch)
             scores, counts = trainer.train(epoch)
         else:
-            scores = _finite(measure(trainer.engine, trainer.split.in_order(), trainer.recipe))
+            scores = _finite(self._measure(trainer.split.in_order()))
         reseed(seed, epoch, 4)
         held_out = self._validate()
         record = EpochRecord(
@@ -143,7 +143,11 @@ class Run:
     def _validate(self) -> Scores | None:
         if self.validation is None:
             return None
-        return _finite(measure(self.trainer.engine, self.validation, self.trainer.recipe))
+        return _finite(self._measure(self.validation))
+
+    def _measure(self, split: Split) -> Scores:
+        trainer = self.trainer
+        return measure(trainer.engine, split, trainer.recipe, trainer.objective)
 
     def _refresh(self, epoch: int) -> Refresh | None:
         """Refresh the mapping before an epoch, if it is due."""
@@ -171,7 +175,7 @@ class Run:
         share = trainer.engine.share
         first = next(trainer.split.in_order().batches(trainer.recipe.batch_size, share))
         batch = first.to(trainer.engine.device)
-        for text in check_reach(trainer.engine, batch, trainer.recipe.loss_function):
+        for text in check_reach(trainer.engine, batch, trainer.objective):
             self.note(text)
 
     def _stop_diverged(self, error: DivergenceError) -> None:

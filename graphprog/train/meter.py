@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import torch
 
+from graphprog.errors import DataError
 from graphprog.train.batches import Batch
 from graphprog.train.engine import Engine
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Mean loss, share of right predictions, and number of examples, over all processes."""
+    """Mean loss, share of right labels, and number of labels, over all processes."""
 
     loss: float
     accuracy: float
@@ -29,15 +30,18 @@ class Meter:
     def __init__(self) -> None:
         self.losses: list[torch.Tensor] = []
         self.right: list[torch.Tensor] = []
-        self.rows: list[int] = []
+        self.counted: list[torch.Tensor] = []
         self._checked = 0
 
-    def add(self, loss: torch.Tensor, predicted: torch.Tensor, batch: Batch) -> None:
-        """Add a batch: its mean loss, and its predicted classes int64 [B]."""
+    def add(
+        self, loss: torch.Tensor, score: tuple[torch.Tensor, torch.Tensor], batch: Batch
+    ) -> None:
+        """Add a batch: its mean loss, how many labels are right, and how many count."""
         if batch.own:
+            right, counted = score
             self.losses.append(loss.detach())
-            self.right.append((predicted == batch.labels).sum())
-            self.rows.append(batch.own)
+            self.right.append(right)
+            self.counted.append(counted)
 
     def first_bad(self) -> int | None:
         """Number of the first batch, of those not looked at yet, whose loss is not finite."""
@@ -52,9 +56,11 @@ class Meter:
         """Scores over all processes."""
         sums = [0.0, 0.0, 0.0]
         if self.losses:
-            rows = torch.tensor(self.rows, dtype=torch.float64)
+            counted = torch.stack(self.counted).cpu().double()
             losses = torch.stack(self.losses).cpu().double()
             right = int(torch.stack(self.right).sum())
-            sums = [float(losses @ rows), float(right), float(rows.sum())]
+            sums = [float(losses @ counted), float(right), float(counted.sum())]
         loss, right_sum, count = engine.total(torch.tensor(sums, dtype=torch.float64)).tolist()
+        if count == 0:
+            raise DataError("no label counts in any example: all of them are to be ignored")
         return Scores(loss / count, right_sum / count, int(count))

@@ -9,7 +9,7 @@ import torch
 from graphprog.errors import TrainingError
 from graphprog.train.batches import Batch
 from graphprog.train.engine import Engine
-from graphprog.train.recipe import Loss
+from graphprog.train.objective import Loss
 
 if TYPE_CHECKING:
     from graphprog.reprogrammed import Reprogrammed

@@ -12,10 +12,10 @@ from torch import nn
 from torch.nn import functional
 
 from graphprog.errors import TrainingError
+from graphprog.train.objective import Loss
 
 OptimizerMaker = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 Schedule = Callable[[float], float]
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 PRECISIONS = ("no", "bf16", "fp16")
 _DROPS = (0.5, 0.72)
@@ -102,7 +102,7 @@ class Recipe:
 
     @property
     def loss_function(self) -> Loss:
-        """Logits [B, K] and labels int64 [B] to a scalar, the mean over the batch."""
+        """Outputs of the task and labels to a scalar, the mean over the batch."""
         return LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
 
     def settings(self) -> dict[str, Any]:

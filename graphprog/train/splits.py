@@ -13,7 +13,7 @@ from graphprog.train.batches import Batch, Parts, Share, check_parts
 from graphprog.train.tree import checksum
 
 if TYPE_CHECKING:
-    from graphprog.reprogrammed import Reprogrammed
+    from graphprog.train.objective import Objective
 
 _CHECKED_ROWS = 512
 
@@ -61,11 +61,11 @@ class IndexedSplit(Split):
     """Examples fetched by their numbers."""
 
     def __init__(
-        self, task: Reprogrammed, name: str, rows: int, fetch: Callable[[torch.Tensor], Parts]
+        self, objective: Objective, name: str, rows: int, fetch: Callable[[torch.Tensor], Parts]
     ) -> None:
         if rows == 0:
             raise DataError(f"{name} data: there are no examples")
-        self.task = task
+        self.objective = objective
         self.name = name
         self.rows = rows
         self.fetch = fetch
@@ -99,14 +99,14 @@ class IndexedSplit(Split):
                 f"{self.name} data" if row is None else f"{self.name} example {int(numbers[row])}"
             )
 
-        check_parts(self.task, parts, where)
+        check_parts(self.objective, parts, where)
 
 
 class TensorSplit(IndexedSplit):
     """Tensors in memory, checked once; ``index`` selects rows of them."""
 
     def __init__(
-        self, task: Reprogrammed, name: str, parts: Parts, index: torch.Tensor | None
+        self, objective: Objective, name: str, parts: Parts, index: torch.Tensor | None
     ) -> None:
         inputs, labels = parts
         self.tensors = (*inputs, labels)
@@ -115,7 +115,7 @@ class TensorSplit(IndexedSplit):
             sizes = ", ".join(str(list(tensor.shape)) for tensor in self.tensors)
             raise DataError(f"{name} data: inputs and labels differ in length: {sizes}")
         rows = len(labels) if index is None else len(index)
-        super().__init__(task, name, rows, self._select)
+        super().__init__(objective, name, rows, self._select)
         for numbers in torch.arange(rows).split(_CHECKED_ROWS):
             self.check(self._select(numbers), numbers)
 
