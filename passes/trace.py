@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental import _config as sizes_config
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import _ShapeEnvGuardError
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from graphprog.batch_norm import Switch, take_switches
@@ -39,8 +41,23 @@ def keeping_sizes(values: Iterable[Any]) -> Iterator[None]:
         yield
 
 
+_SYMBOL = re.compile(r"\b[su]\d+\b")
+
 _TALKATIVE = ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes")
 """Loggers that print every failure of an operation with its trace."""
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    before = [logger.disabled for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.disabled = True
+        yield
+    finally:
+        for logger, was in zip(loggers, before, strict=True):
+            logger.disabled = was
 
 
 @contextmanager
@@ -53,26 +70,24 @@ def running(mode: FakeTensorMode) -> Iterator[None]:
     """
     sizes: Any = mode.shape_env
     strict = getattr(sizes, "_error_on_new_guards", False)
-    loggers = [logging.getLogger(name) for name in _TALKATIVE]
-    silent = [logger.disabled for logger in loggers]
     caching = mode.cache_enabled
     mode.cache_enabled = False  # its entries cost more than the few operations run here
     sizes._error_on_new_guards = False
     try:
-        for logger in loggers:
-            logger.disabled = True
         quiet = sizes.ignore_fresh_unbacked_symbols()  # counts of data, which no tracer waits for
-        with mode, sizes.suppress_guards(), quiet, enable_python_dispatcher():
+        with mode, sizes.suppress_guards(), quiet, enable_python_dispatcher(), _silence():
             yield
     finally:
         sizes._error_on_new_guards = strict
         mode.cache_enabled = caching
-        for logger, was in zip(loggers, silent, strict=True):
-            logger.disabled = was
 
 
 class _Forgetting(TorchDispatchMode):
-    """Let kernels, but not the code that calls them, ask about sizes; see :func:`running`."""
+    """Let kernels, but not the code that calls them, compare a size with a number.
+
+    Whether a batch is large decides which kernel runs, and is forgotten as in :func:`running`.
+    That two sizes are equal decides whether the operation runs at all, and may not be assumed.
+    """
 
     def __init__(self, mode: FakeTensorMode) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -80,8 +95,13 @@ class _Forgetting(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         strict = getattr(self.sizes, "_error_on_new_guards", False)
-        self.sizes._error_on_new_guards = False
         try:
+            self.sizes._error_on_new_guards = True
+            return func(*args, **(kwargs or {}))
+        except _ShapeEnvGuardError as error:
+            if len(set(_SYMBOL.findall(str(error)))) > 1:
+                raise
+            self.sizes._error_on_new_guards = False
             with self.sizes.suppress_guards():
                 return func(*args, **(kwargs or {}))
         finally:
@@ -109,7 +129,8 @@ def trace(
         fakes = [mode.from_tensor(tensor, static_shapes=True) for tensor in tensors.values()]
         try:
             # what only decides strides is answered without a guess about sizes
-            with _Forgetting(mode), sizes_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+            oblivious = sizes_config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
+            with _Forgetting(mode), oblivious, _silence():
                 traced = make_fx(call, pre_dispatch=True, tracing_mode="real")(*values, *fakes)
         except Exception as error:
             shapes = ", ".join(str(tuple(getattr(value, "shape", ()))) for value in values)
