@@ -10,6 +10,8 @@ from torch import fx
 from graphprog.passes.edges import Slot, leaves_of
 from graphprog.passes.normalise import schema_name
 
+_MULTIPLIES = ("aten::linear", "aten::conv", "aten::addmm", "aten::mm", "aten::matmul")
+
 
 class Reach:
     """The nodes that a cut divides a graph into.
@@ -62,6 +64,17 @@ def _is_data(node: fx.Node) -> bool:
     looks_up = schema_name(node) in ("aten::embedding", "aten::embedding_bag", "aten::index")
     table = node.args[0] if looks_up else None
     return isinstance(table, fx.Node) and table.op == "get_attr"
+
+
+def is_transformed(node: fx.Node) -> bool:
+    """Whether activations are multiplied by weights here, as masks and positions never are."""
+    multiplies = schema_name(node).startswith(_MULTIPLIES)
+    return multiplies and any(part.op == "get_attr" for part in node.all_input_nodes)
+
+
+def inputs_of(node: fx.Node) -> frozenset[str]:
+    """The names of the model's inputs that a value comes from."""
+    return frozenset(str(part.target) for part in _ancestors(node) if part.op == "placeholder")
 
 
 def _closure(code: fx.Graph, starts: set[fx.Node], sizes: bool = False) -> dict[fx.Node, None]:
