@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from torch import fx
 
@@ -18,7 +19,7 @@ from graphprog.graph import Graph, Site
 from graphprog.interface import Edge
 from graphprog.lookups import ids_of, rows_of
 from graphprog.passes.edges import uses_of
-from graphprog.printing import operator_name
+from graphprog.printing import module_path, operator_name
 
 _AFFINE = ("linear", "addmm", "mm", "matmul", "bmm")
 
@@ -84,7 +85,10 @@ def _tower_names(chains: list[Chain]) -> list[str]:
 
 
 def _name_tokens(graph: Graph, sites: dict[str, Site], named: _Aliases) -> None:
-    """``tokens``: what looking an integer input up in the largest table gives."""
+    """``tokens``: what looking an integer input up in the largest table gives.
+
+    A module that also scales what it looks up gives it scaled, and so it is where prompts act.
+    """
     tables: dict[str, list[fx.Node]] = {}
     for node in graph.code.nodes:
         if (ids := ids_of(node)) is not None:
@@ -93,8 +97,21 @@ def _name_tokens(graph: Graph, sites: dict[str, Site], named: _Aliases) -> None:
     largest = [name for name in tables if rows[name] == max(rows.values())]
     for name in largest:
         node = next(node for node in tables[name] if rows_of(node) == rows[name])
+        node = _scaled(graph, sites, node)
         key = _ensure(sites, node, uses_of(node), f"tokens:{name}")
         named.add(name if len(largest) > 1 else "", "tokens", key)
+
+
+def _scaled(graph: Graph, sites: Mapping[str, Site], lookup: fx.Node) -> fx.Node:
+    """The output of the module that looks up, where it is the lookup times a number."""
+    site = sites.get(f"{module_path(lookup)}:out")
+    node = graph.nodes[site.node] if site else lookup
+    while node is not lookup:
+        data = [part for part in node.all_input_nodes if is_tensor(part) and part.meta["val"].ndim]
+        if operator_name(node).partition(".")[0] not in ("mul", "to", "_to_copy") or len(data) != 1:
+            return lookup
+        node = data[0]
+    return graph.nodes[site.node] if site else lookup
 
 
 def _name_head(graph: Graph, sites: dict[str, Site], named: _Aliases) -> None:

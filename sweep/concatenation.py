@@ -148,8 +148,7 @@ def _by_embeddings(subject: Subject) -> Reference:
             raise LookupError("the model does not take embeddings")
         with torch.no_grad():
             values = case.embed(arguments.pop(case.ids))
-        scale = float(getattr(case.embed, "embed_scale", 1.0))  # of what its table holds
-        arguments["inputs_embeds"] = concatenated(values, entries * scale, 1, 0)
+        arguments["inputs_embeds"] = concatenated(values, entries, 1, 0)
         if "attention_mask" in arguments:
             mask = arguments["attention_mask"]
             ones = torch.ones(len(mask), LENGTH, dtype=mask.dtype)
