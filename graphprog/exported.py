@@ -105,14 +105,14 @@ def user_line(errors: Sequence[BaseException]) -> str:
     for error in errors:  # a second error may quote the frames that its traceback has lost
         quoted = re.findall(r'File "(.+?)", line (\d+), in .*\n +(.*)', str(error))
         frames += [(name, int(number), line) for name, number, line in quoted]
-        own = [frame for frame in frames if _is_users(frame[0])]
+        own = [frame for frame in frames if is_users(frame[0])]
         if own:
             name, number, line = own[-1]
             return f"\n  at {name}:{number}: {line}"
     return ""
 
 
-def _is_users(filename: str) -> bool:
+def is_users(filename: str) -> bool:
     """Whether a file is neither of this package, nor of PyTorch, nor of Python itself."""
     ours = (os.path.dirname(__file__), os.path.dirname(torch.__file__))
     standard = sysconfig.get_path("stdlib")

@@ -6,6 +6,7 @@ import re
 
 from torch import fx
 
+from graphprog.exported import is_users
 from graphprog.printing import module_path, operator_name
 
 
@@ -49,7 +50,7 @@ def _place(node: fx.Node) -> str:
 
 def source_line(node: fx.Node) -> str:
     """The line of the model's code that a node comes from, or nothing where it is not known."""
-    found = re.findall(
-        r'File "(.+?)", line (\d+), in .*\n +(.*)', node.meta.get("stack_trace") or ""
-    )
-    return "\n  at {}:{}: {}".format(*found[-1]) if found else ""
+    trace = node.meta.get("stack_trace") or ""
+    frames = re.findall(r'File "(.+?)", line (\d+), in .*\n +(.*)', trace)
+    own = [frame for frame in frames if is_users(frame[0])] or frames
+    return "\n  at {}:{}: {}".format(*own[-1]) if own else ""
