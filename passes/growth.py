@@ -18,7 +18,7 @@ from graphprog.passes.editor import Editor
 from graphprog.passes.kernels import Kernels
 from graphprog.passes.literals import agree
 from graphprog.passes.normalise import schema_name
-from graphprog.passes.reach import Reach, inputs_of, is_transformed
+from graphprog.passes.reach import Reach, tower_inputs
 from graphprog.passes.refusal import RefusalError
 from graphprog.passes.reshaping import Factors
 from graphprog.passes.sides import Sides
@@ -237,9 +237,9 @@ class Growth:
         if node.op == "placeholder":
             self._settled(node)
             return self.sides.padded(self, node, {})
-        if is_transformed(node) and not self.cut.stretch.symbolic:
-            if not inputs_of(node) & set(self.sides.carriers):
-                return node  # another tower, whose length is another number that happens to equal
+        tower = frozenset() if self.cut.stretch.symbolic else tower_inputs(node)
+        if tower and not tower & set(self.sides.carriers):
+            return node  # of another tower, whose length happens to be the same number
         return self.clone(node, {})
 
     def _settled(self, node: fx.Node) -> None:

@@ -66,15 +66,23 @@ def _is_data(node: fx.Node) -> bool:
     return isinstance(table, fx.Node) and table.op == "get_attr"
 
 
-def is_transformed(node: fx.Node) -> bool:
-    """Whether activations are multiplied by weights here, as masks and positions never are."""
-    multiplies = schema_name(node).startswith(_MULTIPLIES)
-    return multiplies and any(part.op == "get_attr" for part in node.all_input_nodes)
+def tower_inputs(node: fx.Node) -> frozenset[str]:
+    """The inputs of a value that is computed from data by weights, as no mask or position is.
+
+    Empty for any other value.
+    """
+    inputs = _inputs(_ancestors(node))
+    transformed = (
+        part
+        for part in _ancestors(node)
+        if schema_name(part).startswith(_MULTIPLIES)
+        and any(operand.op == "get_attr" for operand in part.all_input_nodes)
+    )
+    return inputs if any(_inputs(_ancestors(part)) for part in transformed) else frozenset()
 
 
-def inputs_of(node: fx.Node) -> frozenset[str]:
-    """The names of the model's inputs that a value comes from."""
-    return frozenset(str(part.target) for part in _ancestors(node) if part.op == "placeholder")
+def _inputs(nodes: Iterable[fx.Node]) -> frozenset[str]:
+    return frozenset(str(node.target) for node in nodes if node.op == "placeholder")
 
 
 def _closure(code: fx.Graph, starts: set[fx.Node], sizes: bool = False) -> dict[fx.Node, None]:
