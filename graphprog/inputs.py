@@ -78,7 +78,7 @@ def batch_axis(inputs: Sequence[InputSpec]) -> str | None:
 def random_inputs(
     inputs: Sequence[InputSpec], batch: int, bounds: tuple[float, float], seed: int
 ) -> tuple[torch.Tensor, ...]:
-    """Random tensors on the CPU: floats uniform in ``bounds``, integers 0 or 1.
+    """Random tensors on the CPU: floats uniform in ``bounds``, integers 0 or 1, each row with a 1.
 
     Varying axes other than a first one keep the length they had at capture, or get 8.
     """
@@ -95,6 +95,8 @@ def random_inputs(
             value = torch.rand(shape, generator=generator) * (high - low) + low
         else:
             value = torch.randint(0, 2, shape, generator=generator)
+            if len(shape) > 1:  # in a mask of zeros, attention has nothing to attend to
+                value[..., 0] = 1
         found.append(value.to(spec.dtype))
     return tuple(found)
 
