@@ -10,7 +10,7 @@ import torch
 from graphprog.compile import compile
 from graphprog.entries import Entries
 from graphprog.manipulations import Manipulation
-from graphprog.reparametrised import Reparametrised
+from graphprog.reparametrised import Placed, Reparametrised
 from graphprog.reprogrammed import Reprogrammed
 from graphprog.values import Learnable
 
@@ -27,35 +27,28 @@ def fold(task: Reprogrammed) -> Reprogrammed:
     manipulations = tuple(parts[id(part)] for part in task.spec.manipulations)
     spec = dataclasses.replace(task.spec, manipulations=manipulations)
     result = compile(task.base, spec, task.seed)
-    computed = {part.label for part in task.spec.manipulations if _is_computed(part)}
     state = task.program_state()
-    for insertion in task.graph.insertions:
-        if insertion.label in computed:
-            prefix = f"program.{insertion.name}."
-            state = {name: value for name, value in state.items() if not name.startswith(prefix)}
-            state[f"{prefix}value"] = _entries(getattr(task.program, insertion.name))
+    for path, module in task.program.named_modules(prefix="program"):
+        if isinstance(module, Entries) and isinstance(module.made, Placed):
+            _fold_state(state, path, module.made)
     result.load_program_state(state)
     result.summary = dict(task.summary)
     result.train(task.training)
     return result
 
 
-def _entries(module: Entries) -> torch.Tensor:
-    assert module.made is not None
+def _fold_state(state: dict[str, torch.Tensor], path: str, made: Placed) -> None:
+    """Put entries into a state in the place of what they are computed from."""
+    for name in [name for name in state if name.startswith(f"{path}.made.")]:
+        del state[name]
     with torch.no_grad():
-        entries: torch.Tensor = module.made()
-    return entries.detach().cpu().clone()
-
-
-def _is_computed(part: Manipulation) -> bool:
-    return isinstance(getattr(part, "value", None), Reparametrised)
+        state[f"{path}.value"] = made().detach().cpu().clone()
 
 
 def _folded(part: Manipulation) -> Manipulation:
     value: Any = getattr(part, "value", None)
-    if _is_computed(part):
+    plain = value.folded() if isinstance(value, Learnable) else value
+    if isinstance(value, Reparametrised):
         plain = Learnable()
-    else:
-        plain = value.folded() if isinstance(value, Learnable) else value
     changes: dict[str, Any] = {"value": plain}
     return part if plain is value else dataclasses.replace(part, **changes)

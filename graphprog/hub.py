@@ -181,6 +181,11 @@ def download(
     cache_dir: str | os.PathLike[str] | None,
     token: str | None,
 ) -> Path:
+    """Fetch one file of a repository into the cache.
+
+    Raises:
+        FileError: as :func:`pull`.
+    """
     try:
         return Path(
             huggingface_hub.hf_hub_download(

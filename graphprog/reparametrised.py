@@ -55,10 +55,10 @@ class Reparametrised(Spec):
         axis = wanted.axis - 1
         spot = Spot(wanted.where, wanted.shape, wanted.generator, axis, wanted.graph)
         rows = self.start.start(spot).movedim(axis, 0)
-        return _Placed(self.build(rows.flatten(1), wanted.generator), tuple(rows.shape), axis)
+        return Placed(self.build(rows.flatten(1), wanted.generator), tuple(rows.shape), axis)
 
 
-class _Placed(nn.Module):
+class Placed(nn.Module):
     """Forward: () -> the entries in the shape in which they are inserted."""
 
     def __init__(self, rows: nn.Module, shape: tuple[int, ...], axis: int) -> None:

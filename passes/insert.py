@@ -59,7 +59,7 @@ class Insert(Pass):
         names = at_place(self.op.reads, self.op.at, place)
         inputs = [old, *(read(edit, graph, name, place.key) for name in names)]
         values = tuple(node.meta["val"] for node in inputs)
-        module = self.op.build_reading(values, place.key, generator)
+        module = self.op.build_in(graph, values, place.key, generator)
         new, shared = one_or_two(inline(edit, label, module, inputs, place.key), module, place.key)
         same_type(place.key, values[0], new)
         edit.share(label, shared)

@@ -125,6 +125,14 @@ def test_a_second_prompt_starts_from_the_source_and_not_from_the_first() -> None
     assert torch.equal(task.program_state()["program.second.value"], expected)
 
 
+def test_deep_prompts_start_from_the_source_at_their_own_depth() -> None:
+    model, graph = captured()
+    first = gp.Concatenative(at="scaled:out", length=2)
+    deep = gp.Replacement(at="mix:out", length=2, init=gp.inits.Tokens((7, 8)))
+    state = gp.compile(graph, gp.Program([first, deep])).program_state()
+    assert torch.equal(state["program.replacement.entries.value"], seen(model, "mix:out", [7, 8]))
+
+
 def test_other_inputs_are_filled_in_where_the_place_needs_them() -> None:
     model, graph = captured(masked=True)
     value = entries(graph, at="mix:in", length=3, init=gp.inits.Tokens((1, 2, 3)))

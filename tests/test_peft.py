@@ -23,10 +23,10 @@ MAIN = [("gpt2", "CAUSAL_LM"), ("llama", "CAUSAL_LM"), ("bert", "SEQ_CLS"), ("t5
 OTHERS = [
     ("gemma", "CAUSAL_LM"),
     ("gpt2", "SEQ_CLS"),
-    ("llama", "SEQ_CLS"),
-    ("gpt2", "TOKEN_CLS"),
     ("bert", "TOKEN_CLS"),
     ("bert", "QUESTION_ANS"),
+    ("llama", "SEQ_CLS"),
+    ("gpt2", "TOKEN_CLS"),
     ("bert", "FEATURE_EXTRACTION"),
     ("roberta", "SEQ_CLS"),
 ]
@@ -45,10 +45,16 @@ SCALED = {
 }
 """Where a program of one's own scales, by family."""
 
-CASES = [
-    *((family, task, method) for family, task in MAIN for method in METHODS),
-    *((family, task, method) for family, task in OTHERS for method in ("prompt", "ia3")),
-]
+CASES = [(*place, method) for place in MAIN for method in METHODS]
+CASES += [(*place, method) for place in OTHERS for method in ("prompt", "ia3")]
+QUICK = {(*place, method) for place in MAIN for method in ("prompt", "multitask", "ia3")}
+QUICK |= {("gpt2", "CAUSAL_LM", method) for method in METHODS}
+
+
+def cases(quick: set[tuple[str, str, str]]) -> list[Any]:
+    """All cases, of which most are for the slow tests."""
+    slow = pytest.mark.slow
+    return [pytest.param(*case, marks=() if case in quick else slow) for case in CASES]
 
 
 def configuration(method: str, task: str) -> Any:
@@ -119,7 +125,9 @@ def paddings(source: Base) -> tuple[str, ...]:
     return ("none", "right") if source.family == "roberta" else ("none", "left", "right")
 
 
-@pytest.mark.parametrize(("family", "task", "method"), CASES)
+@pytest.mark.parametrize(
+    ("family", "task", "method"), cases(QUICK | {(*place, "prompt") for place in OTHERS[:4]})
+)
 def test_outputs_are_those_of_peft(family: str, task: str, method: str, tmp_path: Path) -> None:
     source = base(family, task)
     model = trained(source, method)
@@ -131,11 +139,11 @@ def test_outputs_are_those_of_peft(family: str, task: str, method: str, tmp_path
         wanted = of_peft(model, inputs, number)
         assert distance(of_task(loaded, source, inputs), wanted) < 1e-5
     plain = of_task(gp.compile(source.graph, gp.Program()), source, inputs)
-    if len(wanted[0]) == len(plain[0]) and wanted[0].shape == plain[0].shape:
-        assert distance(plain, wanted) > 1e-3  # the comparison can fail
+    if plain[0].shape == wanted[0].shape:
+        assert distance(plain[:1], wanted[:1]) > 1e-3  # the comparison can fail
 
 
-@pytest.mark.parametrize(("family", "task", "method"), CASES)
+@pytest.mark.parametrize(("family", "task", "method"), cases(QUICK))
 def test_peft_reads_what_is_written(family: str, task: str, method: str, tmp_path: Path) -> None:
     if (family, method) == ("t5", "multitask"):
         pytest.skip("PEFT prompts the decoder too, in a second half of the same tensor")

@@ -180,6 +180,22 @@ def test_along_another_axis_and_at_several_places(tmp_path: Path) -> None:
     assert torch.equal(loaded(images), task(images))
 
 
+def test_deep_prompts_fold_at_every_depth(tmp_path: Path) -> None:
+    parts = [
+        gp.Concatenative(at="table:out", length=2, value=made.LowRank(start=gp.Learnable("ones"))),
+        gp.Replacement(at="mi*:in", length=2, value=made.MLP(hidden=4)),
+    ]
+    task = moved(gp.compile(captured()[1], gp.Program(parts)))
+    task.save(tmp_path / "p.safetensors")
+    loaded = gp.load(tmp_path / "p.safetensors", captured()[1])
+    assert {name: tuple(value.shape) for name, value in loaded.program_state().items()} == {
+        "program.concatenative.value": (2, WIDTH),
+        "program.replacement_0.entries.value": (2, WIDTH),
+    }
+    with torch.no_grad():
+        assert torch.equal(loaded(ids_of()), task(ids_of()))
+
+
 def test_checkpoints_of_a_run_keep_what_the_entries_come_from(tmp_path: Path) -> None:
     class Labels(nn.Module):
         def __init__(self, inner: nn.Module) -> None:

@@ -8,6 +8,7 @@ from abc import abstractmethod
 import torch
 from torch import nn
 
+from graphprog.graph import Graph
 from graphprog.spec import Spec
 
 
@@ -62,3 +63,20 @@ class Manipulation(Spec):
             generator: source of random initial values.
         """
         return self.build(values[0], where, generator)
+
+    def build_in(
+        self,
+        graph: Graph,
+        values: tuple[torch.Tensor, ...],
+        where: str,
+        generator: torch.Generator,
+    ) -> nn.Module:
+        """Make the module of a manipulation whose initial values come from the source.
+
+        Args:
+            graph: what the interface lies in; :mod:`graphprog.inits` runs it.
+            values: as in :meth:`build_reading`.
+            where: interface key.
+            generator: source of random initial values.
+        """
+        return self.build_reading(values, where, generator)

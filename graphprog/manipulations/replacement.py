@@ -10,6 +10,7 @@ from torch import nn
 
 from graphprog.entries import Entries, Made, Wanted, entries_module, resized
 from graphprog.errors import InterfaceError, ProgramError
+from graphprog.graph import Graph
 from graphprog.manipulations.base import Manipulation
 from graphprog.manipulations.concatenative import Prompt
 from graphprog.spec import spec
@@ -64,12 +65,31 @@ class Replacement(Manipulation):
     def build_reading(
         self, values: tuple[torch.Tensor, ...], where: str, generator: torch.Generator
     ) -> nn.Module:
+        """Make the module for a float value; initial values may not come from the source."""
+        return self._build(None, values, where, generator)
+
+    def build_in(
+        self,
+        graph: Graph,
+        values: tuple[torch.Tensor, ...],
+        where: str,
+        generator: torch.Generator,
+    ) -> nn.Module:
         """Make the module for a float value.
 
         Raises:
             InterfaceError: the value has no such entries, or holds no floats.
             ProgramError: the entries do not fit.
         """
+        return self._build(graph, values, where, generator)
+
+    def _build(
+        self,
+        graph: Graph | None,
+        values: tuple[torch.Tensor, ...],
+        where: str,
+        generator: torch.Generator,
+    ) -> nn.Module:
         value = values[0]
         if value.ndim <= self.axis:
             raise InterfaceError(f"{where} of shape {shape_text(value)} has no axis {self.axis}")
@@ -80,7 +100,8 @@ class Replacement(Manipulation):
                 f"{where} has {size} entries on axis {self.axis}, no {last}",
                 ["insert them first, with a Concatenative of the same length and offset"],
             )
-        wanted = Wanted(resized(value, self.axis, self.length), self.axis, where, generator)
+        like = resized(value, self.axis, self.length)
+        wanted = Wanted(like, self.axis, where, generator, graph)
         entries = entries_module(self.value, wanted, values[1:])
         return _Slots(entries, self.axis, self.offset, self.length)
 
