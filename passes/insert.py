@@ -45,28 +45,30 @@ class Insert(Pass):
         places = graph.interfaces().resolve_all(self.op.at)
         generator = torch.Generator().manual_seed(self.seed)
         several = len(places) > 1 or "*" in self.op.at
+        edit = Editor(graph, str(self))
         for number, place in enumerate(places):
+            if number and self.op.reads:  # what is read may be what the last place shares
+                graph = edit.finish()
+                edit = Editor(graph, str(self))
             label = unique_label(graph, f"{self.op.label}_{number}" if several else self.op.label)
-            graph = self._insert(graph, graph.interfaces()[place.key], label, generator)
-        return graph
+            self._insert(edit, place, label, generator)
+        return edit.finish()
 
     def _insert(
-        self, graph: Graph, place: Interface, label: str, generator: torch.Generator
-    ) -> Graph:
-        edit = Editor(graph, str(self))
-        old = edit.node(place.node)
-        edges, known = edit.edges(place.edges), set(uses_of(old))
+        self, edit: Editor, place: Interface, label: str, generator: torch.Generator
+    ) -> None:
+        site = edit.sites[place.key]
+        old, edges, known = site.node, set(site.edges), set(uses_of(site.node))
         names = at_place(self.op.reads, self.op.at, place)
-        inputs = [old, *(read(edit, graph, name, place.key) for name in names)]
+        inputs = [old, *(read(edit, edit.graph, name, place.key) for name in names)]
         values = tuple(node.meta["val"] for node in inputs)
-        module = self.op.build_in(graph, values, place.key, generator)
+        module = self.op.build_in(edit.graph, values, place.key, generator)
         new, shared = one_or_two(inline(edit, label, module, inputs, place.key), module, place.key)
         same_type(place.key, values[0], new)
         edit.share(label, shared)
         edit.redirect(old, edges, new, set(uses_of(old)) - known, place.key)
-        order = ordered(edit, place.key, names)
+        order = ordered(edit, place.key, names) if names else None
         edit.record(Insertion("value", label, place.key, new.name, old.name, self.op.label, order))
-        return edit.finish()
 
 
 def one_or_two(
