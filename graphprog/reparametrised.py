@@ -144,6 +144,10 @@ class LSTM(Reparametrised):
         return _Encoded(start, head, lstm, residual=False)
 
 
+def _near_zero() -> Learnable:
+    return Learnable("normal", 0.02)
+
+
 @spec("low-rank")
 @dataclasses.dataclass(frozen=True)
 class LowRank(Reparametrised):
@@ -160,6 +164,7 @@ class LowRank(Reparametrised):
 
     rank: int = 1
     scale: float = 0.02
+    start: Learnable = dataclasses.field(default_factory=_near_zero, kw_only=True)
 
     def __post_init__(self) -> None:
         _require_positive(self, "rank")
@@ -185,6 +190,7 @@ class Subspace(Reparametrised):
 
     size: int = 500
     scale: float = 0.02
+    start: Learnable = dataclasses.field(default_factory=_near_zero, kw_only=True)
 
     def __post_init__(self) -> None:
         _require_positive(self, "size")

@@ -46,6 +46,7 @@ def captured() -> tuple[nn.Module, gp.Graph]:
 
 IDS = torch.randint(0, 30, (3, 7), generator=torch.Generator().manual_seed(0))
 PROMPT = {"peft_type": "PROMPT_TUNING", "task_type": "SEQ_CLS", "num_virtual_tokens": LENGTH}
+HEAD = torch.ones(4, WIDTH)
 ENTRIES = torch.randn(LENGTH, WIDTH, generator=torch.Generator().manual_seed(1))
 
 
@@ -112,6 +113,30 @@ def test_each_task_of_many_has_its_own_factors(tmp_path: Path) -> None:
         assert torch.allclose(task(IDS), other(IDS), atol=1e-6)
     with pytest.raises(FileError, match="there is no task 2; it has 2"):
         gp.peft.load(path, captured()[1], task=2)
+
+
+class Wrapped(nn.Module):
+    """A model in another module, which may call one of its layers twice."""
+
+    def __init__(self, again: bool) -> None:
+        super().__init__()
+        self.again = again
+        self.model = captured()[0]
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        logits = self.model(input_ids)
+        return logits + self.model.score(logits.repeat(1, 4)) if self.again else logits
+
+
+def test_a_model_inside_of_another_one(tmp_path: Path) -> None:
+    path = folder(tmp_path, PROMPT, {"prompt_embeddings": ENTRIES, "base_model.score.weight": HEAD})
+    axes = {"input_ids": {0: "batch", 1: "length"}}
+    graph = gp.capture(Wrapped(again=False), (IDS,), dynamic_axes=axes)
+    alone = gp.peft.load(path, captured()[1])
+    assert torch.equal(gp.peft.load(path, graph)(IDS), alone(IDS))
+    graph = gp.capture(Wrapped(again=True), (IDS,), dynamic_axes=axes)
+    with pytest.raises(FileError, match=r"calls 'model\.score' several times"):
+        gp.peft.load(path, graph)
 
 
 def test_from_the_hub(hub: HubServer, tmp_path: Path) -> None:  # noqa: F811

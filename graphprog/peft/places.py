@@ -33,14 +33,15 @@ def module_key(graph: Graph, path: str, end: str, name: str) -> str:
         FileError: the graph has no such module, or calls it several times.
     """
     table, wanted = graph.interfaces(), f"{path}:{end}"
-    if f"{path}@1:{end}" in table:
-        raise FileError(
-            f"{name}: the graph calls {path!r} several times, which one parameter cannot serve yet"
-        )
-    if wanted in table:
-        return wanted
-    keys = [key for key in table if key.endswith(f".{wanted}")]  # the model, in another module
+    keys = [key for key in table if key == wanted]
+    keys = keys or [key for key in table if key.endswith(f".{wanted}")]  # in another module
     if len(keys) == 1:
+        module = keys[0].removesuffix(f":{end}")
+        if f"{module}@1:{end}" in table:
+            raise FileError(
+                f"{name}: the graph calls {module!r} several times, and a part of a program stands "
+                "at one call"
+            )
         return keys[0]
     near = difflib.get_close_matches(wanted, table, n=4, cutoff=0.4)
     raise FileError(
