@@ -10,7 +10,7 @@ PINS := pyproject.toml constraints.txt
 .PHONY: help demo test test-all sweep lint types wheel clean
 
 help:
-	@echo "make demo      reprogram a real classifier, end to end"
+	@echo "make demo      reprogram a real classifier, prompt a real text encoder, end to end"
 	@echo "make test      lint, type check, tests"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make sweep     all families of the model libraries, into docs/zoo.md"
@@ -21,6 +21,7 @@ help:
 
 demo: $(VENV)/.installed-demo
 	$(RUN) examples/01_reprogram_classifier/run.py
+	$(RUN) examples/02_prompt_a_text_encoder/run.py
 
 test: lint types
 	$(RUN) -m pytest -n 2 --dist loadgroup
