@@ -21,7 +21,8 @@ from graphprog.passes.inline import inline
 from graphprog.passes.insert import ordered, unique_label
 from graphprog.passes.reads import read
 from graphprog.passes.refusal import RefusalError
-from graphprog.passes.sides import Sides
+from graphprog.passes.reach import ancestors
+from graphprog.passes.sides import Sides, is_side
 from graphprog.passes.stretch import Stretch, has_length, same_size
 from graphprog.spec import spec
 
@@ -85,13 +86,14 @@ class ExtendAxis(Pass):
         size = graph.nodes[place.node].meta["val"].shape[self.op.axis]
         if not isinstance(size, int):
             return {}
+        earlier = _lengthened(graph, place, size)
         integers = [
             node
             for node in graph.placeholders
             if not node.meta["val"].is_floating_point() and has_length(node.meta["val"], size)
         ]
         if not integers:
-            return {}
+            return earlier
         edit = Editor(graph, str(self))
         value = edit.node(place.node)
         sides = Sides(dict(self.op.sides), self.op.tables, {})
@@ -100,14 +102,20 @@ class ExtendAxis(Pass):
         try:
             Growth(edit, cut, sides, "").lengthen(value, self.op.axis)
         except RefusalError:
-            return {}
-        return {name: dims for name, dims in sides.carriers.items() if name in map(_name, integers)}
+            return earlier
+        names = {str(node.target) for node in integers}
+        return earlier | {name: dims for name, dims in sides.carriers.items() if name in names}
 
     def _once(self, graph: Graph, place: Interface, sides: Sides) -> Graph:
         op = self.op
         edit = Editor(graph, str(self))
         old = edit.node(place.node)
         value = old.meta["val"]
+        size = value.shape[op.axis] if 0 <= op.axis < value.ndim else None
+        if isinstance(size, int) and size == 1 and op.length:
+            raise RefusalError(
+                old, "the axis has one entry, which may stand for all where others are read beside"
+            )
         label = unique_label(graph, op.label)
         generator = torch.Generator().manual_seed(self.seed)
         edges, known = frozenset(edit.edges(place.edges)), set(uses_of(old))
@@ -188,8 +196,14 @@ def _joined(edit: Editor, old: fx.Node, entries: fx.Node, op: Concatenative, lab
     return call(ops.cat.default, parts, op.axis)
 
 
-def _name(node: fx.Node) -> str:
-    return str(node.target)
+def _lengthened(graph: Graph, place: Interface, size: int) -> dict[str, frozenset[int]]:
+    """The inputs to which earlier insertions into the same axis gave this length."""
+    parts = {node.meta.get("graphprog") for node in ancestors(graph.nodes[place.node])}
+    return {
+        name: frozenset(dim for dim, one in enumerate(node.meta["val"].shape) if isinstance(one, int) and one == size)
+        for name, node in graph.nodes.items()
+        if node.op != "placeholder" and is_side(node, size) and node.meta.get("graphprog") in parts
+    }
 
 
 def _alike(graph: Graph, place: Interface, other: Interface, axis: int) -> bool:

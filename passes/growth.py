@@ -21,7 +21,7 @@ from graphprog.passes.normalise import schema_name
 from graphprog.passes.reach import Reach, tower_inputs
 from graphprog.passes.refusal import RefusalError
 from graphprog.passes.reshaping import Factors
-from graphprog.passes.sides import Sides
+from graphprog.passes.sides import Sides, is_side, key_of
 from graphprog.passes.stretch import Stretch, expression, has_length, resolve, same_shape, stand_in
 from graphprog.passes.trace import fake_mode_of, running
 
@@ -112,7 +112,7 @@ class Growth:
         if isinstance(self.size, torch.SymInt) and isinstance(size, torch.SymInt):
             resolve(self.size, size, added)
         for node, reader in self.unsettled.items():
-            if str(node.target) not in self.sides.carriers:
+            if key_of(node) not in self.sides.carriers:
                 raise RefusalError(
                     node,
                     "whether its length is this axis cannot be told from a number (capture it with "
@@ -234,7 +234,7 @@ class Growth:
             if self.cut.stretch.carried_by(value):
                 raise RefusalError(node, "it is read around this interface", self.reader)
             return node
-        if node.op == "placeholder":
+        if is_side(node, self.cut.stretch.size):
             self._settled(node)
             return self.sides.padded(self, node, {})
         tower = frozenset() if self.cut.stretch.symbolic else tower_inputs(node)
@@ -244,7 +244,7 @@ class Growth:
 
     def _settled(self, node: fx.Node) -> None:
         """Refuse an input of which only its length, a number, hints that it has the axis."""
-        size, name = self.cut.stretch.size, str(node.target)
+        size, name = self.cut.stretch.size, key_of(node)
         number = isinstance(size, int) and has_length(node.meta["val"], size)
         if number and name not in self.sides.carriers:
             self.unsettled[node] = self.reader
@@ -323,7 +323,7 @@ class Growth:
             raise RefusalError(node, "it has the axis, but does not grow with it", self.reader)
         if node.op == "get_attr":
             return self.sides.table(self, node, wanted, additive)
-        if node.op == "placeholder":
+        if is_side(node, self.cut.stretch.size):
             return self.sides.padded(self, node, wanted)
         return self.clone(node, wanted)
 

@@ -42,10 +42,10 @@ class Reach:
         self._behind = frozenset(behind)
         inputs = set(code.find_nodes(op="placeholder"))
         fed = inputs | set(_closure(code, inputs))
-        ancestors = _ancestors(value)
+        found = ancestors(value)
         data = {
             node
-            for node in ancestors
+            for node in found
             if node in fed and node.target not in sides and (_is_data(node) or node is value)
         }
         if recomputable:
@@ -71,14 +71,14 @@ def tower_inputs(node: fx.Node) -> frozenset[str]:
 
     Empty for any other value.
     """
-    inputs = _inputs(_ancestors(node))
+    inputs = _inputs(ancestors(node))
     transformed = (
         part
-        for part in _ancestors(node)
+        for part in ancestors(node)
         if schema_name(part).startswith(_MULTIPLIES)
         and any(operand.op == "get_attr" for operand in part.all_input_nodes)
     )
-    return inputs if any(_inputs(_ancestors(part)) for part in transformed) else frozenset()
+    return inputs if any(_inputs(ancestors(part)) for part in transformed) else frozenset()
 
 
 def _inputs(nodes: Iterable[fx.Node]) -> frozenset[str]:
@@ -109,7 +109,7 @@ def _sources(node: fx.Node) -> list[fx.Node]:
     return [part for part in node.all_input_nodes if not (typed and part is node.args[0])]
 
 
-def _ancestors(node: fx.Node) -> set[fx.Node]:
+def ancestors(node: fx.Node) -> set[fx.Node]:
     found, stack = {node}, [node]
     while stack:
         fresh = [part for part in stack.pop().all_input_nodes if part not in found]

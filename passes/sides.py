@@ -10,12 +10,14 @@ from torch import fx
 
 from graphprog.passes.normalise import schema_name
 from graphprog.passes.refusal import RefusalError
+from graphprog.passes.stretch import Size, has_length
 
 if TYPE_CHECKING:
     from graphprog.passes.growth import Growth
 
 MEANINGS = ("present", "zero", "positions")
 TABLES = ("refuse", "zeros")
+_SIDE = "side"
 _COMPARES = {"aten::eq", "aten::ne"}
 _ORDERS = {"aten::gt", "aten::ge", "aten::lt", "aten::le"}
 _ADDS = {"aten::add", "aten::add_", "aten::scaled_dot_product_attention"}
@@ -61,7 +63,7 @@ class Sides:
         Raises:
             RefusalError: its length is a multiple of the axis, or its meaning cannot be told.
         """
-        stretch, name = growth.cut.stretch, str(node.target)
+        stretch, name = growth.cut.stretch, key_of(node)
         shape = node.meta["val"].shape
         dims = {dim for dim, size in enumerate(shape) if stretch.growth(size) != 0}
         dims |= set(wanted) | self.carriers.get(name, frozenset())
@@ -73,10 +75,11 @@ class Sides:
             if stretch.symbolic and computed:
                 raise RefusalError(node, "its length is not the axis itself but computed from it")
             result = self._padded(growth, node, result, dim)
+            result.meta[_SIDE] = node.meta.get(_SIDE, str(node.target))
         return result
 
     def _padded(self, growth: Growth, node: fx.Node, value: fx.Node, dim: int) -> fx.Node:
-        name = str(node.target)
+        name = str(node.meta.get(_SIDE, node.target))
         if name not in self._told:
             self._told[name] = self.meanings.get(name) or inferred_meaning(node)
         meaning = self._told[name]
@@ -108,6 +111,17 @@ class Sides:
         for dim in wanted:
             result = join(growth, result, dim, 0, like=node)
         return result
+
+
+def is_side(node: fx.Node, size: Size) -> bool:
+    """Whether a value is an input, or one to which an earlier insertion gave this length."""
+    longer = _SIDE in node.meta and has_length(node.meta["val"], size)
+    return node.op == "placeholder" or longer
+
+
+def key_of(node: fx.Node) -> str:
+    """The name of an input, or of the node at which it is longer."""
+    return str(node.target) if node.op == "placeholder" else node.name
 
 
 def inferred_meaning(node: fx.Node) -> str:

@@ -13,7 +13,19 @@ import graphprog as gp
 from graphprog.errors import GraphprogError, PassError
 from graphprog.graph import Graph
 from tests.prompt_models import SAME, made, some_ids
-from tests.prompt_sides import SIDED, Features, PositionIds, Sided, Weights
+from tests.prompt_sides import (
+    SIDED,
+    AdditiveSquare,
+    CountedPositions,
+    EndOfText,
+    Features,
+    IntMask,
+    LastWord,
+    MaskedWords,
+    PositionIds,
+    Sided,
+    Weights,
+)
 from tests.test_extend_literals import AT, OFFSETS, compiled, entries, joined
 
 
@@ -41,8 +53,8 @@ def padded(side: Tensor, axes: tuple[int, ...], count: int, offset: int, fill: f
 
 def expected(model: nn.Module, ids: Tensor, side: Tensor, new: Tensor, offset: int) -> Tensor:
     longer = padded(side, model.axes, len(new), offset, model.fill)
-    table = model.table(side if model.fill and "Words" in str(type(model).__mro__) else ids)
-    return model.body(joined(table, new, offset), longer)
+    words = side if isinstance(model, MaskedWords) else ids
+    return model.body(joined(model.table(words), new, offset), longer)
 
 
 @pytest.mark.parametrize("varying", [False, True], ids=["fixed", "varying"])
@@ -105,3 +117,24 @@ def test_features_of_equal_number_are_never_a_wrong_number() -> None:
     else:
         want = model.body(joined(model.table(ids), new, 1), side)
         assert torch.equal(task(ids, side), want)
+
+
+TWICE = (AdditiveSquare, IntMask, LastWord, EndOfText, CountedPositions)
+
+
+@pytest.mark.parametrize("varying", [False, True], ids=["fixed", "varying"])
+@pytest.mark.parametrize("kind", TWICE, ids=lambda kind: kind.__name__)
+def test_two_insertions_lengthen_a_side_input_twice(kind, varying: bool) -> None:
+    model, graph = captured(kind, varying)
+    one, two = entries(1, model.width, 1), entries(2, model.width, 2)
+    parts = [
+        gp.Concatenative(at=AT, length=1, offset=0, value=gp.Fixed(one)),
+        gp.Concatenative(at=AT, length=2, offset=-1, value=gp.Fixed(two)),
+    ]
+    task = gp.compile(graph, gp.Program(parts))
+    ids, side = some_ids(3), model.side(3)
+    longer = padded(padded(side, model.axes, 1, 0, model.fill), model.axes, 2, -1, model.fill)
+    words = side if issubclass(kind, MaskedWords) else ids
+    x = joined(joined(model.table(words), one, 0), two, -1)
+    equal = torch.equal(task(ids, side), model.body(x, longer))
+    assert equal
