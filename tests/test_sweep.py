@@ -127,17 +127,63 @@ def test_a_family_runs_in_a_process_of_its_own_and_ends_in_time() -> None:
     assert stopped.outcomes[-1].reason == "took more than 0 s"
 
 
-SLICE: dict[str, dict[str, str]] = {}
+TEXT = {"additive: input": "not applicable"}
+"""What reads token ids has no input of floats."""
+
+FIXED = {"insertion: early": "refused", "insertion: middle": "refused"}
+"""Windows, mixers and tables of a fixed length cannot grow."""
+
+SLICE: dict[str, dict[str, str]] = {
+    "torch_geometric/GAT": {},
+    "torch_geometric/GraphSAGE": {},
+    "timm/beit": FIXED,
+    "timm/convnext": {},
+    "timm/efficientnet": {},
+    "timm/mlp_mixer": FIXED,
+    "timm/resnet": {},
+    "timm/swin_transformer": FIXED,
+    "timm/vision_transformer": {},
+    "transformers/albert": TEXT,
+    "transformers/audio_spectrogram_transformer": {},
+    "transformers/bart": TEXT,
+    "transformers/beit": {},
+    "transformers/bert": TEXT,
+    "transformers/clip": {},
+    "transformers/convnext": {},
+    "transformers/dinov2": {},
+    "transformers/distilbert": TEXT,
+    "transformers/gemma2": TEXT,
+    "transformers/gpt2": TEXT,
+    "transformers/llama": TEXT,
+    "transformers/opt": TEXT,
+    "transformers/patchtst": {
+        "insertion: none": "not applicable",
+        "insertion: early": "not applicable",
+        "insertion: middle": "refused",
+    },
+    "transformers/roberta": TEXT,
+    "transformers/swin": FIXED,
+    "transformers/t5": TEXT,
+    "transformers/timesformer": FIXED,
+    "transformers/videomae": {},
+    "transformers/vit": {},
+    "transformers/wav2vec2": {},
+    "transformers/whisper": {},
+}
 """Family to what is known of it: by check, the status where it is not passed."""
+
+EXPORTED = ("timm/resnet", "transformers/gpt2", "transformers/vit")
+"""The check that takes longest is made for these."""
 
 
 @pytest.mark.parametrize("name", SLICE)
 def test_a_slice_of_the_zoo(name: str) -> None:
     family = family_named(name)
     account = Account(family.name, family.kind)
-    for message in examine(family, CHECKS):
+    checks = [check for check in CHECKS if check != "ONNX" or name in EXPORTED]
+    for message in examine(family, checks):
         account.take(message)
     outcomes = account.record().outcomes
+    assert [item.check for item in outcomes] == ["build", "capture", *checks]
     found = {item.check: item for item in outcomes if item.status != "passed"}
-    expected = SLICE[name]
-    assert {check: item.status for check, item in found.items()} == expected, found
+    assert {check: item.status for check, item in found.items()} == SLICE[name], found
