@@ -15,13 +15,17 @@ from graphprog.reprogrammed import Reprogrammed
 from graphprog.values import Learnable
 
 
-def fold(task: Reprogrammed) -> Reprogrammed:
+def fold(task: Reprogrammed, resume: bool = False) -> Reprogrammed:
     """The task as it is deployed: entries that are computed become plain ones.
 
     Its outputs in inference are those of the task, bit for bit. Initial values that hold tensors
     are left out as well. A task with nothing to fold is returned as it is, and no task changes.
+
+    Args:
+        task: what to fold.
+        resume: keep what entries are computed from.
     """
-    parts = {id(part): _folded(part) for part in task.spec.manipulations}
+    parts = {id(part): _folded(part, resume) for part in task.spec.manipulations}
     if all(parts[id(part)] is part for part in task.spec.manipulations):
         return task
     manipulations = tuple(parts[id(part)] for part in task.spec.manipulations)
@@ -29,7 +33,7 @@ def fold(task: Reprogrammed) -> Reprogrammed:
     result = compile(task.base, spec, task.seed)
     state = task.program_state()
     for path, module in task.program.named_modules(prefix="program"):
-        if isinstance(module, Entries) and isinstance(module.made, Placed):
+        if not resume and isinstance(module, Entries) and isinstance(module.made, Placed):
             _fold_state(state, path, module.made)
     result.load_program_state(state)
     result.summary = dict(task.summary)
@@ -45,10 +49,12 @@ def _fold_state(state: dict[str, torch.Tensor], path: str, made: Placed) -> None
         state[f"{path}.value"] = made().detach().cpu().clone()
 
 
-def _folded(part: Manipulation) -> Manipulation:
+def _folded(part: Manipulation, resume: bool) -> Manipulation:
     value: Any = getattr(part, "value", None)
-    plain = value.folded() if isinstance(value, Learnable) else value
-    if isinstance(value, Reparametrised):
-        plain = Learnable()
+    plain = value
+    if isinstance(value, Learnable):
+        plain = value.folded()
+    elif isinstance(value, Reparametrised):
+        plain = value.folded() if resume else Learnable()
     changes: dict[str, Any] = {"value": plain}
     return part if plain is value else dataclasses.replace(part, **changes)

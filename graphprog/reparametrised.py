@@ -12,6 +12,7 @@ import dataclasses
 import itertools
 import math
 from abc import abstractmethod
+from typing import Self
 
 import torch
 from torch import nn
@@ -44,6 +45,11 @@ class Reparametrised(Spec):
             start: initial value [n, d] of what they are computed from.
             generator: source of all randomness.
         """
+
+    def folded(self) -> Self:
+        """The same without initial values that hold tensors."""
+        start = self.start.folded()
+        return self if start is self.start else dataclasses.replace(self, start=start)
 
     @property
     def reads(self) -> tuple[str, ...]:

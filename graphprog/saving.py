@@ -44,7 +44,7 @@ def save(task: Reprogrammed, path: str | os.PathLike[str], resume: bool = False)
         FileError: the place cannot be written.
     """
     warn_uncounted(task)
-    task = task if resume else fold(task)
+    task = fold(task, resume)
     tensors = task.program_state()
     write(path, tensors, document_of(task, tensors))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -241,12 +242,15 @@ def test_they_travel_as_text_and_json(init: Any) -> None:
     assert all(torch.equal(states[0], state) for state in states[1:])
 
 
-def test_files_do_not_hold_examples(tmp_path: Any) -> None:
+@pytest.mark.parametrize("computed", [False, True])
+@pytest.mark.parametrize("resume", [False, True])
+def test_files_do_not_hold_examples(computed: bool, resume: bool, tmp_path: Path) -> None:
     _, graph = captured()
     ids = torch.randint(0, VOCABULARY, (200, 20))
-    part = gp.Concatenative(at="tokens", length=2, init=gp.inits.Activations(ids))
-    task = gp.compile(graph, gp.Program([part]))
-    task.save(tmp_path / "program.safetensors")
+    start = gp.Learnable(gp.inits.Activations(ids))
+    value = gp.reparametrised.LowRank(start=start) if computed else start
+    task = gp.compile(graph, gp.Program([gp.Concatenative(at="tokens", length=2, value=value)]))
+    task.save(tmp_path / "program.safetensors", resume=resume)
     assert (tmp_path / "program.safetensors").stat().st_size < 8 * ids.numel()
     loaded = gp.load(tmp_path / "program.safetensors", graph)
     assert torch.equal(loaded(ids[:3]), task(ids[:3]))
