@@ -17,6 +17,7 @@ from graphprog.graph import Graph
 from graphprog.passes.functionalise import Functionalise, can_functionalise
 from graphprog.passes.normalise import (
     DropAsserts,
+    DropCopies,
     DropDeadCode,
     DropDropout,
     ResolveTaps,
@@ -31,6 +32,7 @@ NORMALISE = Pipeline(
         InlineRegions(),
         DropAsserts(),
         Functionalise(),
+        DropCopies(),
         ResolveTaps(),
         DropDropout(),
         DropDeadCode(),

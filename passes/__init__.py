@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from graphprog.passes.insert import Insert as Insert
     from graphprog.passes.insert import ReplaceInput as ReplaceInput
     from graphprog.passes.normalise import DropAsserts as DropAsserts
+    from graphprog.passes.normalise import DropCopies as DropCopies
     from graphprog.passes.normalise import DropDeadCode as DropDeadCode
     from graphprog.passes.normalise import DropDropout as DropDropout
     from graphprog.passes.normalise import ResolveTaps as ResolveTaps
@@ -36,6 +37,7 @@ _PASSES = {
     "align": "graphprog.passes.align:Align",
     "channels-last": "graphprog.passes.channels_last:ChannelsLast",
     "drop-asserts": "graphprog.passes.normalise:DropAsserts",
+    "drop-copies": "graphprog.passes.normalise:DropCopies",
     "drop-dead-code": "graphprog.passes.normalise:DropDeadCode",
     "drop-dropout": "graphprog.passes.normalise:DropDropout",
     "erase-program": "graphprog.passes.erase:EraseProgram",

@@ -57,6 +57,30 @@ class DropDropout(Pass):
         return edit.finish()
 
 
+@spec("drop-copies")
+@dataclasses.dataclass(frozen=True)
+class DropCopies(Pass):
+    """Replace copies into a tensor by what is copied: a copy passes no gradient on."""
+
+    after = ("functionalise",)
+
+    def run(self, graph: Graph) -> Graph:
+        """Read the source in the type and shape of the target."""
+        edit = Editor(graph, str(self))
+        for node in list(edit.code.nodes):
+            if schema_name(node) != "aten::copy":
+                continue
+            target, source = node.args[:2]
+            assert isinstance(target, fx.Node)
+            dtype = target.meta["val"].dtype
+            typed = edit.call(torch.ops.aten.to.dtype, (source, dtype), node, "")
+            new = edit.call(torch.ops.aten.expand_as.default, (typed, target), node, "")
+            for made in (typed, new):
+                made.meta = {**node.meta, "val": made.meta["val"]}
+            edit.substitute(node, new)
+        return edit.finish()
+
+
 @spec("drop-dead-code")
 @dataclasses.dataclass(frozen=True)
 class DropDeadCode(Pass):
