@@ -184,11 +184,13 @@ class Growth:
 
     def _derive(self, node: fx.Node) -> None:
         """Let one node behind the cut read what has grown, and run it again."""
+        if node.op == "output":
+            return  # what is returned from in front of the cut, or beside it, stays as it is
         self.reader = node
         for slot, leaf in enumerate(leaves_of(node)):
             if isinstance(leaf, fx.Node) and leaf not in self.reach and leaf is not self.cut.new:
                 self.put(node, slot, self.grown(leaf))
-        if node.op == "output" or not self._concerned(node):
+        if not self._concerned(node):
             refuse_doubt(self, node, concerned=False)
             return
         old = node.meta["val"]

@@ -119,7 +119,7 @@ VISION = {
     "vit": ["embedding", "hidden[0]", "hidden[1]"],
     "ast": ["embedding", "hidden[0]"],
     "whisper": ["embedding", "hidden[0]"],
-    "wav2vec2": ["feature_projection:out", "embedding", "hidden[0]"],
+    "wav2vec2": ["feature_projection:out[0]", "embedding", "hidden[0]"],
 }
 SLOW = {"timm-vit", "ast", "whisper", "wav2vec2"}
 
@@ -141,7 +141,9 @@ def test_models_without_masks_equal_themselves_with_a_hook(name: str, at: str) -
         task = gp.compile(graph, gp.Program([part(at, new, offset)]))
         for batch in (2, 3):
             args, kwargs = CASES[name].call(batch)
-            key = place.key.removesuffix("[0]")  # tracing hands a mask on that eager does not make
+            key = place.key
+            if ":in" in key:  # tracing hands a mask on that eager does not make
+                key = key.removesuffix("[0]")
             want = changed(model, {key: inserted(new, offset)}, args, kwargs)
             close(task(*args, **kwargs), want)
 
