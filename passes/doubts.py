@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 from graphprog.passes.edges import leaves_of
 from graphprog.passes.normalise import schema_name
 from graphprog.passes.refusal import RefusalError
+from graphprog.passes.stretch import Size
 
 if TYPE_CHECKING:
     from graphprog.passes.growth import Growth
@@ -83,8 +84,11 @@ def _grown_lengths(growth: Growth, node: fx.Node) -> set[int]:
     for part in node.all_input_nodes:
         old, new = growth.old_value(part), part.meta["val"]
         if isinstance(old, torch.Tensor) and isinstance(new, torch.Tensor):
-            pairs = zip(old.shape, new.shape, strict=False)
-            found |= {a for a, b in pairs if isinstance(a, int) and isinstance(b, int) and a != b}
+            found |= {
+                one
+                for one, two in zip(_sizes(old), _sizes(new), strict=False)
+                if isinstance(one, int) and isinstance(two, int) and one != two
+            }
     return found - {1}
 
 
@@ -139,7 +143,11 @@ def _runs_with(node: fx.Node, slot: int, number: int) -> bool:
 
 
 def _numbers(value: torch.Tensor) -> list[int]:
-    return [size for size in value.shape if isinstance(size, int)]
+    return [size for size in _sizes(value) if isinstance(size, int)]
+
+
+def _sizes(value: torch.Tensor) -> list[Size]:
+    return list(value.shape)
 
 
 def counted(position: fx.Node) -> bool:

@@ -19,9 +19,9 @@ from graphprog.passes.editor import Editor
 from graphprog.passes.growth import Change, Cut, End, Growth
 from graphprog.passes.inline import inline
 from graphprog.passes.insert import ordered, unique_label
+from graphprog.passes.reach import ancestors
 from graphprog.passes.reads import read
 from graphprog.passes.refusal import RefusalError
-from graphprog.passes.reach import ancestors
 from graphprog.passes.sides import Sides, is_side
 from graphprog.passes.stretch import Stretch, has_length, same_size
 from graphprog.spec import spec
@@ -200,7 +200,11 @@ def _lengthened(graph: Graph, place: Interface, size: int) -> dict[str, frozense
     """The inputs to which earlier insertions into the same axis gave this length."""
     parts = {node.meta.get("graphprog") for node in ancestors(graph.nodes[place.node])}
     return {
-        name: frozenset(dim for dim, one in enumerate(node.meta["val"].shape) if isinstance(one, int) and one == size)
+        name: frozenset(
+            dim
+            for dim, one in enumerate(node.meta["val"].shape)
+            if isinstance(one, int) and one == size
+        )
         for name, node in graph.nodes.items()
         if node.op != "placeholder" and is_side(node, size) and node.meta.get("graphprog") in parts
     }

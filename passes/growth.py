@@ -260,6 +260,7 @@ class Growth:
             if growth == 0:
                 return node
             grown = self.copy_call(operator.add, (node, int(growth)), node)
+            assert isinstance(self.size, torch.SymInt)
             grown.meta["val"] = self.cut.stretch.stated(value, self.size)
             return grown
         if schema_name(node).startswith("aten::sym_size"):

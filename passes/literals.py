@@ -24,7 +24,7 @@ from graphprog.passes.edges import leaves_of
 from graphprog.passes.normalise import schema_name
 from graphprog.passes.refusal import RefusalError
 from graphprog.passes.reshaping import Factors, SplitError, length, reshaped, whole
-from graphprog.passes.stretch import expression, has_length, same_shape, same_size
+from graphprog.passes.stretch import Size, expression, has_length, same_shape, same_size
 
 if TYPE_CHECKING:
     from graphprog.passes.growth import Growth
@@ -140,12 +140,14 @@ def _note_merged(growth: Growth, node: fx.Node) -> None:
         with contextlib.suppress(SplitError):
             _note(growth, node, reshaped(parts, list(growth.old_value(node).shape)))
     elif schema_name(node) == "aten::repeat":
-        times = [whole(size, size) for size in node.args[1]]  # type: ignore[union-attr]
+        counts: Any = node.args[1]
+        times = [whole(count, count) for count in counts]
         parts = [()] * (len(times) - len(parts)) + parts
         _note(growth, node, [(*outer, *inner) for outer, inner in zip(times, parts, strict=True)])
     elif len(node.args) == 3 and not isinstance(node.args[1], fx.Node):
+        count: Any = node.args[1]
         dim = int(node.args[2]) % len(parts)  # type: ignore[arg-type]
-        parts[dim] = (*parts[dim], *whole(node.args[1], node.args[1]))  # type: ignore[arg-type]
+        parts[dim] = (*parts[dim], *whole(count, count))
         _note(growth, node, parts)
 
 
@@ -299,8 +301,11 @@ def _may_be_axis(growth: Growth, size: Any) -> bool:
     if not stretch.symbolic:
         return same_size(size, stretch.size)
     # what is only read at positions is not known to have the length of the axis
-    free = isinstance(size, torch.SymInt) and expression(size).is_Symbol
-    return free and not same_size(size, growth.size) and size.node.hint == stretch.size.node.hint
+    if not isinstance(size, torch.SymInt) or not expression(size).is_Symbol:
+        return False
+    assert isinstance(stretch.size, torch.SymInt)
+    like = bool(size.node.hint == stretch.size.node.hint)
+    return like and not same_size(size, growth.size)
 
 
 def _search(growth: Growth, node: fx.Node, wanted: Demands | None, reason: str) -> Any:
@@ -348,7 +353,8 @@ def _options(growth: Growth, node: fx.Node, wanted: Demands) -> Iterator[Option]
     for part in node.all_input_nodes:
         old, new = growth.old_value(part), part.meta.get("val")
         if isinstance(old, torch.Tensor) and isinstance(new, torch.Tensor):
-            for before, after in zip(old.shape, new.shape, strict=True):
+            sizes: tuple[list[Size], list[Size]] = (list(old.shape), list(new.shape))
+            for before, after in zip(*sizes, strict=False):
                 if isinstance(before, int) and isinstance(after, int) and before != after:
                     lengths[before] = after
     for slot, leaf in enumerate(leaves_of(node)):
@@ -356,9 +362,10 @@ def _options(growth: Growth, node: fx.Node, wanted: Demands) -> Iterator[Option]
             yield slot, None, lengths[leaf]
         value = leaf.meta.get("val") if isinstance(leaf, fx.Node) else None
         if isinstance(value, torch.Tensor):
-            before = growth.old_value(leaf).shape
-            for dim, size in enumerate(value.shape):
-                if isinstance(size, int) and size in lengths and same_size(before[dim], size):
+            shorter: list[Size] = list(growth.old_value(leaf).shape)
+            now: list[Size] = list(value.shape)
+            for dim, size in enumerate(now):
+                if isinstance(size, int) and size in lengths and same_size(shorter[dim], size):
                     yield slot, dim, lengths[size]
                 yield from ((slot, dim, longer) for one, longer in varying if same_size(one, size))
 

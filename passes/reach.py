@@ -110,6 +110,7 @@ def _sources(node: fx.Node) -> list[fx.Node]:
 
 
 def ancestors(node: fx.Node) -> set[fx.Node]:
+    """A node and all that it is computed from."""
     found, stack = {node}, [node]
     while stack:
         fresh = [part for part in stack.pop().all_input_nodes if part not in found]

@@ -320,7 +320,9 @@ class Pooled(Prompted):
     """Several ways to have done with the tokens."""
 
     def body(self, x: Tensor) -> Tensor:
-        pooled = x.mean(1) + x.amax(1) + functional.adaptive_avg_pool1d(x.transpose(1, 2), 1)[..., 0]
+        pooled = (
+            x.mean(1) + x.amax(1) + functional.adaptive_avg_pool1d(x.transpose(1, 2), 1)[..., 0]
+        )
         return self.head(pooled + x.cumsum(1)[:, -1] + x.flip(1)[:, 0] + x.std(1))
 
 

@@ -8,7 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tests.prompt_models import LAST, SAME, VOCABULARY, WIDTH, Prompted, attended, heads_of, some_ids
+from tests.prompt_models import (
+    LAST,
+    SAME,
+    VOCABULARY,
+    WIDTH,
+    Prompted,
+    attended,
+    heads_of,
+    some_ids,
+)
 
 
 class Sided(Prompted):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import graphprog as gp
+from graphprog.errors import GraphprogError
 from graphprog.graph import Graph
 from tests.prompt_models import FIXED, PLAIN, SAME, Prompted, made, some_ids
 
@@ -33,6 +34,13 @@ def joined(x: Tensor, new: Tensor, offset: int) -> Tensor:
     """The reference: a sequence with entries between its own."""
     offset = x.shape[1] if offset == -1 else offset
     return torch.cat([x[:, :offset], new.expand(len(x), -1, -1), x[:, offset:]], 1)
+
+
+def told(error: GraphprogError) -> str:
+    """The text of a refusal, which is no crash."""
+    text = str(error)
+    assert "defect" not in text, text
+    return text
 
 
 def compiled(graph: Graph, new: Tensor, offset: int, **options: object) -> nn.Module:

@@ -33,9 +33,7 @@ def inserted(new: Tensor, offset: int):
 
 
 def part(at: str, new: Tensor, offset: int, **options: object) -> gp.Concatenative:
-    return gp.Concatenative(
-        at=at, length=len(new), offset=offset, value=gp.Fixed(new), **options
-    )
+    return gp.Concatenative(at=at, length=len(new), offset=offset, value=gp.Fixed(new), **options)
 
 
 class Stack(nn.Module):
@@ -88,9 +86,7 @@ def test_entries_at_several_interfaces_add_up(varying: bool) -> None:
 def test_two_insertions_at_one_interface_lie_one_behind_the_other(varying: bool) -> None:
     model, graph = stack(varying)
     one, two = entries(2, 16, 1), entries(3, 16, 2)
-    task = gp.compile(
-        graph, gp.Program([part("blocks.1:in", one, 0), part("blocks.1:in", two, 1)])
-    )
+    task = gp.compile(graph, gp.Program([part("blocks.1:in", one, 0), part("blocks.1:in", two, 1)]))
     x = sequence()
     both = {"blocks.1:in": lambda value: inserted(two, 1)(inserted(one, 0)(value))}
     assert torch.equal(task(x), changed(model, both, (x,), {}))

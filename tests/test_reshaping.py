@@ -138,6 +138,6 @@ def test_where_the_axis_goes_is_where_its_entries_go(reshape, added: int) -> Non
 @settings(max_examples=100, deadline=None)
 @given(reshape=reshapes())
 def test_nothing_moves_where_nothing_grows(reshape) -> None:
-    shape, axis, target = reshape
+    shape, _, target = reshape
     parts = [whole(size, size) for size in shape]
     assert lengths(reshaped(parts, target)) == target
