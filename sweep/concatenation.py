@@ -57,7 +57,7 @@ def _inner_place(subject: Subject, alias: str) -> Place:
     moving = [axis for axis, size in enumerate(shape) if axis and isinstance(size, str)]
     axis = moving[0] if moving else 1
     if len(shape) > 3 and not moving:
-        axis = 2 if shape[1] == shape[2] else len(shape) - 1
+        axis = len(shape) - 1 if shape[-2] == shape[-1] != shape[1] else 2
     offset = 1
     if _has_edges(subject):
         axis, offset = 0, -1
@@ -101,7 +101,8 @@ def _inserted(subject: Subject, place: Place) -> str:
     """
     task = subject.compile(place.part(LENGTH))
     arguments = subject.arguments()
-    found = gradients(task, arguments)
+    # a node without edges can be of no consequence to any other
+    found = gradients(task, arguments, reaching=not _has_edges(subject))
     entries = next(iter(task.program.parameters())).detach()
     whole = {
         name: torch.ones_like(value) if name == "attention_mask" else value
