@@ -15,10 +15,12 @@ from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 from graphprog.errors import DataError, ProgramError
-from graphprog.inserted import inserted, without_inserted
+from graphprog.inserted import inserted, original, without_inserted
 
 if TYPE_CHECKING:
     from graphprog.reprogrammed import Reprogrammed
+
+__all__ = ["IGNORED", "CausalLM", "Span", "TokenClassification", "inserted", "original"]
 
 IGNORED = -100
 """The label of a token that has none."""
