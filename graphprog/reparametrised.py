@@ -17,6 +17,7 @@ from typing import Self
 import torch
 from torch import nn
 
+from graphprog.computed import Encoded, LowRankRows, SubspaceRows
 from graphprog.entries import Wanted
 from graphprog.errors import ProgramError
 from graphprog.initial import Spot
@@ -115,7 +116,7 @@ class MLP(Reparametrised):
         parts: list[nn.Module] = []
         for inputs, outputs in itertools.pairwise(sizes):
             parts += [affine(inputs, outputs, generator), ACTIVATIONS[self.activation]()]
-        return _Encoded(start, nn.Sequential(*parts[:-1]), None, self.residual)
+        return Encoded(start, nn.Sequential(*parts[:-1]), None, self.residual)
 
 
 @spec("lstm")
@@ -147,7 +148,7 @@ class LSTM(Reparametrised):
         head = nn.Sequential(
             affine(both, both, generator), nn.ReLU(), affine(both, width, generator)
         )
-        return _Encoded(start, head, lstm, residual=False)
+        return Encoded(start, head, lstm, residual=False)
 
 
 def _near_zero() -> Learnable:
@@ -177,7 +178,7 @@ class LowRank(Reparametrised):
 
     def build(self, start: torch.Tensor, generator: torch.Generator) -> nn.Module:
         """Make the module."""
-        return _LowRank(start, self.rank, self.scale, generator)
+        return LowRankRows(start, self.rank, self.scale, generator)
 
 
 @spec("subspace")
@@ -203,71 +204,10 @@ class Subspace(Reparametrised):
 
     def build(self, start: torch.Tensor, generator: torch.Generator) -> nn.Module:
         """Make the module."""
-        return _Subspace(start, self.size, self.scale, generator)
+        return SubspaceRows(start, self.size, self.scale, generator)
 
 
 def _require_positive(value: Spec, *names: str) -> None:
     for name in names:
         if getattr(value, name) < 1:
             raise ProgramError(f"{value.kind}: {name} is {getattr(value, name)}, not 1 or more")
-
-
-class _Encoded(nn.Module):
-    """Forward: () -> [n, d]."""
-
-    def __init__(
-        self, start: torch.Tensor, head: nn.Module, lstm: nn.LSTM | None, residual: bool
-    ) -> None:
-        super().__init__()
-        self.start = nn.Parameter(start.clone())
-        self.lstm = lstm
-        self.head = head
-        self.residual = residual
-
-    def forward(self) -> torch.Tensor:
-        """Encode."""
-        value: torch.Tensor = self.start
-        if self.lstm is not None:
-            value = self.lstm(value[None])[0][0]
-        value = self.head(value)
-        return value + self.start if self.residual else value
-
-
-class _LowRank(nn.Module):
-    """Forward: () -> [n, d]."""
-
-    def __init__(
-        self, start: torch.Tensor, rank: int, scale: float, generator: torch.Generator
-    ) -> None:
-        super().__init__()
-        columns = torch.empty(start.shape[0], rank).normal_(0.0, scale, generator=generator)
-        rows = torch.empty(rank, start.shape[1]).normal_(0.0, scale, generator=generator)
-        columns[:, 0] += 1
-        rows[0] += 1
-        self.start = nn.Parameter(start.clone())
-        self.columns = nn.Parameter(columns)
-        self.rows = nn.Parameter(rows)
-
-    def forward(self) -> torch.Tensor:
-        """Scale."""
-        return self.start * (self.columns @ self.rows)
-
-
-class _Subspace(nn.Module):
-    """Forward: () -> [n, d]."""
-
-    matrix: torch.Tensor
-    start: torch.Tensor
-
-    def __init__(
-        self, start: torch.Tensor, size: int, scale: float, generator: torch.Generator
-    ) -> None:
-        super().__init__()
-        matrix = torch.empty(start.numel(), size).normal_(0.0, 1.0, generator=generator)
-        self.register_buffer("matrix", matrix * (scale / math.sqrt(size)))
-        self.register_buffer("start", start.clone())
-        self.numbers = nn.Parameter(torch.zeros(size))
-
-    def forward(self) -> torch.Tensor:
-        """Spread."""
-        return self.start + (self.matrix @ self.numbers).reshape(self.start.shape)

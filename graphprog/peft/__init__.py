@@ -4,8 +4,9 @@ PEFT itself is not needed. ``gp.peft.load(folder, graph)`` compiles a folder int
 ``gp.peft.save(task, folder, ...)`` writes one that ``PeftModel.from_pretrained`` reads. Results are
 those of PEFT, with these exceptions, in which PEFT cannot know what the model was given:
 
-- a decoder that classifies by its last token reads the last real one here, as without a prompt;
-  PEFT hides the ids from the model, which then takes the last position, padding or not;
+- what the model reads off the ids themselves is as without a prompt: a decoder that classifies
+  takes the last real token, and positions that skip padding do so. PEFT hides the ids from the
+  model, which then takes the last position, padding or not, and counts padding;
 - ids of positions and, for tasks that generate, of token types are used where the graph has them
   as inputs; PEFT drops them.
 """
