@@ -6,11 +6,10 @@ for language modelling.
 
 from __future__ import annotations
 
-import math
-
 from graphprog.entries import Derived, Shared
 from graphprog.errors import ProgramError
 from graphprog.initial import Init
+from graphprog.inits import PatchUniform
 from graphprog.manipulations import Concatenative, Replacement
 from graphprog.manipulations.base import Manipulation
 from graphprog.reparametrised import LSTM, MLP
@@ -48,8 +47,7 @@ def p_tuning(tokens: int = 20, hidden: int = 128, encoder: str = "mlp") -> Parts
 
 def vpt_shallow(
     tokens: int = 10,
-    width: int | None = None,
-    patch: int = 16,
+    init: str | Init | None = None,
     offset: int = 1,
     at: str = "embedding",
 ) -> Parts:
@@ -57,21 +55,19 @@ def vpt_shallow(
 
     Args:
         tokens: how many; n·d parameters.
-        width: d, for the paper's start U(±√(6/(3p²+d))); None starts from N(0, 0.02²).
-        patch: side p of a patch, likewise.
+        init: what they start from; None is the paper's U(±√(6/(3p²+d))) for patches of 16.
         offset: 1 behind the class token, 0 where there is none, -1 at the end.
         at: where the sequence enters the blocks.
     """
     prompt = Concatenative(
-        at=at, length=tokens, offset=offset, value=_vpt_start(width, patch), name="prompt"
+        at=at, length=tokens, offset=offset, value=_vpt_start(init), name="prompt"
     )
     return (prompt,)
 
 
 def vpt_deep(
     tokens: int = 10,
-    width: int | None = None,
-    patch: int = 16,
+    init: str | Init | None = None,
     offset: int = 1,
     tower: str = "",
     depth: int | None = None,
@@ -81,15 +77,14 @@ def vpt_deep(
 
     Args:
         tokens: how many a block; L·n·d parameters.
-        width: d, for the paper's start U(±√(6/(3p²+d))); None starts from N(0, 0.02²).
-        patch: side p of a patch, likewise.
+        init: what they start from; None is the paper's U(±√(6/(3p²+d))) for patches of 16.
         offset: 1 behind the class token, 0 where there is none, -1 at the end.
         tower: of a model that has several, such as ``vision``.
         depth: in front of how many blocks from the first on; None is all.
         shared: the same tokens in front of every block.
     """
     prefix = f"{tower}." if tower else ""
-    start = _vpt_start(width, patch)
+    start = _vpt_start(init)
     first = Concatenative(
         at=f"{prefix}embedding", length=tokens, offset=offset, value=start, name="prompt"
     )
@@ -151,7 +146,5 @@ def maple(
     return tuple(parts)
 
 
-def _vpt_start(width: int | None, patch: int) -> Learnable:
-    if width is None:
-        return Learnable("normal", 0.02)
-    return Learnable("uniform", math.sqrt(6 / (3 * patch**2 + width)))
+def _vpt_start(init: str | Init | None) -> Learnable:
+    return Learnable(init if init is not None else PatchUniform(16))
