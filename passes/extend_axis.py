@@ -14,9 +14,11 @@ from graphprog.graph import Graph, Insertion
 from graphprog.interface import Interface
 from graphprog.manipulations.concatenative import Concatenative
 from graphprog.passes.base import Pass
+from graphprog.passes.cuts import Change, Cut, End
 from graphprog.passes.edges import uses_of
 from graphprog.passes.editor import Editor
-from graphprog.passes.growth import Change, Cut, End, Growth
+from graphprog.passes.ending import take_out
+from graphprog.passes.growth import Growth
 from graphprog.passes.inline import inline
 from graphprog.passes.insert import ordered, unique_label
 from graphprog.passes.reach import ancestors
@@ -150,7 +152,7 @@ class ExtendAxis(Pass):
                 raise RefusalError(
                     end.node, f"the entries do not stand on axis {op.axis} at {op.until!r}"
                 )
-            growth.remove(end, op.axis)
+            take_out(growth, end, op.axis)
         return growth.changes(), growth.values_before()
 
     def _remedies(self, graph: Graph, place: Interface) -> list[str]:

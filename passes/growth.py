@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import operator
 from collections import defaultdict
 from typing import Any
@@ -11,7 +10,7 @@ import sympy
 import torch
 from torch import fx
 
-from graphprog.interface import Interface
+from graphprog.passes.cuts import Change, Cut, End
 from graphprog.passes.doubts import refuse_doubt
 from graphprog.passes.edges import Slot, leaves_of, set_leaf
 from graphprog.passes.editor import Editor
@@ -22,50 +21,8 @@ from graphprog.passes.reach import Reach, tower_inputs
 from graphprog.passes.refusal import RefusalError
 from graphprog.passes.reshaping import Factors
 from graphprog.passes.sides import Sides, is_side, key_of
-from graphprog.passes.stretch import Stretch, expression, has_length, resolve, same_shape, stand_in
+from graphprog.passes.stretch import differ, expression, has_length, is_symbolic, resolve, stand_in
 from graphprog.passes.trace import fake_mode_of, running
-
-_SLICE = torch.ops.aten.slice.Tensor
-
-Change = tuple[str, int, Any]
-"""A leaf that was replaced: node, position, and what stood there (a node by its name)."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Cut:
-    """Where an axis becomes longer.
-
-    Attributes:
-        old: the value before.
-        new: the value with more entries, which the edges read already.
-        edges: the uses that read it.
-        stretch: the length of its axis, and how much is added.
-        offset: in front of which entry the new ones stand; -1 is behind the last.
-    """
-
-    old: fx.Node
-    new: fx.Node
-    edges: frozenset[Slot]
-    stretch: Stretch
-    offset: int
-
-
-@dataclasses.dataclass(frozen=True)
-class End:
-    """Where the entries are taken out again.
-
-    Attributes:
-        node: the value.
-        edges: the uses that do not see them.
-    """
-
-    node: fx.Node
-    edges: frozenset[Slot]
-
-    @classmethod
-    def at(cls, edit: Editor, place: Interface) -> End:
-        """The end at an interface."""
-        return cls(edit.node(place.node), frozenset(edit.edges(place.edges)))
 
 
 class Growth:
@@ -92,7 +49,7 @@ class Growth:
         self.unsettled: dict[fx.Node, fx.Node] = {}
         self._grown: dict[fx.Node, fx.Node] = {}
         self._demanded: dict[tuple[fx.Node, tuple[tuple[int, str], ...]], fx.Node] = {}
-        self._originals: dict[Slot, Any] = {}
+        self.originals: dict[Slot, Any] = {}
         self.reader = cut.new
         size, added = cut.stretch.size, cut.stretch.added
         self.size = stand_in(size, added) if isinstance(size, torch.SymInt) else size + added
@@ -120,7 +77,7 @@ class Growth:
                     reader,
                 )
         moves: defaultdict[tuple[fx.Node, fx.Node], set[Slot]] = defaultdict(set)
-        for (node, slot), old in self._originals.items():
+        for (node, slot), old in self.originals.items():
             if isinstance(old, fx.Node):
                 moves[old, leaves_of(node)[slot]].add((node, slot))
         for (old, new), slots in moves.items():
@@ -128,34 +85,6 @@ class Growth:
         for node in reversed(self.edit.code.nodes):  # what was tried and then taken otherwise
             if node in self.before and node not in self.reach and not node.users:
                 self.edit.code.erase_node(node)
-
-    def remove(self, end: End, axis: int) -> None:
-        """Let the uses of an end read its value without the entries.
-
-        Raises:
-            RefusalError: something behind the end also reads a longer value from in front of it.
-        """
-        reader = end.node.next
-        value, added, offset = end.node, self.cut.stretch.added, self.cut.offset
-        bounds: list[tuple[int | None, int | None]] = [(0, offset), (offset + added, None)]
-        if offset in (0, -1):
-            bounds = [(added, None)] if offset == 0 else [(None, -added)]
-        pieces = [
-            self.edit.call(_SLICE, (value, axis, first, last), reader, self.part)
-            for first, last in bounds
-        ]
-        joined = (torch.ops.aten.cat.default, (pieces, axis))
-        result = pieces[0] if len(pieces) == 1 else self.edit.call(*joined, reader, self.part)
-        result.meta["val"] = self.old_value(value)
-        for user, slot in end.edges:
-            set_leaf(user, slot, result)
-            self._originals[user, slot] = value
-        self.edit.redirect(value, set(end.edges), result, {(node, 0) for node in pieces})
-        for node in self.reach.beyond:
-            grown = [part for part in node.all_input_nodes if part in self.before]
-            longer = [part for part in grown if _differ(self.before[part], part.meta["val"])]
-            if longer and node.op != "output":
-                raise RefusalError(longer[0], "the entries also get around where they end", node)
 
     def lengthen(self, node: fx.Node, dim: int) -> None:
         """Compute a value in front of the cut once more, with a longer dimension.
@@ -171,7 +100,7 @@ class Growth:
         """Every leaf that was replaced behind the cut."""
         return tuple(
             (node.name, slot, old.name if isinstance(old, fx.Node) else old)
-            for (node, slot), old in self._originals.items()
+            for (node, slot), old in self.originals.items()
         )
 
     def values_before(self) -> dict[str, Any]:
@@ -200,10 +129,10 @@ class Growth:
 
     def _concerned(self, node: fx.Node) -> bool:
         """Whether anything that a node reads is another than before."""
-        if any((node, slot) in self._originals for slot in range(len(leaves_of(node)))):
+        if any((node, slot) in self.originals for slot in range(len(leaves_of(node)))):
             return True
         return any(
-            part in self.before and _differ(self.before[part], part.meta["val"])
+            part in self.before and differ(self.before[part], part.meta["val"])
             for part in node.all_input_nodes
         )
 
@@ -214,7 +143,7 @@ class Growth:
             return
         set_leaf(node, slot, value)
         if node in self.reach:
-            self._originals.setdefault((node, slot), old)
+            self.originals.setdefault((node, slot), old)
 
     def grown(self, node: fx.Node) -> fx.Node:
         """A node that is not behind the cut, at the new length; itself where nothing changes.
@@ -255,8 +184,8 @@ class Growth:
         """A size, or several values at once, at the new length."""
         if isinstance(value, list | tuple):
             return self.clone(node, {})
-        growth = self.cut.stretch.growth(value) if _is_symbolic(value) else sympy.Integer(0)
-        if _is_symbolic(value) and growth.is_Integer:
+        growth = self.cut.stretch.growth(value) if is_symbolic(value) else sympy.Integer(0)
+        if is_symbolic(value) and growth.is_Integer:
             if growth == 0:
                 return node
             grown = self.copy_call(operator.add, (node, int(growth)), node)
@@ -329,15 +258,3 @@ class Growth:
         if is_side(node, self.cut.stretch.size):
             return self.sides.padded(self, node, wanted)
         return self.clone(node, wanted)
-
-
-def _is_symbolic(value: Any) -> bool:
-    return isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool)
-
-
-def _differ(one: Any, other: Any) -> bool:
-    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        return not same_shape(one, other)
-    if isinstance(one, list | tuple):
-        return any(_differ(a, b) for a, b in zip(one, other, strict=True))
-    return bool(expression(one) != expression(other)) if _is_symbolic(one) else one is not other

@@ -16,7 +16,7 @@ Size = int | torch.SymInt
 
 def expression(size: Any) -> sympy.Expr:
     """A size as an expression over the symbols of its graph."""
-    if isinstance(size, torch.SymInt | torch.SymFloat | torch.SymBool):
+    if is_symbolic(size):
         found: sympy.Expr = size.node.expr
         return found
     number: sympy.Expr = sympy.sympify(size)
@@ -46,6 +46,20 @@ def same_shape(one: torch.Tensor, other: torch.Tensor) -> bool:
 def has_length(value: Any, size: Size) -> bool:
     """Whether a value is a tensor with a dimension of this size."""
     return isinstance(value, torch.Tensor) and any(same_size(one, size) for one in value.shape)
+
+
+def is_symbolic(value: Any) -> bool:
+    """Whether a value is a size, or computed from sizes, that may vary."""
+    return isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool)
+
+
+def differ(one: Any, other: Any) -> bool:
+    """Whether two traced values have other shapes, or are other sizes."""
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return not same_shape(one, other)
+    if isinstance(one, list | tuple):
+        return any(differ(a, b) for a, b in zip(one, other, strict=True))
+    return bool(expression(one) != expression(other)) if is_symbolic(one) else one is not other
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,11 +108,7 @@ class Stretch:
     def carried_by(self, value: Any) -> bool:
         """Whether a value's shape, or a size itself, holds the axis."""
         sizes = value.shape if isinstance(value, torch.Tensor) else [value]
-        return any(
-            isinstance(size, torch.SymInt | torch.SymFloat | torch.SymBool)
-            and self.after(size) != expression(size)
-            for size in sizes
-        )
+        return any(is_symbolic(size) and self.after(size) != expression(size) for size in sizes)
 
 
 _EXAMPLE = 10_007
