@@ -29,10 +29,18 @@ def same_size(one: Size, other: Size) -> bool:
     return bool(first == second or sympy.expand(first - second) == 0)
 
 
+def counts_data(size: Size) -> bool:
+    """Whether a size depends on data, such as how many entries of a mask are true."""
+    return bool(_counts(expression(size)))
+
+
+def _counts(size: sympy.Expr) -> list[sympy.Symbol]:
+    return [symbol for symbol in size.free_symbols if symbol_is_type(symbol, SymT.UNBACKED_INT)]
+
+
 def _any_count(size: sympy.Expr) -> sympy.Expr:
-    """A size whose counts of data, such as how many entries of a mask are true, have one name."""
-    counts = [symbol for symbol in size.free_symbols if symbol_is_type(symbol, SymT.UNBACKED_INT)]
-    if not counts:
+    """A size in which all counts of data have one name, since they are named anew at each run."""
+    if not (counts := _counts(size)):
         return size
     mark = sympy.Symbol("count", integer=True, nonnegative=True)
     return size.xreplace(dict.fromkeys(counts, mark))
@@ -84,6 +92,9 @@ class Stretch:
         axis = expression(self.size)
         if axis.is_number:
             return old
+        symbols = list(axis.free_symbols)
+        if len(symbols) == 1 and (axis - symbols[0]).is_number:  # extended before
+            return sympy.expand(old.subs(symbols[0], symbols[0] + self.added))
         mark = sympy.Symbol("axis", integer=True, positive=True)
         marked = old.subs(axis, mark)
         if marked.has(mark):
@@ -95,7 +106,11 @@ class Stretch:
     def stated(self, size: torch.SymInt, grown: torch.SymInt) -> torch.SymInt:
         """What a size of this axis becomes, said by a stand-in for the longer axis."""
         axis, longer = expression(self.size), expression(grown)
-        after = sympy.expand(self.after(size).subs(axis, longer - self.added))
+        symbols = list(axis.free_symbols)
+        after = self.after(size)
+        if len(symbols) == 1 and (axis - symbols[0]).is_number:
+            after = after.subs(symbols[0], longer - self.added - (axis - symbols[0]))
+        after = sympy.expand(after.subs(axis, longer - self.added))
         environment: ShapeEnv = grown.node.shape_env
         found = environment.create_symintnode(after, hint=None)
         assert isinstance(found, torch.SymInt)
