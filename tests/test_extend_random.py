@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import graphprog as gp
-from graphprog.errors import PassError
+from graphprog.errors import GraphprogError
 from graphprog.graph import Graph
 from graphprog.passes.extend_axis import ExtendAxis
 from graphprog.passes.verify import verify
@@ -218,8 +218,8 @@ def test_only_what_the_cut_reaches_changes(network, data) -> None:
     key = data.draw(st.sampled_from(sorted(graph.sites)))
     place = graph.interfaces()[key]
     try:
-        longer = extended(graph, entries(2), 1, at=key)
-    except PassError as error:
+        longer = ExtendAxis(gp.Concatenative(at=key, length=2, offset=1))(graph)
+    except GraphprogError as error:
         told(error)
         return
     verify(longer, graph)
