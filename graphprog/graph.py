@@ -233,6 +233,8 @@ def executable(
     if training:
         switch(graph, code, mapping)
     code.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
+    for node in code.find_nodes(op="call_function", target=torch.ops.aten.view.default):
+        node.target = torch.ops.aten.reshape.default  # a rewritten value may have other strides
     if device is not None:
         for node in code.nodes:
             node.args, node.kwargs = pytree.tree_map_only(

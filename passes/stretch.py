@@ -13,6 +13,9 @@ from torch.utils._sympy.symbol import SymT, symbol_is_type
 
 Size = int | torch.SymInt
 
+_EXAMPLES = (2, 3, 17, 64, 997, 4_801, 10_007, 16_000, 99_999)
+"""Lengths for which sizes are compared that algebra cannot compare."""
+
 
 def expression(size: Any) -> sympy.Expr:
     """A size as an expression over the symbols of its graph."""
@@ -44,6 +47,20 @@ def _any_count(size: sympy.Expr) -> sympy.Expr:
         return size
     mark = sympy.Symbol("count", integer=True, nonnegative=True)
     return size.xreplace(dict.fromkeys(counts, mark))
+
+
+def same_for_examples(one: Size, other: Size) -> bool:
+    """Whether two sizes are equal for many lengths, where no rule of algebra shows it.
+
+    Divisions that are nested in other ways, such as ``(s//2)//2`` and ``s//4``, are equal so.
+    """
+    first, second = expression(one), expression(other)
+    symbols = sorted(first.free_symbols | second.free_symbols, key=str)
+    return bool(symbols) and all(
+        first.xreplace(lengths) == second.xreplace(lengths)
+        for start in _EXAMPLES
+        for lengths in [{s: sympy.Integer(start + 3 * at) for at, s in enumerate(symbols)}]
+    )
 
 
 def same_shape(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -11,7 +11,7 @@ from graphprog.graph import Graph
 from graphprog.passes.edges import leaves_of
 from graphprog.passes.erase import EraseProgram
 from graphprog.passes.kernels import Kernels
-from graphprog.passes.stretch import counts_data, same_size
+from graphprog.passes.stretch import counts_data, same_for_examples, same_size
 from graphprog.passes.trace import fake_mode_of, running
 
 
@@ -51,7 +51,7 @@ def _metadata(graph: Graph, base: Graph) -> None:
 def _agree(again: torch.Tensor, value: torch.Tensor) -> bool:
     """Whether a shape came out again; what counts data may be known to equal another size."""
     return again.ndim == value.ndim and all(
-        same_size(new, old) or counts_data(new)
+        same_size(new, old) or counts_data(new) or same_for_examples(new, old)
         for new, old in zip(again.shape, value.shape, strict=True)
     )
 
