@@ -47,7 +47,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "donut": _SWIN,
     "efficientnet": _EFFICIENT,
     "ernie4_5_moe": {"moe_k": 2},
-    "esm": {"vocab_size": VOCABULARY, "mask_token_id": 4, "pad_token_id": 0},
+    # it scales by how many ids are masks, which the reference by embeddings cannot see
+    "esm": {
+        "vocab_size": VOCABULARY,
+        "mask_token_id": 4,
+        "pad_token_id": 0,
+        "token_dropout": False,
+    },
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
     "gptj": {"rotary_dim": 4},
     "hgnet_v2": {
@@ -78,6 +84,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "mobilevitv2": {"image_size": 128},
     "nemotron": {"head_dim": 8},
     "neomme": {"head_dim": 16},
+    "owlv2": {"text_config": {"max_position_embeddings": 64}},
+    "owlvit": {"text_config": {"max_position_embeddings": 64}},
     "reformer": {
         "axial_pos_embds_dim": [8, 24],
         "axial_pos_shape": [8, 8],

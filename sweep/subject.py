@@ -98,13 +98,13 @@ def captured(case: Case) -> Subject:
         except CaptureError as error:
             first = first or error
             continue
-        return Subject(case, graph, *_unseen(case, axes))
+        return Subject(case, graph, *_unseen(case, axes, graph))
     assert first is not None
     raise first
 
 
-def _unseen(case: Case, axes: Axes | None) -> tuple[tuple[int, int], str]:
-    if axes is not None and not any(axes.values()):
+def _unseen(case: Case, axes: Axes | None, graph: Graph) -> tuple[tuple[int, int], str]:
+    if not graph.symbols or (axes is not None and not any(axes.values())):
         return CAPTURED, "fixed batch"
     if axes is None:
         long = len(case.axes) > 2
