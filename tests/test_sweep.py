@@ -176,7 +176,18 @@ EXPORTED = ("timm/resnet", "transformers/gpt2", "transformers/vit")
 """The check that takes longest is made for these."""
 
 
-@pytest.mark.parametrize("name", SLICE)
+QUICK = {
+    *("torch_geometric/GAT", "timm/beit", "timm/mlp_mixer", "timm/resnet", "timm/swin_transformer"),
+    *("timm/vision_transformer", "transformers/bert", "transformers/clip", "transformers/gpt2"),
+    *("transformers/llama", "transformers/t5", "transformers/vit", "transformers/wav2vec2"),
+}
+"""Families of the default run; they stand for the others."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in SLICE],
+)
 def test_a_slice_of_the_zoo(name: str) -> None:
     family = family_named(name)
     account = Account(family.name, family.kind)
