@@ -16,16 +16,18 @@ from torch.utils._sympy.functions import FloorDiv
 
 from graphprog.passes.cuts import Demands
 from graphprog.passes.doubts import counted, refuse_doubt
+from graphprog.passes.edges import leaves_of
 from graphprog.passes.merges import MERGES, RESHAPES, agree_reshape, note_merged
 from graphprog.passes.normalise import schema_name
 from graphprog.passes.refusal import RefusalError
-from graphprog.passes.stretch import expression, same_shape, same_size
+from graphprog.passes.stretch import expression, is_symbolic, same_shape, same_size
 from graphprog.passes.trials import change_lengths, has_lengths
 
 if TYPE_CHECKING:
     from graphprog.passes.growth import Growth
 
 _TO_THE_END = 2**63 - 1
+_PADS = {"aten::pad", "aten::constant_pad_nd"}
 
 
 def agree(growth: Growth, node: fx.Node, wanted: Demands | None) -> Any:
@@ -56,6 +58,8 @@ def agree(growth: Growth, node: fx.Node, wanted: Demands | None) -> Any:
             note_merged(growth, node)
     elif name == "aten::index":
         _agree_index(growth, node)
+    elif name in _PADS:
+        _refuse_cropping(growth, node)
     value = _run(growth, node, wanted or {})
     old = growth.old_value(node)
     if isinstance(value, list | tuple) and len(value) != len(old):
@@ -64,6 +68,14 @@ def agree(growth: Growth, node: fx.Node, wanted: Demands | None) -> Any:
         raise RefusalError(node, "the longer axis cannot be cut like this")
     refuse_doubt(growth, node, concerned=True)
     return value
+
+
+def _refuse_cropping(growth: Growth, node: fx.Node) -> None:
+    """Refuse to pad less the longer the axis: beyond the length padded up to, it would crop."""
+    for leaf in leaves_of(node):
+        amount = growth.old_value(leaf) if isinstance(leaf, fx.Node) else None
+        if is_symbolic(amount) and growth.cut.stretch.growth(amount).is_negative:
+            raise RefusalError(node, "it pads up to a length that does not grow with the axis")
 
 
 def _run(growth: Growth, node: fx.Node, wanted: Demands) -> Any:

@@ -198,6 +198,13 @@ class Padded(Prompted):
         return self.head(functional.pad(x, (0, 0, 0, x.shape[1])).mean(1))
 
 
+class PaddedUp(Prompted):
+    """Zeros up to sixteen entries; as they are counted, more than that would be cut off."""
+
+    def body(self, x: Tensor) -> Tensor:
+        return self.head(attended(functional.pad(x, (0, 0, 0, 16 - x.shape[1]))))
+
+
 class Rolled(Prompted):
     """Turned by the length, which changes nothing."""
 

@@ -14,7 +14,7 @@ import graphprog as gp
 from graphprog.errors import PassError
 from graphprog.graph import Graph
 from tests.prompt_models import SAME, Prompted, made, some_ids
-from tests.prompt_traps import DOUBTFUL, REFUSED, PooledByLength, RotaryTable, Table
+from tests.prompt_traps import DOUBTFUL, REFUSED, PaddedUp, PooledByLength, RotaryTable, Table
 from tests.test_extend_literals import AT, VARYING, compiled, entries, joined, told
 
 
@@ -107,6 +107,13 @@ def _attended(x: torch.Tensor) -> torch.Tensor:
     from tests.prompt_models import attended
 
     return attended(x)
+
+
+def test_what_is_padded_up_to_a_length_would_be_cut_beyond_it() -> None:
+    _, graph = captured(PaddedUp, varying=True)
+    text = refusal(graph)
+    assert "pads up to a length" in text
+    assert "tests/prompt_" in text
 
 
 def test_zeros_are_refused_in_a_table_that_multiplies() -> None:
