@@ -32,6 +32,7 @@ from graphprog.backends.base import (
 from graphprog.backends.bisect import require_parity
 from graphprog.backends.document import KEY, describe, viewer_entries
 from graphprog.backends.lowering import exported, output_names
+from graphprog.backends.max_pooling import keep_zero_padding
 from graphprog.backends.onnx_model import (
     name_nodes,
     optimise,
@@ -130,6 +131,7 @@ def lower(
     names = output_names(task) if nodes is None else nodes
     model = translate(exported(task, example, nodes), task.inputs, names, opset)
     optimise(model, swappable=program == "swappable")
+    keep_zero_padding(model)
     name_nodes(model)
     refuse_foreign_operators(model)
     return model

@@ -8,6 +8,7 @@ them; whole residual blocks pass it, in convolutional networks and transformers 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
@@ -61,19 +62,36 @@ def _plain(path: str) -> str:
 
 
 def _blocks(sites: Mapping[str, Site], nodes: Mapping[str, fx.Node]) -> list[Block]:
-    """Module calls that have a floating output and a floating main input."""
-    inputs: dict[str, str] = {}
+    """Module calls that have a floating output and a floating main input.
+
+    The main input is the first argument. Of several outputs the main one is the first of its
+    shape, since a call can make positions or weights of attention before what it is called for.
+    """
+    entering: defaultdict[str, list[str]] = defaultdict(list)
+    leaving: defaultdict[str, list[str]] = defaultdict(list)
     for key, site in sites.items():
         path, _, end = key.rpartition(":")
-        if end.startswith("in") and path not in inputs and _floating(nodes[site.node]):
-            inputs[path] = key
+        if _floating(nodes[site.node]):
+            (entering if end.startswith("in") else leaving)[path].append(key)
     found = []
-    for key, site in sites.items():
-        path, _, end = key.rpartition(":")
-        known = path in inputs and not site.module.startswith(_CONTAINERS)
-        if end in ("out", "out[0]") and known and _floating(nodes[site.node]):
-            found.append(Block(path, site.module, inputs[path], key))
+    for path, keys in leaving.items():
+        module = sites[keys[0]].module
+        if path in entering and not module.startswith(_CONTAINERS):
+            inner = min(entering[path], key=_index)
+            shape = _shape(sites[inner], nodes)
+            outer = min(keys, key=lambda key: (_shape(sites[key], nodes) != shape, _index(key)))
+            found.append(Block(path, module, inner, outer))
     return found
+
+
+def _index(key: str) -> float:
+    """The position of an argument or a result; those with names come behind."""
+    suffix = key.rpartition("[")[2].removesuffix("]")
+    return int(suffix) if suffix.isdecimal() else math.inf
+
+
+def _shape(site: Site, nodes: Mapping[str, fx.Node]) -> list[str]:
+    return [str(size) for size in nodes[site.node].meta["val"].shape]
 
 
 def _floating(node: fx.Node) -> bool:

@@ -14,6 +14,9 @@ from graphprog.interface import Edge
 from graphprog.passes.edges import uses_of
 from graphprog.printing import clean_path, operator_name
 
+_NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"
+"""What tracing writes for nodes of no module."""
+
 
 def _site(node: fx.Node, edges: list[tuple[fx.Node, int]], module: str = "") -> Site:
     return Site(node.name, tuple(Edge(user.name, slot) for user, slot in edges), module)
@@ -48,7 +51,7 @@ def module_boundaries(graph: Graph) -> dict[str, Site]:
     for node in graph.code.nodes:
         for frame, owner in (node.meta.get("nn_module_stack") or {}).values():
             path = clean_path(frame)
-            if path and node.op == "call_function":
+            if path and path != _NO_MODULE and node.op == "call_function":
                 inside[path].append(node)
                 classes[path] = owner if isinstance(owner, str) else owner.__qualname__
     sites: dict[str, Site] = {}

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 import graphprog as gp
+from graphprog.backends.base import difference
 from sweep.outcome import WrongError
-from sweep.subject import Subject, compared, gradients, hooked, require, tensors
+from sweep.subject import TOLERANCE, Subject, compared, gradients, hooked, require, tensors
 from tests.oracle import changed
 
 LENGTH = 5
@@ -150,8 +151,12 @@ def _by_embeddings(subject: Subject) -> Reference:
     def reference(entries: torch.Tensor, arguments: dict[str, Any]) -> list[torch.Tensor]:
         if case.embed is None:
             raise LookupError("the model does not take embeddings")
+        expected = subject.source(**arguments)
         with torch.no_grad():
             values = case.embed(arguments.pop(case.ids))
+        bare = subject.source(**arguments, inputs_embeds=values)
+        if any(not difference(a, b).within(TOLERANCE) for a, b in zip(expected, bare, strict=True)):
+            raise LookupError("the model takes embeddings otherwise than tokens")
         arguments["inputs_embeds"] = concatenated(values, entries, 1, 0)
         if "attention_mask" in arguments:
             mask = arguments["attention_mask"]

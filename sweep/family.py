@@ -63,15 +63,29 @@ class Family:
 
 
 def settled(model: nn.Module) -> nn.Module:
-    """Make differences visible: no tensor of zeros, statistics that are not 0 and 1; frozen."""
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_var is not None:
-            nn.init.uniform_(module.running_mean, -0.5, 0.5)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    """Make differences visible: no tensor of zeros; frozen."""
     for parameter in model.parameters():
         if parameter.is_floating_point() and not parameter.any():
             nn.init.normal_(parameter, std=0.1)
     return model.eval().requires_grad_(False)
+
+
+def measured(model: nn.Module, arguments: dict[str, Any]) -> None:
+    """Give batch norms the statistics of a call, without which random weights let a signal die."""
+    norms = [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_var is not None
+    ]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.train()
+        norm.momentum = 1.0
+    with torch.no_grad():
+        model(**arguments)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.eval()
+        norm.momentum = momentum
 
 
 def noise(*shape: int) -> torch.Tensor:

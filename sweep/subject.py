@@ -10,10 +10,11 @@ from torch.utils import _pytree as pytree
 
 import graphprog as gp
 from graphprog.backends.base import difference
-from graphprog.errors import CaptureError, GraphprogError
+from graphprog.errors import CaptureError, DataError, GraphprogError
 from graphprog.graph import Graph
+from graphprog.inputs import check_type, inputs_of
 from graphprog.reprogrammed import Reprogrammed
-from sweep.family import CAPTURED, UNSEEN, Axes, Case
+from sweep.family import CAPTURED, UNSEEN, Case
 from sweep.outcome import NotApplicableError, RefusedError, WrongError
 from tests.oracle import values_of
 
@@ -75,14 +76,23 @@ class Subject:
 
 
 def hooked(subject: Subject, alias: str) -> str:
-    """The key by which hooks know a place; the same value may be one of fewer in a trace."""
-    key = subject.graph.interfaces().resolve(alias).key
+    """The key by which hooks know a place.
+
+    Without taps the values that leave a call are numbered as the graph makes them, and a value can
+    be one of fewer; so one that looks the same will do.
+    """
+    interface = subject.graph.interfaces().resolve(alias)
     known = values_of(subject.case.model, (), subject.arguments())
-    bare = key.partition("[")[0]
-    for name in (key, bare, f"{bare}[0]"):
-        if name in known:
+    bare = interface.key.partition("[")[0]
+    for name in (interface.key, *sorted(key for key in known if key.partition("[")[0] == bare)):
+        if name in known and _looks_like(known[name], interface.shape):
             return name
-    raise NotApplicableError(f"hooks do not see {key}")
+    raise NotApplicableError(f"hooks do not see {interface.key}")
+
+
+def _looks_like(value: torch.Tensor, shape: tuple[int | str, ...]) -> bool:
+    sizes = zip(value.shape, shape, strict=False)
+    return value.ndim == len(shape) and all(isinstance(b, str) or a == b for a, b in sizes)
 
 
 def captured(case: Case) -> Subject:
@@ -98,18 +108,23 @@ def captured(case: Case) -> Subject:
         except CaptureError as error:
             first = first or error
             continue
-        return Subject(case, graph, *_unseen(case, axes, graph))
+        return Subject(case, graph, *_unseen(case, graph))
     assert first is not None
     raise first
 
 
-def _unseen(case: Case, axes: Axes | None, graph: Graph) -> tuple[tuple[int, int], str]:
-    if not graph.symbols or (axes is not None and not any(axes.values())):
-        return CAPTURED, "fixed batch"
-    if axes is None:
-        long = len(case.axes) > 2
-        return (UNSEEN[0], CAPTURED[1]), "fixed length" if long else ""
-    return UNSEEN, ""
+def _unseen(case: Case, graph: Graph) -> tuple[tuple[int, int], str]:
+    """The first sizes that the graph takes, of those that differ most from capture's."""
+    sizes = {"": UNSEEN, "fixed length": (UNSEEN[0], CAPTURED[1])}
+    for note, size in sizes.items():
+        values = graph.call_spec.bind((), case.call(*size))
+        try:
+            for spec, value in zip(inputs_of(graph), values, strict=True):
+                check_type(spec, value)
+        except DataError:
+            continue
+        return size, note
+    return CAPTURED, "fixed batch"
 
 
 def tensors(result: Any) -> list[torch.Tensor]:

@@ -15,7 +15,7 @@ import torch
 
 from graphprog.errors import GraphprogError
 from sweep.checks import CHECKS
-from sweep.family import CAPTURED, Case, Family
+from sweep.family import CAPTURED, Case, Family, measured
 from sweep.outcome import NotApplicableError, Outcome, RefusedError
 from sweep.registry import family_named
 from sweep.subject import captured
@@ -59,8 +59,7 @@ def examine(family: Family, checks: Iterable[str], loud: bool = False) -> Iterat
 def _called(family: Family) -> Case:
     """The family's model, which runs."""
     case = family.build()
-    with torch.no_grad():
-        case.model(**case.call(*CAPTURED))
+    measured(case.model, case.call(*CAPTURED))
     return case
 
 

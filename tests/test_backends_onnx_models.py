@@ -47,6 +47,23 @@ def test_an_operation_without_translation_is_named(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+class PooledZeros(nn.Module):
+    """Zeros around a picture are the largest of each window at the border."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        padded = nn.functional.pad(x - 9, (1, 1, 1, 1))
+        return nn.functional.max_pool2d(padded, 3, 2)
+
+
+def test_zeros_in_front_of_a_max_pooling_count(tmp_path: Path) -> None:
+    task = gp.compile(gp.capture(PooledZeros(), (torch.rand(2, 3, 8, 8),)), gp.Program())
+    path = tmp_path / "task.onnx"
+    assert gp.backends.onnx.export(task, path).passed
+    x = torch.rand(3, 3, 8, 8)
+    found = torch.from_numpy(gp.backends.onnxruntime.Session(path).run(x))
+    assert torch.allclose(found, task(x), atol=1e-6)
+
+
 class ManyOutputs(nn.Module):
     """A dictionary with one tensor twice, another dtype, an input, and constants."""
 

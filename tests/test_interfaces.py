@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.utils._pytree import tree_leaves
 
 import graphprog as gp
@@ -118,6 +119,42 @@ def test_module_names_alone_find_nearly_the_same(name: str) -> None:
     assert len(shared) > 0.6 * len(found)
     equal = [key for key in shared if torch.equal(found[key], expected[key])]
     assert len(equal) >= 0.95 * len(shared)
+
+
+class Biased(nn.Module):
+    """A block that has its second result before its first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        bias = x.mean(0, keepdim=True).sin()
+        return x + self.linear(x) + bias, bias
+
+
+class BiasedStack(nn.Module):
+    """Blocks that return a bias too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Biased() for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        total = torch.zeros(4)
+        for block in self.blocks:
+            x, bias = block(x)
+            total = total + bias
+        return x + total
+
+
+def test_a_block_is_known_by_what_it_makes_of_its_input() -> None:
+    graph = gp.capture(BiasedStack().eval(), (torch.randn(2, 4),))
+    bare = stripped(graph, names=True)
+    for index in range(3):
+        ours, theirs = (g.interfaces().resolve(f"hidden[{index}]") for g in (graph, bare))
+        assert ours.shape == theirs.shape == ("B", 4)
+        assert ours.node == theirs.node
 
 
 @pytest.mark.parametrize("name", cases(["residual", "transformer", "torchvision-resnet18", "gpt2"]))

@@ -1,0 +1,44 @@
+"""Zeros padded in front of a max pooling, kept apart from its own padding in ONNX files."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+
+def keep_zero_padding(model: ir.Model) -> None:
+    """Pad in front of every ``MaxPool`` with the least positive number in place of zero.
+
+    ONNX Runtime makes a padding with zeros part of a ``MaxPool`` behind it, whose own padding
+    never is the maximum: wrong wherever all of a window is negative. It leaves other numbers.
+    """
+    for node in model.graph.all_nodes():
+        if not _pads_zeros(node) or not _is_pooled(node):
+            continue
+        dtype = node.outputs[0].dtype
+        assert dtype is not None
+        name = f"{node.outputs[0].name}_least"
+        least = ir.tensor(np.array(dtype.tiny, dtype.numpy()), name=name)
+        value = ir.Value(
+            name=name, shape=ir.Shape(()), type=ir.TensorType(dtype), const_value=least
+        )
+        assert node.graph is not None
+        node.graph.register_initializer(value)
+        node.resize_inputs(max(3, len(node.inputs)))
+        node.replace_input_with(2, value)
+
+
+def _pads_zeros(node: ir.Node) -> bool:
+    """Whether a node pads floats with a zero that is known."""
+    mode = node.attributes.get("mode")
+    if node.op_type != "Pad" or (mode is not None and mode.as_string() != "constant"):
+        return False
+    dtype = node.outputs[0].dtype
+    filler = node.inputs[2] if len(node.inputs) > 2 else None
+    if filler is not None and (filler.const_value is None or filler.const_value.numpy().any()):
+        return False
+    return dtype is not None and dtype.is_floating_point()
+
+
+def _is_pooled(node: ir.Node) -> bool:
+    return any(user.op_type == "MaxPool" for user, _ in node.outputs[0].uses())
