@@ -14,7 +14,7 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from graphprog.passes.edges import leaves_of
+from graphprog.passes.kernels import FailedError, read_values, run_on
 from graphprog.passes.normalise import schema_name
 from graphprog.passes.refusal import RefusalError
 from graphprog.passes.stretch import Size
@@ -129,14 +129,11 @@ def _named_leaves(node: fx.Node) -> Iterator[tuple[str, int, Any]]:
 
 def _runs_with(node: fx.Node, slot: int, number: int) -> bool:
     """Whether a node runs with another number, and returns as many values."""
-    values = [leaf.meta["val"] if isinstance(leaf, fx.Node) else leaf for leaf in leaves_of(node)]
+    values = read_values(node)
     values[slot] = number
-    tree = pytree.tree_structure((node.args, node.kwargs))
-    args, kwargs = pytree.tree_unflatten(values, tree)
-    assert callable(node.target)
     try:
-        result = node.target(*args, **kwargs)
-    except Exception:  # whatever it is, the number is not the length
+        result = run_on(node, values)
+    except FailedError:  # the number is not the length
         return False
     several = isinstance(result, list | tuple)
     return not several or len(result) == len(node.meta["val"])

@@ -12,7 +12,32 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
+from graphprog.passes.edges import leaves_of
 from graphprog.passes.stretch import expression
+
+
+class FailedError(Exception):
+    """An operation does not run on these values."""
+
+
+def run_on(node: fx.Node, values: list[Any]) -> Any:
+    """What an operation makes of other leaves than its own; fake values for its operands.
+
+    Raises:
+        FailedError: the operation does not take them.
+    """
+    tree = pytree.tree_structure((node.args, node.kwargs))
+    args, kwargs = pytree.tree_unflatten(values, tree)
+    assert callable(node.target)
+    try:
+        return node.target(*args, **kwargs)
+    except Exception as error:  # operations raise whatever they like
+        raise FailedError(str(error)) from error
+
+
+def read_values(node: fx.Node) -> list[Any]:
+    """The leaves of a node's arguments, with the values of what it reads."""
+    return [leaf.meta["val"] if isinstance(leaf, fx.Node) else leaf for leaf in leaves_of(node)]
 
 
 class Kernels:

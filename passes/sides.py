@@ -15,8 +15,6 @@ from graphprog.passes.stretch import Size, has_length
 if TYPE_CHECKING:
     from graphprog.passes.growth import Growth
 
-MEANINGS = ("present", "zero", "positions")
-TABLES = ("refuse", "zeros")
 _SIDE = "side"
 _COMPARES = {"aten::eq", "aten::ne"}
 _ORDERS = {"aten::gt", "aten::ge", "aten::lt", "aten::le"}

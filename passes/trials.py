@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
-from torch.utils import _pytree as pytree
 
 from graphprog.passes.cuts import Demands
 from graphprog.passes.edges import leaves_of
+from graphprog.passes.kernels import FailedError, read_values, run_on
 from graphprog.passes.normalise import schema_name
 from graphprog.passes.refusal import RefusalError
 from graphprog.passes.stretch import Size, same_size
@@ -111,17 +111,14 @@ def _works(node: fx.Node, choice: tuple[Option, ...], wanted: Demands) -> bool:
             literals[slot] = size
         else:
             shapes.setdefault(slot, list(leaves[slot].meta["val"].shape))[dim] = size
-    values = [leaf.meta["val"] if isinstance(leaf, fx.Node) else leaf for leaf in leaves]
+    values = read_values(node)
     for slot, size in literals.items():
         values[slot] = size
     for slot, shape in shapes.items():
         values[slot] = values[slot].new_empty(shape)
-    tree = pytree.tree_structure((node.args, node.kwargs))
-    args, kwargs = pytree.tree_unflatten(values, tree)
-    assert callable(node.target)
     try:
-        result = node.target(*args, **kwargs)
-    except Exception:  # whatever it is, this choice is not the answer
+        result = run_on(node, values)
+    except FailedError:  # this choice is not the answer
         return False
     return not wanted or has_lengths(result, wanted)
 

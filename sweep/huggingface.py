@@ -140,7 +140,7 @@ def _embedding(model: nn.Module, name: str) -> nn.Module | None:
         return None
     try:
         return model.get_input_embeddings()  # type: ignore[operator, no-any-return]
-    except NotImplementedError:
+    except NotImplementedError:  # how a model says that it has none
         return None
 
 

@@ -7,6 +7,7 @@ entries of a head, and the example's batch are all equal, so that no length tell
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
 
 import torch
@@ -19,7 +20,7 @@ VOCABULARY = 50
 LAST = VOCABULARY - 1
 
 
-class Prompted(nn.Module):
+class Prompted(nn.Module, abc.ABC):
     """A table of tokens, a place to insert at, and a body that reads sizes off its argument."""
 
     width = WIDTH
@@ -38,8 +39,9 @@ class Prompted(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         return self.body(self.place(self.table(ids)))
 
+    @abc.abstractmethod
     def body(self, x: Tensor, *sides: Tensor) -> Tensor:
-        raise NotImplementedError
+        """What follows the place."""
 
 
 def heads_of(x: Tensor) -> Tensor:
