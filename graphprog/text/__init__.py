@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from graphprog.text.answers import AnswerParser, Unparsed, unparsed_share
 from graphprog.text.demonstrations import Demonstrations, Rendered
 from graphprog.text.instruction import Instruction
+from graphprog.text.json_answers import ParseJSON
 from graphprog.text.leakage import check_leakage
+from graphprog.text.numbers import ParseNumber
+from graphprog.text.parse import Parse
 from graphprog.text.template import Template
 from graphprog.text.trigger import Reasoned, Trigger
+from graphprog.text.vote import Vote, vote
 from graphprog.text.window import Window
 
 __all__ = [
+    "AnswerParser",
     "Demonstrations",
     "Instruction",
+    "Parse",
+    "ParseJSON",
+    "ParseNumber",
     "Reasoned",
     "Rendered",
     "Template",
     "Trigger",
+    "Unparsed",
+    "Vote",
     "Window",
     "check_leakage",
+    "unparsed_share",
+    "vote",
 ]

@@ -1,0 +1,107 @@
+"""The part of JSON Schema by which answers are checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from graphprog.errors import ProgramError
+
+TYPES: dict[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "number": (int, float),
+    "integer": (int,),
+    "boolean": (bool,),
+    "null": (type(None),),
+}
+_KEYWORDS = ("type", "properties", "required", "items", "enum")
+_REMARKS = ("$schema", "$id", "title", "description", "examples", "default")
+
+
+def check_schema(schema: Any, place: str = "schema") -> None:
+    """Fail unless a schema keeps to the keywords that are checked here, and to remarks.
+
+    They are ``type`` (one name), ``properties``, ``required``, ``items`` (one schema for all items)
+    and ``enum``.
+
+    Raises:
+        ProgramError: naming the place in the schema.
+    """
+    if not isinstance(schema, Mapping):
+        raise ProgramError(f"{place} must be an object, not {schema!r:.60}")
+    for keyword, value in schema.items():
+        if keyword in _REMARKS:
+            continue
+        if keyword not in _KEYWORDS:
+            raise ProgramError(
+                f"{place}: keyword {keyword!r:.60} is not known; known: {', '.join(_KEYWORDS)}",
+                ["check what else must hold on the values that are read"],
+            )
+        _CHECKS[keyword](value, f"{place}.{keyword}")
+
+
+def mismatch(value: Any, schema: Mapping[str, Any], place: str = "") -> str | None:
+    """The first point in which a JSON value differs from a schema, or None where it fits."""
+    shown = place or "the value"
+    name = schema.get("type")
+    if name is not None and not _is(value, name):
+        return f"{shown} is no {name}"
+    if "enum" in schema and not any(_equal(value, option) for option in schema["enum"]):
+        return f"{shown} is none of {json.dumps(schema['enum'], ensure_ascii=False)}"
+    inner: list[tuple[Any, Mapping[str, Any], str]] = []
+    if isinstance(value, dict):
+        for key in schema.get("required", ()):
+            if key not in value:
+                return f"{shown} has no {key!r}"
+        properties = schema.get("properties", {})
+        inner = [
+            (value[key], properties[key], f"{place}.{key}") for key in properties if key in value
+        ]
+    elif isinstance(value, list) and "items" in schema:
+        inner = [(item, schema["items"], f"{place}[{i}]") for i, item in enumerate(value)]
+    return next((wrong for part in inner if (wrong := mismatch(*part)) is not None), None)
+
+
+def _is(value: Any, name: str) -> bool:
+    if name == "integer" and isinstance(value, float):
+        return value.is_integer()
+    return isinstance(value, TYPES[name]) and (name == "boolean" or not isinstance(value, bool))
+
+
+def _equal(left: Any, right: Any) -> bool:
+    # True equals 1 in Python, and is another value in JSON
+    return json.dumps(left, sort_keys=True) == json.dumps(right, sort_keys=True)
+
+
+def _check_type(value: Any, place: str) -> None:
+    if not isinstance(value, str) or value not in TYPES:
+        raise ProgramError(f"{place} must be one of {', '.join(TYPES)}, not {value!r:.60}")
+
+
+def _check_properties(value: Any, place: str) -> None:
+    if not isinstance(value, Mapping):
+        raise ProgramError(f"{place} must be an object, not {value!r:.60}")
+    for key, schema in value.items():
+        check_schema(schema, f"{place}.{key}")
+
+
+def _check_required(value: Any, place: str) -> None:
+    if not isinstance(value, list | tuple) or not all(isinstance(key, str) for key in value):
+        raise ProgramError(f"{place} must be a list of names, not {value!r:.60}")
+
+
+def _check_enum(value: Any, place: str) -> None:
+    if not isinstance(value, list | tuple) or not value:
+        raise ProgramError(f"{place} must be a list of values, not {value!r:.60}")
+
+
+_CHECKS: dict[str, Callable[[Any, str], None]] = {
+    "type": _check_type,
+    "properties": _check_properties,
+    "required": _check_required,
+    "items": check_schema,
+    "enum": _check_enum,
+}
