@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from graphprog.text.answers import AnswerParser, Unparsed, unparsed_share
+from graphprog.text.calibration import CONTENT_FREE, contextual_calibration
 from graphprog.text.demonstrations import Demonstrations, Rendered
 from graphprog.text.instruction import Instruction
 from graphprog.text.json_answers import ParseJSON
 from graphprog.text.leakage import check_leakage
 from graphprog.text.numbers import ParseNumber
 from graphprog.text.parse import Parse
+from graphprog.text.scores import log_probability, per_byte, per_token, relative_to_prior
 from graphprog.text.template import Template
 from graphprog.text.trigger import Reasoned, Trigger
 from graphprog.text.vote import Vote, vote
 from graphprog.text.window import Window
 
 __all__ = [
+    "CONTENT_FREE",
     "AnswerParser",
     "Demonstrations",
     "Instruction",
@@ -29,6 +32,11 @@ __all__ = [
     "Vote",
     "Window",
     "check_leakage",
+    "contextual_calibration",
+    "log_probability",
+    "per_byte",
+    "per_token",
+    "relative_to_prior",
     "unparsed_share",
     "vote",
 ]
