@@ -161,7 +161,7 @@ def test_no_text_raises(text: str) -> None:
     ("arguments", "said"),
     [
         ({"pattern": "("}, "pattern '(': missing )"),
-        ({"pattern": "(a)(b)"}, "has 2 groups; the answer is one"),
+        ({"pattern": "(a)(b)"}, "has 2 groups; one is what is read"),
         ({"pattern": ""}, "pattern is empty"),
         ({"pattern": 3}, "pattern must be text"),
         ({"pattern": "a", "pick": "best"}, "pick must be one of last, first"),

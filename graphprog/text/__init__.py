@@ -5,9 +5,11 @@ from __future__ import annotations
 from graphprog.text.answers import AnswerParser, Unparsed, unparsed_share
 from graphprog.text.calibration import CONTENT_FREE, contextual_calibration
 from graphprog.text.demonstrations import Demonstrations, Rendered
+from graphprog.text.dspy import load_demos, save_demos
 from graphprog.text.instruction import Instruction
 from graphprog.text.json_answers import ParseJSON
 from graphprog.text.leakage import check_leakage
+from graphprog.text.least_to_most import LeastToMost, Solution
 from graphprog.text.numbers import ParseNumber
 from graphprog.text.parse import Parse
 from graphprog.text.scores import log_probability, per_byte, per_token, relative_to_prior
@@ -21,11 +23,13 @@ __all__ = [
     "AnswerParser",
     "Demonstrations",
     "Instruction",
+    "LeastToMost",
     "Parse",
     "ParseJSON",
     "ParseNumber",
     "Reasoned",
     "Rendered",
+    "Solution",
     "Template",
     "Trigger",
     "Unparsed",
@@ -33,10 +37,12 @@ __all__ = [
     "Window",
     "check_leakage",
     "contextual_calibration",
+    "load_demos",
     "log_probability",
     "per_byte",
     "per_token",
     "relative_to_prior",
+    "save_demos",
     "unparsed_share",
     "vote",
 ]

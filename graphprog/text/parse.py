@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from graphprog.alignments.checks import require_choice
-from graphprog.errors import ProgramError
 from graphprog.spec import spec
 from graphprog.text.answers import AnswerParser, Unparsed
-from graphprog.text.checks import require_text
+from graphprog.text.checks import require_pattern
 from graphprog.text.json_answers import ParseJSON
 from graphprog.text.numbers import ParseNumber, read_number
 
@@ -41,20 +40,11 @@ class Parse(AnswerParser):
     type: _Type = "str"
 
     def __post_init__(self) -> None:
-        require_text(self.kind, "pattern", self.pattern)
+        require_pattern(self.kind, "pattern", self.pattern)
         require_choice(self.kind, "pick", self.pick, ("last", "first"))
         name = _TYPES.get(self.type, "") if isinstance(self.type, builtins.type) else self.type
         require_choice(self.kind, "type", name, tuple(_TYPES.values()))
         object.__setattr__(self, "type", name)
-        try:
-            groups = re.compile(self.pattern).groups
-        except (re.error, OverflowError, RecursionError) as error:
-            raise ProgramError(f"{self.kind}: pattern {self.pattern!r:.80}: {error}") from error
-        if groups > 1:
-            raise ProgramError(
-                f"{self.kind}: pattern {self.pattern!r:.80} has {groups} groups; the answer is one",
-                ["write (?:...) for groups that are not the answer"],
-            )
 
     def __call__(self, text: str) -> int | float | str | Unparsed:
         """The value of the match that is picked."""
