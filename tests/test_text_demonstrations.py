@@ -87,6 +87,12 @@ def test_examples_are_embedded_once_and_without_their_answers() -> None:
     assert calls == [["a ->", "b ->", "c ->", "d ->", "e ->", "q ->", "a ->"]]
 
 
+def test_no_queries_and_no_examples() -> None:
+    assert Demonstrations([], ARROW, order="nearest").render(QUERY, embed=embed).text == "q ->"
+    assert Demonstrations([], ARROW, order="nearest").render_all([], embed=embed) == []
+    assert shown().render_all([]) == []
+
+
 def test_a_vector_of_zeros_is_similar_to_nothing() -> None:
     def own(texts: list[str]) -> Any:
         return [[{"c": 0.0, "a": -1.0}.get(text[0], 1.0)] for text in texts]

@@ -25,29 +25,14 @@ def contextual_calibration(probabilities: Array, content_free: Array) -> Array:
             for one [L]. Each row is scaled to sum to 1 before the mean.
 
     Returns:
-        Probabilities [..., L] that sum to 1, of the dtype and device of ``probabilities``.
+        Probabilities [..., L] that sum to 1, of NumPy or PyTorch as given, on the same device.
 
     Raises:
         DataError: no floating-point arrays of one kind, negative or infinite entries, other
             numbers of labels, or a row or a content-free label of probability 0.
     """
-    require_floats("probabilities", probabilities)
-    require_floats("content_free", content_free)
-    require_no_nan("probabilities", probabilities)
-    require_no_nan("content_free", content_free)
-    require_alike("probabilities", probabilities, "content_free", content_free)
-    for name, values in (("probabilities", probabilities), ("content_free", content_free)):
-        if values.ndim == 0 or bool(((values < 0) | (values > 1 + _SLACK)).any()):
-            raise DataError(
-                f"{name} must be probabilities [..., L] within [0, 1]",
-                ["softmax of logits", "exp of log-probabilities"],
-            )
+    _check(probabilities, content_free)
     labels = probabilities.shape[-1]
-    if content_free.ndim > 2 or content_free.shape[-1] != labels or 0 in content_free.shape:
-        raise DataError(
-            f"content_free has shape {list(content_free.shape)}; [M, {labels}] is needed, as "
-            f"probabilities have {labels} labels"
-        )
     prior = _scaled(content_free.reshape(-1, labels), "content_free").mean(0)
     if bool((prior == 0).any()):
         label = int((prior == 0).nonzero()[0][0])
@@ -65,3 +50,23 @@ def _scaled(values: Array, name: str) -> Array:
         raise DataError(f"a row of {name} is 0 for all labels")
     scaled: Array = values / total
     return scaled
+
+
+def _check(probabilities: Array, content_free: Array) -> None:
+    require_floats("probabilities", probabilities)
+    require_floats("content_free", content_free)
+    require_no_nan("probabilities", probabilities)
+    require_no_nan("content_free", content_free)
+    require_alike("probabilities", probabilities, "content_free", content_free)
+    for name, values in (("probabilities", probabilities), ("content_free", content_free)):
+        if values.ndim == 0 or bool(((values < 0) | (values > 1 + _SLACK)).any()):
+            raise DataError(
+                f"{name} must be probabilities [..., L] within [0, 1]",
+                ["softmax of logits", "exp of log-probabilities"],
+            )
+    labels = probabilities.shape[-1]
+    if content_free.ndim > 2 or content_free.shape[-1] != labels or 0 in content_free.shape:
+        raise DataError(
+            f"content_free has shape {list(content_free.shape)}; [M, {labels}] is needed, as "
+            f"probabilities have {labels} labels"
+        )

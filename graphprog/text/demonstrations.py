@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from graphprog.alignments.checks import require_choice, require_integer
@@ -168,6 +169,8 @@ class Demonstrations(Spec):
                 f"{self.kind}: the nearest order needs an embedding",
                 ["render(query, embed=...), from a list of n texts to an array [n, d]"],
             )
+        if not texts:
+            return []
         own = [self.template.query(record) for record in self.records]
         vectors = selection.embedded(embed, own + texts)
         found = (selection.nearest_last(vectors[:count], query) for query in vectors[count:])
@@ -177,22 +180,24 @@ class Demonstrations(Spec):
         """The examples to show out of an order of all, those to prefer first."""
         if not self.balanced:
             return list(order[: self.count])
-        labels = self._labels()
-        found = selection.balanced([labels[index] for index in order], self.count)
+        found = selection.balanced([self._labels[index] for index in order], self.count)
         return [order[place] for place in found]
 
     def _fitted(
         self, query: str, order: list[int], shown: list[str], window: Window | None
     ) -> Rendered:
         """Drop demonstrations until the text fits."""
-        labels, used = self._labels(), list(order)
+        used = list(order)
         while True:
             prefix = "".join(shown[index] for index in used)
             if window is None or window.holds(prefix + query):
                 return Rendered(prefix, query, tuple(used), len(order) - len(used))
             if not used:
                 raise window.overflow(query)
-            del used[selection.first_dropped([labels[index] for index in used], self.balanced)]
+            labels = [self._labels[index] for index in used]
+            del used[selection.first_dropped(labels, self.balanced)]
 
-    def _labels(self) -> list[str]:
-        return [record[self.template.label] for record in self.records]
+    @cached_property
+    def _labels(self) -> tuple[str, ...]:
+        label = self.template.label
+        return tuple(record[label] for record in self.records)
