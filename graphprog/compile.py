@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from graphprog.graph import Graph, require_graph
-from graphprog.manipulations import Concatenative, Place, TokenSource
+from graphprog.manipulations import Concatenative, Memory, Place, TokenSource
 from graphprog.passes.align import Align
 from graphprog.passes.base import Pass
 from graphprog.passes.extend_axis import ExtendAxis
+from graphprog.passes.extend_memory import ExtendMemory
 from graphprog.passes.insert import Insert, ReplaceInput
 from graphprog.passes.pipeline import Pipeline
 from graphprog.passes.replace_tokens import ReplaceTokens
@@ -28,6 +29,8 @@ def lower(program: Program, seed: int = 0) -> Pipeline:
             passes.append(ReplaceInput(part, part.shape))
         elif isinstance(part, Concatenative):
             passes.append(ExtendAxis(part, seed=seed + number))
+        elif isinstance(part, Memory):
+            passes.append(ExtendMemory(part, seed=seed + number))
         elif isinstance(part, TokenSource):
             passes.append(ReplaceTokens(part, seed=seed + number))
         else:

@@ -93,6 +93,7 @@ class MLP(Reparametrised):
         layers: how many linear layers, 2 or more.
         activation: between them.
         residual: add the inputs to the result (Razdaibiedina et al., Findings of ACL 2023).
+        inputs: how many numbers of ``start`` an entry is computed from; 0 is as many as it has.
         start: the inputs.
     """
 
@@ -100,6 +101,7 @@ class MLP(Reparametrised):
     layers: int = 2
     activation: str = "tanh"
     residual: bool = False
+    inputs: int = 0
 
     def __post_init__(self) -> None:
         _require_positive(self, "hidden")
@@ -108,11 +110,16 @@ class MLP(Reparametrised):
         if self.activation not in ACTIVATIONS:
             known = ", ".join(ACTIVATIONS)
             raise ProgramError(f"activation {self.activation!r} is unknown; known: {known}")
+        if self.inputs < 0 or (self.inputs and self.residual):
+            raise ProgramError(
+                f"{self.kind}: {self.inputs} inputs; with residual there are as many as numbers"
+            )
 
     def build(self, start: torch.Tensor, generator: torch.Generator) -> nn.Module:
         """Make the module."""
         width = start.shape[1]
-        sizes = [width, *(self.hidden,) * (self.layers - 1), width]
+        start = start[:, : self.inputs or width]
+        sizes = [start.shape[1], *(self.hidden,) * (self.layers - 1), width]
         parts: list[nn.Module] = []
         for inputs, outputs in itertools.pairwise(sizes):
             parts += [affine(inputs, outputs, generator), ACTIVATIONS[self.activation]()]

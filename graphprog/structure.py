@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 
 from torch import fx
 
+from graphprog.attention import attentions, is_cross
 from graphprog.blocks import Chain, find_chains
 from graphprog.boundaries import (
     cut_boundaries,
@@ -30,8 +32,10 @@ def with_structure(graph: Graph) -> Graph:
     inputs, outputs = model_boundaries(graph)
     sites = inputs | (dict(graph.sites) or module_boundaries(graph))
     named = _Aliases()
+    chains: list[Chain] = []
     if len(sites) > len(inputs):
-        _name_blocks(named, find_chains(graph.code, sites))
+        chains = find_chains(graph.code, sites)
+        _name_blocks(named, chains)
     else:
         cuts, ends = cut_boundaries(graph)
         sites |= cuts
@@ -39,6 +43,7 @@ def with_structure(graph: Graph) -> Graph:
             named.add("", "embedding", ends[0])
             for index, key in enumerate(ends[1:]):
                 named.add("", f"hidden[{index}]", key)
+    _name_attention(graph, sites, chains, named)
     sites |= outputs
     for key in inputs:
         named.add(key.removeprefix("input:") if len(inputs) > 1 else "", "input", key)
@@ -68,6 +73,30 @@ def _name_blocks(named: _Aliases, chains: list[Chain]) -> None:
         named.add(tower, "embedding", chain[0].inner)
         for index, block in enumerate(chain):
             named.add(tower, f"hidden[{index}]", block.outer)
+
+
+def _name_attention(
+    graph: Graph, sites: dict[str, Site], chains: list[Chain], named: _Aliases
+) -> None:
+    """``attention[k]`` and ``cross_attention[k]``: what the operations of a tower return."""
+    towers = dict(zip(_tower_names(chains), chains, strict=True))
+    counts: Counter[tuple[str, str]] = Counter()
+    for attention in attentions(graph.code):
+        path = module_path(attention.node)
+        tower = next((name for name, chain in towers.items() if _lies_in(path, chain)), "")
+        alias = "cross_attention" if is_cross(attention) else "attention"
+        number = counts[tower, alias]
+        counts[tower, alias] += 1
+        key = f"{path}:attention" if path else f"attention.{len(counts)}.{number}:out"
+        if key in sites:
+            key += f"[{number}]"
+        key = _ensure(sites, attention.node, uses_of(attention.node), key)
+        named.add(tower, f"{alias}[{number}]", key)
+
+
+def _lies_in(path: str, chain: Chain) -> bool:
+    """Whether a module lies in a block of a chain."""
+    return any(f"{path}.".startswith(f"{block.path.split('@')[0]}.") for block in chain)
 
 
 def _tower_names(chains: list[Chain]) -> list[str]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from graphprog.passes.channels_last import ChannelsLast as ChannelsLast
     from graphprog.passes.erase import EraseProgram as EraseProgram
     from graphprog.passes.extend_axis import ExtendAxis as ExtendAxis
+    from graphprog.passes.extend_memory import ExtendMemory as ExtendMemory
     from graphprog.passes.fold_batch_norm import FoldBatchNorm as FoldBatchNorm
     from graphprog.passes.fold_padding import FoldPadding as FoldPadding
     from graphprog.passes.functionalise import Functionalise as Functionalise
@@ -42,6 +43,7 @@ _PASSES = {
     "drop-dropout": "graphprog.passes.normalise:DropDropout",
     "erase-program": "graphprog.passes.erase:EraseProgram",
     "extend-axis": "graphprog.passes.extend_axis:ExtendAxis",
+    "extend-memory": "graphprog.passes.extend_memory:ExtendMemory",
     "fold-batch-norm": "graphprog.passes.fold_batch_norm:FoldBatchNorm",
     "fold-padding": "graphprog.passes.fold_padding:FoldPadding",
     "functionalise": "graphprog.passes.functionalise:Functionalise",

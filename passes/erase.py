@@ -33,6 +33,9 @@ class EraseProgram(Pass):
                 _shorten(edit, changes, values)
                 result.replace_all_uses_with(edit.node(insertion.original))
                 arrange(edit.code, edit.alive(order or ()))
+            elif insertion.kind == "memory":
+                for call in insertion.old:
+                    call.restore(edit)
             elif insertion.kind == "input":
                 current = next(
                     node

@@ -46,6 +46,7 @@ def captured() -> tuple[nn.Module, gp.Graph]:
 
 IDS = torch.randint(0, 30, (3, 7), generator=torch.Generator().manual_seed(0))
 PROMPT = {"peft_type": "PROMPT_TUNING", "task_type": "SEQ_CLS", "num_virtual_tokens": LENGTH}
+PREFIX = PROMPT | {"peft_type": "PREFIX_TUNING", "num_layers": 2}
 HEAD = torch.ones(4, WIDTH)
 ENTRIES = torch.randn(LENGTH, WIDTH, generator=torch.Generator().manual_seed(1))
 
@@ -151,7 +152,8 @@ def test_from_the_hub(hub: HubServer, tmp_path: Path) -> None:  # noqa: F811
 @pytest.mark.parametrize(
     ("config", "tensors", "said"),
     [
-        ({"peft_type": "PREFIX_TUNING"}, {}, "memory of attention"),
+        (PREFIX, {}, "no 'prompt_embeddings'"),
+        (PREFIX, {"prompt_embeddings": torch.zeros(2, 5)}, "which is not that of"),
         ({"peft_type": "LORA"}, {}, "what is read is PROMPT_TUNING"),
         ({}, {}, "checkpoint of None"),
         ("[]", {}, "holds no object"),
@@ -243,7 +245,11 @@ def test_fixed_entries_and_computed_ones_are_written_as_what_they_are(tmp_path: 
         ([gp.Additive(at="tokens")], {}, "no place for 'additive'"),
         ([gp.Concatenative(at="norm:out")], {}, "in front of the tokens"),
         ([gp.Concatenative(at="tokens", offset=-1)], {}, "offset -1"),
-        ([gp.Concatenative(at="tokens"), gp.Scale(at="up:out")], {}, "one prompt, or scalings"),
+        (
+            [gp.Concatenative(at="tokens"), gp.Scale(at="up:out")],
+            {},
+            "one prompt or prefix, or scalings",
+        ),
         ([gp.Retrained(at="score:out", bias=False)], {}, "has neither"),
         ([gp.Scale(at="up:out"), gp.Scale(at="up:in", name="b")], {}, "once"),
         ([gp.Concatenative(at="tokens")], {"task_type": "NONE"}, "known: CAUSAL_LM"),

@@ -10,6 +10,7 @@ from graphprog.manipulations.concatenative import Concatenative
 from graphprog.manipulations.conditional import Conditional
 from graphprog.manipulations.dictionary import Dictionary
 from graphprog.manipulations.generated import Generated
+from graphprog.manipulations.memory import Memory
 from graphprog.manipulations.mixture import Mixture
 from graphprog.manipulations.normalise import Normalise
 from graphprog.manipulations.parametric import Parametric
@@ -31,6 +32,7 @@ __all__ = [
     "Dictionary",
     "Generated",
     "Manipulation",
+    "Memory",
     "Mixture",
     "Normalise",
     "Parametric",

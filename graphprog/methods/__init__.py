@@ -10,6 +10,7 @@ from __future__ import annotations
 from graphprog.methods.adapters import houlsby, llama_adapter, parallel_adapter, pfeiffer
 from graphprog.methods.nodes import gpf, gpf_plus
 from graphprog.methods.pixels import blackvip, smm
+from graphprog.methods.prefixes import p_tuning_v2, prefix_tuning
 from graphprog.methods.prompts import maple, p_tuning, prompt_tuning, vpt_deep, vpt_shallow
 from graphprog.methods.scaling import graph_prompt, ia3
 from graphprog.methods.words import r2dl, reprogbert, time_llm
@@ -24,8 +25,10 @@ __all__ = [
     "llama_adapter",
     "maple",
     "p_tuning",
+    "p_tuning_v2",
     "parallel_adapter",
     "pfeiffer",
+    "prefix_tuning",
     "prompt_tuning",
     "r2dl",
     "reprogbert",

@@ -16,19 +16,22 @@ import torch
 from graphprog.atomic import atomic_write
 from graphprog.errors import FileError
 from graphprog.hub import download, folder_of
+from graphprog.manipulations.base import Manipulation
 from graphprog.strict_json import parse_json
 
 CONFIG = "adapter_config.json"
 TENSORS = "adapter_model.safetensors"
-PROMPT, ENCODER, MULTITASK, SCALING = (
+PROMPT, ENCODER, MULTITASK, PREFIX, SCALING = (
     "PROMPT_TUNING",
     "P_TUNING",
     "MULTITASK_PROMPT_TUNING",
+    "PREFIX_TUNING",
     "IA3",
 )
 PROMPTS = (PROMPT, ENCODER, MULTITASK)
-KINDS = (*PROMPTS, SCALING)
-_LATER = {"PREFIX_TUNING": "prefixes act on the memory of attention, which nothing here does yet"}
+OUTSIDE = (*PROMPTS, PREFIX)
+"""Methods that leave the modules of the model as they are."""
+KINDS = (*OUTSIDE, SCALING)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,11 +82,19 @@ class Folder:
             if not name.startswith("base_model."):
                 continue
             path = name.removeprefix("base_model.")
-            if self.kind not in PROMPTS:  # the model is wrapped once more
+            if self.kind not in OUTSIDE:  # the model is wrapped once more
                 path = path.removeprefix("model.")
             module, _, own = path.rpartition(".")
             found.setdefault(module, {})[own] = tensor.to(torch.float32)
         return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One part of a program and what it has learnt, by name within the part."""
+
+    part: Manipulation
+    state: dict[str, torch.Tensor]
 
 
 def read(path: str | os.PathLike[str], revision: str | None, token: str | None) -> Folder:
@@ -124,8 +135,9 @@ def _config(name: str, file: Path) -> Mapping[str, Any]:
         raise FileError(f"{name}: {CONFIG} holds no object")
     kind = config.get("peft_type")
     if kind not in KINDS:
-        reason = _LATER.get(str(kind), f"what is read is {', '.join(KINDS)}")
-        raise FileError(f"{name}: a checkpoint of {kind!r:.60} is not read: {reason}")
+        raise FileError(
+            f"{name}: a checkpoint of {kind!r:.60} is not read: what is read is {', '.join(KINDS)}"
+        )
     return config
 
 

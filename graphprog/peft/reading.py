@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 from collections.abc import Iterator
@@ -12,10 +11,11 @@ import torch
 from graphprog.compile import compile
 from graphprog.errors import FileError, GraphprogError
 from graphprog.graph import Graph, require_graph
-from graphprog.manipulations import Concatenative, Manipulation, Scale
+from graphprog.manipulations import Concatenative, Scale
 from graphprog.manipulations.retrained import Retrained
-from graphprog.peft.folder import MULTITASK, PROMPTS, Folder, read
+from graphprog.peft.folder import MULTITASK, PREFIX, PROMPTS, Folder, Part, read
 from graphprog.peft.places import DECODER_IDS, module_key, tokens_of
+from graphprog.peft.prefix import read_prefix
 from graphprog.program import Program
 from graphprog.reparametrised import LowRank
 from graphprog.reprogrammed import Reprogrammed
@@ -24,26 +24,20 @@ from graphprog.values import Learnable
 _VECTOR = "ia3_l"
 
 
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """One part of a program and what it has learnt, by name within the part."""
-
-    part: Manipulation
-    state: dict[str, torch.Tensor]
-
-
 def load(
     path: str | os.PathLike[str],
     graph: Graph,
     *,
     task: int = 0,
+    at: str = "",
     revision: str | None = None,
     token: str | None = None,
 ) -> Reprogrammed:
     """Compile a checkpoint of PEFT into the model that it was trained for.
 
     Prompt tuning, P-tuning and multitask prompt tuning become entries at ``tokens``, of the
-    encoder where there are two; (IA)³ becomes scalings. Heads that were trained along become
+    encoder where there are two; prefix tuning becomes a memory of attention, of the decoder where
+    there are two; (IA)³ becomes scalings. Heads that were trained along become
     parts as well. All of it can be trained on.
 
     Args:
@@ -51,6 +45,8 @@ def load(
             ``owner/name`` on the Hugging Face Hub.
         graph: the captured base model, of the class and number of labels that was trained.
         task: which of the tasks of multitask prompt tuning.
+        at: attention operations that a prefix acts on in place of those of PEFT, such as
+            ``encoder.attention[*]``, which PEFT does not reach.
         revision: branch, tag or commit on the Hub.
         token: access token for the Hub.
 
@@ -61,7 +57,8 @@ def load(
     require_graph(graph)
     folder = read(path, revision, token)
     prompts = _prompts(folder, graph, task) if folder.kind in PROMPTS else ()
-    parts = [*prompts, *_of_modules(folder, graph)]
+    prefix = (read_prefix(folder, graph, at),) if folder.kind == PREFIX else ()
+    parts = [*prompts, *prefix, *_of_modules(folder, graph)]
     try:
         program = Program(tuple(item.part for item in parts))
         compiled = compile(graph, program)

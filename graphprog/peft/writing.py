@@ -12,10 +12,11 @@ import torch
 from graphprog.errors import ProgramError
 from graphprog.folding import fold
 from graphprog.graph import Insertion
-from graphprog.manipulations import Concatenative, Manipulation, Scale
+from graphprog.manipulations import Concatenative, Manipulation, Memory, Scale
 from graphprog.manipulations.retrained import Retrained
 from graphprog.peft import folder
 from graphprog.peft.places import same_place, tokens_of
+from graphprog.peft.prefix import prefix_fields
 from graphprog.reparametrised import LSTM, MLP, LowRank
 from graphprog.reprogrammed import Reprogrammed
 
@@ -39,7 +40,7 @@ def save(
     """Write a program as a checkpoint folder that ``PeftModel.from_pretrained`` reads.
 
     Args:
-        task: a prompt in front of the tokens, or scalings of modules; layers that are
+        task: a prompt in front of the tokens, a prefix, or scalings of modules; layers that are
             :class:`~graphprog.Retrained` go along. Computed entries are written as what comes out.
         path: the folder.
         base_model_name_or_path: what PEFT is to call the base model.
@@ -47,7 +48,7 @@ def save(
             or ``FEATURE_EXTRACTION``.
         kind: ``PROMPT_TUNING`` or ``P_TUNING`` for a prompt, which PEFT then computes alike; by
             default the first, which it also trains on. Low-rank entries are
-            ``MULTITASK_PROMPT_TUNING``, scalings are ``IA3``.
+            ``MULTITASK_PROMPT_TUNING``, a prefix is ``PREFIX_TUNING``, scalings are ``IA3``.
 
     Raises:
         ProgramError: PEFT has no place for a part of the program; says which and why.
@@ -68,7 +69,7 @@ def save(
         "base_model_name_or_path": base_model_name_or_path,
         "inference_mode": True,
     }
-    prefix = "base_model." if found in folder.PROMPTS else "base_model.model."
+    prefix = "base_model." if found in folder.OUTSIDE else "base_model.model."
     heads = _HEADS.get(task_type, ())
     layers = _layers(task, parts, heads)
     tensors = {f"{prefix}{name}": tensor for name, tensor in layers.items()}
@@ -77,6 +78,8 @@ def save(
     if found == folder.SCALING:
         own, fields = _scalings(parts)
         tensors |= {f"{prefix}{name}": tensor for name, tensor in own.items()}
+    elif found == folder.PREFIX:
+        tensors["prompt_embeddings"], fields = _prefix(task, parts)
     else:
         own, fields = _prompt(task, parts, found)
         tensors |= own
@@ -105,23 +108,24 @@ def _kind(parts: list[_Part], wanted: str | None) -> str:
     """The method that a program is, as PEFT calls it."""
     main = [part for part in parts if not isinstance(part.spec, Retrained)]
     for part in main:
-        if not isinstance(part.spec, Concatenative | Scale):
+        if not isinstance(part.spec, Concatenative | Memory | Scale):
             raise ProgramError(
                 f"PEFT has no place for {part.insertion.name!r}, which is {part.spec.kind}",
-                ["a prompt in front of the tokens, or scalings of modules", "task.save(path)"],
+                ["a prompt, a prefix, or scalings of modules", "task.save(path)"],
             )
-    prompts = [part for part in main if isinstance(part.spec, Concatenative)]
+    prompts = [part for part in main if isinstance(part.spec, Concatenative | Memory)]
     if len(prompts) > 1 or (prompts and len(main) > 1) or not main:
         raise ProgramError(
-            f"a folder of PEFT holds one prompt, or scalings; this program has "
+            f"a folder of PEFT holds one prompt or prefix, or scalings; this program has "
             f"{', '.join(part.insertion.name for part in main) or 'neither'}"
         )
     if not prompts:
         found = folder.SCALING
     else:
         spec = prompts[0].spec
-        assert isinstance(spec, Concatenative)
+        assert isinstance(spec, Concatenative | Memory)
         found = folder.MULTITASK if isinstance(spec.value, LowRank) else folder.PROMPT
+        found = folder.PREFIX if isinstance(spec, Memory) else found
     if wanted in (None, found) or (wanted == folder.ENCODER and found == folder.PROMPT):
         return wanted or found
     raise ProgramError(f"kind {wanted!r}: this program is {found}")
@@ -157,6 +161,14 @@ def _prompt(
         "num_transformer_submodules": 1,
     }
     return tensors, fields | _method(spec, kind, width)
+
+
+def _prefix(task: Reprogrammed, parts: list[_Part]) -> tuple[torch.Tensor, dict[str, Any]]:
+    """The tensor and the configuration of a prefix."""
+    part = next(part for part in parts if isinstance(part.spec, Memory))
+    assert isinstance(part.spec, Memory)
+    name = part.insertion.name
+    return prefix_fields(task.base, part.spec, getattr(fold(task).program, name).rows.value, name)
 
 
 def _method(spec: Concatenative, kind: str, width: int) -> dict[str, Any]:

@@ -1,0 +1,134 @@
+"""The concatenative operator at attention: keys and values that no token has."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from graphprog.entries import Entries, Wanted, entries_module
+from graphprog.errors import ProgramError
+from graphprog.graph import Graph
+from graphprog.manipulations.base import Manipulation
+from graphprog.manipulations.concatenative import MEANINGS
+from graphprog.passes.trace import fake_mode_of, running
+from graphprog.reparametrised import Reparametrised
+from graphprog.spec import spec
+from graphprog.values import Fixed, Learnable
+
+POSITIONS = ("shift", "keep")
+
+
+@spec("memory")
+@dataclasses.dataclass(frozen=True)
+class Memory(Manipulation):
+    """Put keys and values in front of those that attention reads.
+
+    At ``attention[*]`` this is prefix tuning (Li & Liang, ACL 2021) and, with a head, P-tuning v2
+    (Liu et al., ACL 2022). Queries keep their number. Masks are what the model computes for a
+    sequence with ``length`` more entries in front, so that relative positions, windows and paddings
+    hold; keys of the memory are not rotated.
+
+    Attributes:
+        at: attention operations, such as ``attention[*]``, ``encoder.attention[*]``,
+            ``decoder.cross_attention[2:5]``; all with the same heads.
+        name: of the program's part; the kind where empty.
+        length: how many keys, 0 or more.
+        value: keys and values of all these operations, [length, operations x 2 x key heads x
+            head size]: for an operation after the other the keys, then the values, head by head.
+            Learnt, fixed, or computed as :mod:`graphprog.reparametrised` does.
+        positions: ``shift`` lets the tokens count from ``length`` on, as if the memory were
+            tokens in front of them; ``keep`` from 0. Cross attention shifts none.
+        sides: meaning of the model's other inputs where they carry the axis; see
+            :class:`Concatenative`.
+    """
+
+    at: str = dataclasses.field(default="attention[*]", kw_only=True)
+    length: int = 10
+    value: Learnable | Fixed | Reparametrised = dataclasses.field(
+        default_factory=lambda: Learnable("normal", 0.02)
+    )
+    positions: str = "shift"
+    sides: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        sides: Any = self.sides
+        if isinstance(sides, Mapping):
+            object.__setattr__(self, "sides", tuple(sorted(sides.items())))
+        if self.length < 0:
+            raise ProgramError(f"{self.kind}: a length of {self.length} keys is negative")
+        if self.positions not in POSITIONS:
+            raise ProgramError(
+                f"positions {self.positions!r} is unknown; known: {', '.join(POSITIONS)}"
+            )
+        for name, meaning in self.sides:
+            if meaning not in MEANINGS:
+                raise ProgramError(
+                    f"the meaning {meaning!r} of input {name!r} is unknown; known: "
+                    + ", ".join(MEANINGS)
+                )
+
+    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
+        """Make the module for one operation with these keys; see :meth:`build_memory`."""
+        return self.build_memory([(value, value, 1)], where, generator)
+
+    def build_memory(
+        self,
+        places: Sequence[tuple[torch.Tensor, torch.Tensor, int]],
+        where: str,
+        generator: torch.Generator,
+        graph: Graph | None = None,
+    ) -> MemoryEntries:
+        """Make the module that gives keys and values.
+
+        Args:
+            places: of each operation the fake keys and values [B, H, S, d] that it reads, and how
+                often it repeats each head.
+            where: interface key, for messages.
+            generator: source of random initial values.
+            graph: what the operations lie in.
+
+        Raises:
+            ProgramError: the operations have other heads than each other, or the value another
+                shape.
+        """
+        sizes = {
+            (int(key.shape[1]) // repeats, int(key.shape[3]), int(value.shape[3]), repeats)
+            for key, value, repeats in places
+        }
+        if len(sizes) > 1:
+            told = ", ".join(f"{count} x {width}" for count, width, *_ in sorted(sizes))
+            raise ProgramError(
+                f"{self.at}: the operations have different key heads: {told}",
+                ["a Memory for each group of like operations, such as at='attention[0:3]'"],
+            )
+        heads, width, value_width, repeats = sizes.pop()
+        if width != value_width:
+            raise ProgramError(f"{where}: keys of {width} and values of {value_width} numbers")
+        like = places[0][0]
+        with running(fake_mode_of(like)):
+            row = len(places) * 2 * heads * width
+            whole = like.new_empty((like.shape[0], self.length, row))
+        entries = entries_module(self.value, Wanted(whole, 1, where, generator, graph))
+        return MemoryEntries(entries, (self.length, len(places), 2, heads, width), repeats)
+
+
+class MemoryEntries(nn.Module):
+    """Forward: some value, of which only the type counts -> keys and values, [H, P, d] each."""
+
+    def __init__(self, rows: Entries, shape: tuple[int, ...], repeats: int) -> None:
+        super().__init__()
+        self.rows = rows
+        self.shape = shape
+        self.repeats = repeats
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Keys of the first operation, its values, keys of the second, ..."""
+        rows: torch.Tensor = self.rows(x)
+        heads = rows.reshape(self.shape).permute(1, 2, 3, 0, 4)
+        if self.repeats > 1:
+            heads = heads.repeat_interleave(self.repeats, 2)
+        return tuple(heads.flatten(0, 1).unbind(0))

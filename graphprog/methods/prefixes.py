@@ -1,0 +1,35 @@
+"""Prefix tuning by name: learnt keys and values for attention."""
+
+from __future__ import annotations
+
+from graphprog.manipulations import Memory
+from graphprog.methods.prompts import Parts
+from graphprog.reparametrised import MLP
+from graphprog.values import Learnable
+
+
+def prefix_tuning(
+    tokens: int = 10, hidden: int | None = 512, inputs: int = 512, at: str = "attention[*]"
+) -> Parts:
+    """Prefix tuning (Li & Liang, ACL 2021): keys and values in front of those of every layer.
+
+    Args:
+        tokens: how many; 2·L·n·(key heads x head size) parameters when saved.
+        hidden: width of the network that they come out of while they are trained; None trains
+            them as they are.
+        inputs: of that network, for each token.
+        at: attention operations, such as ``encoder.attention[*]`` of a model that has several.
+    """
+    value = MLP(hidden, inputs=inputs) if hidden else Learnable("normal", 0.02)
+    return (Memory(at=at, length=tokens, value=value, name="prefix"),)
+
+
+def p_tuning_v2(tokens: int = 20, hidden: int | None = None, at: str = "attention[*]") -> Parts:
+    """P-tuning v2 (Liu et al., ACL 2022): a prefix in every layer, beside a trained head.
+
+    Args:
+        tokens: how many.
+        hidden: width of a network that they come out of; the paper's default is none.
+        at: attention operations.
+    """
+    return prefix_tuning(tokens, hidden, hidden or 0, at)

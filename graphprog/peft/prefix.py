@@ -1,0 +1,101 @@
+"""Prefix tuning of PEFT: keys and values of all layers in one tensor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from graphprog.attention import Attention
+from graphprog.errors import FileError, ProgramError
+from graphprog.graph import Graph
+from graphprog.manipulations import Memory
+from graphprog.peft.folder import Folder, Part
+from graphprog.values import Learnable
+
+_SELF, _DECODER = "attention[*]", "decoder.attention[*]"
+
+
+def reached(graph: Graph) -> str:
+    """The attention operations that PEFT gives a prefix: those of a decoder where there are two."""
+    return _DECODER if "decoder.attention[0]" in graph.aliases else _SELF
+
+
+def read_prefix(folder: Folder, graph: Graph, at: str) -> Part:
+    """The memory of a folder.
+
+    Raises:
+        FileError: the tensor does not fit the attention operations of the graph.
+        InterfaceError: the graph has none.
+    """
+    length = folder.number("num_virtual_tokens")
+    rows = folder.tensor("prompt_embeddings")
+    pairs = folder.number("num_layers")
+    if rows.ndim != 2 or len(rows) != length or not pairs or rows.shape[1] % (2 * pairs):
+        raise FileError(
+            f"{folder.name}: prompt_embeddings has shape {tuple(rows.shape)}, which is not that of "
+            f"{length} virtual tokens in {pairs} layers"
+        )
+    at = at or reached(graph)
+    layers = len(graph.interfaces().resolve_all(at))
+    order = layer_order(layers, pairs, folder.number("num_transformer_submodules", 1))
+    blocks = rows.reshape(length, pairs, -1)
+    if max(order, default=0) >= pairs:
+        raise FileError(
+            f"{folder.name}: the prefix is for {pairs} layers, the graph attends {layers} times at "
+            f"{at}"
+        )
+    memory = Memory(at=at, name="prefix", length=length, value=Learnable())
+    return Part(memory, {"rows.value": blocks[:, order].flatten(1)})
+
+
+def layer_order(layers: int, pairs: int, submodules: int) -> list[int]:
+    """Which pair of keys and values PEFT gives to each layer.
+
+    With an encoder and a decoder it lays all pairs out twice and takes two for a layer, of which
+    self attention gets the first.
+    """
+    if submodules == 2:
+        return [2 * layer % pairs for layer in range(layers)]
+    return list(range(layers))
+
+
+def prefix_fields(
+    graph: Graph, spec: Memory, rows: torch.Tensor, name: str
+) -> tuple[torch.Tensor, dict[str, Any]]:
+    """The tensor that PEFT reads as this memory, and its configuration.
+
+    Raises:
+        ProgramError: PEFT has no place for it; says why.
+    """
+    places = graph.interfaces().resolve_all(spec.at)
+    usual = graph.interfaces().resolve_all(reached(graph))
+    if [place.key for place in places] != [place.key for place in usual]:
+        raise ProgramError(
+            f"PEFT puts a prefix at {reached(graph)}; {name!r} stands at {spec.at}",
+            [f"gp.Memory(at={reached(graph)!r})"],
+        )
+    if spec.positions != "shift":
+        raise ProgramError(f"PEFT counts the prefix; {name!r} keeps positions")
+    layers = len(places)
+    both = reached(graph) == _DECODER
+    blocks = rows.reshape(len(rows), layers, -1)
+    order = layer_order(layers, layers, 2 if both else 1)
+    laid = torch.zeros_like(blocks)
+    laid[:, order] = blocks
+    if not torch.equal(laid[:, order], blocks):
+        raise ProgramError(
+            f"PEFT gives layers {order.index(order[0])} and {order[1:].index(order[0]) + 1} of a "
+            f"decoder the same keys and values; those of {name!r} differ"
+        )
+    width = rows.shape[1] // (2 * layers)
+    key = Attention(graph.nodes[places[0].node]).key.meta["val"]
+    return laid.flatten(1), {
+        "num_virtual_tokens": len(rows),
+        "token_dim": width,
+        "num_attention_heads": width // int(key.shape[-1]),
+        "num_layers": layers,
+        "num_transformer_submodules": 2 if both else 1,
+        "encoder_hidden_size": width,
+        "prefix_projection": False,
+    }
