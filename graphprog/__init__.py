@@ -61,6 +61,7 @@ from graphprog.manipulations import (
 )
 from graphprog.optimise import optimise
 from graphprog.program import Contract, Program
+from graphprog.remembered import Remembered
 from graphprog.reprogrammed import Reprogrammed
 from graphprog.saving import load
 from graphprog.train import Evaluation, History, evaluate, fit
@@ -100,6 +101,7 @@ __all__ = [
     "Projection",
     "Prototypes",
     "RandomMap",
+    "Remembered",
     "Replacement",
     "Reprogrammed",
     "Retrained",

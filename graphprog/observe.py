@@ -60,6 +60,15 @@ class Lookup:
         Raises:
             ProgramError: a number is no token; or the interface needs more than tokens.
         """
+        inputs = self.inputs(numbers)
+        return _run(self.spot, self.source, self.node, inputs)[: len(numbers)]
+
+    def inputs(self, numbers: Sequence[int]) -> list[torch.Tensor]:
+        """All inputs of the source for some tokens in a row; other ids are 0, masks are 1.
+
+        Raises:
+            ProgramError: a number is no token; or the interface needs more than tokens.
+        """
         wrong = [number for number in numbers if not 0 <= number < self.size]
         if wrong:
             raise ProgramError(
@@ -80,7 +89,7 @@ class Lookup:
             )
         flat = torch.tensor([*numbers, *[0] * (room - len(numbers))], dtype=torch.int64)
         value = flat.to(self.ids.meta["val"].dtype).reshape(*leading, length)
-        return _run(self.spot, self.source, self.node, self._filled(value))[: len(numbers)]
+        return self._filled(value)
 
     def _filled(self, ids: torch.Tensor) -> list[torch.Tensor]:
         """All inputs: other ones that are looked up are 0, masks are 1."""

@@ -19,10 +19,12 @@ from graphprog.passes.edges import uses_of
 from graphprog.passes.editor import Editor
 from graphprog.passes.inline import inline
 from graphprog.passes.insert import unique_label
+from graphprog.passes.prove_memory import prove
 from graphprog.passes.refusal import RefusalError
 from graphprog.passes.shift import Shift
 from graphprog.passes.sides import Sides
 from graphprog.passes.stretch import Stretch, expression
+from graphprog.remembered import Remembered
 from graphprog.spec import spec
 
 
@@ -59,7 +61,8 @@ class ExtendMemory(Pass):
         where = places[0].key
         read = [(one.key.meta["val"], one.value.meta["val"], one.repeats) for one in found]
         generator = torch.Generator().manual_seed(self.seed)
-        module = self.op.build_memory(read, where, generator, graph)
+        names = [node.name for one in found for node in (one.key, one.value)]
+        module = self.op.build_memory(read, where, generator, graph, names)
         first = found[0].key
         entries = inline(edit, label, module, [first], where)
         if self.op.length == 0:
@@ -81,7 +84,10 @@ class ExtendMemory(Pass):
         edit.record(
             Insertion("memory", label, where, node, node, self.op.label, [*before.values()])
         )
-        return edit.finish()
+        extended = edit.finish()
+        if isinstance(self.op.value, Remembered):
+            prove(graph, extended, where, self.op.value.ids, names)
+        return extended
 
     def _follow(
         self, edit: Editor, label: str, group: Sequence[Attention], before: dict[fx.Node, Call]

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from graphprog.entries import Entries, Wanted, entries_module
+from graphprog.entries import Wanted, entries_module
 from graphprog.errors import ProgramError
 from graphprog.graph import Graph
 from graphprog.manipulations.base import Manipulation
 from graphprog.manipulations.concatenative import MEANINGS
 from graphprog.passes.trace import fake_mode_of, running
+from graphprog.remembered import Remembered
 from graphprog.reparametrised import Reparametrised
 from graphprog.spec import spec
 from graphprog.values import Fixed, Learnable
@@ -39,7 +40,8 @@ class Memory(Manipulation):
         length: how many keys, 0 or more.
         value: keys and values of all these operations, [length, operations x 2 x key heads x
             head size]: for an operation after the other the keys, then the values, head by head.
-            Learnt, fixed, or computed as :mod:`graphprog.reparametrised` does.
+            Learnt, fixed, computed as :mod:`graphprog.reparametrised` does, or those of a text,
+            :class:`Remembered`, whose tokens are then the length.
         positions: ``shift`` lets the tokens count from ``length`` on, as if the memory were
             tokens in front of them; ``keep`` from 0. Cross attention shifts none.
         sides: meaning of the model's other inputs where they carry the axis; see
@@ -48,13 +50,15 @@ class Memory(Manipulation):
 
     at: str = dataclasses.field(default="attention[*]", kw_only=True)
     length: int = 10
-    value: Learnable | Fixed | Reparametrised = dataclasses.field(
+    value: Learnable | Fixed | Reparametrised | Remembered = dataclasses.field(
         default_factory=lambda: Learnable("normal", 0.02)
     )
     positions: str = "shift"
     sides: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.value, Remembered):
+            object.__setattr__(self, "length", len(self.value.ids))
         sides: Any = self.sides
         if isinstance(sides, Mapping):
             object.__setattr__(self, "sides", tuple(sorted(sides.items())))
@@ -81,6 +85,7 @@ class Memory(Manipulation):
         where: str,
         generator: torch.Generator,
         graph: Graph | None = None,
+        nodes: Sequence[str] = (),
     ) -> MemoryEntries:
         """Make the module that gives keys and values.
 
@@ -90,6 +95,7 @@ class Memory(Manipulation):
             where: interface key, for messages.
             generator: source of random initial values.
             graph: what the operations lie in.
+            nodes: names of their keys and values there, in turn.
 
         Raises:
             ProgramError: the operations have other heads than each other, or the value another
@@ -109,17 +115,22 @@ class Memory(Manipulation):
         if width != value_width:
             raise ProgramError(f"{where}: keys of {width} and values of {value_width} numbers")
         like = places[0][0]
+        shape = (self.length, len(places), 2, heads, width)
+        if isinstance(self.value, Remembered):
+            assert graph is not None
+            rows = self.value.rows(graph, where, nodes, repeats, like.dtype)
+            return MemoryEntries(rows, shape, repeats)
         with running(fake_mode_of(like)):
             row = len(places) * 2 * heads * width
             whole = like.new_empty((like.shape[0], self.length, row))
         entries = entries_module(self.value, Wanted(whole, 1, where, generator, graph))
-        return MemoryEntries(entries, (self.length, len(places), 2, heads, width), repeats)
+        return MemoryEntries(entries, shape, repeats)
 
 
 class MemoryEntries(nn.Module):
     """Forward: some value, of which only the type counts -> keys and values, [H, P, d] each."""
 
-    def __init__(self, rows: Entries, shape: tuple[int, ...], repeats: int) -> None:
+    def __init__(self, rows: nn.Module, shape: tuple[int, ...], repeats: int) -> None:
         super().__init__()
         self.rows = rows
         self.shape = shape
