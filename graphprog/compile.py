@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphprog.errors import InterfaceError
 from graphprog.graph import Graph, require_graph
 from graphprog.manipulations import Concatenative, Memory, Place, TokenSource
 from graphprog.passes.align import Align
@@ -9,6 +10,7 @@ from graphprog.passes.base import Pass
 from graphprog.passes.extend_axis import ExtendAxis
 from graphprog.passes.extend_memory import ExtendMemory
 from graphprog.passes.insert import Insert, ReplaceInput
+from graphprog.passes.match_attention import MatchAttention, explain, matches
 from graphprog.passes.pipeline import Pipeline
 from graphprog.passes.replace_tokens import ReplaceTokens
 from graphprog.passes.verify import verify
@@ -58,8 +60,35 @@ def compile(graph: Graph, program: Program, seed: int = 0) -> Reprogrammed:
     """
     require_graph(graph)
     pipeline = lower(program, seed)
-    rewritten = pipeline(graph)
-    verify(rewritten, graph)
+    base = attending(graph, program)
+    rewritten = pipeline(base)
+    verify(rewritten, base)
+    if base is not graph:
+        pipeline = Pipeline((MatchAttention(), *pipeline.passes))
     task = Reprogrammed(graph, rewritten, program, pipeline, seed)
     task.eval()
     return task
+
+
+def attending(graph: Graph, program: Program) -> Graph:
+    """The graph that a program is put into: attention is one operation where it has a memory.
+
+    What the program changes is proved against this graph; the task keeps the one that was given,
+    which it is when the program is disabled.
+
+    Raises:
+        InterfaceError: there is no attention at the place of a memory; says what there is of it.
+    """
+    memories = [part for part in program.lowered() if isinstance(part, Memory)]
+    if not memories:
+        return graph
+    found = MatchAttention()(graph) if matches(graph.code, graph.weights) else graph
+    for part in memories:
+        try:
+            found.interfaces().resolve_all(part.at)
+        except InterfaceError as error:
+            if not (partial := explain(found)):
+                raise
+            what = "\n".join([error.what, "Of attention that is written out:", *partial])
+            raise InterfaceError(what, error.remedies) from error
+    return found

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from graphprog.passes.functionalise import Functionalise as Functionalise
     from graphprog.passes.insert import Insert as Insert
     from graphprog.passes.insert import ReplaceInput as ReplaceInput
+    from graphprog.passes.match_attention import MatchAttention as MatchAttention
     from graphprog.passes.normalise import DropAsserts as DropAsserts
     from graphprog.passes.normalise import DropCopies as DropCopies
     from graphprog.passes.normalise import DropDeadCode as DropDeadCode
@@ -49,6 +50,7 @@ _PASSES = {
     "functionalise": "graphprog.passes.functionalise:Functionalise",
     "inline-regions": "graphprog.passes.regions:InlineRegions",
     "insert": "graphprog.passes.insert:Insert",
+    "match-attention": "graphprog.passes.match_attention:MatchAttention",
     "pipeline": "graphprog.passes.pipeline:Pipeline",
     "replace-input": "graphprog.passes.insert:ReplaceInput",
     "replace-tokens": "graphprog.passes.replace_tokens:ReplaceTokens",

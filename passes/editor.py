@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -136,15 +136,21 @@ class Editor:
         return {"graphprog": f"program.{part}", "made_by": self.made_by}
 
     def call(
-        self, target: Callable[..., Any], args: tuple[Any, ...], before: fx.Node, part: str
+        self,
+        target: Callable[..., Any],
+        args: tuple[Any, ...],
+        before: fx.Node,
+        part: str,
+        kwargs: Mapping[str, Any] | None = None,
     ) -> fx.Node:
         """Put an operation in front of a node; its fake value comes from running it."""
+        named = dict(kwargs or {})
         with self.code.inserting_before(before):
-            node = self.code.call_function(target, args)
+            node = self.code.call_function(target, args, named)
         values = fx.node.map_arg(args, lambda inner: inner.meta["val"])
         mode = fake_mode_of(self.code.find_nodes(op="placeholder")[0].meta["val"])
         with running(mode):
-            node.meta = {"val": target(*values), **self.provenance(part)}
+            node.meta = {"val": target(*values, **named), **self.provenance(part)}
         return node
 
     def add_source(

@@ -45,6 +45,8 @@ def agree(growth: Growth, node: fx.Node, wanted: Demands | None) -> Any:
         RefusalError: it cannot follow.
     """
     name = schema_name(node)
+    if name in _PADS:
+        _refuse_cropping(growth, node)
     if not growth.cut.stretch.symbolic:
         if name in RESHAPES:
             agree_reshape(growth, node, wanted)
@@ -58,8 +60,6 @@ def agree(growth: Growth, node: fx.Node, wanted: Demands | None) -> Any:
             note_merged(growth, node)
     elif name == "aten::index":
         _agree_index(growth, node)
-    elif name in _PADS:
-        _refuse_cropping(growth, node)
     value = _run(growth, node, wanted or {})
     old = growth.old_value(node)
     if isinstance(value, list | tuple) and len(value) != len(old):
@@ -71,7 +71,25 @@ def agree(growth: Growth, node: fx.Node, wanted: Demands | None) -> Any:
 
 
 def _refuse_cropping(growth: Growth, node: fx.Node) -> None:
-    """Refuse to pad less the longer the axis: beyond the length padded up to, it would crop."""
+    """Refuse to pad less the longer the axis: beyond the length padded up to, it would crop.
+
+    Of a fixed length, one entry more on one side than on the other is how convolutions are padded
+    to a multiple of their stride, so that another length would be padded otherwise.
+    """
+    if not growth.cut.stretch.symbolic:
+        source, amounts = node.args[:2]
+        assert isinstance(source, fx.Node)
+        assert isinstance(amounts, list | tuple)
+        old, new = growth.old_value(source).shape, source.meta["val"].shape
+        for pair in range(len(amounts) // 2):
+            first, last = amounts[2 * pair : 2 * pair + 2]
+            moves = not same_size(old[-1 - pair], new[-1 - pair])
+            if moves and isinstance(first, int) and isinstance(last, int) and last - first == 1:
+                raise RefusalError(
+                    node,
+                    f"whether padding by {first} and {last} was chosen for this length cannot be "
+                    "told (let it vary)",
+                )
     for leaf in leaves_of(node):
         amount = growth.old_value(leaf) if isinstance(leaf, fx.Node) else None
         if is_symbolic(amount) and growth.cut.stretch.growth(amount).is_negative:

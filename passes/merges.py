@@ -61,7 +61,8 @@ def note_merged(growth: Growth, node: fx.Node) -> None:
             _note(growth, node, reshaped(parts, list(growth.old_value(node).shape)))
     elif schema_name(node) == "aten::repeat":
         counts: Any = node.args[1]
-        times = [whole(count, count) for count in counts]
+        sizes = [count.meta["val"] if isinstance(count, fx.Node) else count for count in counts]
+        times = [whole(size, size) for size in sizes]
         parts = [()] * (len(times) - len(parts)) + parts
         _note(growth, node, [(*outer, *inner) for outer, inner in zip(times, parts, strict=True)])
     elif len(node.args) == 3 and not isinstance(node.args[1], fx.Node):

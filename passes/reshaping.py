@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import sympy
@@ -50,13 +51,36 @@ def reshaped(inputs: Sequence[Factors], outputs: Sequence[Size]) -> list[Factors
         outputs: lengths of the output's dimensions before anything grew.
 
     Raises:
-        SplitError: an output dimension ends inside of a part that moves.
+        SplitError: an output dimension ends inside of a part that moves, or a part that had one
+            entry can be any of several.
     """
     pending = [factor for factors in inputs for factor in factors]
+    _refuse_ones(pending, [expression(size) for size in outputs])
     found = [tuple(_take(pending, expression(size))) for size in outputs]
     if any(factor.moves for factor in pending):
         raise SplitError("an axis is left over")
     return found
+
+
+def _refuse_ones(parts: Sequence[Factor], outputs: Sequence[sympy.Expr]) -> None:
+    """Refuse a part that had one entry where there are more or fewer such dimensions behind."""
+    before = [factor.before for factor in parts]
+    places, targets = _ones(before), _ones(outputs)
+    for factor, place in zip(parts, _products(before), strict=True):
+        ones = factor.moves and factor.before == 1
+        if ones and places[place] != targets[place]:
+            raise SplitError("it has one entry here, which may belong to any of several dimensions")
+
+
+def _ones(sizes: Sequence[sympy.Expr]) -> Counter[sympy.Expr]:
+    """How many dimensions of one entry stand behind how many elements."""
+    pairs = zip(sizes, _products(sizes), strict=True)
+    return Counter(place for size, place in pairs if size == 1)
+
+
+def _products(sizes: Sequence[sympy.Expr]) -> list[sympy.Expr]:
+    """The product of all sizes in front of each."""
+    return [sympy.expand(math.prod(sizes[:at], start=sympy.Integer(1))) for at in range(len(sizes))]
 
 
 def _take(pending: list[Factor], wanted: sympy.Expr) -> list[Factor]:

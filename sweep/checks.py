@@ -17,7 +17,7 @@ from graphprog.reprogrammed import Reprogrammed
 from sweep.concatenation import early, middle, none
 from sweep.family import CAPTURED
 from sweep.outcome import RefusedError, WrongError
-from sweep.subject import Subject, compared, gradients, hooked, require, tensors
+from sweep.subject import Subject, compared, gradients, hooked, require, results, tensors
 from tests.oracle import changed
 
 Check = Callable[[Subject], str]
@@ -28,8 +28,8 @@ def disabled(subject: Subject) -> str:
     task = subject.compile(_somewhere(subject))
     arguments = subject.arguments()
     expected = subject.source(**arguments)
-    with torch.no_grad(), task.disabled():
-        found = tensors(task(**arguments))
+    with task.disabled():
+        found = results(task, arguments)
     return compared(expected, found, "graph against model")
 
 
@@ -82,6 +82,7 @@ def _additive_hidden(subject: Subject, at: str) -> str:
     arguments = subject.arguments()
     found = gradients(task, arguments)
     change = {hooked(subject, at): lambda value: value + pattern(task)}
+    torch.manual_seed(0)
     with torch.no_grad():
         expected = tensors(changed(subject.case.model, change, (), arguments))
     return compared(expected, found, "against hooks")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -47,8 +48,7 @@ class Subject:
 
     def source(self, **arguments: Any) -> list[torch.Tensor]:
         """The tensors that the model returns, without gradients."""
-        with torch.no_grad():
-            return tensors(self.case.model(**arguments))
+        return results(self.case.model, arguments)
 
     def towers(self, alias: str) -> tuple[str, ...]:
         """The name of a place, or of that place in each tower; none where there is none."""
@@ -127,6 +127,13 @@ def _unseen(case: Case, graph: Graph) -> tuple[tuple[int, int], str]:
     return CAPTURED, "fixed batch"
 
 
+def results(model: Callable[..., Any], arguments: dict[str, Any]) -> list[torch.Tensor]:
+    """What a call returns, without gradients; random numbers are the same each time."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        return tensors(model(**arguments))
+
+
 def tensors(result: Any) -> list[torch.Tensor]:
     """The tensors of a result, in order."""
     return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
@@ -164,6 +171,7 @@ def gradients(
     Raises:
         WrongError: no gradient reaches the program, or one reaches the source.
     """
+    torch.manual_seed(0)
     outputs = tensors(task(**arguments))
     generator = torch.Generator().manual_seed(0)
     loss = sum(
