@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import sympy
@@ -151,18 +153,36 @@ def stand_in(size: torch.SymInt, added: int) -> torch.SymInt:
 
     Kernels ask whether sizes divide and compare, which can be answered for a symbol but often not
     for a sum. Its example is a large prime that the axis could have, so that it equals and
-    divides nothing by chance. :func:`resolve` says later what it stands for.
+    divides nothing by chance, and what capture took for equal, such as a slice of a table of
+    positions and the sequence, is equal for it. :func:`resolve` says later what it stands for.
     """
     environment: ShapeEnv = size.node.shape_env
     known = environment.bound_sympy(size.node.expr)
     most = _EXAMPLE if known.upper > _EXAMPLE else int(known.upper)
     least = int(size.node.hint) + added
-    hint = next((n for n in range(most, least, -1) if sympy.isprime(n)), least)
+    relied = _relied_on(environment, size)
+    primes = (n for n in range(most, least, -1) if sympy.isprime(n))
+    hint = next((n for n in primes if all(rule(n) for rule in relied)), least)
     source = ConstantSource(f"grown_{len(environment.var_to_range)}")
     symbol = environment.create_symbol(hint, source, DimDynamic.DYNAMIC, None)
     node = environment.create_symintnode(symbol, hint=hint, source=source)
     assert isinstance(node, torch.SymInt)
     return node
+
+
+def _relied_on(environment: ShapeEnv, size: torch.SymInt) -> list[Callable[[int], bool]]:
+    """The equations of this size alone that capture relied on, as tests of a length."""
+    symbol = expression(size)
+    equations = {guard.expr for guard in environment.guards if isinstance(guard.expr, sympy.Eq)}
+    return [
+        functools.partial(_holds, equation, symbol)
+        for equation in equations
+        if equation.free_symbols == {symbol}
+    ]
+
+
+def _holds(equation: sympy.Eq, symbol: sympy.Symbol, length: int) -> bool:
+    return bool(equation.xreplace({symbol: sympy.Integer(length)}) != sympy.false)
 
 
 def resolve(grown: torch.SymInt, size: torch.SymInt, added: int) -> None:
