@@ -10,7 +10,7 @@ from graphprog.passes.base import Pass
 from graphprog.passes.extend_axis import ExtendAxis
 from graphprog.passes.extend_memory import ExtendMemory
 from graphprog.passes.insert import Insert, ReplaceInput
-from graphprog.passes.match_attention import MatchAttention, explain, matches
+from graphprog.passes.match_attention import MatchAttention, explain, matched
 from graphprog.passes.pipeline import Pipeline
 from graphprog.passes.replace_tokens import ReplaceTokens
 from graphprog.passes.verify import verify
@@ -82,7 +82,7 @@ def attending(graph: Graph, program: Program) -> Graph:
     memories = [part for part in program.lowered() if isinstance(part, Memory)]
     if not memories:
         return graph
-    found = MatchAttention()(graph) if matches(graph.code, graph.weights) else graph
+    found = matched(graph)
     for part in memories:
         try:
             found.interfaces().resolve_all(part.at)

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from graphprog.passes.attention_pattern import Pattern, Step
+from graphprog.passes.attention_pattern import Pattern
+from graphprog.passes.attention_steps import Step
 from graphprog.passes.editor import Editor
 from graphprog.passes.folded_heads import Folding
 from graphprog.passes.stretch import same_size

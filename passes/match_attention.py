@@ -11,7 +11,8 @@ from torch import fx
 from graphprog.attention import ATTENTION
 from graphprog.graph import Graph
 from graphprog.passes.attention_mask import Writer, mask_of
-from graphprog.passes.attention_pattern import Pattern, StoppedError, alike, pattern_at, softmaxes
+from graphprog.passes.attention_pattern import Pattern, pattern_at, softmaxes
+from graphprog.passes.attention_steps import StoppedError, alike
 from graphprog.passes.base import Pass
 from graphprog.passes.editor import Editor
 from graphprog.passes.normalise import schema_name
@@ -47,6 +48,11 @@ class MatchAttention(Pass):
             _rewrite(edit, pattern_at(softmax, graph.weights), known)
         edit.erase_dead()
         return _named(edit.finish())
+
+
+def matched(graph: Graph) -> Graph:
+    """A graph in which attention is one operation; the graph itself where nothing is matched."""
+    return MatchAttention()(graph) if matches(graph.code, graph.weights) else graph
 
 
 def matches(code: fx.Graph, weights: Weights) -> list[Pattern]:
