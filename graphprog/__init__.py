@@ -21,6 +21,7 @@ from graphprog import (
     patches,
     peft,
     reparametrised,
+    text,
 )
 from graphprog.alignments import (
     Alignment,
@@ -127,4 +128,5 @@ __all__ = [
     "pull",
     "push",
     "reparametrised",
+    "text",
 ]
