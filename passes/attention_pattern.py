@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 
 import torch
 from torch import fx
@@ -23,6 +25,8 @@ from graphprog.weights import Weights
 SOFTMAX = {"aten::softmax", "aten::_softmax", "aten::special_softmax"}
 _ABSORBS = 32.0
 """How large the spacing of numbers at a fill must be, for it to swallow a score added to it."""
+_HIDES = -1e4
+"""A score of which the weight is zero beside any other."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +55,8 @@ class Pattern:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type in which scores are masked first; that of the product where they are not."""
-        masks = [step.node for step in self.steps if step.kind in ("add", "fill", "keep")]
-        dtype: torch.dtype = (masks or [self.product])[0].meta["val"].dtype
-        return dtype
+        """In which attention is computed: what hides a key must not overflow."""
+        return _dtype_of(self.steps, self.product)
 
 
 def softmaxes(code: fx.Graph) -> list[fx.Node]:
@@ -89,9 +91,8 @@ def pattern_at(softmax: fx.Node, weights: Weights) -> Pattern:
             raise StoppedError(
                 product, "how many heads are folded into the batch cannot be told", found
             )
-    pattern = Pattern(softmax, product, query, transposed, tuple(steps), result, value, folding)
-    _check_fills(pattern, found)
-    return pattern
+    hiding = _hiding(steps, _dtype_of(steps, product), found)
+    return Pattern(softmax, product, query, transposed, hiding, result, value, folding)
 
 
 def _weighted(softmax: fx.Node, found: list[fx.Node]) -> tuple[fx.Node, fx.Node, list[fx.Node]]:
@@ -120,11 +121,36 @@ def _weighted(softmax: fx.Node, found: list[fx.Node]) -> tuple[fx.Node, fx.Node,
     return reader, value, between
 
 
-def _check_fills(pattern: Pattern, found: list[fx.Node]) -> None:
-    """Refuse to add what replaces, unless nothing of the score would be left."""
-    spacing = torch.finfo(pattern.dtype).eps
-    for step in pattern.steps:
-        if step.kind in ("fill", "keep") and -step.number * spacing < _ABSORBS:
-            raise StoppedError(
-                step.node, f"scores are replaced by {step.number:g}, which hides too little", found
-            )
+def _dtype_of(steps: Sequence[Step], product: fx.Node) -> torch.dtype:
+    """The widest type in which scores are masked; that of the product where they are not."""
+    masks = [step.node for step in steps if step.kind in ("add", "fill", "keep")]
+    dtypes = [node.meta["val"].dtype for node in masks or [product]]
+    widest: torch.dtype = functools.reduce(torch.promote_types, dtypes)
+    return widest
+
+
+def _hiding(
+    steps: Sequence[Step], dtype: torch.dtype, found: Sequence[fx.Node]
+) -> tuple[Step, ...]:
+    """The steps with fills that hide whatever score they are added to.
+
+    A fill replaces the score, and what is added does not, which shows where all keys of a query
+    are filled: unless nothing of the score is left beside it. Where fills of one number are all
+    the masks there are, any number that hides gives the same weights, so the smallest is taken.
+    """
+    fills = [step for step in steps if step.kind in ("fill", "keep")]
+    limits = torch.finfo(dtype)
+    weak = next((step for step in fills if -step.number * limits.eps < _ABSORBS), None)
+    if weak is None:
+        return tuple(steps)
+    behind = list(steps[steps.index(fills[0]) :])
+    alone = all(step.kind != "add" for step in steps)
+    alone &= all(step.number == weak.number for step in fills)
+    alone &= all(step.kind != "scale" for step in behind)
+    if not alone or weak.number > _HIDES:
+        raise StoppedError(
+            weak.node, f"scores are replaced by {weak.number:g}, which hides too little", found
+        )
+    return tuple(
+        dataclasses.replace(step, number=limits.min) if step in fills else step for step in steps
+    )

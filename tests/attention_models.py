@@ -55,6 +55,11 @@ def _all_hidden(model: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Te
     return scores.softmax(-1) @ v
 
 
+def _classic(model: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    scores = torch.where(causal(q.shape[2]), q @ k.mT / HEAD**0.5, -1e4)
+    return scores.masked_fill(mask[:, None, None] == 0, -1e4).softmax(-1) @ v
+
+
 def _where(model: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     scores = torch.where(causal(q.shape[2]), q @ k.mT, model.smallest)
     return torch.where(mask[:, None, None] == 0, -torch.inf, scores).softmax(-1) @ v
@@ -111,6 +116,7 @@ MATCHED: dict[str, Weigh] = {
     "filled with -inf": _filled(-torch.inf),
     "filled with -1e9": _filled(-1e9),
     "rows without a key": _all_hidden,
+    "rows without a key, of -1e4": _classic,
     "where": _where,
     "cast": _cast,
     "folded": _folded,
@@ -145,7 +151,8 @@ def _queries(model: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tenso
 
 
 def _weak(model: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    return (q @ k.mT).masked_fill(~causal(q.shape[2]), -1e4).softmax(-1) @ v
+    scores = torch.where(causal(q.shape[2]), q @ k.mT, -1e4)
+    return (scores + (1 - mask[:, None, None].float()) * SMALLEST).softmax(-1) @ v
 
 
 def _shared(model: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
@@ -163,7 +170,7 @@ LEFT: dict[str, tuple[Weigh, str]] = {
     "mixed": (_mixed, r"found softmax.int, matmul; .*not multiplied with values next: einsum"),
     "dropped": (_dropped, r"not multiplied with values next: dropout"),
     "over queries": (_queries, r"found nothing; .*dimension -2, not the last"),
-    "weak mask": (_weak, r"replaced by -10000, which hides too little: masked_fill"),
+    "weak mask": (_weak, r"replaced by -10000, which hides too little: where.Scalar"),
     "scores used": (_shared, r"found softmax.int; .*read by other operations as well: matmul"),
     "own factor of a head": (_tempered, r"no counterpart: mul.Tensor"),
 }

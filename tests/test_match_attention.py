@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -86,12 +87,13 @@ def given(batch: int, length: int) -> dict[str, Any]:
     return {"input_ids": some_ids(batch, length), "attention_mask": mask, "use_cache": False}
 
 
-def written(weigh: Weigh) -> tuple[nn.Module, gp.Graph]:
+def written(weigh: Weigh, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, gp.Graph]:
     """A model with one attention, and its graph for any batch and length."""
     torch.manual_seed(0)
-    model = Written(weigh).eval().requires_grad_(False)
+    model = Written(weigh).eval().requires_grad_(False).to(dtype)
     axes = {"x": {0: "batch", 1: "sequence"}, "mask": {0: "batch", 1: "sequence"}}
-    return model, gp.capture(model, inputs(2, 9), dynamic_axes=axes)
+    x, mask = inputs(2, 9)
+    return model, gp.capture(model, (x.to(dtype), mask), dynamic_axes=axes)
 
 
 def inputs(batch: int, length: int) -> tuple[Tensor, Tensor]:
@@ -230,3 +232,39 @@ def test_a_prompt_in_front_of_matched_attention_is_one_in_front_of_the_source() 
         call = inputs(3, 8)
         with torch.no_grad():
             assert gap(tasks[1](*call), tasks[0](*call)) < 1e-6
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_prefix_of_peft_acts_where_attention_is_written_out(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    model, graph = family("bloom")
+    sizes = {"num_layers": 2, "token_dim": 32, "num_attention_heads": 4}
+    options = {"num_virtual_tokens": 4, "num_transformer_submodules": 1, **sizes}
+    torch.manual_seed(1)
+    config = peft.PrefixTuningConfig(task_type="CAUSAL_LM", **options)
+    trained = peft.get_peft_model(copy.deepcopy(model), config).eval()
+    trained.save_pretrained(tmp_path / "theirs")
+    task = gp.peft.load(tmp_path / "theirs", graph)
+    call = given(3, 8)
+    with torch.no_grad():
+        found, plain = task(**call).logits, graph(**call).logits
+        wanted = trained(input_ids=call["input_ids"], attention_mask=call["attention_mask"]).logits
+    real = call["attention_mask"].bool()
+    assert (found - wanted)[real].abs().max() < 1e-6
+    assert (found - plain)[real].abs().max() > 1e-2
+    naming: dict[str, Any] = {"base_model_name_or_path": "some/base", "task_type": "CAUSAL_LM"}
+    gp.peft.save(task, tmp_path / "mine", **naming)
+    with torch.no_grad():
+        assert torch.equal(gp.peft.load(tmp_path / "mine", graph)(**call).logits, found)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_numbers_of_other_widths(dtype: torch.dtype) -> None:
+    for name in ("filled with -inf", "plain", "grouped"):
+        model, graph = written(MATCHED[name], dtype)
+        matched = MatchAttention()(graph)
+        x, mask = inputs(3, 6)
+        with torch.no_grad():
+            found, wanted = matched(x.to(dtype), mask), model(x.to(dtype), mask)
+        assert found.dtype == dtype
+        assert gap(found, wanted) < (1e-12 if dtype == torch.float64 else 0.02)

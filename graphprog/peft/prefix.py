@@ -10,6 +10,7 @@ from graphprog.attention import Attention
 from graphprog.errors import FileError, ProgramError
 from graphprog.graph import Graph
 from graphprog.manipulations import Memory
+from graphprog.passes.match_attention import matched
 from graphprog.peft.folder import Folder, Part
 from graphprog.values import Learnable
 
@@ -36,6 +37,7 @@ def read_prefix(folder: Folder, graph: Graph, at: str) -> Part:
             f"{folder.name}: prompt_embeddings has shape {tuple(rows.shape)}, which is not that of "
             f"{length} virtual tokens in {pairs} layers"
         )
+    graph = matched(graph)
     at = at or reached(graph)
     layers = len(graph.interfaces().resolve_all(at))
     order = layer_order(layers, pairs, folder.number("num_transformer_submodules", 1))
@@ -68,6 +70,7 @@ def prefix_fields(
     Raises:
         ProgramError: PEFT has no place for it; says why.
     """
+    graph = matched(graph)
     places = graph.interfaces().resolve_all(spec.at)
     usual = graph.interfaces().resolve_all(reached(graph))
     if [place.key for place in places] != [place.key for place in usual]:
