@@ -164,6 +164,27 @@ def _tempered(model: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tens
     return (q @ k.mT * model.bias[:, None, None]).softmax(-1) @ v
 
 
+def _heads_first(model: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    batch, _, length, _ = q.shape
+    q, k, v = (part.transpose(0, 1).reshape(-1, length, HEAD) for part in (q, k, v))
+    attended = torch.bmm(torch.bmm(q, k.transpose(1, 2)).softmax(-1), v)
+    return attended.view(HEADS, batch, length, HEAD).transpose(0, 1)
+
+
+def chained(model: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """The keys and values of the second attention are what the first returns."""
+    first = (q @ k.mT).softmax(-1) @ v
+    return (q @ first.mT).softmax(-1) @ first
+
+
+def parallel(model: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """The first softmax is the last to be multiplied with values."""
+    hidden = (1 - mask[:, None, None].float()) * SMALLEST
+    first, second = (q @ k.mT + hidden).softmax(-1), (k @ q.mT + hidden).softmax(-1)
+    other = second @ v
+    return first @ v + other
+
+
 LEFT: dict[str, tuple[Weigh, str]] = {
     "capped": (_capped, r"found softmax.int, mul.Tensor; .*no counterpart: tanh"),
     "returned": (_returned, r"found softmax.int, matmul; .*returned, or used beside"),
@@ -172,6 +193,7 @@ LEFT: dict[str, tuple[Weigh, str]] = {
     "over queries": (_queries, r"found nothing; .*dimension -2, not the last"),
     "weak mask": (_weak, r"replaced by -10000, which hides too little: where.Scalar"),
     "scores used": (_shared, r"found softmax.int; .*read by other operations as well: matmul"),
+    "heads in front": (_heads_first, r"how many heads are folded into the batch cannot be told"),
     "own factor of a head": (_tempered, r"no counterpart: mul.Tensor"),
 }
 """Forms that are not, or not to be rewritten, and what is said of them."""

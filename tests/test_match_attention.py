@@ -19,7 +19,7 @@ from graphprog.passes import EraseProgram, MatchAttention
 from graphprog.passes.match_attention import explain
 from graphprog.passes.pipeline import Pipeline
 from graphprog.passes.verify import verify
-from tests.attention_models import LEFT, MATCHED, WIDTH, Weigh, Written
+from tests.attention_models import LEFT, MATCHED, WIDTH, Weigh, Written, chained, parallel
 from tests.memory_models import VOCABULARY, presence, some_ids
 from tests.test_memory import cached, filled
 
@@ -124,6 +124,17 @@ def test_every_form_is_one_operation_with_the_same_result(name: str) -> None:
             assert gap(matched(x, mask), model(x, mask)) < 1e-6
     assert len(explain(graph)) == 1
     assert explain(graph)[0].endswith("is attention")
+
+
+@pytest.mark.parametrize("weigh", [chained, parallel], ids=["chained", "parallel"])
+def test_one_attention_beside_or_behind_another(weigh: Weigh) -> None:
+    model, graph = written(weigh)
+    matched = MatchAttention()(graph)
+    verify(matched, matched)
+    assert len(attentions(matched.code)) == 2
+    x, mask = inputs(3, 5)
+    with torch.no_grad():
+        assert gap(matched(x, mask), model(x, mask)) < 1e-6
 
 
 @pytest.mark.parametrize("name", LEFT)
