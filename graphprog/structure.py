@@ -132,12 +132,20 @@ def _name_tokens(graph: Graph, sites: dict[str, Site], named: _Aliases) -> None:
 
 
 def _scaled(graph: Graph, sites: Mapping[str, Site], lookup: fx.Node) -> fx.Node:
-    """The output of the module that looks up, where it is the lookup times a number."""
+    """The output of the module that looks up, where it is the lookup times a number.
+
+    Some rows may be others there, such as that of a token which the table does not have.
+    """
     site = sites.get(f"{module_path(lookup)}:out")
     node = graph.nodes[site.node] if site else lookup
     while node is not lookup:
+        name = operator_name(node).partition(".")[0]
         data = [part for part in node.all_input_nodes if is_tensor(part) and part.meta["val"].ndim]
-        if operator_name(node).partition(".")[0] not in ("mul", "to", "_to_copy") or len(data) != 1:
+        if name in ("where", "index_put", "masked_fill"):
+            data = [part for part in data if part.meta["val"].ndim == lookup.meta["val"].ndim]
+        elif name not in ("mul", "to", "_to_copy"):
+            return lookup
+        if len(data) != 1:
             return lookup
         node = data[0]
     return graph.nodes[site.node] if site else lookup

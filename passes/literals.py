@@ -14,20 +14,19 @@ import torch
 from torch import fx
 from torch.utils._sympy.functions import FloorDiv
 
+from graphprog.passes.chosen import refuse_chosen
 from graphprog.passes.cuts import Demands
 from graphprog.passes.doubts import counted, refuse_doubt
-from graphprog.passes.edges import leaves_of
 from graphprog.passes.merges import MERGES, RESHAPES, agree_reshape, note_merged
 from graphprog.passes.normalise import schema_name
 from graphprog.passes.refusal import RefusalError
-from graphprog.passes.stretch import expression, is_symbolic, same_shape, same_size
+from graphprog.passes.stretch import expression, same_shape, same_size
 from graphprog.passes.trials import change_lengths, has_lengths
 
 if TYPE_CHECKING:
     from graphprog.passes.growth import Growth
 
 _TO_THE_END = 2**63 - 1
-_PADS = {"aten::pad", "aten::constant_pad_nd"}
 
 
 def agree(growth: Growth, node: fx.Node, wanted: Demands | None) -> Any:
@@ -45,8 +44,7 @@ def agree(growth: Growth, node: fx.Node, wanted: Demands | None) -> Any:
         RefusalError: it cannot follow.
     """
     name = schema_name(node)
-    if name in _PADS:
-        _refuse_cropping(growth, node)
+    refuse_chosen(growth, node)
     if not growth.cut.stretch.symbolic:
         if name in RESHAPES:
             agree_reshape(growth, node, wanted)
@@ -68,32 +66,6 @@ def agree(growth: Growth, node: fx.Node, wanted: Demands | None) -> Any:
         raise RefusalError(node, "the longer axis cannot be cut like this")
     refuse_doubt(growth, node, concerned=True)
     return value
-
-
-def _refuse_cropping(growth: Growth, node: fx.Node) -> None:
-    """Refuse to pad less the longer the axis: beyond the length padded up to, it would crop.
-
-    Of a fixed length, one entry more on one side than on the other is how convolutions are padded
-    to a multiple of their stride, so that another length would be padded otherwise.
-    """
-    if not growth.cut.stretch.symbolic:
-        source, amounts = node.args[:2]
-        assert isinstance(source, fx.Node)
-        assert isinstance(amounts, list | tuple)
-        old, new = growth.old_value(source).shape, source.meta["val"].shape
-        for pair in range(len(amounts) // 2):
-            first, last = amounts[2 * pair : 2 * pair + 2]
-            moves = not same_size(old[-1 - pair], new[-1 - pair])
-            if moves and isinstance(first, int) and isinstance(last, int) and last - first == 1:
-                raise RefusalError(
-                    node,
-                    f"whether padding by {first} and {last} was chosen for this length cannot be "
-                    "told (let it vary)",
-                )
-    for leaf in leaves_of(node):
-        amount = growth.old_value(leaf) if isinstance(leaf, fx.Node) else None
-        if is_symbolic(amount) and growth.cut.stretch.growth(amount).is_negative:
-            raise RefusalError(node, "it pads up to a length that does not grow with the axis")
 
 
 def _run(growth: Growth, node: fx.Node, wanted: Demands) -> Any:

@@ -9,6 +9,7 @@ from functools import cache
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 import graphprog as gp
 from graphprog.errors import PassError
@@ -114,6 +115,58 @@ def test_what_is_padded_up_to_a_length_would_be_cut_beyond_it() -> None:
     text = refusal(graph)
     assert "pads up to a length" in text
     assert "tests/prompt_" in text
+
+
+class Strided(nn.Module):
+    """A convolution padded to a multiple of its stride, as the picture's size asks for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        uneven = x.shape[-1] % 2 == 0
+        return self.conv(functional.pad(x, (0 if uneven else 1, 1, 0, 1)))
+
+
+class Tiles(nn.Module):
+    """Tiles of two by two."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.unfold(x, 2, stride=2)
+
+
+class Pointed(nn.Module):
+    """Pixels that are laid out again when one is left, by its number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x).flatten(2).reshape(-1, 4, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (Strided(), "padding by 0 and 1 was chosen"),
+        (Tiles(), "windows of 2 do not cover"),
+        (Pointed(), "may belong to any of several dimensions|axis"),
+    ],
+    ids=["strided", "tiles", "pointed"],
+)
+def test_what_was_chosen_for_a_length_is_refused_at_another(model: nn.Module, said: str) -> None:
+    graph = gp.capture(model.eval(), (torch.randn(2, 3, 8, 8),))
+    length = 8 if isinstance(model, Pointed) else 5
+    with pytest.raises(PassError, match=said):
+        gp.compile(graph, gp.Program([gp.Concatenative(at="input", axis=3, length=length)]))
+
+
+def test_tiles_that_fit_are_cut() -> None:
+    graph = gp.capture(Tiles(), (torch.randn(2, 3, 8, 8),))
+    task = gp.compile(graph, gp.Program([gp.Concatenative(at="input", axis=3, length=4)]))
+    assert task(torch.randn(2, 3, 8, 8)).shape == (2, 12, 24)
 
 
 def test_zeros_are_refused_in_a_table_that_multiplies() -> None:
