@@ -155,28 +155,16 @@ class Shift:
     def _causal(self, attention: Attention) -> fx.Node:
         """The mask of an operation that hides what comes later: the memory is never hidden."""
         ops, reader, part = torch.ops.aten, attention.node, self.part
-        queries = self.edit.call(ops.sym_size.int, (attention.query, 2), reader, part)
-        keys = self.edit.call(ops.sym_size.int, (attention.key, 2), reader, part)
-        lengths = str((attention.query.meta["val"].shape[2], attention.key.meta["val"].shape[2]))
-        if lengths in self._masks:
-            self.edit.code.erase_node(keys)
-            self.edit.code.erase_node(queries)
-            return self._masks[lengths]
-        device = attention.query.meta["val"].device
-        ones = self._made(ops.ones.default, ([queries, keys],), device)
-        lower = self.edit.call(ops.tril.default, (ones,), reader, part)
-        padded = (lower, [self.stretch.added, 0], True)
-        self._masks[lengths] = self.edit.call(ops.constant_pad_nd.default, padded, reader, part)
+        read = (attention.query, attention.key)
+        lengths = str([node.meta["val"].shape[2] for node in read])
+        if lengths not in self._masks:
+            sizes = [self.edit.call(ops.sym_size.int, (node, 2), reader, part) for node in read]
+            kind = {"dtype": torch.bool, "device": attention.query.meta["val"].device}
+            ones = self.edit.call(ops.ones.default, (sizes,), reader, part, kind)
+            lower = self.edit.call(ops.tril.default, (ones,), reader, part)
+            padded = (lower, [self.stretch.added, 0], True)
+            self._masks[lengths] = self.edit.call(ops.constant_pad_nd.default, padded, reader, part)
         return self._masks[lengths]
-
-    def _made(self, target: Any, args: Any, device: torch.device) -> fx.Node:
-        """A tensor of truths on a device."""
-        with self.edit.code.inserting_before(self.growth.reader):
-            kwargs: dict[str, Any] = {"dtype": torch.bool, "device": device}
-            node = self.edit.code.call_function(target, args, kwargs)
-        values = fx.node.map_arg(args, lambda inner: inner.meta["val"])
-        node.meta = {"val": target(*values, **kwargs), **self.edit.provenance(self.part)}
-        return node
 
     def _attend(self, node: fx.Node, mask: fx.Node) -> None:
         """Give an operation its mask in the place of what it had."""
