@@ -61,7 +61,7 @@ FAMILIES: dict[str, Callable[[Any], nn.Module]] = {
 }
 """Models that write attention out, or are told to."""
 
-_FAST = ("bloom", "gptj", "mpt")
+_FAST = ("bloom", "gptj")
 _MATCHED_FAMILIES = [
     name if name in _FAST else pytest.param(name, marks=pytest.mark.slow)
     for name in FAMILIES

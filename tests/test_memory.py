@@ -39,12 +39,15 @@ def cached(model: nn.Module, task: gp.Reprogrammed, ids: Tensor, mask: Tensor | 
         return model(**given).logits
 
 
-@pytest.mark.parametrize("masked", [True, False], ids=["mask", "no mask"])
+QUICK = {("gpt2", True), ("gpt2", False), ("llama", True), ("windows", True)}
+
+
 @pytest.mark.parametrize(
-    "name",
+    ("name", "masked"),
     [
-        name if name in ("gpt2", "llama", "windows") else pytest.param(name, marks=pytest.mark.slow)
+        pytest.param(name, masked, marks=() if (name, masked) in QUICK else pytest.mark.slow)
         for name in DECODERS
+        for masked in (True, False)
     ],
 )
 def test_a_memory_is_what_a_cache_of_the_model_would_be(name: str, masked: bool) -> None:
@@ -87,7 +90,7 @@ def test_gradients_reach_the_memory_and_nothing_else() -> None:
     assert task.source_hash() == before
 
 
-@pytest.mark.parametrize("name", ["gpt2", "windows"])
+@pytest.mark.parametrize("name", ["gpt2", pytest.param("windows", marks=pytest.mark.slow)])
 def test_onnx_runtime_agrees_at_other_sizes(name: str, tmp_path: Path) -> None:
     _, graph = decoder(name)
     task = filled(graph)

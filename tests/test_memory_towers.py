@@ -71,7 +71,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize("at", PLACES)
-@pytest.mark.parametrize("name", ["t5", "bart"])
+@pytest.mark.parametrize("name", ["t5", pytest.param("bart", marks=pytest.mark.slow)])
 def test_each_kind_of_attention_of_two_towers_has_its_own(name: str, at: str) -> None:
     model, graph = two_towers(name)
     part = gp.Memory(at=at, length=LENGTH, value=gp.Learnable("normal", 3.0), positions="keep")
