@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -51,6 +52,10 @@ class Editor:
             )
             for key, site in graph.sites.items()
         }
+        self._lying: defaultdict[fx.Node, set[str]] = defaultdict(set)
+        for key, open_site in self.sites.items():
+            self._lying[open_site.node].add(key)
+        self._rank = {key: number for number, key in enumerate(self.sites)}
         self.insertions = list(graph.insertions)
         self.modes = list(graph.modes)
         self.parts = {part: self._named[name] for part, name in graph.parts.items()}
@@ -100,21 +105,34 @@ class Editor:
         """
         for user, slot in edges:
             set_leaf(user, slot, new)
-        in_front = bool(at)
-        for key, site in self.sites.items():
-            in_front &= key != at
-            if site.node is not old:
-                continue
+        for key in self._at(old):
+            site = self.sites[key]
+            in_front = bool(at) and self._rank[key] < self._rank.get(at, len(self._rank))
             if site.edges <= edges and not (in_front and site.edges == edges):
-                site.node = new
+                self._move(key, new)
             elif site.edges & edges:
                 site.edges = (site.edges - edges) | before
+
+    def _at(self, node: fx.Node) -> list[str]:
+        """The interfaces that lie at a node, in the order of the table."""
+        return sorted(
+            (key for key in self._lying[node] if key in self.sites), key=self._rank.__getitem__
+        )
+
+    def _move(self, key: str, node: fx.Node) -> None:
+        """Let an interface lie at another node."""
+        site = self.sites[key]
+        self._lying[site.node].discard(key)
+        self._lying[node].add(key)
+        site.node = node
 
     def add_site(self, key: str, node: fx.Node, module: str = "") -> None:
         """Name all uses of a node an interface; without any use there is none."""
         edges = set(uses_of(node))
         if edges:
             self.sites[key] = _OpenSite(node, edges, module)
+            self._lying[node].add(key)
+            self._rank.setdefault(key, len(self._rank))
 
     def bypass(self, node: fx.Node) -> None:
         """Remove a node that returns its first argument unchanged."""
@@ -124,9 +142,10 @@ class Editor:
         removed = [(node, slot) for user, slot in uses_of(value) if user is node]
         for user, slot in added:
             set_leaf(user, slot, value)
-        for site in self.sites.values():
-            if site.node is node:
-                site.node = value
+        for key in self._at(node):
+            self._move(key, value)
+        for key in self._at(value):
+            site = self.sites[key]
             if any(edge in site.edges for edge in removed):
                 site.edges = (site.edges - set(removed)) | set(added)
         self.code.erase_node(node)
@@ -178,9 +197,8 @@ class Editor:
         """Let everything that reads ``old`` read ``new``, and remove ``old``."""
         for user, slot in uses_of(old):
             set_leaf(user, slot, new)
-        for site in self.sites.values():
-            if site.node is old:
-                site.node = new
+        for key in self._at(old):
+            self._move(key, new)
         self.code.erase_node(old)
 
     def replace_placeholder(self, old: fx.Node, value: torch.Tensor) -> fx.Node:
