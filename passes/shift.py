@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -57,6 +57,8 @@ class Shift:
         """
         size, growth = self.stretch.size, self.growth
         attending = {node: Attention(node) for node in group}
+        if moves:
+            self._refuse_untold(attending.values())
         plans: list[tuple[fx.Node, int, fx.Node]] = []
         masks: list[tuple[fx.Node, fx.Node]] = []
         with running(fake_mode_of(group[0].meta["val"])):
@@ -75,6 +77,18 @@ class Shift:
         for node, mask in masks:
             self._remember(node)
             self._attend(node, mask)
+
+    def _refuse_untold(self, group: Iterable[Attention]) -> None:
+        """Refuse tokens that are not known as data, so that neither are their positions."""
+        for attention in group:
+            for part in (attention.query, attention.key, attention.value):
+                if part not in self.data:
+                    raise RefusalError(
+                        part,
+                        "what counts its positions cannot be told, since it comes from no float "
+                        "input and from no rows that ids look up (positions='keep' moves none)",
+                        attention.node,
+                    )
 
     def _remember(self, node: fx.Node) -> None:
         self.before.setdefault(node, Call.of(node))
