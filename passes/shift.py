@@ -122,12 +122,24 @@ class Shift:
         """The last entries of a longer side value, as many as it had."""
         if side not in self._tails:
             grown = self.growth.grown(side)
-            for dim, size in enumerate(side.meta["val"].shape):
-                if self.stretch.growth(size) != 0:
+            for dim in range(side.meta["val"].ndim):
+                if self._grows(side, dim):
                     grown = self._last(grown, side, dim)
             grown.meta["val"] = side.meta["val"]
             self._tails[side] = grown
         return self._tails[side]
+
+    def _grows(self, side: fx.Node, dim: int) -> bool:
+        """Whether a dimension has an entry for every token, so that the last are those of data."""
+        more = self.stretch.growth(side.meta["val"].shape[dim])
+        if more not in (0, self.stretch.added):
+            raise RefusalError(
+                side,
+                f"its dimension {dim} has not one entry a token, so that which entries belong to "
+                "the memory is not known",
+                self.growth.reader,
+            )
+        return bool(more != 0)
 
     def _last(self, value: fx.Node, like: fx.Node, dim: int) -> fx.Node:
         call = (value, dim, self.stretch.added, _END)
@@ -150,7 +162,7 @@ class Shift:
             return mask  # one column for all keys
         rows = value.ndim > 1 and same_size(value.shape[-2], self.stretch.size)
         if self.stretch.symbolic:
-            rows = value.ndim > 1 and self.stretch.growth(value.shape[-2]) != 0
+            rows = value.ndim > 1 and self._grows(mask, value.ndim - 2)
             if mask in self.data:
                 raise RefusalError(mask, "the mask is computed from data", attention.node)
             grown = self.growth.grown(mask)
