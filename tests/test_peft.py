@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import graphprog as gp
 from graphprog.errors import FileError, ProgramError
+from graphprog.peft import folder
 from tests.peft_models import Base, base, outputs
 
 peft = pytest.importorskip("peft")
@@ -273,6 +274,15 @@ def test_what_is_loaded_trains_on_and_is_saved_as_a_program(tmp_path: Path) -> N
     loaded.save(tmp_path / "program.safetensors")
     again = gp.load(tmp_path / "program.safetensors", source.graph)
     assert distance(of_task(again, source, inputs), of_task(loaded, source, inputs)) == 0
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_a_prefix_for_another_number_of_layers_is_refused(layers: int, tmp_path: Path) -> None:
+    config = {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": ENTRIES, "num_layers": layers}
+    rows = {"prompt_embeddings": torch.randn(ENTRIES, layers * 2 * 32)}
+    folder.write(tmp_path, config, rows)
+    with pytest.raises(FileError, match=rf"for {layers} layers, the graph attends 2 times at att"):
+        gp.peft.load(tmp_path, base("gpt2", "CAUSAL_LM").graph)
 
 
 def test_another_number_of_labels_is_refused(tmp_path: Path) -> None:

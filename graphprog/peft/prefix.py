@@ -40,25 +40,26 @@ def read_prefix(folder: Folder, graph: Graph, at: str) -> Part:
     graph = matched(graph)
     at = at or reached(graph)
     layers = len(graph.interfaces().resolve_all(at))
-    order = layer_order(layers, pairs, folder.number("num_transformer_submodules", 1))
-    blocks = rows.reshape(length, pairs, -1)
-    if max(order, default=0) >= pairs:
+    if layers != pairs:
         raise FileError(
             f"{folder.name}: the prefix is for {pairs} layers, the graph attends {layers} times at "
-            f"{at}"
+            f"{at}",
+            ["capture the model that it was trained for", "at='...' with as many operations"],
         )
+    order = layer_order(layers, folder.number("num_transformer_submodules", 1))
+    blocks = rows.reshape(length, layers, -1)
     memory = Memory(at=at, name="prefix", length=length, value=Learnable())
     return Part(memory, {"rows.value": blocks[:, order].flatten(1)})
 
 
-def layer_order(layers: int, pairs: int, submodules: int) -> list[int]:
+def layer_order(layers: int, submodules: int) -> list[int]:
     """Which pair of keys and values PEFT gives to each layer.
 
     With an encoder and a decoder it lays all pairs out twice and takes two for a layer, of which
     self attention gets the first.
     """
     if submodules == 2:
-        return [2 * layer % pairs for layer in range(layers)]
+        return [2 * layer % layers for layer in range(layers)]
     return list(range(layers))
 
 
@@ -83,7 +84,7 @@ def prefix_fields(
     layers = len(places)
     both = reached(graph) == _DECODER
     blocks = rows.reshape(len(rows), layers, -1)
-    order = layer_order(layers, layers, 2 if both else 1)
+    order = layer_order(layers, 2 if both else 1)
     laid = torch.zeros_like(blocks)
     laid[:, order] = blocks
     if not torch.equal(laid[:, order], blocks):
