@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from graphprog.entries import Derived, Made, Shared, Wanted, entries_module, res
 from graphprog.errors import InterfaceError, ProgramError
 from graphprog.graph import Graph
 from graphprog.manipulations.base import Manipulation
+from graphprog.manipulations.meanings import checked_meanings
 from graphprog.reparametrised import Reparametrised
 from graphprog.spec import spec
 from graphprog.values import Fixed, Learnable
@@ -21,7 +21,6 @@ from graphprog.values import Fixed, Learnable
 Prompt = Learnable | Fixed | Reparametrised | Shared | Derived | Conditioned
 """What the entries of a prompt can be."""
 
-MEANINGS = ("present", "zero", "positions")
 TABLES = ("refuse", "zeros")
 
 
@@ -75,9 +74,7 @@ class Concatenative(Manipulation):
                 f"the value of {self.kind} is a {type(self.value).__name__}",
                 ["gp.Learnable(init, scale)", "gp.Fixed(tensor)", "gp.reparametrised.MLP(hidden)"],
             )
-        sides: Any = self.sides
-        if isinstance(sides, Mapping):
-            object.__setattr__(self, "sides", tuple(sorted(sides.items())))
+        object.__setattr__(self, "sides", checked_meanings(self.sides))
         if self.length < 0:
             raise ProgramError(f"{self.kind}: a length of {self.length} entries is negative")
         if self.offset < -1:
@@ -87,12 +84,6 @@ class Concatenative(Manipulation):
             )
         if self.tables not in TABLES:
             raise ProgramError(f"tables {self.tables!r} is unknown; known: {', '.join(TABLES)}")
-        for name, meaning in self.sides:
-            if meaning not in MEANINGS:
-                raise ProgramError(
-                    f"the meaning {meaning!r} of input {name!r} is unknown; known: "
-                    + ", ".join(MEANINGS)
-                )
 
     @property
     def reads(self) -> tuple[str, ...]:

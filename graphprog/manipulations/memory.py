@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -13,7 +12,7 @@ from graphprog.entries import Wanted, entries_module
 from graphprog.errors import ProgramError
 from graphprog.graph import Graph
 from graphprog.manipulations.base import Manipulation
-from graphprog.manipulations.concatenative import MEANINGS
+from graphprog.manipulations.meanings import checked_meanings
 from graphprog.passes.trace import fake_mode_of, running
 from graphprog.remembered import Remembered
 from graphprog.reparametrised import Reparametrised
@@ -59,21 +58,13 @@ class Memory(Manipulation):
     def __post_init__(self) -> None:
         if isinstance(self.value, Remembered):
             object.__setattr__(self, "length", len(self.value.ids))
-        sides: Any = self.sides
-        if isinstance(sides, Mapping):
-            object.__setattr__(self, "sides", tuple(sorted(sides.items())))
+        object.__setattr__(self, "sides", checked_meanings(self.sides))
         if self.length < 0:
             raise ProgramError(f"{self.kind}: a length of {self.length} keys is negative")
         if self.positions not in POSITIONS:
             raise ProgramError(
                 f"positions {self.positions!r} is unknown; known: {', '.join(POSITIONS)}"
             )
-        for name, meaning in self.sides:
-            if meaning not in MEANINGS:
-                raise ProgramError(
-                    f"the meaning {meaning!r} of input {name!r} is unknown; known: "
-                    + ", ".join(MEANINGS)
-                )
 
     def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
         """Make the module for one operation with these keys; see :meth:`build_memory`."""
