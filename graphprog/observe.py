@@ -135,23 +135,43 @@ def observed(spot: Spot, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
 
 def _run(spot: Spot, source: Graph, node: str, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
     """Entries of all examples, one behind another."""
-    device = next((t.device for t in source.weights.source.parameters()), torch.device("cpu"))
-    with torch.no_grad():
-        try:
-            (value,) = executable(source, (node,), device)(*(item.to(device) for item in inputs))
-        except (IndexError, RuntimeError) as error:
-            shapes = ", ".join(str(tuple(item.shape)) for item in inputs)
-            raise ProgramError(
-                f"{spot.where}: the source cannot run on inputs of shape {shapes}: {error}",
-                ["fewer tokens at once", "inputs as large as the source takes"],
-            ) from error
+    (value,) = values_at(source, (node,), inputs, spot.where)
     assert spot.axis is not None
     if value.ndim > len(spot.shape):
         value = value.movedim(spot.axis + 1, 1).flatten(0, 1)  # the entries of all examples
     else:
         value = value.movedim(spot.axis, 0)
-    found: torch.Tensor = value.detach().to("cpu", torch.float32)
-    return found
+    return value.to(torch.float32)
+
+
+def values_at(
+    graph: Graph, names: tuple[str, ...], inputs: Sequence[torch.Tensor], where: str
+) -> tuple[torch.Tensor, ...]:
+    """Values of nodes for given inputs, without gradients, on the CPU.
+
+    Args:
+        graph: what is run, where its weights are.
+        names: of the nodes.
+        inputs: all inputs of the graph.
+        where: interface key, for messages.
+
+    Raises:
+        ProgramError: it cannot run on these inputs.
+    """
+    device = next((t.device for t in graph.weights.source.parameters()), torch.device("cpu"))
+    with torch.no_grad():
+        try:
+            found = executable(graph, names, device)(*(item.to(device) for item in inputs))
+        except (IndexError, RuntimeError) as error:
+            shapes = ", ".join(str(tuple(item.shape)) for item in inputs)
+            raise ProgramError(
+                f"{where}: the source cannot run on inputs of shape {shapes}: {error}",
+                [
+                    "fewer tokens at once, or inputs as large as the source takes",
+                    'capture it with dynamic_axes={..: {0: "batch", 1: "length"}}',
+                ],
+            ) from error
+    return tuple(value.detach().cpu() for value in found)
 
 
 def _source_of(spot: Spot) -> tuple[Graph, str]:

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from graphprog.errors import ProgramError
-from graphprog.graph import Graph, executable
+from graphprog.graph import Graph
 from graphprog.initial import Spot
-from graphprog.observe import Lookup
+from graphprog.observe import Lookup, values_at
 from graphprog.passes.erase import EraseProgram
 from graphprog.spec import Spec, spec
 
@@ -90,14 +90,4 @@ def run_on(
     graph: Graph, lookup: Lookup, ids: Sequence[int], names: tuple[str, ...]
 ) -> tuple[torch.Tensor, ...]:
     """Values of nodes for one row of tokens."""
-    inputs = lookup.inputs(ids)
-    device = next((t.device for t in graph.weights.source.parameters()), torch.device("cpu"))
-    with torch.no_grad():
-        try:
-            found = executable(graph, names, device)(*(item.to(device) for item in inputs))
-        except (IndexError, RuntimeError) as error:
-            raise ProgramError(
-                f"{lookup.spot.where}: the source cannot read {len(ids)} tokens at once: {error}",
-                ["fewer tokens", 'capture it with dynamic_axes={..: {0: "batch", 1: "length"}}'],
-            ) from error
-    return tuple(value.detach().cpu() for value in found)
+    return values_at(graph, names, lookup.inputs(ids), lookup.spot.where)

@@ -127,3 +127,5 @@ def test_tokens_that_are_none_are_refused() -> None:
         gp.Remembered(())
     with pytest.raises(ProgramError, match="there is no token 97"):
         gp.compile(graph, gp.Program([gp.Memory(value=gp.Remembered((1, VOCABULARY)))]))
+    with pytest.raises(ProgramError, match=r"cannot run on inputs of shape \(1, 65\)"):
+        gp.compile(graph, gp.Program([gp.Memory(value=gp.Remembered((1,) * 65))]))
