@@ -59,7 +59,8 @@ class Remembered(Spec):
         found = run_on(source, lookup, self.ids, tuple(nodes))
         heads = [value[0, ::repeats] for value in found]
         rows = torch.stack(heads).permute(2, 0, 1, 3).flatten(1)
-        return Rows(rows.to(torch.float32), dtype, self.learnable)
+        wide = torch.promote_types(rows.dtype, torch.float32)
+        return Rows(rows.to(wide), dtype, self.learnable)
 
 
 class Rows(nn.Module):

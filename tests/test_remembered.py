@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,28 @@ def test_a_soft_start_is_the_text_and_can_be_trained_and_saved(tmp_path: Path) -
     again = gp.load(tmp_path / "soft.safetensors", graph)
     with torch.no_grad():
         assert torch.equal(again(**call(ids, mask)).logits, changed)
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+def test_a_model_in_double_precision_remembers_as_precisely(
+    learnable: bool, tmp_path: Path
+) -> None:
+    model = copy.deepcopy(decoder("gpt2")[0]).double()
+    for weight in model.parameters():
+        weight.mul_(5.0)  # so that a text matters
+    axes = {"input_ids": {0: "batch", 1: "sequence"}}
+    graph = gp.capture(model, (), {"input_ids": some_ids(2, 9), "use_cache": False}, axes)
+    value = gp.Remembered(TEXT, learnable=learnable)
+    task = gp.compile(graph, gp.Program([gp.Memory(value=value)]))
+    ids = some_ids(2, 7)
+    task.save(tmp_path / "text.safetensors")
+    again = gp.load(tmp_path / "text.safetensors", graph)
+    with torch.no_grad():
+        whole = behind(ids, torch.ones_like(ids))["input_ids"]
+        wanted = model(input_ids=whole).logits[:, len(TEXT) :]
+        assert (model(input_ids=ids).logits - wanted).abs().max() > 1e-2
+        for one in (task, again):
+            assert (one(**call(ids, None)).logits - wanted).abs().max() < 1e-9
 
 
 def test_a_text_that_would_see_the_query_is_refused() -> None:
