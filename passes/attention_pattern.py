@@ -9,17 +9,10 @@ from collections.abc import Sequence
 import torch
 from torch import fx
 
-from graphprog.passes.attention_steps import (
-    CASTS,
-    PRODUCTS,
-    VIEWS,
-    Step,
-    StoppedError,
-    Walk,
-    check_kept,
-)
+from graphprog.passes.attention_steps import PRODUCTS, Step, StoppedError, Walk, check_kept
 from graphprog.passes.folded_heads import Folding, folding_of
 from graphprog.passes.normalise import schema_name
+from graphprog.passes.views import CASTS, VIEWS
 from graphprog.weights import Weights
 
 SOFTMAX = {"aten::softmax", "aten::_softmax", "aten::special_softmax"}

@@ -13,14 +13,11 @@ from graphprog.passes.constants import number_of
 from graphprog.passes.normalise import schema_name
 from graphprog.passes.refusal import RefusalError
 from graphprog.passes.stretch import Size, same_size
+from graphprog.passes.views import CASTS, VIEWS
 from graphprog.weights import Weights
 
 PRODUCTS = {"aten::matmul": 0, "aten::bmm": 0, "aten::baddbmm": 1}
 """Products, and at which argument their factors begin."""
-
-CASTS = {"aten::to", "aten::_to_copy", "aten::clone", "aten::contiguous", "aten::detach"}
-VIEWS = {"aten::view", "aten::reshape", "aten::_unsafe_view", "aten::expand", "aten::flatten"}
-VIEWS |= {"aten::unflatten"}
 
 
 class StoppedError(RefusalError):

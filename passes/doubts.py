@@ -18,11 +18,12 @@ from graphprog.passes.kernels import FailedError, read_values, run_on
 from graphprog.passes.normalise import schema_name
 from graphprog.passes.refusal import RefusalError
 from graphprog.passes.stretch import Size
+from graphprog.passes.views import RESHAPES
 
 if TYPE_CHECKING:
     from graphprog.passes.growth import Growth
 
-_DECIDED = {"aten::view", "aten::reshape", "aten::_unsafe_view", "aten::unflatten", "aten::expand"}
+_DECIDED = RESHAPES | {"aten::expand"}
 _DECIDED |= {f"aten::{name}" for name in ("arange", "ones", "zeros", "full", "empty", "eye")}
 _DECIDED |= {f"aten::new_{name}" for name in ("ones", "zeros", "full", "empty")}
 """Operations of which it is decided elsewhere: by lining up factors, or by what reads them."""

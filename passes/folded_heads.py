@@ -11,10 +11,9 @@ from torch import fx
 from graphprog.passes.edges import uses_of
 from graphprog.passes.normalise import schema_name
 from graphprog.passes.stretch import expression, same_size
+from graphprog.passes.views import CASTS, REGROUPS
 
-_RESHAPES = {"aten::view", "aten::reshape", "aten::_unsafe_view", "aten::flatten"}
-_RESHAPES |= {"aten::unflatten"}
-_SAME = {"aten::to", "aten::_to_copy", "aten::clone", "aten::contiguous", "aten::mul", "aten::div"}
+_SAME = CASTS | {"aten::mul", "aten::div"}
 _AFFINE = {"aten::linear", "aten::addmm", "aten::layer_norm"}
 
 
@@ -26,7 +25,7 @@ class Folding:
 
     def unfolded_by(self, node: fx.Node) -> fx.Node | None:
         """The value [B, heads, T, d] that a folded one is made of, where there is one."""
-        source = node.args[0] if schema_name(node) in _RESHAPES else None
+        source = node.args[0] if schema_name(node) in REGROUPS else None
         return source if isinstance(source, fx.Node) and _folds(source, node) else None
 
 
@@ -39,7 +38,7 @@ def folding_of(query: fx.Node, weights: Sequence[fx.Node], result: fx.Node) -> F
         result: [N, T, e].
     """
     origin = _origin(query)
-    source = origin.args[0] if schema_name(origin) in _RESHAPES else None
+    source = origin.args[0] if schema_name(origin) in REGROUPS else None
     whole = [node for node in weights if node.meta["val"].ndim == 4]
     whole += [source] if isinstance(source, fx.Node) and _folds(source, origin) else []
     whole += [user for user, _ in uses_of(result) if _folds(user, result)]
@@ -58,7 +57,7 @@ def _folds(whole: fx.Node, folded: fx.Node) -> bool:
     value, other = whole.meta.get("val"), folded.meta["val"]
     if not isinstance(value, torch.Tensor) or value.ndim != 4 or other.ndim != 3:
         return False
-    if schema_name(whole) not in _RESHAPES and schema_name(folded) not in _RESHAPES:
+    if schema_name(whole) not in REGROUPS and schema_name(folded) not in REGROUPS:
         return False
     same = all(map(same_size, value.shape[-2:], other.shape[-2:]))
     return same and same_size(value.shape[0] * value.shape[1], other.shape[0])
@@ -77,7 +76,7 @@ def _split_from(query: fx.Node) -> int | None:
     if schema_name(node) != "aten::transpose" or set(node.args[1:]) != {0, 1}:
         return None
     view = _origin(node.args[0])  # type: ignore[arg-type]
-    source = view.args[0] if schema_name(view) in _RESHAPES else None
+    source = view.args[0] if schema_name(view) in REGROUPS else None
     if not isinstance(source, fx.Node) or source.meta["val"].ndim != 3:
         return None
     (length, batch, width), own = source.meta["val"].shape, view.meta["val"].shape

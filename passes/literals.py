@@ -17,11 +17,12 @@ from torch.utils._sympy.functions import FloorDiv
 from graphprog.passes.chosen import refuse_chosen
 from graphprog.passes.cuts import Demands
 from graphprog.passes.doubts import counted, refuse_doubt
-from graphprog.passes.merges import MERGES, RESHAPES, agree_reshape, note_merged
+from graphprog.passes.merges import MERGES, agree_reshape, note_merged
 from graphprog.passes.normalise import schema_name
 from graphprog.passes.refusal import RefusalError
 from graphprog.passes.stretch import expression, same_shape, same_size
 from graphprog.passes.trials import change_lengths, has_lengths
+from graphprog.passes.views import RESHAPES
 
 if TYPE_CHECKING:
     from graphprog.passes.growth import Growth

@@ -18,7 +18,6 @@ from graphprog.passes.stretch import expression, has_length, same_size
 if TYPE_CHECKING:
     from graphprog.passes.growth import Growth
 
-RESHAPES = {"aten::view", "aten::reshape", "aten::_unsafe_view", "aten::unflatten"}
 MERGES = {"aten::flatten", "aten::repeat", "aten::repeat_interleave"}
 
 
