@@ -157,9 +157,8 @@ def _stopped(title: str, text: str, check: str, records: Sequence[Record]) -> st
 
 def _plain(text: str) -> str:
     """Text that is safe in a cell of a table, without places of this machine."""
-    text = re.sub(r"/\S*/(?=site-packages/)site-packages/", "", text)
-    text = re.sub(r" at /\S*$", "", text)  # a path that was cut off
-    text = re.sub(r"(?<![\w.])/\S*/lib/python\S*", "…", text)  # a path that was cut off
+    text = re.sub(r"/\S*/site-packages/", "", text)
+    text = re.sub(r"(?: at )?(?<![\w.:/])/[^/\s]+(?:/\S*|$)", "", text)  # what was cut off before
     text = re.sub(r"0x[0-9a-f]{6,}", "0x…", text)
     for sign, safe in (("|", "\\|"), ("<", "‹"), (">", "›"), ("\n", " "), ("](", "] (")):
         text = text.replace(sign, safe)

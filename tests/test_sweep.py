@@ -118,6 +118,25 @@ def test_the_page_has_totals_and_every_family() -> None:
     assert "## Refusals" not in text
 
 
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("no x at /home/me/lib/python3.11/site-packages/timm/a.py:3: y", "no x at timm/a.py:3: y"),
+        ("no x at /home/me/lib/python3.11/site-p", "no x"),  # cut off
+        ("no x at /ho", "no x"),
+        ('no x (File "/usr/lib/python3.11/ast.py")', 'no x (File "'),
+        (
+            "s6//2 and 3 / 4, of https://a.org/b/c or a/b",
+            "s6//2 and 3 / 4, of https://a.org/b/c or a/b",
+        ),
+    ],
+)
+def test_the_page_names_no_place_of_this_machine(reason: str, shown: str) -> None:
+    outcome = Outcome("disabled", "failed", reason)
+    text = page([dataclasses.replace(record(), outcomes=(*record().outcomes, outcome))])
+    assert f"| disabled | {shown} |" in text
+
+
 @pytest.mark.slow
 def test_a_family_runs_in_a_process_of_its_own_and_ends_in_time() -> None:
     names = [("torch_geometric/GraphSAGE", "graph network")]
