@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -100,10 +101,14 @@ def repeats_of(heads: fx.Node) -> int:
     return repeated if fits and node.meta["val"].shape[1] * repeated == shape[1] else 1
 
 
-def activations(code: fx.Graph) -> frozenset[fx.Node]:
+def activations(code: fx.Graph, positions: Collection[str] = ()) -> frozenset[fx.Node]:
     """What is computed from data: from a float input, or from rows looked up by an input's ids.
 
     Masks, positions and sizes are not: they can be computed for any length.
+
+    Args:
+        code: of a graph.
+        positions: names of inputs that hold positions.
     """
     found: set[fx.Node] = set()
     for node in code.nodes:
@@ -113,7 +118,9 @@ def activations(code: fx.Graph) -> frozenset[fx.Node]:
         elif node.op != "call_function" or not isinstance(value, torch.Tensor | list | tuple):
             continue
         else:
-            begins = ids_of(node) is not None or any(part in found for part in values_of(node))
+            ids = ids_of(node)
+            begins = ids is not None and ids.target not in positions
+            begins |= any(part in found for part in values_of(node))
         if begins:
             found.add(node)
     return frozenset(found)

@@ -38,7 +38,8 @@ class Shift:
         self.stretch = stretch
         self.part = part
         self.before: dict[fx.Node, Call] = {}
-        self.data = activations(edit.code)
+        positions = [name for name, meaning in sides.meanings.items() if meaning == "positions"]
+        self.data = activations(edit.code, positions)
         cut = Cut(key, key, frozenset(), stretch, 0)
         self.growth = Growth(edit, cut, sides, part)
         self.growth.reach.activations = self.data

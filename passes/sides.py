@@ -82,7 +82,11 @@ class Sides:
             self._told[name] = self.meanings.get(name) or inferred_meaning(node)
         meaning = self._told[name]
         if not meaning:
-            raise RefusalError(node, "what stands for an inserted entry in this input is not known")
+            raise RefusalError(
+                node,
+                f"what stands for an inserted entry in this input is not known (sides={{{name!r}: "
+                "'present', 'zero' or 'positions'} says it)",
+            )
         if meaning == "positions":
             return _positions(growth, node, value, dim)
         return join(growth, value, dim, _neutral(node, meaning), like=node)
@@ -127,6 +131,8 @@ def inferred_meaning(node: fx.Node) -> str:
     value = node.meta["val"]
     if value.dtype == torch.bool:
         return "present"
+    if any(schema_name(user) == "aten::diff" for user in _readers(node)):
+        return ""  # neither presence nor types go on by steps
     if not value.dtype.is_floating_point:
         return "zero" if _looked_up(node) else "present"
     added = {schema_name(user) for user in _readers(node)} <= _ADDS

@@ -126,6 +126,21 @@ def test_kept_positions_count_the_tokens_from_zero() -> None:
     assert torch.equal(found, wanted)
 
 
+def test_positions_that_are_given_count_the_memory_where_they_are_said_to_be_positions() -> None:
+    model, _ = decoder("gpt2")
+    ids, places = some_ids(2, 9), torch.arange(9)[None].expand(2, -1).contiguous()
+    axes = {name: {0: "batch", 1: "sequence"} for name in ("input_ids", "position_ids")}
+    call = {"input_ids": ids, "position_ids": places, "use_cache": False}
+    graph = gp.capture(model, (), call, axes)
+    with pytest.raises(PassError, match=r"(?s)input is not known.*'position_ids': .*'positions'"):
+        filled(graph)  # where they do not go on by one, the model begins another text
+    task = filled(graph, sides={"position_ids": "positions"})
+    with torch.no_grad():
+        found = task(**call).logits
+        wanted = cached(model, task, ids, torch.ones_like(ids))
+    assert (found - wanted).abs().max() < 1e-6
+
+
 def test_a_range_of_layers_has_a_memory_of_its_own() -> None:
     _, graph = decoder("gpt2")
     last = gp.compile(graph, gp.Program([gp.Memory(at="attention[1:2]", positions="keep")]))
