@@ -29,7 +29,8 @@ def p_tuning_v2(tokens: int = 20, hidden: int | None = None, at: str = "attentio
 
     Args:
         tokens: how many.
-        hidden: width of a network that they come out of; the paper's default is none.
+        hidden: width of a network that they come out of while they are trained; None trains them as
+            they are.
         at: attention operations.
     """
     return prefix_tuning(tokens, hidden, hidden or 0, at)
