@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from graphprog.errors import BackendError
-from graphprog.inputs import batch_axis
+from graphprog.inputs import InputSpec, batch_axis
 from graphprog.reprogrammed import Reprogrammed
 
 Inputs = tuple[torch.Tensor, ...]
@@ -156,13 +156,17 @@ def example_batch(task: Reprogrammed, inputs: Inputs | None = None) -> Inputs:
 
 
 def _take_rows(task: Reprogrammed, inputs: Inputs, rows: int) -> Inputs:
-    axis = batch_axis(task.inputs)
+    batch = _rows(task, inputs) if batch_axis(task.inputs) is not None else 0
     return tuple(
-        torch.cat([value, value])[:rows]
-        if axis is not None and spec.shape[:1] == (axis,)
-        else value
+        torch.cat([value, value])[:rows] if batch and _is_batch(spec, value, batch) else value
         for spec, value in zip(task.inputs, inputs, strict=True)
     )
+
+
+def _is_batch(spec: InputSpec, value: torch.Tensor, rows: int) -> bool:
+    """Whether an input has a row an example; its letter is another where nothing joins inputs."""
+    first = spec.shape[0] if spec.shape else 0
+    return isinstance(first, str) and first.isalpha() and len(value) == rows
 
 
 def compare(

@@ -30,11 +30,18 @@ from graphprog.alignments import (
     FrequencyMap,
     Identity,
     IterativeMap,
+    LastToken,
     LinearHead,
     RandomMap,
+    Score,
+    Slice,
+    Verbalizer,
 )
+from graphprog.cached import Cached, Uncached, cached
 from graphprog.capture import capture
 from graphprog.compile import compile
+from graphprog.generation.generate import generate
+from graphprog.generation.written import Token, Written
 from graphprog.graph import Graph
 from graphprog.hub import pull, push
 from graphprog.interface import Interface
@@ -65,6 +72,7 @@ from graphprog.program import Contract, Program
 from graphprog.remembered import Remembered
 from graphprog.reprogrammed import Reprogrammed
 from graphprog.saving import load
+from graphprog.text import Demonstrations, Instruction, Parse, Template
 from graphprog.train import Evaluation, History, evaluate, fit
 from graphprog.values import Fixed, Learnable
 
@@ -76,9 +84,11 @@ __all__ = [
     "Additive",
     "Alignment",
     "BayesianMap",
+    "Cached",
     "Concatenative",
     "Conditional",
     "Contract",
+    "Demonstrations",
     "Dictionary",
     "Evaluation",
     "Fixed",
@@ -88,14 +98,17 @@ __all__ = [
     "Graph",
     "History",
     "Identity",
+    "Instruction",
     "Interface",
     "IterativeMap",
+    "LastToken",
     "Learnable",
     "LinearHead",
     "Manipulation",
     "Memory",
     "Mixture",
     "Parametric",
+    "Parse",
     "PatchTokens",
     "Place",
     "Program",
@@ -108,14 +121,23 @@ __all__ = [
     "Retrained",
     "SampleMask",
     "Scale",
+    "Score",
+    "Slice",
+    "Template",
+    "Token",
     "TokenSource",
+    "Uncached",
+    "Verbalizer",
+    "Written",
     "backends",
+    "cached",
     "capture",
     "compile",
     "conditioning",
     "errors",
     "evaluate",
     "fit",
+    "generate",
     "inits",
     "load",
     "losses",

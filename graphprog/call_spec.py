@@ -31,11 +31,13 @@ class CallSpec:
         return tuple(name for name in self.names if name is not None)
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
-        """Flatten a call into the tensor inputs, in order.
+        """Flatten a call into the tensor inputs, in order; they may all be given by name.
 
         Raises:
             DataError: the call has another structure than at capture, or another constant.
         """
+        if not args and set(kwargs) == set(self.inputs):
+            return [kwargs[name] for name in self.inputs]
         expected_args, expected_kwargs = pytree.tree_unflatten(list(self.names), self.tree)
         if set(kwargs) == set(expected_kwargs):
             kwargs = {name: kwargs[name] for name in expected_kwargs}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +30,8 @@ def capture(
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     dynamic_axes: DynamicAxes | None = None,
+    *,
+    tokenizer: Any = None,
 ) -> Graph:
     """Capture a model as a Graph; its weights are shared, not copied.
 
@@ -45,12 +48,24 @@ def capture(
             such as ``{"input_ids": {0: "batch", 1: "sequence"}}``. Without it, axis 0 of every
             tensor is the batch. An example of length 1 on such an axis is repeated, since
             tracing would fix the length 1.
+        tokenizer: of the model, as transformers have them, for programs of text. It is kept, not
+            copied.
 
     Raises:
         CaptureError: the model cannot be traced. The text has both tracing errors, the line of
             user code that stopped them, and what to try.
         FileError: the ``.pt2`` file cannot be read, or holds pickled objects or code.
     """
+    graph = _captured(model, args, kwargs, dynamic_axes)
+    return graph if tokenizer is None else dataclasses.replace(graph, tokenizer=tokenizer)
+
+
+def _captured(
+    model: nn.Module | ExportedProgram | str | os.PathLike[str],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+    dynamic_axes: DynamicAxes | None,
+) -> Graph:
     if isinstance(model, str | os.PathLike):
         return _from_exported(read_exported(Path(model)), Path(model).stem, dynamic_axes)
     if isinstance(model, ExportedProgram):

@@ -30,7 +30,7 @@ def carried_fields(part: Manipulation) -> tuple[str, ...]:
 def _carrying(program: Program) -> Iterator[tuple[str, Manipulation]]:
     """The manipulations with a module of the user's, by label; a second one is ``label_1``."""
     seen: Counter[str] = Counter()
-    for part in program.manipulations:
+    for part in program.acting:
         if carried_fields(part):
             again = seen[part.label]
             yield f"{part.label}_{again}" if again else part.label, part

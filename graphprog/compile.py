@@ -16,6 +16,7 @@ from graphprog.passes.replace_tokens import ReplaceTokens
 from graphprog.passes.verify import verify
 from graphprog.program import Program
 from graphprog.reprogrammed import Reprogrammed
+from graphprog.textual import calibrate, realised
 
 
 def lower(program: Program, seed: int = 0) -> Pipeline:
@@ -57,16 +58,19 @@ def compile(graph: Graph, program: Program, seed: int = 0) -> Reprogrammed:
         InterfaceError: the program names an interface the graph has not, or one unfit for it.
         ProgramError: the program does not fit the shapes of the graph.
         PassError: a pass refused, or the result failed verification.
+        DataError: a verbalizer is to be calibrated on texts that cannot be queries.
     """
     require_graph(graph)
-    pipeline = lower(program, seed)
-    base = attending(graph, program)
+    tokenised, prompt = realised(program, graph)
+    pipeline = lower(tokenised, seed)
+    base = attending(graph, tokenised)
     rewritten = pipeline(base)
     verify(rewritten, base)
     if base is not graph:
         pipeline = Pipeline((MatchAttention(), *pipeline.passes))
-    task = Reprogrammed(graph, rewritten, program, pipeline, seed)
+    task = Reprogrammed(graph, rewritten, program, pipeline, seed, prompt)
     task.eval()
+    calibrate(task)
     return task
 
 

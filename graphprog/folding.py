@@ -25,10 +25,10 @@ def fold(task: Reprogrammed, resume: bool = False) -> Reprogrammed:
         task: what to fold.
         resume: keep what entries are computed from.
     """
-    parts = {id(part): _folded(part, resume) for part in task.spec.manipulations}
-    if all(parts[id(part)] is part for part in task.spec.manipulations):
+    parts = {id(part): _folded(part, resume) for part in task.spec.acting}
+    if all(parts[id(part)] is part for part in task.spec.acting):
         return task
-    manipulations = tuple(parts[id(part)] for part in task.spec.manipulations)
+    manipulations = tuple(parts.get(id(part), part) for part in task.spec.manipulations)
     spec = dataclasses.replace(task.spec, manipulations=manipulations)
     result = compile(task.base, spec, task.seed)
     state = task.program_state()

@@ -48,6 +48,7 @@ class Graph:
         modes: what training computes in another way.
         parts: part of the program to the node of the value that it shares with other parts.
         history: passes that ran, with their time.
+        tokenizer: of the model; None where it has none, or none was given.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Graph:
     modes: tuple[Mode, ...] = ()
     parts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     history: tuple[Step, ...] = ()
+    tokenizer: Any = dataclasses.field(default=None, repr=False)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Graph:
         """The graph itself: it never changes, and its weights are shared."""

@@ -9,6 +9,7 @@ from graphprog.alignments import Alignment, Identity
 from graphprog.errors import ProgramError
 from graphprog.manipulations import Manipulation, Normalise, Place, TokenSource
 from graphprog.spec import Spec, spec
+from graphprog.text.part import TextPart
 
 SPACES = ("model", "unit", "normalised")
 
@@ -81,20 +82,21 @@ class Program(Spec):
     the names of interfaces. Manipulations at one interface act in the order given.
 
     Attributes:
-        manipulations: what is done to inputs and hidden values.
+        manipulations: what is done to inputs and hidden values; and text in front of queries or
+            behind them, :class:`graphprog.Instruction` and :class:`graphprog.Demonstrations`.
         align: how outputs become target logits.
         contract: spaces, normalisation and labels.
     """
 
-    manipulations: tuple[Manipulation, ...] = ()
+    manipulations: tuple[Manipulation | TextPart, ...] = ()
     align: Alignment = dataclasses.field(default_factory=Identity)
     contract: Contract = dataclasses.field(default_factory=Contract)
 
     def __post_init__(self) -> None:
-        given: Sequence[Manipulation] | Manipulation = self.manipulations
-        parts = (given,) if isinstance(given, Manipulation) else tuple(given)
+        given: Sequence[Manipulation | TextPart] | Manipulation | TextPart = self.manipulations
+        parts = (given,) if isinstance(given, Manipulation | TextPart) else tuple(given)
         for part in parts:
-            if not isinstance(part, Manipulation):
+            if not isinstance(part, Manipulation | TextPart):
                 raise ProgramError(
                     f"a program takes manipulations, not {type(part).__name__}",
                     ["Program([Additive(...), ...], align=BayesianMap(classes=10))"],
@@ -102,6 +104,10 @@ class Program(Spec):
         if not isinstance(self.align, Alignment):
             raise ProgramError(f"align takes an alignment, not {type(self.align).__name__}")
         object.__setattr__(self, "manipulations", parts)
+        labels = getattr(self.align, "labels", ())
+        if labels and not self.contract.labels:
+            contract = dataclasses.replace(self.contract, labels=labels)
+            object.__setattr__(self, "contract", contract)
         classes = getattr(self.align, "classes", None)
         if classes is not None and self.contract.labels and classes != len(self.contract.labels):
             raise ProgramError(
@@ -109,12 +115,18 @@ class Program(Spec):
                 "labels"
             )
 
+    @property
+    def acting(self) -> tuple[Manipulation, ...]:
+        """The manipulations, without parts that are text."""
+        return tuple(part for part in self.manipulations if isinstance(part, Manipulation))
+
     def lowered(self) -> tuple[Manipulation, ...]:
         """The manipulations in the order in which data meets them, normalisation included."""
         contract = self.contract
-        places = [part for part in self.manipulations if isinstance(part, Place)]
-        tokens = [part for part in self.manipulations if isinstance(part, TokenSource)]
-        others = [part for part in self.manipulations if not isinstance(part, Place | TokenSource)]
+        parts = self.acting
+        places = [part for part in parts if isinstance(part, Place)]
+        tokens = [part for part in parts if isinstance(part, TokenSource)]
+        others = [part for part in parts if not isinstance(part, Place | TokenSource)]
         inputs = [part for part in others if part.at.split(":")[0].split(".")[-1] == "input"]
         inner = [part for part in others if part not in inputs]
         if contract.space == "model":

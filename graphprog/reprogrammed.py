@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ from graphprog.inputs import check_type, inputs_of, random_inputs
 if TYPE_CHECKING:
     from graphprog.passes.pipeline import Pipeline
     from graphprog.program import Program
+    from graphprog.text.prompt import Prompt, Query
+    from graphprog.text.selection import Embed
 
 
 class Reprogrammed(nn.Module):
@@ -32,13 +34,20 @@ class Reprogrammed(nn.Module):
         spec: the program as data.
         pipeline: the passes that were run.
         seed: of the initial values.
+        prompt: what the program puts around queries; None where the graph has no tokenizer.
         source: the frozen tensors.
         program: the program's tensors, one child a part.
         summary: what training left to be saved with the program; JSON values only.
     """
 
     def __init__(
-        self, base: Graph, graph: Graph, spec: Program, pipeline: Pipeline, seed: int
+        self,
+        base: Graph,
+        graph: Graph,
+        spec: Program,
+        pipeline: Pipeline,
+        seed: int,
+        prompt: Prompt | None = None,
     ) -> None:
         super().__init__()
         self.base = base
@@ -46,6 +55,7 @@ class Reprogrammed(nn.Module):
         self.spec = spec
         self.pipeline = pipeline
         self.seed = seed
+        self.prompt = prompt
         self.summary: dict[str, Any] = {}
         self.source = graph.weights.source
         self.program = graph.weights.program
@@ -58,6 +68,52 @@ class Reprogrammed(nn.Module):
     def alignment(self) -> nn.Module | None:
         """The module that aligns the outputs; None where nothing is aligned."""
         return getattr(self.program, "align", None)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer that the source was captured with; None without one."""
+        return self.base.tokenizer
+
+    def encode(
+        self, queries: Sequence[Query], embed: Embed | None = None
+    ) -> dict[str, torch.Tensor]:
+        """The inputs of the graph for queries: ``task(**task.encode(queries))``.
+
+        The program's text is put around each query, except for what the task remembers; that all
+        tokens are those of the whole text is checked. Rows are padded behind.
+
+        Args:
+            queries: for each a mapping with the fields of the template that stand before the
+                answer, or a plain text where there is one such field or no template.
+            embed: of n texts to an array [n, d], for demonstrations in the ``nearest`` order.
+
+        Returns:
+            Tensors [B, S] by input name, in the order of the graph, on the device of the task.
+
+        Raises:
+            DataError: a query does not suit the template, the limit, the remembered text or the
+                graph.
+            ProgramError: the graph has no tokenizer, or the order is ``nearest`` and ``embed`` is
+                not given.
+        """
+        from graphprog.encoding import encode
+
+        return encode(self, queries, embed)
+
+    def score(self, queries: Sequence[Query], embed: Embed | None = None) -> torch.Tensor:
+        """Scores of answers [B, A]; the alignment is a :class:`graphprog.Score`.
+
+        Args:
+            queries: as for :meth:`encode`; each is run with each of the answers, in one call.
+            embed: likewise.
+
+        Raises:
+            DataError: as :meth:`encode`.
+            ProgramError: as :meth:`encode`, or the program scores no answers.
+        """
+        from graphprog.scoring import score
+
+        return score(self, queries, embed)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the reprogrammed model.

@@ -22,6 +22,8 @@ from graphprog.lift import NORMALISE
 from graphprog.program import Program
 from graphprog.reprogrammed import Reprogrammed
 from graphprog.spec import from_json, to_json
+from graphprog.text.tokens import require_tokenizer
+from graphprog.textual import needs_tokenizer
 
 _SPEC = "program.spec"
 
@@ -71,7 +73,18 @@ def document_of(task: Reprogrammed, tensors: dict[str, Any]) -> dict[str, Any]:
             "tensors": [name for name in tensors if name.startswith("program.align.")],
         },
         "training": task.summary,
-    } | ({"modules": modules} if (modules := carried.describe(task)) else {})
+    } | _beside(task)
+
+
+def _beside(task: Reprogrammed) -> dict[str, Any]:
+    """What only some programs have: modules of the user's, and text that a tokenizer reads."""
+    found: dict[str, Any] = {}
+    if modules := carried.describe(task):
+        found["modules"] = modules
+    if task.prompt is not None and needs_tokenizer(task.spec):
+        tokens = task.prompt.tokens
+        found["tokenizer"] = {"name": tokens.name, "fingerprint": tokens.fingerprint}
+    return found
 
 
 def load(
@@ -98,6 +111,7 @@ def load(
         program = carried.supply(program, modules or {})
         _check_passes(document.get("source"), graph)
         check_source(document.get("source"), graph.name, graph.fingerprint)
+        _check_tokenizer(document.get("tokenizer"), graph)
         seed = document.get("seed", 0)
         if not isinstance(seed, int) or not 0 <= seed < 2**63:
             raise FileError(f"seed {seed!r} is not a number that a generator takes")
@@ -112,6 +126,28 @@ def load(
         summary = document.get("training", {})
         task.summary = summary if isinstance(summary, dict) else {}
     return task
+
+
+def _check_tokenizer(saved: Any, graph: Graph) -> None:
+    """Compare the tokenizer that a program was made with with that of the graph."""
+    if saved is None:
+        return
+    name, fingerprint = (
+        (saved.get("name"), saved.get("fingerprint")) if isinstance(saved, dict) else (None, None)
+    )
+    if graph.tokenizer is None:
+        raise FileError(
+            f"the program has text for the tokenizer {name!r:.80}, and the graph has none",
+            ["gp.capture(model, args, tokenizer=...), with the tokenizer of the model"],
+        )
+    own = require_tokenizer(graph.tokenizer, "the program")
+    if own.fingerprint != fingerprint:
+        raise FileError(
+            f"the program was made with another tokenizer ({name!r:.80}, "
+            f"{str(fingerprint)[:12]}) than that of the graph ({own.name}, {own.fingerprint[:12]}):"
+            " its text would be other tokens",
+            ["capture the source with the tokenizer that the program was made with"],
+        )
 
 
 def optimising_passes(graph: Graph) -> str:

@@ -51,9 +51,13 @@ class Align(Pass):
         place = graph.interfaces().resolve(self.by.on)
         edit = Editor(graph, str(self))
         value = edit.node(place.node)
-        module = self.by.build(value.meta["val"], torch.Generator().manual_seed(self.seed))
+        head = affine(value) if self.by.in_front_of_head else ()
+        inputs = [*(head or (value,)), *(_input(edit, name) for name in self.by.reads(graph))]
+        values = tuple(node.meta["val"] for node in inputs)
+        generator = torch.Generator().manual_seed(self.seed)
+        module = self.by.build_reading(values, len(head), generator)
         known = set(uses_of(value))
-        (result,) = inline(edit, PART, module, [value], place.key)
+        (result,) = inline(edit, PART, module, inputs, place.key)
         reading = set(uses_of(value)) - known
         old = tuple(item.name if isinstance(item, fx.Node) else item for item in graph.output_nodes)
         edit.set_outputs([result], reading)
@@ -80,3 +84,22 @@ class Align(Pass):
             sites={**aligned.sites, "output:logits": site},
             aliases={**aligned.aliases, "logits": "output:logits"},
         )
+
+
+def affine(value: fx.Node) -> tuple[fx.Node, ...]:
+    """What an affine layer reads, its weight and its bias; empty where a value is no such result.
+
+    The value is then needed no more, and is not computed.
+    """
+    if value.target is not torch.ops.aten.linear.default or value.kwargs:
+        return ()
+    return tuple(node for node in value.args if isinstance(node, fx.Node))
+
+
+def _input(edit: Editor, name: str) -> fx.Node:
+    """The model's input of a name."""
+    node: fx.Node
+    for node in edit.code.find_nodes(op="placeholder"):
+        if node.target == name:
+            return node
+    raise PassError(f"the graph has no input {name!r} by now")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import nn
@@ -12,6 +12,10 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from graphprog.errors import ProgramError
 from graphprog.spec import Spec
+
+if TYPE_CHECKING:
+    from graphprog.graph import Graph
+    from graphprog.text.prompt import Prompt
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,9 @@ class Alignment(Spec, abc.ABC):
 
     is_identity: ClassVar[bool] = False
     """True when there is nothing to insert after the value that is read."""
+
+    in_front_of_head: ClassVar[bool] = False
+    """True when few rows of an affine layer's result are read: see :meth:`build_reading`."""
 
     on: str = field(default="logits", kw_only=True)
 
@@ -51,6 +58,29 @@ class Alignment(Spec, abc.ABC):
         Raises:
             ProgramError: the values do not suit this alignment.
         """
+
+    def reads(self, graph: Graph) -> tuple[str, ...]:
+        """Names of inputs of the graph that the module takes behind the values."""
+        return ()
+
+    def build_reading(
+        self, values: tuple[torch.Tensor, ...], head: int, generator: torch.Generator
+    ) -> nn.Module:
+        """Make the module of an alignment that reads more than one value.
+
+        Args:
+            values: examples of what is read: the value at the interface, then the inputs that
+                :meth:`reads` names. Where ``head`` is 2 or 3, the interface carries the result of
+                an affine layer, and in its place stand what that layer reads, its weight, and its
+                bias where it has one: so the module computes the rows it needs and no others.
+            head: 0, or how many values stand for that of the interface.
+            generator: as in :meth:`build`.
+        """
+        return self.build(values[0], generator)
+
+    def with_tokens(self, prompt: Prompt) -> Alignment:
+        """This alignment for a tokenizer, where it names words."""
+        return self
 
 
 def home_of(values: torch.Tensor) -> torch.device:

@@ -96,7 +96,7 @@ class _Part:
 
 
 def _parts(task: Reprogrammed) -> Iterator[_Part]:
-    specs = {part.label: part for part in task.spec.manipulations}
+    specs = {part.label: part for part in task.spec.acting}
     for insertion in task.graph.insertions:
         if insertion.label not in specs:
             raise ProgramError(f"PEFT has no place for {insertion.name!r}, at {insertion.at}")

@@ -12,8 +12,11 @@ from graphprog.text.leakage import check_leakage
 from graphprog.text.least_to_most import LeastToMost, Solution
 from graphprog.text.numbers import ParseNumber
 from graphprog.text.parse import Parse
+from graphprog.text.part import TextPart
+from graphprog.text.prompt import Prompt
 from graphprog.text.scores import log_probability, per_byte, per_token, relative_to_prior
 from graphprog.text.template import Template
+from graphprog.text.tokens import TextTokens
 from graphprog.text.trigger import Reasoned, Trigger
 from graphprog.text.vote import Vote, vote
 from graphprog.text.window import Window
@@ -27,10 +30,13 @@ __all__ = [
     "Parse",
     "ParseJSON",
     "ParseNumber",
+    "Prompt",
     "Reasoned",
     "Rendered",
     "Solution",
     "Template",
+    "TextPart",
+    "TextTokens",
     "Trigger",
     "Unparsed",
     "Vote",

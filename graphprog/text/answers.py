@@ -5,10 +5,13 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+import torch
+from torch import nn
+
+from graphprog.alignments.base import Alignment
 from graphprog.errors import DataError
-from graphprog.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,18 @@ class Unparsed:
     reason: str
 
 
-class AnswerParser(Spec, abc.ABC):
-    """Reads an answer from generated text."""
+@dataclass(frozen=True)
+class AnswerParser(Alignment):
+    """Reads an answer from generated text; as an alignment it leaves the graph as it is.
+
+    It travels with the program, and what generates text with the program reads the text with it.
+    """
+
+    is_identity: ClassVar[bool] = True
+
+    def build(self, values: torch.Tensor, generator: torch.Generator) -> nn.Identity:
+        """A module that returns its input."""
+        return nn.Identity()
 
     @abc.abstractmethod
     def __call__(self, text: str) -> Any:

@@ -9,9 +9,10 @@ from typing import Literal
 
 from graphprog.alignments.checks import require_choice, require_integer
 from graphprog.errors import DataError, ProgramError
-from graphprog.spec import Spec, spec
+from graphprog.spec import spec
 from graphprog.text import selection
 from graphprog.text.checks import require_text
+from graphprog.text.part import TextPart
 from graphprog.text.template import Template
 from graphprog.text.window import Window
 
@@ -40,7 +41,7 @@ class Rendered:
 
 @spec("demonstrations")
 @dataclass(frozen=True)
-class Demonstrations(Spec):
+class Demonstrations(TextPart):
     """Examples with their answers, shown in front of a query (Brown et al., NeurIPS 2020).
 
     ``Demonstrations([{"text": "7 2", "label": "9"}, ...], Template("{text} ={label}"))``. Examples
@@ -59,6 +60,11 @@ class Demonstrations(Spec):
         balanced: as many of each label (the template's last field); then the first ones of each,
             and of ``nearest`` the most similar.
         seed: of the random order.
+        limit: tokens that demonstrations, query and answer may have together, in a compiled
+            program: the demonstrations that do not fit are dropped whole. None drops none.
+        reserve: tokens of the limit kept free for the answer; where the demonstrations are
+            remembered, for the query and its answer.
+        kept: see :class:`graphprog.text.TextPart`; the ``nearest`` order is always kept as text.
     """
 
     examples: Sequence[Mapping[str, str] | tuple[str, ...]]
@@ -68,8 +74,11 @@ class Demonstrations(Spec):
     count: int | None = None
     balanced: bool = False
     seed: int = 0
+    limit: int | None = None
+    reserve: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not isinstance(self.template, Template):
             raise ProgramError(f"{self.kind}: {self.template!r:.60} is no Template")
         given: object = self.examples
@@ -80,6 +89,10 @@ class Demonstrations(Spec):
         require_text(self.kind, "separator", self.separator, blank=True)
         require_choice(self.kind, "order", self.order, ("given", "random", "nearest"))
         require_integer(self.kind, "seed", self.seed, 0)
+        if self.limit is not None:
+            Window(self.limit, len, self.reserve)
+        elif self.reserve:
+            raise ProgramError(f"{self.kind}: reserve is {self.reserve} of no limit")
         if not isinstance(self.balanced, bool):
             raise ProgramError(f"{self.kind}: balanced must be a bool, not {self.balanced!r}")
         rows = tuple(self._row(number, example) for number, example in enumerate(self.examples))
@@ -152,11 +165,20 @@ class Demonstrations(Spec):
         """
         texts = [self.template.query(query) for query in queries]
         orders = self._orders(texts, embed)
-        shown = [self.template.render(record) + self.separator for record in self.records]
-        return [
-            self._fitted(text, order, shown, window)
-            for text, order in zip(texts, orders, strict=True)
-        ]
+        return [self.fitted(text, order, window) for text, order in zip(texts, orders, strict=True)]
+
+    def fixed(self, window: Window | None = None) -> Rendered:
+        """What stands in front of every query, in front of an empty one.
+
+        Args:
+            window: as in :meth:`render_all`, with the queries as part of its reserve.
+
+        Raises:
+            DataError: the window is too small for no demonstrations at all.
+            ProgramError: the order is ``nearest``, which every query has its own of.
+        """
+        (order,) = self._orders([""], None)
+        return self.fitted("", order, window)
 
     def _orders(self, texts: list[str], embed: selection.Embed | None) -> list[list[int]]:
         """For each query, the examples that are shown, in order."""
@@ -183,19 +205,30 @@ class Demonstrations(Spec):
         found = selection.balanced([self._labels[index] for index in order], self.count)
         return [order[place] for place in found]
 
-    def _fitted(
-        self, query: str, order: list[int], shown: list[str], window: Window | None
-    ) -> Rendered:
-        """Drop demonstrations until the text fits."""
+    def fitted(self, query: str, order: Sequence[int], window: Window | None) -> Rendered:
+        """A text behind demonstrations, of which some are dropped until all fits.
+
+        Args:
+            query: what stands behind.
+            order: index of every demonstration, in order.
+            window: as in :meth:`render_all`.
+
+        Raises:
+            DataError: the window is too small even without demonstrations.
+        """
         used = list(order)
         while True:
-            prefix = "".join(shown[index] for index in used)
+            prefix = "".join(self._shown[index] for index in used)
             if window is None or window.holds(prefix + query):
                 return Rendered(prefix, query, tuple(used), len(order) - len(used))
             if not used:
                 raise window.overflow(query)
             labels = [self._labels[index] for index in used]
             del used[selection.first_dropped(labels, self.balanced)]
+
+    @cached_property
+    def _shown(self) -> tuple[str, ...]:
+        return tuple(self.template.render(record) + self.separator for record in self.records)
 
     @cached_property
     def _labels(self) -> tuple[str, ...]:

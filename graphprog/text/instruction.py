@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from graphprog.alignments.checks import require_choice
-from graphprog.spec import Spec, spec
+from graphprog.spec import spec
 from graphprog.text.checks import require_text
+from graphprog.text.part import TextPart
 
 
 @spec("instruction")
 @dataclass(frozen=True)
-class Instruction(Spec):
+class Instruction(TextPart):
     """Fixed text in front of a query, or behind it: prompt instruction.
 
     ``Instruction("Is the review good or bad?").render(query)``. In front of demonstrations it
@@ -21,8 +22,9 @@ class Instruction(Spec):
     Attributes:
         text: what is said.
         place: ``front`` or ``behind``. What stands behind is the last that the model reads, so it
-            suits queries that do not end in the middle of a sentence.
+            suits queries that do not end in the middle of a sentence. It is always kept as text.
         separator: what stands between instruction and query.
+        kept: see :class:`graphprog.text.TextPart`.
     """
 
     text: str
@@ -30,6 +32,7 @@ class Instruction(Spec):
     separator: str = "\n\n"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_text(self.kind, "text", self.text)
         require_choice(self.kind, "place", self.place, ("front", "behind"))
         require_text(self.kind, "separator", self.separator, blank=True)

@@ -115,6 +115,12 @@ class Template(Spec):
         """
         return self._halves(example)[1]
 
+    def spaced(self, answer: str) -> str:
+        """An answer as it follows a query: with the space that the template has in front of it."""
+        _, literal, _ = self._parts()
+        space = literal[len(literal.rstrip(_SPACES)) :]
+        return space + answer.lstrip(_SPACES) if space else answer
+
     def _halves(self, example: Mapping[str, str]) -> tuple[str, str]:
         self._check(example, self.fields)
         before, literal, behind = self._parts()

@@ -1,0 +1,84 @@
+"""A part of an output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from graphprog.alignments.base import Alignment
+from graphprog.alignments.checks import require_integer
+from graphprog.errors import ProgramError
+from graphprog.spec import spec
+
+Range = tuple[int, int, int | None]
+"""Axis, start and stop."""
+
+
+@spec("slice")
+@dataclass(frozen=True)
+class Slice(Alignment):
+    """Ranges of an output: ``Slice({2: (16, 32), 3: (16, 32)})`` crops a quadrant of images.
+
+    Attributes:
+        ranges: for each axis but the batch, start and stop as Python has them: counted from the
+            end where negative, up to the end where the stop is None. Kept as triples.
+    """
+
+    ranges: tuple[Range, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given: Any = self.ranges
+        if isinstance(given, Mapping):
+            given = [(axis, *bounds) for axis, bounds in sorted(given.items())]
+        found = tuple(self._checked(item) for item in given)
+        object.__setattr__(self, "ranges", found)
+        if not found or len({axis for axis, *_ in found}) < len(found):
+            raise ProgramError(
+                f"{self.kind}: one range for each of some axes is needed", ["Slice({1: (0, 10)})"]
+            )
+
+    def _checked(self, item: Any) -> Range:
+        if not isinstance(item, tuple | list) or len(item) != 3:
+            raise ProgramError(f"{self.kind}: {item!r:.60} is not axis, start and stop")
+        axis, start, stop = item
+        require_integer(self.kind, "an axis", axis, 1)
+        require_integer(self.kind, "a start", start, -(2**31))
+        if stop is not None:
+            require_integer(self.kind, "a stop", stop, -(2**31))
+        return axis, start, stop
+
+    def build(self, values: torch.Tensor, generator: torch.Generator) -> nn.Module:
+        """Values of any shape and dtype to a part of them.
+
+        Raises:
+            ProgramError: they have no such axis, or nothing lies in a range of it.
+        """
+        for axis, start, stop in self.ranges:
+            place = f"{self.kind} reads {self.on!r} of shape {list(values.shape)}"
+            if axis >= values.ndim:
+                raise ProgramError(f"{place}: there is no axis {axis}")
+            size: object = values.shape[axis]
+            if not isinstance(size, int):
+                continue
+            ends = [abs(end) for end in (start, stop) if end is not None]
+            if max(ends) > size or not range(size)[start:stop]:
+                raise ProgramError(f"{place}: axis {axis} has no {start}:{stop}")
+        return _Sliced(self.ranges)
+
+
+class _Sliced(nn.Module):
+    """Forward: values -> a part of them."""
+
+    def __init__(self, ranges: tuple[Range, ...]) -> None:
+        super().__init__()
+        self.ranges = ranges
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Slice."""
+        bounds = {axis: slice(start, stop) for axis, start, stop in self.ranges}
+        return values[tuple(bounds.get(axis, slice(None)) for axis in range(values.ndim))]
