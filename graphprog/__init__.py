@@ -38,8 +38,11 @@ from graphprog.alignments import (
     Verbalizer,
 )
 from graphprog.cached import Cached, Uncached, cached
+from graphprog.cached import Cached, Uncached, cached
 from graphprog.capture import capture
 from graphprog.compile import compile
+from graphprog.generation.generate import generate
+from graphprog.generation.written import Token, Written
 from graphprog.generation.generate import generate
 from graphprog.generation.written import Token, Written
 from graphprog.graph import Graph
@@ -85,6 +88,7 @@ __all__ = [
     "Alignment",
     "BayesianMap",
     "Cached",
+    "Cached",
     "Concatenative",
     "Conditional",
     "Contract",
@@ -125,11 +129,15 @@ __all__ = [
     "Slice",
     "Template",
     "Token",
+    "Token",
     "TokenSource",
+    "Uncached",
+    "Written",
     "Uncached",
     "Verbalizer",
     "Written",
     "backends",
+    "cached",
     "cached",
     "capture",
     "compile",
@@ -137,6 +145,7 @@ __all__ = [
     "errors",
     "evaluate",
     "fit",
+    "generate",
     "generate",
     "inits",
     "load",

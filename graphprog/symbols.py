@@ -39,6 +39,19 @@ def name_symbols(
     return names
 
 
+def with_letters(
+    names: Mapping[sympy.Symbol, sympy.Symbol], sizes: Mapping[str, torch.SymInt]
+) -> dict[sympy.Symbol, sympy.Symbol]:
+    """Names with those of further sizes, by the letter that each gets where it is free."""
+    found, taken = dict(names), {str(letter) for letter in names.values()}
+    for wanted, size in sizes.items():
+        letters = [wanted, *_PREFERRED, *(f"N{i}" for i in range(1, 1000))]
+        letter = next(candidate for candidate in letters if candidate not in taken)
+        taken.add(letter)
+        found[size.node.expr] = sympy.Symbol(letter, integer=True, positive=True)
+    return found
+
+
 def size_text(size: Any, names: Mapping[sympy.Symbol, sympy.Symbol]) -> int | str:
     """A size as an int, or as text over the canonical letters."""
     if isinstance(size, torch.SymInt):

@@ -208,6 +208,13 @@ class Editor:
         new.meta["val"] = value
         return new
 
+    def add_input(self, name: str, value: torch.Tensor) -> fx.Node:
+        """A new input behind the others; whoever adds it says how the graph is called."""
+        with self.code.inserting_after(self.code.find_nodes(op="placeholder")[-1]):
+            node = self.code.placeholder(name)
+        node.meta["val"] = value
+        return node
+
     def drop_sites(self, keys: Iterable[str]) -> None:
         """Forget interfaces that exist no longer."""
         for key in keys:

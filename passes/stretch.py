@@ -163,6 +163,12 @@ def stand_in(size: torch.SymInt, added: int) -> torch.SymInt:
     relied = _relied_on(environment, size)
     primes = (n for n in range(most, least, -1) if sympy.isprime(n))
     hint = next((n for n in primes if all(rule(n) for rule in relied)), least)
+    return fresh_size(size, hint)
+
+
+def fresh_size(like: torch.SymInt, hint: int) -> torch.SymInt:
+    """A size that nothing is known of, for the graph that another size belongs to."""
+    environment: ShapeEnv = like.node.shape_env
     source = ConstantSource(f"grown_{len(environment.var_to_range)}")
     symbol = environment.create_symbol(hint, source, DimDynamic.DYNAMIC, None)
     node = environment.create_symintnode(symbol, hint=hint, source=source)
@@ -185,7 +191,7 @@ def _holds(equation: sympy.Eq, symbol: sympy.Symbol, length: int) -> bool:
     return bool(equation.xreplace({symbol: sympy.Integer(length)}) != sympy.false)
 
 
-def resolve(grown: torch.SymInt, size: torch.SymInt, added: int) -> None:
+def resolve(grown: torch.SymInt, size: torch.SymInt, added: int | sympy.Expr) -> None:
     """Let a stand-in mean the old size and what was added, wherever it has been used."""
     environment: ShapeEnv = grown.node.shape_env
     environment._set_replacement(grown.node._expr, size.node.expr + added, "an axis was extended")

@@ -1,0 +1,157 @@
+"""Writing one token after another with the keys and values of those before."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from graphprog.errors import DataError, ProgramError
+from graphprog.generation.roles import Roles, roles_of
+from graphprog.graph import Graph
+from graphprog.passes.cache_memory import CacheMemory, ExposeMemory
+from graphprog.passes.match_attention import matched
+from graphprog.reprogrammed import Reprogrammed
+
+Values = Mapping[str, torch.Tensor]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Cached:
+    """A graph with a KV cache, as two graphs over the same weights.
+
+    Attributes:
+        source: the graph without a cache.
+        prefill: from all tokens to its results and ``present_key_0``, ``present_value_0``, ...
+            [B, key heads, S, d], and ``cross_key_0``, ... of an encoder's result.
+        decode: the same inputs, without those of the encoder, and ``past_key_0``, ... of the first
+            P tokens; results are those of the last S - P.
+    """
+
+    source: Graph
+    prefill: Graph
+    decode: Graph
+
+    @cached_property
+    def roles(self) -> Roles:
+        """What the inputs are to someone who writes."""
+        return roles_of(self.source)
+
+    def results(self, inputs: Values, memory: Values | None = None) -> tuple[Values, Values]:
+        """Compute what is new.
+
+        Args:
+            inputs: of all tokens so far, by name; those that a graph does not take are left out.
+            memory: what the call before returned; None at first.
+
+        Returns:
+            The results by name, of the tokens that the memory does not have; and the new memory.
+        """
+        graph = self.decode if memory else self.prefill
+        found = _run(graph, {**inputs, **(memory or {})})
+        return carried(dict(zip(graph.outputs, found, strict=True)), memory)
+
+    def advance(self, inputs: Values, memory: Values | None = None) -> tuple[torch.Tensor, Values]:
+        """Logits [B, T, V] of the T tokens that the memory does not have, and the new memory."""
+        with torch.no_grad():
+            results, memory = self.results(inputs, memory)
+        return results[self.roles.logits], memory
+
+    def select(self, memory: Values, rows: torch.Tensor) -> Values:
+        """The memory of some rows, in that order."""
+        return {name: value[rows.to(value.device)] for name, value in memory.items()}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Uncached:
+    """A graph that reads all tokens again for each new one, as any model can.
+
+    Attributes:
+        source: the graph.
+    """
+
+    source: Graph
+
+    @cached_property
+    def roles(self) -> Roles:
+        """What the inputs are to someone who writes."""
+        return roles_of(self.source)
+
+    def advance(self, inputs: Values, memory: Values | None = None) -> tuple[torch.Tensor, Values]:
+        """Logits [B, S, V] of all tokens; there is no memory."""
+        with torch.no_grad():
+            found = dict(zip(self.source.outputs, _run(self.source, inputs), strict=True))
+        return found[self.roles.logits], {}
+
+    def select(self, memory: Values, rows: torch.Tensor) -> Values:
+        """Nothing."""
+        return {}
+
+
+def _run(graph: Graph, given: Values) -> tuple[Any, ...]:
+    """Run a graph on inputs by name, on the device of its weights."""
+    device = next((t.device for t in graph.weights.source.parameters()), torch.device("cpu"))
+    try:
+        return graph.run([given[str(node.target)].to(device) for node in graph.placeholders])
+    except (IndexError, RuntimeError) as error:
+        own = [name for name in given if not name.startswith(("past_", "cross_"))]
+        shapes = ", ".join(f"{name} {list(given[name].shape)}" for name in own)
+        raise DataError(
+            f"{graph.name} cannot run on {shapes}: {error}", ["fewer tokens"]
+        ) from error
+
+
+def carried(found: Mapping[str, Any], memory: Mapping[str, Any] | None) -> tuple[Any, Any]:
+    """Divide what a graph returned into results and memory."""
+    kept = {name: value for name, value in (memory or {}).items() if name.startswith("cross_")}
+    results: dict[str, Any] = {}
+    for name, value in found.items():
+        if name.startswith("present_"):
+            kept[f"past_{name.removeprefix('present_')}"] = value
+        elif name.startswith("cross_"):
+            kept[name] = value
+        else:
+            results[name] = value
+    return results, kept
+
+
+def cached(model: Graph | Reprogrammed) -> Cached:
+    """Derive the graphs that write one token after another.
+
+    Nothing but the graph is consulted, and that both compute what it computes is tried out before
+    this returns. They read the weights and the program of ``model``, and follow their changes.
+
+    Args:
+        model: a causal decoder, or an encoder with a decoder, captured with a varying number of
+            tokens; with or without a program.
+
+    Raises:
+        PassError: something reads other tokens in a way that has no cache; names operation,
+            module and source line.
+        ProgramError: something else is given.
+    """
+    from graphprog.passes.prove_cache import prove
+
+    source = matched(graph_of(model))
+    found = Cached(source, ExposeMemory()(source), CacheMemory()(source))
+    prove(found)
+    return found
+
+
+def graph_of(model: Graph | Reprogrammed) -> Graph:
+    """The graph that computes what a graph or a task does.
+
+    Raises:
+        ProgramError: something else is given.
+    """
+    if isinstance(model, Reprogrammed):
+        return model.graph
+    if isinstance(model, Graph):
+        return model
+    raise ProgramError(
+        f"a graph or a task is needed, not a {type(model).__name__}",
+        ["gp.capture(model, (example,)) makes a graph of a model"],
+    )

@@ -1,0 +1,1 @@
+"""Writing: token after token, from a graph in PyTorch or ONNX Runtime."""

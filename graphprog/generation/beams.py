@@ -1,0 +1,121 @@
+"""Beam search: several continuations of each prompt at once, the likeliest of them kept."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from graphprog.generation.writer import Writer
+from graphprog.generation.writing import last_scores, select
+
+
+@dataclasses.dataclass
+class Beam:
+    """The search behind one prompt.
+
+    Attributes:
+        width: how many continuations are kept.
+        length_penalty: a finished one counts its log-probability over its length to this power.
+        ends: whether tokens end a text.
+        going: continuations with their log-probability, the best first.
+        finished: scores, tokens and log-probabilities of those that ended.
+    """
+
+    width: int
+    length_penalty: float
+    ends: Callable[[Sequence[int]], bool]
+    going: list[tuple[float, tuple[int, ...]]] = dataclasses.field(
+        default_factory=lambda: [(0.0, ())]
+    )
+    finished: list[tuple[float, tuple[int, ...], float]] = dataclasses.field(default_factory=list)
+    done: bool = False
+
+    def step(self, shares: torch.Tensor) -> tuple[list[int], list[int]]:
+        """Go one token further.
+
+        Args:
+            shares: log-probabilities of the next token [continuations, V].
+
+        Returns:
+            For each new continuation the one that it comes from, and its token.
+        """
+        totals = shares.double() + torch.tensor([total for total, _ in self.going])[:, None]
+        best = totals.flatten().topk(min(2 * self.width, totals.numel()))
+        found: list[tuple[float, tuple[int, ...]]] = []
+        origins: list[int] = []
+        for rank, (total, place) in enumerate(
+            zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        ):
+            origin, token = divmod(place, shares.shape[1])
+            ids = (*self.going[origin][1], token)
+            if self.ends(ids):
+                if rank < self.width:
+                    self._finish(total, ids)
+            elif len(found) < self.width:
+                found.append((total, ids))
+                origins.append(origin)
+        self.going = found
+        self.done = not found or (
+            len(self.finished) >= self.width
+            and self.finished[-1][0] >= self._score(found[0][0], len(found[0][1]))
+        )
+        return origins, [ids[-1] for _, ids in found]
+
+    def best(self) -> tuple[tuple[int, ...], float]:
+        """Tokens and log-probability of the best continuation; those that go on count too."""
+        if not self.done:
+            for total, ids in self.going:
+                self._finish(total, ids)
+        _, ids, total = self.finished[0]
+        return ids, total
+
+    def _score(self, total: float, length: int) -> float:
+        return float(total / length**self.length_penalty)
+
+    def _finish(self, total: float, ids: tuple[int, ...]) -> None:
+        self.finished.append((self._score(total, len(ids)), ids, total))
+        self.finished.sort(key=lambda one: one[0], reverse=True)
+        del self.finished[self.width :]
+
+
+def search(
+    writer: Writer,
+    inputs: Mapping[str, torch.Tensor],
+    beams: Sequence[Beam],
+    limit: int,
+    tick: Callable[[int], None],
+) -> None:
+    """Search behind prompts, each to its end.
+
+    Args:
+        writer: gives logits.
+        inputs: of a row for each prompt, by name.
+        beams: one for each prompt.
+        limit: most tokens of a text.
+        tick: is called with the number of prompts that go on, after each token.
+    """
+    logits, memory = writer.advance(inputs)
+    going = list(beams)
+    for step in range(limit):
+        shares = last_scores(logits).log_softmax(-1)
+        rows: list[int] = []
+        tokens: list[int] = []
+        start = 0
+        kept = []
+        for beam in going:
+            count = len(beam.going)
+            origins, new = beam.step(shares[start : start + count])
+            if not beam.done:
+                rows += [start + origin for origin in origins]
+                tokens += new
+                kept.append(beam)
+            start += count
+        tick(len(kept))
+        if not kept or step + 1 == limit:
+            return
+        order = torch.tensor(rows)
+        inputs = writer.roles.grown(select(inputs, order), torch.tensor(tokens))
+        logits, memory = writer.advance(inputs, writer.select(memory, order))
+        going = kept

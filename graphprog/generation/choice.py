@@ -1,0 +1,86 @@
+"""Choosing the next token from its scores: the best, or one at random."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from graphprog.errors import ProgramError
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """How the next token is chosen; the best one where nothing is set.
+
+    Attributes:
+        temperature: scores are divided by it, above 0.
+        top_k: only so many of the best take part.
+        top_p: only the best that together have this share of the probability take part, in (0, 1].
+        seed: of the draw, together with the number of the row, so that a row is drawn alike in any
+            batch; set without the others it draws from the model's own distribution.
+    """
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.temperature is not None and not self.temperature > 0:
+            raise ProgramError(
+                f"a temperature of {self.temperature} is not above 0",
+                ["leave it out: without it, top_k, top_p and seed the best token is taken"],
+            )
+        if self.top_k is not None and self.top_k < 1:
+            raise ProgramError(f"top_k={self.top_k} leaves no token to choose")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ProgramError(f"top_p={self.top_p} is not in (0, 1]")
+
+    @property
+    def draws(self) -> bool:
+        """Whether tokens are drawn."""
+        set_ = (self.temperature, self.top_k, self.top_p, self.seed)
+        return any(value is not None for value in set_)
+
+    @cached_property
+    def _processors(self) -> Any:
+        from graphprog.generation.libraries import logits_process
+
+        library, found = logits_process(), []
+        if self.temperature is not None:
+            found.append(library.TemperatureLogitsWarper(self.temperature))
+        if self.top_k is not None:
+            found.append(library.TopKLogitsWarper(self.top_k))
+        if self.top_p is not None:
+            found.append(library.TopPLogitsWarper(self.top_p))
+        return library.LogitsProcessorList(found)
+
+    def generators(self, rows: Sequence[int]) -> list[torch.Generator]:
+        """A source of randomness for every row."""
+        return [torch.Generator().manual_seed((self.seed or 0) * 1_000_003 + row) for row in rows]
+
+    def choose(
+        self, ids: torch.Tensor, scores: torch.Tensor, generators: Sequence[torch.Generator]
+    ) -> torch.Tensor:
+        """One token a row.
+
+        Args:
+            ids: tokens so far [B, S].
+            scores: logits of the next one [B, V].
+            generators: one a row.
+
+        Returns:
+            Ids [B].
+        """
+        if not self.draws:
+            return scores.argmax(-1)
+        shares = self._processors(ids, scores.double()).softmax(-1)
+        drawn = [
+            torch.multinomial(share, 1, generator=generator)
+            for share, generator in zip(shares, generators, strict=True)
+        ]
+        return torch.cat(drawn)

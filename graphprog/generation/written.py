@@ -1,0 +1,46 @@
+"""What was written, and what is told while it is."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """What a model wrote behind a prompt.
+
+    Attributes:
+        prompt: number of the prompt.
+        ids: token ids, without the one that ended it.
+        ended: ``end``: by a token that ends texts; ``stop``: by a stop string; ``length``: by
+            nothing but the limit.
+        log_probability: sum over all tokens written of their log-probability under the model,
+            before anything is done to its scores; natural logarithm.
+        text: without a stop string and what is behind it; empty where there is no tokenizer.
+        answer: what the program's parser reads in the text, or its
+            :class:`graphprog.text.Unparsed`; None where it has no parser.
+    """
+
+    prompt: int
+    ids: tuple[int, ...]
+    ended: str
+    log_probability: float
+    text: str = ""
+    answer: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Token:
+    """A token that has just been written.
+
+    Attributes:
+        row: number of the text it belongs to.
+        id: of the token.
+        text: what the text became longer by; empty while a character is incomplete, and where
+            there is no tokenizer.
+    """
+
+    row: int
+    id: int
+    text: str
