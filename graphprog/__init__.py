@@ -38,11 +38,8 @@ from graphprog.alignments import (
     Verbalizer,
 )
 from graphprog.cached import Cached, Uncached, cached
-from graphprog.cached import Cached, Uncached, cached
 from graphprog.capture import capture
 from graphprog.compile import compile
-from graphprog.generation.generate import generate
-from graphprog.generation.written import Token, Written
 from graphprog.generation.generate import generate
 from graphprog.generation.written import Token, Written
 from graphprog.graph import Graph
@@ -88,7 +85,6 @@ __all__ = [
     "Alignment",
     "BayesianMap",
     "Cached",
-    "Cached",
     "Concatenative",
     "Conditional",
     "Contract",
@@ -129,15 +125,11 @@ __all__ = [
     "Slice",
     "Template",
     "Token",
-    "Token",
     "TokenSource",
-    "Uncached",
-    "Written",
     "Uncached",
     "Verbalizer",
     "Written",
     "backends",
-    "cached",
     "cached",
     "capture",
     "compile",
@@ -145,7 +137,6 @@ __all__ = [
     "errors",
     "evaluate",
     "fit",
-    "generate",
     "generate",
     "inits",
     "load",
