@@ -8,7 +8,8 @@ from torch.export import Dim, ExportedProgram
 
 from graphprog.backends.base import Inputs, task_device
 from graphprog.errors import BackendError
-from graphprog.graph import executable
+from graphprog.graph import Graph, executable
+from graphprog.inputs import inputs_of
 from graphprog.reprogrammed import Reprogrammed
 
 
@@ -29,23 +30,40 @@ def exported(
     Raises:
         BackendError: the graph cannot be exported.
     """
-    device = task_device(task)
     given = task.input_example(2) if example is None else example
     names = outputs if outputs is not None else output_nodes(task)
+    return exported_graph(task.graph, given, names, task_device(task))
+
+
+def exported_graph(
+    graph: Graph, example: Inputs, outputs: tuple[str, ...], device: torch.device
+) -> ExportedProgram:
+    """Export a graph anew; see :func:`exported`.
+
+    Args:
+        graph: what to export.
+        example: its inputs in order, with 2 rows or more.
+        outputs: names of the nodes to return.
+        device: where its weights are.
+
+    Raises:
+        BackendError: it cannot be exported.
+    """
     shapes = tuple(
         {axis: Dim.DYNAMIC for axis, size in enumerate(spec.shape) if isinstance(size, str)}
-        for spec in task.inputs
+        for spec in inputs_of(graph)
     )
     try:
         return torch.export.export(
-            executable(task.graph, names, device),
-            tuple(value.to(device) for value in given),
+            executable(graph, outputs, device),
+            # views would be exported with what is known of the tensors they are views of
+            tuple(value.to(device).contiguous().detach().clone() for value in example),
             dynamic_shapes=shapes,
             strict=False,
         )
     except Exception as error:
         raise BackendError(
-            f"{task.base.name}: the rewritten graph cannot be exported: "
+            f"{graph.name}: the rewritten graph cannot be exported: "
             f"{type(error).__name__}: {str(error).strip()[:600]}",
             ["give inputs=(...) of sizes that the model runs on, with 2 rows or more"],
         ) from error

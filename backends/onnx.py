@@ -39,6 +39,7 @@ from graphprog.backends.onnx_model import (
     refuse_foreign_operators,
     translate,
 )
+from graphprog.backends.onnx_writer import export_writer as export_writer
 from graphprog.backends.onnxruntime import Session
 from graphprog.backends.providers import open_session
 from graphprog.checks import warn_uncounted

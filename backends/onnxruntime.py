@@ -20,6 +20,7 @@ from graphprog.backends.document import (
     read_document,
     type_of,
 )
+from graphprog.backends.onnxruntime_writer import Writer as Writer
 from graphprog.backends.providers import Providers, open_session
 from graphprog.checks import check_inputs
 from graphprog.errors import BackendError, DataError, FileError
@@ -153,7 +154,7 @@ class Session(Documented):
             state = {name: tensors[name] for name in own.state if name in tensors}
             fixed = {name: tensor for name, tensor in tensors.items() if name not in own.state}
             if {name: type_of(tensor) for name, tensor in state.items()} != own.state or (
-                _but_labels(saved.get("program")) != _but_labels(own.program)
+                _in_graph(saved.get("program")) != _in_graph(own.program)
                 or fixed_tensors(fixed) != own.fixed
             ):
                 raise FileError(
@@ -218,9 +219,20 @@ def _type_text(entry: Any) -> str:
     return f"{_TYPES.get(element, element)}[{','.join(map(str, entry.shape))}]"
 
 
-def _but_labels(program: Any) -> Any:
-    """A program's spec without the names of its classes, which no graph depends on."""
+def _in_graph(program: Any) -> Any:
+    """A program's spec without what no graph depends on.
+
+    These are names of classes, and text around queries, which is not in the graph, or is stored in
+    it as numbers of another part.
+    """
     if not isinstance(program, dict) or not isinstance(program.get("contract"), dict):
         return program
     contract = {name: value for name, value in program["contract"].items() if name != "labels"}
-    return {**program, "contract": contract}
+    parts = program.get("manipulations", [])
+    if isinstance(parts, list):
+        parts = [part for part in parts if not _is_outside(part)]
+    return {**program, "contract": contract, "manipulations": parts}
+
+
+def _is_outside(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("kept") in ("text", "stored")

@@ -11,9 +11,11 @@ import torch
 
 from graphprog.errors import DataError, ProgramError
 from graphprog.generation.roles import Roles, roles_of
+from graphprog.generation.wording import Wording
 from graphprog.graph import Graph
 from graphprog.passes.cache_memory import CacheMemory, ExposeMemory
 from graphprog.passes.match_attention import matched
+from graphprog.program import Program
 from graphprog.reprogrammed import Reprogrammed
 
 Values = Mapping[str, torch.Tensor]
@@ -29,11 +31,13 @@ class Cached:
             [B, key heads, S, d], and ``cross_key_0``, ... of an encoder's result.
         decode: the same inputs, without those of the encoder, and ``past_key_0``, ... of the first
             P tokens; results are those of the last S - P.
+        wording: of the program.
     """
 
     source: Graph
     prefill: Graph
     decode: Graph
+    wording: Wording = dataclasses.field(default_factory=Wording)
 
     @cached_property
     def roles(self) -> Roles:
@@ -71,9 +75,11 @@ class Uncached:
 
     Attributes:
         source: the graph.
+        wording: of the program.
     """
 
     source: Graph
+    wording: Wording = dataclasses.field(default_factory=Wording)
 
     @cached_property
     def roles(self) -> Roles:
@@ -93,7 +99,7 @@ class Uncached:
 
 def _run(graph: Graph, given: Values) -> tuple[Any, ...]:
     """Run a graph on inputs by name, on the device of its weights."""
-    device = next((t.device for t in graph.weights.source.parameters()), torch.device("cpu"))
+    device = device_of(graph)
     try:
         return graph.run([given[str(node.target)].to(device) for node in graph.placeholders])
     except (IndexError, RuntimeError) as error:
@@ -102,6 +108,11 @@ def _run(graph: Graph, given: Values) -> tuple[Any, ...]:
         raise DataError(
             f"{graph.name} cannot run on {shapes}: {error}", ["fewer tokens"]
         ) from error
+
+
+def device_of(graph: Graph) -> torch.device:
+    """Where the weights of a graph are."""
+    return next((t.device for t in graph.weights.source.parameters()), torch.device("cpu"))
 
 
 def carried(found: Mapping[str, Any], memory: Mapping[str, Any] | None) -> tuple[Any, Any]:
@@ -135,22 +146,23 @@ def cached(model: Graph | Reprogrammed) -> Cached:
     """
     from graphprog.passes.prove_cache import prove
 
-    source = matched(graph_of(model))
-    found = Cached(source, ExposeMemory()(source), CacheMemory()(source))
+    graph, wording = worded(model)
+    source = matched(graph)
+    found = Cached(source, ExposeMemory()(source), CacheMemory()(source), wording)
     prove(found)
     return found
 
 
-def graph_of(model: Graph | Reprogrammed) -> Graph:
-    """The graph that computes what a graph or a task does.
+def worded(model: Graph | Reprogrammed) -> tuple[Graph, Wording]:
+    """The graph that computes what a graph or a task does, and its words.
 
     Raises:
         ProgramError: something else is given.
     """
     if isinstance(model, Reprogrammed):
-        return model.graph
+        return model.graph, Wording.of(model.spec, model.tokenizer)
     if isinstance(model, Graph):
-        return model
+        return model, Wording.of(Program(), model.tokenizer)
     raise ProgramError(
         f"a graph or a task is needed, not a {type(model).__name__}",
         ["gp.capture(model, (example,)) makes a graph of a model"],

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
 import torch
 from torch import fx
 
-from graphprog.backends.base import difference
-from graphprog.cached import Cached, Values
+from graphprog.backends.base import Difference, difference
+from graphprog.cached import Cached, Values, device_of
 from graphprog.errors import DataError, PassError
 from graphprog.graph import Graph, executable
 from graphprog.lookups import ids_of, rows_of
@@ -25,36 +29,73 @@ def prove(cached: Cached) -> None:
     Raises:
         PassError: a result differs; names the operation at which it begins to.
     """
-    source = cached.source
+    try:
+        for part in parts_of(cached.source, cached.results):
+            if not all(gap.within(part.tolerance) for gap in part.gaps.values()):
+                raise _differing(cached, part)
+    except DataError as error:
+        raise PassError(
+            f"{cached.source.name} cannot have a KV cache: it does not run on the last tokens "
+            f"alone: {error.what}",
+            ["pick a token from the results, not in the graph"],
+        ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Some tokens behind others, compared with the whole text.
+
+    Attributes:
+        done: how many tokens were read before.
+        given: the inputs of the whole text.
+        inputs: what was given now, memory included.
+        gaps: how far each result is off.
+        tolerance: what counts as equal for their type.
+    """
+
+    done: int
+    given: dict[str, torch.Tensor]
+    inputs: dict[str, Any]
+    gaps: dict[str, Difference]
+    tolerance: float
+
+
+Advance = Callable[[Values, Any], tuple[Mapping[str, torch.Tensor], Any]]
+
+
+def parts_of(source: Graph, advance: Advance, rows: int = 2) -> Iterator[Part]:
+    """Read a text of random tokens part by part.
+
+    Args:
+        source: the graph that reads it at once.
+        advance: from inputs of all tokens so far and a memory to results by name and a memory.
+        rows: how many texts.
+    """
     axis = Slots.of(source.code).axis
-    given = inputs_of_length(source, axis, LENGTHS[-1])
+    whole_text = inputs_of_length(source, axis, LENGTHS[-1], rows)
+    device = device_of(source)
     with torch.no_grad():
-        whole = dict(zip(source.outputs, source.run(list(given.values())), strict=True))
-        memory: Values | None = None
+        found = source.run([value.to(device) for value in whole_text.values()])
+        whole = dict(zip(source.outputs, found, strict=True))
+        memory: Any = None
         done = 0
         for length in LENGTHS:
-            part = _first(source, given, axis, length)
-            graph = cached.decode if memory else cached.prefill
-            try:
-                found, after = cached.results(part, memory)
-            except DataError as error:
-                raise PassError(
-                    f"{source.name} cannot have a KV cache: it does not run on the last "
-                    f"{length - done} of {length} tokens alone: {error.what}",
-                    ["pick a token from the results, not in the graph"],
-                ) from error
-            wrong = [
-                name
-                for name, value in found.items()
-                if not _agrees(whole[name], value, _dims(source, name, axis), done)
-            ]
-            if wrong:
-                raise _differing(source, graph, given, {**part, **(memory or {})}, axis, done)
+            part = _first(source, whole_text, axis, length)
+            results, after = advance(part, memory)
+            gaps = {
+                name: _gap(whole[name].cpu(), value.cpu(), _dims(source, name, axis), done)
+                for name, value in results.items()
+            }
+            kind = next(iter(whole.values())).dtype
+            tolerance = TOLERANCES.get(kind, 0.02)
+            yield Part(done, whole_text, {**part, **(memory or {})}, gaps, tolerance)
             memory, done = after, length
 
 
-def inputs_of_length(graph: Graph, axis: torch.SymInt, length: int) -> dict[str, torch.Tensor]:
-    """Inputs for two rows of tokens: ids at random, masks of 1; by name."""
+def inputs_of_length(
+    graph: Graph, axis: torch.SymInt, length: int, rows: int = 2
+) -> dict[str, torch.Tensor]:
+    """Inputs for rows of tokens: ids at random, masks of 1; by name."""
     generator = torch.Generator().manual_seed(0)
     tables: dict[fx.Node | None, int] = {}
     for node in graph.code.nodes:
@@ -70,7 +111,8 @@ def inputs_of_length(graph: Graph, axis: torch.SymInt, length: int) -> dict[str,
             made = torch.randint(tables[node], shape, generator=generator)
         else:
             made = torch.ones(shape)
-        found[str(node.target)] = made.to(value.dtype)
+        batched = bool(shape) and not isinstance(value.shape[0], int)
+        found[str(node.target)] = (made[:rows] if batched else made).to(value.dtype)
     return found
 
 
@@ -101,38 +143,36 @@ def _dims(graph: Graph, output: str, axis: torch.SymInt) -> list[int]:
     return [dim for dim, size in enumerate(node.meta["val"].shape) if same_size(size, axis)]
 
 
-def _agrees(whole: torch.Tensor, found: torch.Tensor, dims: list[int], done: int) -> bool:
-    """Whether a value of some tokens is that part of the value of all."""
+def _gap(whole: torch.Tensor, found: torch.Tensor, dims: list[int], done: int) -> Difference:
+    """How far a value of some tokens is from that part of the value of all."""
     for dim in dims:
         if whole.shape[dim] < done + found.shape[dim]:
-            return False
+            return Difference(float("inf"), float("inf"))
         whole = whole.narrow(dim, done, found.shape[dim])
-    return difference(whole, found).within(TOLERANCES.get(found.dtype, 0.02))
+    return difference(whole, found)
 
 
-def _differing(
-    source: Graph,
-    graph: Graph,
-    given: dict[str, torch.Tensor],
-    part: dict[str, torch.Tensor],
-    axis: torch.SymInt,
-    done: int,
-) -> PassError:
+def _differing(cached: Cached, part: Part) -> PassError:
     """The error that names where tokens begin to be other than in the whole text."""
-    names = {
+    source, graph = cached.source, cached.decode if part.done else cached.prefill
+    axis = Slots.of(source.code).axis
+    values = {
         node.name: [dim for dim, size in enumerate(node.meta["val"].shape) if same_size(size, axis)]
         for node in source.code.nodes
         if node.op == "call_function"
         and node.name in graph.nodes
         and isinstance(node.meta.get("val"), torch.Tensor)
     }
-    probed = [name for name, dims in names.items() if len(dims) == 1]
-    whole = executable(source, tuple(probed))(*given.values())
-    inputs = [part[str(node.target)] for node in graph.placeholders]
-    found = executable(graph, tuple(probed))(*inputs)
-    values = zip(probed, whole, found, strict=True)
+    dims = {name: found for name, found in values.items() if len(found) == 1}
+    whole = executable(source, tuple(dims))(*part.given.values())
+    inputs = [part.inputs[str(node.target)] for node in graph.placeholders]
+    found = executable(graph, tuple(dims))(*inputs)
     first = next(
-        (name for name, one, other in values if not _agrees(one, other, names[name], done)),
+        (
+            name
+            for name, one, other in zip(dims, whole, found, strict=True)
+            if not _gap(one, other, dims[name], part.done).within(part.tolerance)
+        ),
         str(source.output_nodes[0]),
     )
     why = "what it gives for a token depends on more than keys and values of those before"

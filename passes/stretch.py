@@ -191,7 +191,7 @@ def _holds(equation: sympy.Eq, symbol: sympy.Symbol, length: int) -> bool:
     return bool(equation.xreplace({symbol: sympy.Integer(length)}) != sympy.false)
 
 
-def resolve(grown: torch.SymInt, size: torch.SymInt, added: int | sympy.Expr) -> None:
+def resolve(grown: torch.SymInt, size: torch.SymInt, added: int) -> None:
     """Let a stand-in mean the old size and what was added, wherever it has been used."""
     environment: ShapeEnv = grown.node.shape_env
     environment._set_replacement(grown.node._expr, size.node.expr + added, "an axis was extended")

@@ -9,19 +9,19 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from graphprog.cached import Uncached, cached, graph_of
+from graphprog.cached import Uncached, cached, worded
 from graphprog.errors import DataError, ProgramError
 from graphprog.generation.beams import Beam, search
 from graphprog.generation.choice import Choice
 from graphprog.generation.prompts import Prompts, Rows, batches_of, rows_of
 from graphprog.generation.roles import MEANINGS, Roles
 from graphprog.generation.texts import Text
+from graphprog.generation.wording import Wording
 from graphprog.generation.writer import Writer
 from graphprog.generation.writing import write
 from graphprog.generation.written import Token, Written
 from graphprog.graph import Graph
 from graphprog.reprogrammed import Reprogrammed
-from graphprog.text.answers import AnswerParser
 
 
 def generate(
@@ -86,17 +86,15 @@ def generate(
     choice = Choice(temperature, top_k, top_p, seed)
     _check(length, samples, beams, choice, tell)
     writer = _writer_of(model, cache)
-    tokenizer = getattr(model, "tokenizer", None)
+    wording = writer.wording
+    tokenizer = wording.tokenizer
     if stop and tokenizer is None:
         raise ProgramError(
             "stop strings need a tokenizer", ["gp.capture(model, ..., tokenizer=tokenizer)"]
         )
-    align = getattr(getattr(model, "spec", None), "align", None)
-    read = parse or (align if isinstance(align, AnswerParser) else None)
     if sides:
         writer = _Told(writer, _with_sides(writer.roles, sides))
-    task = model if isinstance(model, Reprogrammed) else None
-    rows = rows_of(prompts, writer.roles, task, tokenizer)
+    rows = rows_of(prompts, writer.roles, wording)
     ended = frozenset(_ends_of(tokenizer) if ends is None else ends)
     texts = [
         Text(number, number // samples, tokenizer, ended, tuple(stop), tell)
@@ -110,7 +108,7 @@ def generate(
             else:
                 write(writer, inputs, own, choice, length, bar.tick)
             bar.finished(len(own))
-    return [text.written(read) for text in texts]
+    return [text.written(parse or wording.parser) for text in texts]
 
 
 def _search(
@@ -163,7 +161,7 @@ def _check(
 def _writer_of(model: Any, cache: bool) -> Writer:
     if isinstance(model, Writer):
         return model
-    return cached(model) if cache else Uncached(graph_of(model))
+    return cached(model) if cache else Uncached(*worded(model))
 
 
 def _with_sides(roles: Roles, sides: Mapping[str, str]) -> Roles:
@@ -188,6 +186,11 @@ class _Told:
 
     writer: Writer
     roles: Roles
+
+    @property
+    def wording(self) -> Wording:
+        """As the writer."""
+        return self.writer.wording
 
     def advance(self, inputs: Any, memory: Any = None) -> Any:
         """As the writer."""

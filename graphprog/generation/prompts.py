@@ -9,21 +9,21 @@ import torch
 
 from graphprog.errors import DataError, ProgramError
 from graphprog.generation.roles import Roles
+from graphprog.generation.wording import Wording
 from graphprog.generation.writer import Writer
 
 Prompts = Sequence[Any] | Mapping[str, torch.Tensor]
 Rows = dict[str, torch.Tensor]
 
 
-def rows_of(prompts: Prompts, roles: Roles, task: Any, tokenizer: Any) -> list[Rows]:
+def rows_of(prompts: Prompts, roles: Roles, wording: Wording) -> list[Rows]:
     """Inputs [1, ...] by name for every prompt.
 
     Args:
         prompts: texts, or what the program's template takes; token ids, a sequence each; or
             tensors [B, ...] by input name.
         roles: of the inputs.
-        task: encodes texts with its program; None for a graph without one.
-        tokenizer: of a graph without a program.
+        wording: what is put around texts.
 
     Raises:
         DataError: there are none, one is empty, or inputs are missing.
@@ -35,37 +35,39 @@ def rows_of(prompts: Prompts, roles: Roles, task: Any, tokenizer: Any) -> list[R
         raise DataError("prompts are several: a list of texts, even of one", ['["23 + 47 ="]'])
     found = []
     for number, prompt in enumerate(prompts):
-        if isinstance(prompt, str | Mapping):
-            row = _encoded(prompt, roles, task, tokenizer)
-        else:
-            row = _of_ids(torch.as_tensor(prompt), roles)
-        if row[roles.tokens].shape[-1] == 0:
+        words = isinstance(prompt, str | Mapping)
+        ids = _tokens(prompt, wording) if words else [int(token) for token in prompt]
+        if not ids:
             raise DataError(f"prompt {number} has no tokens")
-        found.append(row)
+        wrong = [token for token in ids if not 0 <= token < roles.rows]
+        if wrong:
+            raise DataError(f"prompt {number}: the model has no token {wrong[0]}, of {roles.rows}")
+        found.append(_of_ids(torch.tensor([ids]), roles))
     if not found:
         raise DataError("there are no prompts")
     return found
 
 
-def _encoded(prompt: Any, roles: Roles, task: Any, tokenizer: Any) -> Rows:
-    if task is not None and getattr(task, "tokenizer", None) is not None:
-        return dict(task.encode([prompt]))
-    if tokenizer is None:
+def _tokens(prompt: Any, wording: Wording) -> list[int]:
+    if wording.prompt is None:
         raise ProgramError(
             "there is no tokenizer for texts",
             ["gp.capture(model, ..., tokenizer=tokenizer)", "prompts as lists of token ids"],
         )
-    return _of_ids(torch.as_tensor(tokenizer(prompt)["input_ids"]), roles)
+    return wording.prompt.rows(wording.prompt.texts([prompt]))[0]
 
 
 def _of_ids(ids: torch.Tensor, roles: Roles) -> Rows:
-    """Inputs for the ids of one text: masks are 1."""
+    """Inputs for the ids of one text [1, S]: masks are 1, types 0."""
     found: Rows = {}
     for spec in roles.inputs:
-        if spec.name == roles.tokens:
-            found[spec.name] = ids.reshape(1, -1).to(spec.dtype)
-        elif roles.meanings.get(spec.name) == "present" and len(spec.shape) == 2:
-            found[spec.name] = torch.ones(1, ids.numel(), dtype=spec.dtype)
+        meaning = roles.meanings.get(spec.name)
+        if meaning == "tokens":
+            found[spec.name] = ids.to(spec.dtype)
+        elif meaning in ("present", "repeated") and len(spec.shape) == 2:
+            found[spec.name] = torch.full_like(ids, meaning == "present").to(spec.dtype)
+        elif meaning == "positions" and len(spec.shape) == 2:
+            found[spec.name] = torch.arange(ids.shape[1], dtype=spec.dtype)[None]
         else:
             raise DataError(
                 f"the graph takes {spec} beside {roles.tokens}",

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from graphprog.generation.roles import Roles
+from graphprog.generation.wording import Wording
 
 
 @runtime_checkable
@@ -16,11 +17,16 @@ class Writer(Protocol):
 
     Attributes:
         roles: what its inputs are.
+        wording: what is put around prompts, and how answers are read.
     """
 
     @property
     def roles(self) -> Roles:
         """What its inputs are."""
+
+    @property
+    def wording(self) -> Wording:
+        """What is put around prompts, and how answers are read."""
 
     def advance(
         self, inputs: Mapping[str, torch.Tensor], memory: Any = None

@@ -1,0 +1,185 @@
+"""ONNX files that write token after token: keys and values go in and come out.
+
+A decoder is one file: with no keys and values before it, it reads a text; with them, what is new.
+An encoder with a decoder is two: what reads at first is beside it, its name ending in
+``.prefill.onnx``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+import onnx_ir as ir
+import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+from graphprog.atomic import atomic_write
+from graphprog.backends.base import TOLERANCE
+from graphprog.backends.document import KEY, describe, viewer_entries
+from graphprog.backends.lowering import exported_graph
+from graphprog.backends.onnx_model import (
+    name_nodes,
+    optimise,
+    refuse_foreign_operators,
+    translate,
+)
+from graphprog.backends.onnxruntime_writer import ROLES, WORDING, Writer, prefill_path
+from graphprog.cached import Cached, Values, cached, device_of
+from graphprog.compile import compile
+from graphprog.errors import BackendError, FileError
+from graphprog.folding import fold
+from graphprog.generation.roles import Roles
+from graphprog.generation.wording import words_of
+from graphprog.graph import Graph
+from graphprog.inputs import inputs_of
+from graphprog.passes.cache_slots import Slots
+from graphprog.passes.prove_cache import inputs_of_length, parts_of
+from graphprog.program import Program
+from graphprog.reprogrammed import Reprogrammed
+from graphprog.spec import to_json
+from graphprog.strict_json import render_json
+
+Precision = Literal["float32", "int8"]
+
+
+@dataclasses.dataclass(frozen=True)
+class WriterReport:
+    """How a file writes, beside the graph that reads whole texts.
+
+    Attributes:
+        precision: of the weights of linear layers.
+        max_absolute: largest difference of a logit, over two texts and one, read in three parts.
+        max_relative: the same as a share of the largest logit.
+        passed: whether that is within the tolerance; in int8 it is reported and not judged.
+    """
+
+    precision: str
+    max_absolute: float
+    max_relative: float
+    passed: bool
+
+
+def export_writer(
+    model: Reprogrammed | Graph,
+    path: str | os.PathLike[str],
+    *,
+    precision: Precision = "float32",
+    tolerance: float = TOLERANCE,
+) -> WriterReport:
+    """Write a model that generates as ONNX, and read texts with it beside the graph.
+
+    Args:
+        model: a task or a graph that :func:`graphprog.cached` takes.
+        path: the file, written atomically; its name ends in ``.onnx``.
+        precision: ``int8`` quantises the weights of linear layers, and their inputs as they come;
+            the tensors of the program stay as they are.
+        tolerance: largest difference that counts as equal, absolute or relative.
+
+    Raises:
+        BackendError: no translation, more than 2 GiB, or the results differ.
+        FileError: the place cannot be written. As with every error, an old file stays.
+        PassError: the model has no cache.
+    """
+    if precision not in ("float32", "int8"):
+        raise BackendError(f'precision={precision!r} is unknown; "float32" or "int8"')
+    if not os.fspath(path).endswith(".onnx"):
+        raise FileError(f"{os.fspath(path)}: the name of an ONNX file ends in .onnx")
+    task = fold(model if isinstance(model, Reprogrammed) else compile(model, Program()))
+    both = cached(task)
+    decode = _document(_lowered(both, both.decode), task, both.roles)
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / "writer.onnx"
+        _write(decode, trial, precision, task)
+        if has_towers := any(name.startswith("cross_") for name in both.decode.call_spec.inputs):
+            prefill = _document(_lowered(both, both.prefill), task, both.roles)
+            _write(prefill, prefill_path(trial), precision, task)
+        report = _compared(both, Writer(trial, providers="cpu"), precision, tolerance)
+        if has_towers:
+            atomic_write(prefill_path(path), lambda at: shutil.copyfile(prefill_path(trial), at))
+        atomic_write(path, lambda at: shutil.copyfile(trial, at))
+    return report
+
+
+def _lowered(both: Cached, graph: Graph) -> ir.Model:
+    """The ONNX model of a graph, without metadata."""
+    inputs, memory = _example(both)
+    values = {**inputs, **(memory if graph is both.decode else {})}
+    specs = inputs_of(graph)
+    example = tuple(values[spec.name] for spec in specs)
+    names = tuple(node.name for node in graph.output_nodes)
+    program = exported_graph(graph, example, names, device_of(graph))
+    model = translate(program, specs, graph.outputs, None)
+    optimise(model, swappable=False)
+    name_nodes(model)
+    refuse_foreign_operators(model)
+    return model
+
+
+def _example(both: Cached) -> tuple[Values, Values]:
+    """Inputs of some tokens, and the memory of those but the last."""
+    axis = Slots.of(both.source.code).axis
+    whole = inputs_of_length(both.source, axis, 11)
+    first = {
+        name: value.narrow(both.roles.dim(name), 0, 6) if name in both.roles.meanings else value
+        for name, value in whole.items()
+    }
+    with torch.no_grad():
+        _, memory = both.results(first)
+    return whole, memory
+
+
+def _document(model: ir.Model, task: Reprogrammed, roles: Roles) -> ir.Model:
+    from graphprog import __version__
+
+    model.producer_name, model.producer_version = KEY, __version__
+    model.graph.name = task.base.name
+    texts, parser = words_of(task.spec)
+    words = Program(texts) if parser is None else Program(texts, align=parser)
+    told = {name: getattr(roles, name) for name in ("tokens", "axis", "meanings", "logits", "rows")}
+    model.metadata_props[KEY] = describe(task)
+    model.metadata_props[ROLES] = json.dumps(told)
+    model.metadata_props[WORDING] = render_json(to_json(words, {}, "words"), WORDING)
+    entries = viewer_entries(task) | {"mode": "writer", "version": __version__}
+    model.metadata_props.update({f"{KEY}.{name}": text for name, text in entries.items()})
+    return model
+
+
+def _write(model: ir.Model, path: Path, precision: Precision, task: Reprogrammed) -> None:
+    """Write a model, quantised where that is wanted."""
+    if precision == "float32":
+        ir.save(model, path)
+        return
+    plain = path.with_suffix(".plain.onnx")
+    ir.save(model, plain)
+    linear = [node for node in model.graph if node.op_type in ("MatMul", "Gemm")]
+    own = [node.name for node in linear if (node.name or "").startswith("program.")]
+    logging.getLogger().disabled = True
+    try:
+        quantize_dynamic(
+            plain, path, weight_type=QuantType.QInt8, nodes_to_exclude=own, per_channel=True
+        )
+    finally:
+        logging.getLogger().disabled = False
+
+
+def _compared(both: Cached, writer: Writer, precision: Precision, tolerance: float) -> WriterReport:
+    """Read texts in parts, two at once and one alone."""
+    parts = [part for rows in (2, 1) for part in parts_of(both.source, writer.results, rows)]
+    gaps = [gap for part in parts for gap in part.gaps.values()]
+    passed = precision == "int8" or all(gap.within(tolerance) for gap in gaps)
+    report = WriterReport(
+        precision, max(gap.absolute for gap in gaps), max(gap.relative for gap in gaps), passed
+    )
+    if not passed:
+        raise BackendError(
+            f"{both.source.name}: ONNX Runtime writes other than the graph: {report}",
+            ["capture the source model in float32", "a higher tolerance"],
+        )
+    return report
