@@ -40,6 +40,7 @@ from graphprog.alignments import (
 from graphprog.cached import Cached, Uncached, cached
 from graphprog.capture import capture
 from graphprog.compile import compile
+from graphprog.fold_memory import fold
 from graphprog.generation.generate import generate
 from graphprog.generation.written import Token, Written
 from graphprog.graph import Graph
@@ -72,6 +73,7 @@ from graphprog.program import Contract, Program
 from graphprog.remembered import Remembered
 from graphprog.reprogrammed import Reprogrammed
 from graphprog.saving import load
+from graphprog.soften import soften
 from graphprog.text import Demonstrations, Instruction, Parse, Template
 from graphprog.train import Evaluation, History, evaluate, fit
 from graphprog.values import Fixed, Learnable
@@ -137,6 +139,7 @@ __all__ = [
     "errors",
     "evaluate",
     "fit",
+    "fold",
     "generate",
     "inits",
     "load",
@@ -150,5 +153,6 @@ __all__ = [
     "pull",
     "push",
     "reparametrised",
+    "soften",
     "text",
 ]

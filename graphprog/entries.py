@@ -12,6 +12,7 @@ from graphprog.errors import InterfaceError, ProgramError
 from graphprog.layers import affine
 from graphprog.passes.trace import fake_mode_of, running
 from graphprog.spec import Spec, spec
+from graphprog.stored import Stored
 from graphprog.values import Fixed, Learnable, shape_text, static_shape
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class Entries(nn.Module):
 
 
 def entries_module(
-    value: Learnable | Fixed | Made, wanted: Wanted, others: tuple[torch.Tensor, ...] = ()
+    value: Learnable | Fixed | Stored | Made, wanted: Wanted, others: tuple[torch.Tensor, ...] = ()
 ) -> Entries:
     """The module that gives the entries of a prompt.
 

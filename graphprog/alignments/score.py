@@ -87,14 +87,18 @@ class Score(Alignment):
             ProgramError: the logits have no axis of tokens, or another one than the ids.
         """
         require_by_token(self.kind, self.on, values, head, marks=True)
-        return _TokenScores()
+        return _TokenScores(torch.promote_types(values[0].dtype, torch.float32))
 
 
 class _TokenScores(nn.Module):
     """Forward: logits [B, S, V], ids [B, S] -> log-probabilities [B, S] of the tokens."""
 
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
     def forward(self, logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         """Gather; in float32 at least, since small differences count."""
-        given = logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32))
+        given = logits[:, :-1].to(self.dtype)
         chosen = given.gather(2, ids[:, 1:, None].long()).squeeze(2)
         return functional.pad(chosen - given.logsumexp(2), (1, 0))

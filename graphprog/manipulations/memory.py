@@ -17,6 +17,7 @@ from graphprog.passes.trace import fake_mode_of, running
 from graphprog.remembered import Remembered
 from graphprog.reparametrised import Reparametrised
 from graphprog.spec import spec
+from graphprog.stored import Stored
 from graphprog.values import Fixed, Learnable
 
 POSITIONS = ("shift", "keep")
@@ -49,7 +50,7 @@ class Memory(Manipulation):
 
     at: str = dataclasses.field(default="attention[*]", kw_only=True)
     length: int = 10
-    value: Learnable | Fixed | Reparametrised | Remembered = dataclasses.field(
+    value: Learnable | Fixed | Reparametrised | Remembered | Stored = dataclasses.field(
         default_factory=lambda: Learnable("normal", 0.02)
     )
     positions: str = "shift"

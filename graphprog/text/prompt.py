@@ -85,11 +85,11 @@ class Prompt:
 
         Tokens that would be others in front of another query are left to the query.
         """
-        if not self._leading:
-            return ()
         front = "".join(part.text + part.separator for part in self._front_kept)
         if self.demonstrations in self._leading and self.shown is not None:
             front += self.shown.prefix
+        if not front:
+            return ()
         return shared_start([self.tokens.opened(front + probe) for probe in self._probes()])
 
     @property
