@@ -6,6 +6,7 @@ from graphprog.manipulations.adapter import Adapter
 from graphprog.manipulations.adaption import Adaption
 from graphprog.manipulations.additive import Additive
 from graphprog.manipulations.base import Manipulation
+from graphprog.manipulations.canvas import Canvas
 from graphprog.manipulations.concatenative import Concatenative
 from graphprog.manipulations.conditional import Conditional
 from graphprog.manipulations.dictionary import Dictionary
@@ -27,6 +28,7 @@ __all__ = [
     "Adapter",
     "Adaption",
     "Additive",
+    "Canvas",
     "Concatenative",
     "Conditional",
     "Dictionary",

@@ -95,7 +95,12 @@ class Place(Manipulation):
             )
         if len(self.fill) not in (0, 1, canvas[0]):
             raise ProgramError(f"place: {len(self.fill)} fill values for {canvas[0]} channels")
-        return _Placement(self, tuple(int(size) for size in canvas))
+        return placement(self, tuple(int(size) for size in canvas))
+
+
+def placement(place: Place, canvas: tuple[int, ...]) -> nn.Module:
+    """The module from [B, *shape] of a placement to a canvas that is known to suit."""
+    return _Placement(place, canvas)
 
 
 class _Placement(nn.Module):
