@@ -7,8 +7,9 @@ import torch
 
 import graphprog as gp
 from graphprog.errors import GraphprogError
-from tests.prompt_models import PLAIN, Prompted, made, some_ids
-from tests.test_extend_literals import AT, VARYING, compiled, entries, joined, told
+from tests.prompt_masks import SlicedPositions
+from tests.prompt_models import Prompted, made, some_ids
+from tests.test_extend_literals import AT, PLAIN, VARYING, compiled, entries, joined, told
 
 
 @pytest.mark.parametrize("kind", PLAIN, ids=lambda kind: kind.__name__)
@@ -47,8 +48,6 @@ def test_a_length_is_not_bounded_by_what_was_inserted() -> None:
 
 
 def test_more_entries_than_a_table_has_positions_are_refused() -> None:
-    from tests.prompt_models import SlicedPositions
-
     model = made(SlicedPositions)
     graph = gp.capture(model, (some_ids(),))
     with pytest.raises(GraphprogError, match="20"):

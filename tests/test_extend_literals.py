@@ -12,7 +12,12 @@ from torch import Tensor, nn
 import graphprog as gp
 from graphprog.errors import GraphprogError
 from graphprog.graph import Graph
-from tests.prompt_models import FIXED, PLAIN, SAME, Prompted, made, some_ids
+from tests.prompt_masks import MASKED
+from tests.prompt_models import SAME, Prompted, made, some_ids
+from tests.prompt_shapes import FIXED, SHAPED
+
+PLAIN = SHAPED + MASKED
+"""Models without further inputs; every one can be lengthened."""
 
 AT = "place:out"
 VARYING = {"ids": {0: "batch", 1: "sequence"}}
