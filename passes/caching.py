@@ -15,7 +15,7 @@ from graphprog.passes.kernels import Kernels
 from graphprog.passes.normalise import schema_name
 from graphprog.passes.refusal import RefusalError
 from graphprog.passes.stretch import Stretch, fresh_size, is_symbolic, same_size, stand_in
-from graphprog.passes.tails import Tails
+from graphprog.passes.tails import Tails, length_of
 from graphprog.passes.trace import fake_mode_of, running
 
 PART = "cache"
@@ -52,7 +52,11 @@ class Caching:
         """
         slots = self.slots
         with running(fake_mode_of(slots.own[0].node.meta["val"])):
-            self.total = self._total()
+            total = length_of(self.edit, slots.axis, PART)
+            if total is None:
+                why = "no input has as many entries as its tokens"
+                raise RefusalError(slots.own[-1].node, why)
+            self.total = total
             past = [
                 self._input(name, heads, self.skipped)
                 for name, heads in zip(slots.names("past"), slots.own, strict=True)
@@ -64,15 +68,6 @@ class Caching:
             for node in list(self.edit.code.nodes):
                 self._derive(node)
         return dict(zip(slots.names("present"), whole, strict=True))
-
-    def _total(self) -> fx.Node:
-        """How many tokens there are, read off an input."""
-        for node in self.edit.code.find_nodes(op="placeholder"):
-            for dim, size in enumerate(node.meta["val"].shape):
-                if same_size(size, self.slots.axis):
-                    call = (node, dim)
-                    return self.edit.call(torch.ops.aten.sym_size.int, call, self.first, PART)
-        raise RefusalError(self.slots.own[-1].node, "no input has as many entries as its tokens")
 
     def _last(self, past: fx.Node) -> fx.Node:
         """How many tokens are computed: all but those whose keys are given."""

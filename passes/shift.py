@@ -18,6 +18,7 @@ from graphprog.passes.growth import Growth
 from graphprog.passes.refusal import RefusalError
 from graphprog.passes.sides import Sides
 from graphprog.passes.stretch import Stretch, resolve, same_size
+from graphprog.passes.tails import Tails, length_of
 from graphprog.passes.trace import fake_mode_of, running
 
 _END = 2**63 - 1
@@ -45,6 +46,8 @@ class Shift:
         self.growth.reach.activations = self.data
         self._masks: dict[Any, fx.Node] = {}
         self._tails: dict[fx.Node, fx.Node] = {}
+        length = length_of(edit, stretch.size, part) if stretch.symbolic else None
+        self._rows = None if length is None else Tails(edit, length, part)
 
     def run(self, group: Sequence[fx.Node], moves: bool) -> None:
         """Let operations follow.
@@ -78,6 +81,16 @@ class Shift:
         for node, mask in masks:
             self._remember(node)
             self._attend(node, mask)
+        self._erase_unread()
+
+    def _erase_unread(self) -> None:
+        """Remove what was computed for all rows of a mask of which the last are read."""
+        own = {*self.growth.before} - {self.growth.cut.new}
+        if self._rows is not None:
+            own |= {self._rows.kept, *self._rows.made}
+        for node in reversed(self.edit.code.nodes):
+            if node in own and not node.users:
+                self.edit.code.erase_node(node)
 
     def _refuse_untold(self, group: Iterable[Attention]) -> None:
         """Refuse tokens that are not known as data, so that neither are their positions."""
@@ -175,9 +188,11 @@ class Shift:
             grown = self.growth.demand(mask, wanted, additive=value.dtype != torch.bool)
         if not same_size(grown.meta["val"].shape[-1], self.growth.size):
             raise RefusalError(mask, "it does not grow with the keys", attention.node)
-        if rows:
-            grown = self._last(grown, mask, value.ndim - 2)
-        return grown
+        if not rows:
+            return grown
+        if self._rows is None:
+            return self._last(grown, mask, value.ndim - 2)
+        return self._rows.of(grown, value.ndim - 2, self.growth.reader)
 
     def _causal(self, attention: Attention) -> fx.Node:
         """The mask of an operation that hides what comes later: the memory is never hidden."""

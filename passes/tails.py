@@ -11,7 +11,7 @@ from torch import fx
 from graphprog.passes.edges import leaves_of, set_leaf
 from graphprog.passes.editor import Editor
 from graphprog.passes.normalise import schema_name
-from graphprog.passes.stretch import same_size
+from graphprog.passes.stretch import Size, same_size
 
 _TO_THE_END = 2**63 - 1
 
@@ -29,6 +29,16 @@ _ENTRYWISE = {
 _FILLED = {"aten::ones", "aten::zeros", "aten::full", "aten::new_ones", "aten::new_zeros"}
 
 
+def length_of(edit: Editor, size: Size, part: str) -> fx.Node | None:
+    """A size, read off an input in front of all operations; None where no input has it."""
+    for node in edit.code.find_nodes(op="placeholder"):
+        for dim, found in enumerate(node.meta["val"].shape):
+            if same_size(found, size):
+                first = next(one for one in edit.code.nodes if one.op != "placeholder")
+                return edit.call(torch.ops.aten.sym_size.int, (node, dim), first, part)
+    return None
+
+
 class Tails:
     """Compute the last ``kept`` entries of values along an axis.
 
@@ -41,6 +51,7 @@ class Tails:
         self.edit = edit
         self.kept = kept
         self.part = part
+        self.made: list[fx.Node] = []
         self._known: dict[tuple[fx.Node, int], fx.Node] = {}
         self._from: fx.Node | None = None
 
@@ -80,6 +91,7 @@ class Tails:
                 self._from = self.edit.code.call_function(operator.neg, (self.kept,))
             value = -self.kept.meta["val"]
             self._from.meta = {"val": value, **self.edit.provenance(self.part)}
+            self.made.append(self._from)
         call = (node, dim, self._from, _TO_THE_END)
         with self.edit.code.inserting_before(reader):
             cut = self.edit.code.call_function(torch.ops.aten.slice.Tensor, call)
@@ -91,6 +103,7 @@ class Tails:
         shape = list(value.shape)
         shape[dim] = self.kept.meta["val"]
         own = {"val": value.new_empty(shape), **self.edit.provenance(self.part)}
+        self.made.append(new)
         new.meta = {**old.meta, **own} if new.target is old.target else own
         return new
 
