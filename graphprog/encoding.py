@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,10 +23,6 @@ def encode(
 ) -> dict[str, torch.Tensor]:
     """The inputs of a task for queries; see :meth:`graphprog.Reprogrammed.encode`."""
     prompt = prompt_of(task)
-    if isinstance(queries, str | Mapping):
-        raise DataError("queries are a list, even of one", ["task.encode([query])"])
-    if not queries:
-        raise DataError("there are no queries")
     rows = prompt.rows(prompt.texts(queries, embed))
     if prompt.answer:
         _require_one_gap(rows, prompt)

@@ -28,9 +28,11 @@ def score(task: Reprogrammed, queries: Sequence[Query], embed: Embed | None = No
             ['gp.Program([...], align=gp.Score([" yes", " no"]))'],
         )
     prompt = prompt_of(task)
-    asked = [*queries, *([_without_content(prompt, align.content_free)] * (align.by == "prior"))]
+    asked = prompt.texts(queries, embed)
+    if align.by == "prior":
+        asked += prompt.texts([_without_content(prompt, align.content_free)], embed)
     texts = [answered(prompt, text) for text in align.texts]
-    rows, starts = _rows(prompt, prompt.texts(asked, embed), texts)
+    rows, starts = _rows(prompt, asked, texts)
     ends = [len(row) for row in rows]
     with torch.no_grad():
         found: torch.Tensor = task(**tensors_of(task, rows)).float()

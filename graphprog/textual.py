@@ -98,9 +98,12 @@ def _kept(prompt: Prompt, graph: Graph) -> Sequence[Manipulation]:
 
 def _by_token(graph: Graph) -> bool:
     """Whether the logits have one entry a token."""
-    table = graph.interfaces()
-    ids = table.resolve(f"input:{TokenInputs.of(graph).ids}").shape[1]
-    return "logits" in graph.aliases and table.resolve("logits").shape[1:2] == (ids,)
+    if "logits" not in graph.aliases:
+        return False
+    name = TokenInputs.of(graph).ids
+    ids = next(node for node in graph.placeholders if node.target == name)
+    logits = graph.nodes[graph.interfaces().resolve("logits").node].meta["val"]
+    return logits.ndim == 3 and str(logits.shape[1]) == str(ids.meta["val"].shape[1])
 
 
 def calibrate(task: Reprogrammed) -> None:

