@@ -14,12 +14,31 @@ from torch.nn import functional
 import graphprog as gp
 
 VOCABULARY, HEAD, LAYERS = 97, 8, 2
-_SIZES: dict[str, Any] = {
+SIZES: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
     "intermediate_size": 48,
     "num_hidden_layers": LAYERS,
     "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+}
+T5_SIZES: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "d_model": 32,
+    "d_kv": HEAD,
+    "d_ff": 48,
+    "num_layers": LAYERS,
+    "num_heads": 4,
+}
+_BART_SIZES: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "d_model": 32,
+    "encoder_layers": LAYERS,
+    "decoder_layers": LAYERS,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 48,
     "max_position_embeddings": 64,
 }
 
@@ -33,10 +52,10 @@ def _gpt2(t: Any) -> nn.Module:
 
 DECODERS: dict[str, Callable[[Any], nn.Module]] = {
     "gpt2": _gpt2,
-    "llama": lambda t: t.LlamaForCausalLM(t.LlamaConfig(**_SIZES, num_key_value_heads=2)),
-    "qwen2": lambda t: t.Qwen2ForCausalLM(t.Qwen2Config(**_SIZES, num_key_value_heads=2)),
+    "llama": lambda t: t.LlamaForCausalLM(t.LlamaConfig(**SIZES, num_key_value_heads=2)),
+    "qwen2": lambda t: t.Qwen2ForCausalLM(t.Qwen2Config(**SIZES, num_key_value_heads=2)),
     "windows": lambda t: t.MistralForCausalLM(
-        t.MistralConfig(**_SIZES, num_key_value_heads=2, sliding_window=7)
+        t.MistralConfig(**SIZES, num_key_value_heads=2, sliding_window=7)
     ),
     "opt": lambda t: t.OPTForCausalLM(
         t.OPTConfig(
@@ -49,7 +68,7 @@ DECODERS: dict[str, Callable[[Any], nn.Module]] = {
             word_embed_proj_dim=32,
         )
     ),
-    "neox": lambda t: t.GPTNeoXForCausalLM(t.GPTNeoXConfig(**_SIZES)),
+    "neox": lambda t: t.GPTNeoXForCausalLM(t.GPTNeoXConfig(**SIZES)),
     "falcon": lambda t: t.FalconForCausalLM(
         t.FalconConfig(
             vocab_size=VOCABULARY,
@@ -74,6 +93,48 @@ def decoder(name: str, masked: bool = True) -> tuple[nn.Module, gp.Graph]:
         call["attention_mask"] = presence(2, 9)
     axes = {key: {0: "batch", 1: "sequence"} for key in call if key != "use_cache"}
     return model, gp.capture(model, (), call, axes)
+
+
+@functools.cache
+def encoder() -> tuple[nn.Module, gp.Graph]:
+    """An encoder that classifies, and its graph, for any batch and length."""
+    import transformers as t
+
+    torch.manual_seed(0)
+    model = t.BertForSequenceClassification(t.BertConfig(**SIZES)).eval().requires_grad_(False)
+    call = {"input_ids": some_ids(2, 9), "attention_mask": presence(2, 9)}
+    axes = {name: {0: "batch", 1: "sequence"} for name in call}
+    return model, gp.capture(model, (), call, axes)
+
+
+@functools.cache
+def two_towers(name: str) -> tuple[nn.Module, gp.Graph]:
+    """An encoder and a decoder, and their graph for any batch and lengths."""
+    import transformers as t
+
+    torch.manual_seed(0)
+    if name == "t5":
+        model: Any = t.T5ForConditionalGeneration(t.T5Config(**T5_SIZES))
+    else:
+        model = t.BartForConditionalGeneration(t.BartConfig(**_BART_SIZES))
+    model = model.eval().requires_grad_(False)
+    call = towers_call(2, 9, 6)
+    axes = {
+        key: {0: "batch", 1: "target" if "decoder" in key else "source"}
+        for key, value in call.items()
+        if isinstance(value, Tensor)
+    }
+    return model, gp.capture(model, (), call, axes)
+
+
+def towers_call(batch: int, source: int, target: int) -> dict[str, Any]:
+    """Arguments of an encoder with a decoder."""
+    return {
+        "input_ids": some_ids(batch, source),
+        "attention_mask": presence(batch, source),
+        "decoder_input_ids": some_ids(batch, target),
+        "use_cache": False,
+    }
 
 
 def some_ids(batch: int, length: int) -> Tensor:

@@ -11,17 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import graphprog as gp
+from tests.memory_models import SIZES, T5_SIZES, VOCABULARY
 
-VOCABULARY = 97
-_SHAPE = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-}
+_SHAPE = {**SIZES, "pad_token_id": 0}
 
 
 def gpt2(task: str) -> nn.Module:
@@ -79,17 +71,7 @@ def roberta(task: str) -> nn.Module:
 def t5(task: str) -> nn.Module:
     import transformers as t
 
-    return t.T5ForConditionalGeneration(
-        t.T5Config(
-            vocab_size=VOCABULARY,
-            d_model=32,
-            d_kv=8,
-            d_ff=48,
-            num_layers=2,
-            num_heads=4,
-            decoder_start_token_id=0,
-        )
-    )
+    return t.T5ForConditionalGeneration(t.T5Config(**T5_SIZES, decoder_start_token_id=0))
 
 
 FAMILIES = {

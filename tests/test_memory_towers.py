@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import pytest
@@ -12,54 +11,17 @@ from torch.nn import functional
 
 import graphprog as gp
 from graphprog.errors import ProgramError
-from tests.memory_models import VOCABULARY, pairs_of, presence, some_ids, watched
+from tests.memory_models import (
+    encoder,
+    pairs_of,
+    presence,
+    some_ids,
+    towers_call,
+    two_towers,
+    watched,
+)
 
 LENGTH = 5
-
-
-@functools.cache
-def two_towers(name: str) -> tuple[nn.Module, gp.Graph]:
-    """An encoder and a decoder, and their graph for any batch and lengths."""
-    import transformers as t
-
-    torch.manual_seed(0)
-    if name == "t5":
-        model: Any = t.T5ForConditionalGeneration(
-            t.T5Config(
-                vocab_size=VOCABULARY, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4
-            )
-        )
-    else:
-        model = t.BartForConditionalGeneration(
-            t.BartConfig(
-                vocab_size=VOCABULARY,
-                d_model=32,
-                encoder_layers=2,
-                decoder_layers=2,
-                encoder_attention_heads=4,
-                decoder_attention_heads=4,
-                encoder_ffn_dim=48,
-                decoder_ffn_dim=48,
-                max_position_embeddings=64,
-            )
-        )
-    model = model.eval().requires_grad_(False)
-    call = towers_call(2, 9, 6)
-    axes = {
-        key: {0: "batch", 1: "target" if "decoder" in key else "source"}
-        for key, value in call.items()
-        if isinstance(value, Tensor)
-    }
-    return model, gp.capture(model, (), call, axes)
-
-
-def towers_call(batch: int, source: int, target: int) -> dict[str, Any]:
-    return {
-        "input_ids": some_ids(batch, source),
-        "attention_mask": presence(batch, source),
-        "decoder_input_ids": some_ids(batch, target),
-        "use_cache": False,
-    }
 
 
 PLACES = {
@@ -99,21 +61,7 @@ def _longer(call: dict[str, Any], axis: str) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("positions", ["shift", "keep"])
 def test_an_encoder_reads_its_positions_shifted_or_kept(positions: str) -> None:
-    import transformers as t
-
-    torch.manual_seed(0)
-    config = t.BertConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=64,
-    )
-    model = t.BertForSequenceClassification(config).eval().requires_grad_(False)
-    call = {"input_ids": some_ids(2, 9), "attention_mask": presence(2, 9)}
-    axes = {name: {0: "batch", 1: "sequence"} for name in call}
-    graph = gp.capture(model, (), call, axes)
+    model, graph = encoder()
     part = gp.Memory(length=LENGTH, value=gp.Learnable("normal", 0.5), positions=positions)
     task = gp.compile(graph, gp.Program([part]))
     call = {"input_ids": some_ids(3, 12), "attention_mask": presence(3, 12)}

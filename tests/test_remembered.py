@@ -13,7 +13,7 @@ from torch import Tensor
 
 import graphprog as gp
 from graphprog.errors import PassError, ProgramError
-from tests.memory_models import DECODERS, VOCABULARY, decoder, presence, some_ids
+from tests.memory_models import DECODERS, VOCABULARY, decoder, encoder, presence, some_ids
 
 TEXT = tuple(some_ids(1, 6)[0].tolist())
 
@@ -120,20 +120,7 @@ def test_a_model_in_double_precision_remembers_as_precisely(
 
 
 def test_a_text_that_would_see_the_query_is_refused() -> None:
-    import transformers as t
-
-    torch.manual_seed(0)
-    config = t.BertConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-    )
-    model = t.BertModel(config, add_pooling_layer=False).eval().requires_grad_(False)
-    given = {"input_ids": some_ids(2, 9), "attention_mask": presence(2, 9)}
-    axes = {name: {0: "batch", 1: "sequence"} for name in given}
-    graph = gp.capture(model, (), given, axes)
+    _, graph = encoder()
     with pytest.raises(PassError, match="the text sees what follows it"):
         gp.compile(graph, gp.Program([gp.Memory(value=gp.Remembered(TEXT))]))
 
