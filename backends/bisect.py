@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import fx
 
 from graphprog.backends.base import TOLERANCE, Inputs, ParityReport, difference, task_device
 from graphprog.backends.lowering import output_nodes
 from graphprog.errors import BackendError
 from graphprog.graph import executable
 from graphprog.reprogrammed import Reprogrammed
+from graphprog.sources import ancestors
 
 Probe = Callable[[tuple[str, ...], Inputs], Sequence[np.ndarray]]
 """Evaluates graph nodes, by name, in another backend: their values on some inputs."""
@@ -95,13 +95,7 @@ def _interfaces(task: Reprogrammed) -> dict[str, str]:
 
 def _before(task: Reprogrammed, name: str, keys: dict[str, str]) -> list[str]:
     """Interfaces that a node depends on, in graph order; inputs, which cannot differ, left out."""
-    found: set[fx.Node] = set()
-    waiting = [task.graph.nodes[name]]
-    while waiting:
-        for node in waiting.pop().all_input_nodes:
-            if node not in found:
-                found.add(node)
-                waiting.append(node)
+    found = ancestors(task.graph.nodes[name])[1:]
     return [n.name for n in sorted(found) if n.name in keys and n.op != "placeholder"]
 
 

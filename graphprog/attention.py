@@ -11,11 +11,11 @@ from torch import fx
 
 from graphprog.lookups import ids_of
 from graphprog.printing import operator_name
+from graphprog.sources import ancestors, values_of
 
 ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 
 _SAME_VALUES = {"view", "reshape", "_unsafe_view", "clone", "contiguous", "slice", "unsqueeze"}
-_LIKE = {"zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,13 +126,6 @@ def activations(code: fx.Graph, positions: Collection[str] = ()) -> frozenset[fx
     return frozenset(found)
 
 
-def values_of(node: fx.Node) -> list[fx.Node]:
-    """What the numbers of a result come from; ``x.new_ones(4)`` only takes a type from x."""
-    name = operator_name(node).partition(".")[0]
-    typed = name.startswith("new_") or name in _LIKE
-    return [part for part in node.all_input_nodes if not (typed and part is node.args[0])]
-
-
 def is_cross(attention: Attention) -> bool:
     """Whether queries come from elsewhere than keys: from another length, or from other inputs."""
     query, key = attention.query, behind_memory(attention.key)
@@ -143,9 +136,4 @@ def is_cross(attention: Attention) -> bool:
 
 def _inputs(node: fx.Node) -> set[fx.Node]:
     """The inputs that a value's numbers come from."""
-    found, stack = {node}, [node]
-    while stack:
-        fresh = [part for part in values_of(stack.pop()) if part not in found]
-        found.update(fresh)
-        stack += fresh
-    return {part for part in found if part.op == "placeholder"}
+    return {part for part in ancestors(node, values_of) if part.op == "placeholder"}

@@ -13,6 +13,7 @@ from graphprog.graph import Graph, executable
 from graphprog.initial import Spot
 from graphprog.inputs import check_type, inputs_of
 from graphprog.lookups import ids_of, rows_of
+from graphprog.sources import ancestors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Lookup:
         source, node = _source_of(spot)
         tables = [
             (rows_of(one), ids)
-            for one in _ancestors(source.nodes[node])
+            for one in ancestors(source.nodes[node])
             if (ids := ids_of(one)) is not None
         ]
         if not tables:
@@ -93,7 +94,7 @@ class Lookup:
 
     def _filled(self, ids: torch.Tensor) -> list[torch.Tensor]:
         """All inputs: other ones that are looked up are 0, masks are 1."""
-        needed = set(_ancestors(self.source.nodes[self.node]))
+        needed = set(ancestors(self.source.nodes[self.node]))
         sizes = dict(zip(map(str, self.ids.meta["val"].shape), ids.shape, strict=True))
         looked_up = {ids_of(node) for node in needed}
         found = []
@@ -188,17 +189,6 @@ def _source_of(spot: Spot) -> tuple[Graph, str]:
     for insertion in reversed(graph.insertions):
         node = insertion.original if insertion.result == node else node
     return (EraseProgram().run(graph) if graph.insertions else graph), node
-
-
-def _ancestors(node: fx.Node) -> list[fx.Node]:
-    found: dict[fx.Node, None] = {node: None}
-    stack = [node]
-    while stack:
-        for part in stack.pop().all_input_nodes:
-            if part not in found:
-                found[part] = None
-                stack.append(part)
-    return list(found)
 
 
 def _guess(ids: torch.Tensor, axis: int) -> int:

@@ -9,7 +9,6 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from graphprog.attention import values_of
 from graphprog.call_spec import CallSpec
 from graphprog.errors import PassError
 from graphprog.graph import Graph
@@ -19,6 +18,7 @@ from graphprog.passes.caching import PART, Caching
 from graphprog.passes.editor import Editor
 from graphprog.passes.refusal import RefusalError
 from graphprog.passes.stretch import expression, has_length, same_size
+from graphprog.sources import values_of
 from graphprog.spec import spec
 from graphprog.symbols import with_letters
 

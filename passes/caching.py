@@ -7,7 +7,7 @@ import operator
 import torch
 from torch import fx
 
-from graphprog.attention import ATTENTION, Attention, activations, values_of
+from graphprog.attention import ATTENTION, Attention, activations
 from graphprog.passes.cache_slots import Heads, Slots
 from graphprog.passes.edges import leaves_of, set_leaf, uses_of
 from graphprog.passes.editor import Editor
@@ -17,6 +17,7 @@ from graphprog.passes.refusal import RefusalError
 from graphprog.passes.stretch import Stretch, fresh_size, is_symbolic, same_size, stand_in
 from graphprog.passes.tails import Tails, length_of
 from graphprog.passes.trace import fake_mode_of, running
+from graphprog.sources import values_of
 
 PART = "cache"
 

@@ -21,11 +21,11 @@ from graphprog.passes.ending import take_out
 from graphprog.passes.growth import Growth
 from graphprog.passes.inline import inline
 from graphprog.passes.insert import ordered, unique_label
-from graphprog.passes.reach import ancestors
 from graphprog.passes.reads import read
 from graphprog.passes.refusal import RefusalError
 from graphprog.passes.sides import Sides, is_side
 from graphprog.passes.stretch import Stretch, has_length, same_size
+from graphprog.sources import ancestors
 from graphprog.spec import spec
 
 Undo = tuple[tuple[Change, ...], dict[str, Any]]

@@ -9,6 +9,7 @@ from torch import fx
 
 from graphprog.passes.edges import Slot, leaves_of
 from graphprog.passes.normalise import schema_name
+from graphprog.sources import ancestors, sources_of
 
 _MULTIPLIES = ("aten::linear", "aten::conv", "aten::addmm", "aten::mm", "aten::matmul")
 
@@ -34,7 +35,7 @@ class Reach:
         recomputable: bool = False,
     ) -> None:
         self.beyond = tuple(_closure(code, {user for user, _ in ends}, sizes=True))
-        starts = {user for user, slot in edges if leaves_of(user)[slot] in _sources(user)}
+        starts = {user for user, slot in edges if leaves_of(user)[slot] in sources_of(user)}
         behind = _closure(code, starts, sizes=True)
         for node in self.beyond:
             behind.pop(node, None)
@@ -98,22 +99,6 @@ def _closure(code: fx.Graph, starts: set[fx.Node], sizes: bool = False) -> dict[
         if not sizes and not isinstance(node.meta.get("val"), torch.Tensor | list | tuple):
             continue
         started = node in starts and node.op != "placeholder"
-        if started or any(part in found or part in starts for part in _sources(node)):
+        if started or any(part in found or part in starts for part in sources_of(node)):
             found[node] = None
-    return found
-
-
-def _sources(node: fx.Node) -> list[fx.Node]:
-    """What a node's value or length comes from; ``x.new_ones(4)`` only takes a type from x."""
-    typed = schema_name(node).startswith("aten::new_")
-    return [part for part in node.all_input_nodes if not (typed and part is node.args[0])]
-
-
-def ancestors(node: fx.Node) -> set[fx.Node]:
-    """A node and all that it is computed from."""
-    found, stack = {node}, [node]
-    while stack:
-        fresh = [part for part in stack.pop().all_input_nodes if part not in found]
-        found.update(fresh)
-        stack += fresh
     return found
