@@ -18,7 +18,7 @@ from graphprog.remembered import Remembered
 from graphprog.text.part import TextPart
 from graphprog.text.prompt import Prompt
 from graphprog.text.tokens import require_tokenizer
-from graphprog.token_inputs import TokenInputs, sees_ahead
+from graphprog.token_inputs import TokenInputs, sees_ahead, writes_on
 from graphprog.values import Learnable
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ def _prompt(program: Program, graph: Graph) -> Prompt | None:
     tokens = require_tokenizer(graph.tokenizer, wanted or "a query")
     gap = isinstance(program.align, Verbalizer) and program.align.at == "mask"
     prompt = Prompt(texts, tokens, answer=tokens.mask[0] if gap else "")
-    # what marks the end of a text would end it in front of what a causal model is to write
-    ends = bool(tokens.back) and sees_ahead(graph) is not False
+    # what marks the end of a text would end it in front of what a language model is to write
+    ends = bool(tokens.back) and not writes_on(graph)
     return dataclasses.replace(prompt, ends=True) if ends else prompt
 
 

@@ -122,6 +122,20 @@ def _is_mask(node: fx.Node, ids: fx.Node) -> bool:
     return value.dtype == torch.bool or "mask" in str(node.target)
 
 
+def writes_on(graph: Graph) -> bool:
+    """Whether a graph scores, for every token, which one of its vocabulary comes next."""
+    try:
+        inputs = TokenInputs.of(graph)
+    except ProgramError:
+        return False
+    ids = next(node for node in graph.placeholders if node.target == inputs.ids)
+    length = str(ids.meta["val"].shape[1])
+    outputs = [node for node in graph.output_nodes if isinstance(node, fx.Node)]
+    scores = [node for node in outputs if _by_token(node, length)]
+    wide = any(node.meta["val"].shape[-1] == inputs.vocabulary for node in scores)
+    return wide and sees_ahead(graph) is False
+
+
 def sees_ahead(graph: Graph) -> bool | None:
     """Whether what a graph computes for a token depends on later ones, tried on four tokens.
 

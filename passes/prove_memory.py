@@ -9,6 +9,7 @@ import torch
 from graphprog.backends.base import difference
 from graphprog.errors import PassError
 from graphprog.graph import Graph
+from graphprog.passes.sides import compared_with
 from graphprog.remembered import lookup_of, run_on
 
 PROBE = 5
@@ -33,7 +34,12 @@ def prove(
     """
     lookup = lookup_of(before, where)
     generator = torch.Generator().manual_seed(0)
-    queries = torch.randint(lookup.size, (2, PROBE), generator=generator).tolist()
+    # what the model looks for among the ids, such as the end of a text, stands in both
+    marks = [number for number in compared_with(lookup.ids) if 0 <= number < lookup.size]
+    queries = [
+        [*row, *marks]
+        for row in torch.randint(lookup.size, (2, PROBE), generator=generator).tolist()
+    ]
     _refuse_sight(before, where, [(*ids, *query) for query in queries], len(ids), nodes)
     outputs = [number for number, node in enumerate(before.output_nodes) if _is_tensor(node)]
     whole = run_on(before, lookup, (*ids, *queries[0]), _names(before, outputs))

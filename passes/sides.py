@@ -152,6 +152,12 @@ def _readers(node: fx.Node) -> list[fx.Node]:
     return found
 
 
+def compared_with(node: fx.Node) -> list[int]:
+    """The numbers that an input is compared with, such as that of padding or of a text's end."""
+    readers = [user for user in _readers(node) if schema_name(user) in _COMPARES]
+    return sorted({user.args[1] for user in readers if isinstance(user.args[1], int)})
+
+
 def _looked_up(node: fx.Node) -> bool:
     return any(schema_name(user) in _LOOKS_UP for user in _readers(node))
 
@@ -163,7 +169,7 @@ def _neutral(node: fx.Node, meaning: str) -> Any:
     if node.meta["val"].dtype.is_floating_point:
         return 0.0
     # an id that the model compares with, such as the one of padding, would be taken for it
-    special = {user.args[1] for user in _readers(node) if schema_name(user) in _COMPARES}
+    special: set[Any] = set(compared_with(node))
     for user in _readers(node):  # whether it is more than 0, say, asks for padding as well
         if schema_name(user) in _ORDERS and user.args[1] in (0, 1):
             special |= {0, user.args[1]}

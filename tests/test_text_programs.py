@@ -307,6 +307,40 @@ def test_inputs_that_no_text_says_anything_of_are_refused() -> None:
         gp.compile(graph, gp.Program()).encode(["a film"])
 
 
+def test_a_causal_model_that_writes_nothing_reads_the_end_of_a_text() -> None:
+    import transformers as t
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4}
+    config = t.CLIPTextConfig(
+        **sizes, vocab_size=400, num_hidden_layers=2, eos_token_id=2, bos_token_id=1
+    )
+    config.eos_token_id = 399  # the numbers of the published model: its end is the last one
+    model = t.CLIPTextModel(config).eval().requires_grad_(False)
+    tokens = Ended()
+    ids = torch.tensor([[5, 9, 7, 399], [5, 399, 8, 9]])
+    call = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    axes = {name: {0: "batch", 1: "sequence"} for name in call}
+    graph = gp.capture(model, (), call, axes, tokenizer=tokens)
+    task = gp.compile(graph, gp.Program([gp.Instruction("a film of a")]))
+    assert task.prompt is not None
+    assert len(task.prompt.remembered) > 8
+    found = task(**task.encode(["cat", "very cold day"])).pooler_output
+    for query, row in zip(["cat", "very cold day"], found, strict=True):
+        whole = torch.tensor([tokens("a film of a\n\n" + query)["input_ids"]])
+        assert whole[0, -1] == 399
+        with torch.no_grad():
+            assert (row - model(input_ids=whole).pooler_output[0]).abs().max() < 1e-5
+
+
+class Ended:
+    """Signs, and the mark of the end behind them."""
+
+    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
+        ids = [ord(sign) % 256 for sign in text]
+        return {"input_ids": [*ids, 399] if add_special_tokens else ids}
+
+
 def test_two_inputs_of_ids_are_left_to_the_caller() -> None:
     import transformers as t
 
