@@ -152,7 +152,7 @@ class Pointed(nn.Module):
     [
         (Strided(), "padding by 0 and 1 was chosen"),
         (Tiles(), "windows of 2 do not cover"),
-        (Pointed(), "may belong to any of several dimensions|axis"),
+        (Pointed(), "one entry here, which may belong to any of several dimensions: reshape"),
     ],
     ids=["strided", "tiles", "pointed"],
 )
