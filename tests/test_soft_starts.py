@@ -15,11 +15,12 @@ from graphprog.errors import ProgramError
 from tests.test_text_programs import QUERIES, SHOWN, TOLD, behind, whole_text
 from tests.text_models import reader, tokenizer
 
+CAUSAL = ["gpt2", pytest.param("llama", marks=pytest.mark.slow)]
 LABELS = gp.Verbalizer({"good": " good", "bad": " bad"})
 
 
 @pytest.mark.parametrize("by", ["memory", "tokens"])
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
+@pytest.mark.parametrize("name", CAUSAL)
 def test_a_soft_start_is_the_text_and_training_goes_on_from_it(name: str, by: Any) -> None:
     model, graph = reader(name)
     program = gp.Program([TOLD, SHOWN], align=gp.LastToken())
@@ -30,7 +31,7 @@ def test_a_soft_start_is_the_text_and_training_goes_on_from_it(name: str, by: An
     assert task.trained_parameters() > 0
 
 
-@pytest.mark.parametrize("by", ["memory", "tokens"])
+@pytest.mark.parametrize("by", ["memory", pytest.param("tokens", marks=pytest.mark.slow)])
 def test_training_lowers_the_loss_and_what_was_learnt_is_loaded(tmp_path: Path, by: Any) -> None:
     _, graph = reader("gpt2")
     task = gp.compile(graph, gp.soften(gp.Program([TOLD, SHOWN], align=LABELS), by))
@@ -62,7 +63,7 @@ def test_what_has_no_text_for_all_queries_has_no_soft_start() -> None:
             gp.soften(program)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
+@pytest.mark.parametrize("name", CAUSAL)
 def test_a_trained_prompt_of_tokens_becomes_keys_and_values(name: str, tmp_path: Path) -> None:
     _, graph = reader(name)
     prompt = gp.Concatenative(at="tokens", length=7, init="vocabulary", name="soft")

@@ -17,6 +17,7 @@ from graphprog.spec import format_spec, from_json, parse_spec, to_json
 from tests.test_text_programs import QUERIES, SHOWN, behind, opened
 from tests.text_models import REVIEWS, TEMPLATE, reader, tokenizer
 
+CAUSAL = ["gpt2", pytest.param("llama", marks=pytest.mark.slow)]
 ASKED = gp.Demonstrations([], TEMPLATE)
 GOOD = {"good": " good", "bad": " bad"}
 
@@ -36,7 +37,7 @@ def without_head(task: gp.Reprogrammed) -> bool:
     return all(400 not in node.meta.get("val", torch.empty(0)).shape[2:] for node in heads)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
+@pytest.mark.parametrize("name", CAUSAL)
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_the_last_token_is_the_last_that_is_there(name: str, side: str) -> None:
     model, graph = reader(name)
@@ -65,7 +66,7 @@ def test_without_a_mask_it_is_the_last_position() -> None:
         task.encode(["a", "a film"])
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
+@pytest.mark.parametrize("name", CAUSAL)
 def test_words_of_labels_are_read_where_the_answer_begins(name: str) -> None:
     model, graph = reader(name)
     task = gp.compile(graph, gp.Program([ASKED], align=gp.Verbalizer(GOOD)))
@@ -81,8 +82,10 @@ def test_words_of_labels_are_read_where_the_answer_begins(name: str) -> None:
 WORDS = {"up": [" good", " great", " warm and"], "down": [" bad", " terrible"]}
 
 
-@pytest.mark.parametrize("of_tokens", ["first", "mean", "max"])
-@pytest.mark.parametrize("of_words", ["mean", "max", "sum"])
+@pytest.mark.parametrize(
+    ("of_tokens", "of_words"),
+    [("first", "mean"), ("mean", "max"), ("max", "sum"), ("mean", "mean"), ("first", "sum")],
+)
 def test_several_words_and_tokens_are_combined_as_said(of_tokens: Any, of_words: Any) -> None:
     model, graph = reader("gpt2")
     align = gp.Verbalizer(WORDS, of_tokens=of_tokens, of_words=of_words)
@@ -184,7 +187,7 @@ def scores_eagerly(model: nn.Module, name: str, query: str, answers: list[str]) 
 ANSWERS = {"good": " very good", "bad": " bad, in that it is long", "so": " great"}
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
+@pytest.mark.parametrize("name", CAUSAL)
 def test_whole_answers_are_scored_behind_remembered_demonstrations(name: str) -> None:
     model, graph = reader(name)
     task = gp.compile(graph, gp.Program([SHOWN], align=gp.Score(ANSWERS)))
