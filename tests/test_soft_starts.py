@@ -175,3 +175,19 @@ def test_prefixes_that_cannot_be_stored_are_refused() -> None:
     soft = gp.Concatenative(at="tokens", length=2, until="logits", init="vocabulary")
     with pytest.raises(ProgramError, match="sees the query"):
         gp.fold(gp.compile(both, gp.Program([soft])))
+
+
+@pytest.mark.parametrize("kept", ["memory", "learnt-tokens", "stored"])
+def test_text_is_written_as_a_folder_of_peft(kept: Any, tmp_path: Path) -> None:
+    _, graph = reader("gpt2")
+    program = gp.Program([TOLD])
+    task = gp.compile(graph, gp.soften(program, "tokens") if kept == "learnt-tokens" else program)
+    task = gp.fold(task) if kept == "stored" else task
+    gp.peft.save(task, tmp_path, base_model_name_or_path="model", task_type="CAUSAL_LM")
+    again = gp.peft.load(tmp_path, graph)
+    given = task.encode(["a film", "cold as ice"])
+    mask = given["attention_mask"].bool()
+    length = given["input_ids"].shape[1]
+    with torch.no_grad():
+        found, wanted = again(**given).logits[:, -length:], task(**given).logits
+    assert (found - wanted)[mask].abs().max() < 1e-5

@@ -19,6 +19,7 @@ from graphprog.peft.places import same_place, tokens_of
 from graphprog.peft.prefix import prefix_fields
 from graphprog.reparametrised import LSTM, MLP, LowRank
 from graphprog.reprogrammed import Reprogrammed
+from graphprog.textual import realised
 
 TASKS = ("CAUSAL_LM", "SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS", "SEQ_2_SEQ_LM", "FEATURE_EXTRACTION")
 _HEADS: dict[str, tuple[str, ...]] = {
@@ -96,7 +97,8 @@ class _Part:
 
 
 def _parts(task: Reprogrammed) -> Iterator[_Part]:
-    specs = {part.label: part for part in task.spec.acting}
+    program, _ = realised(task.spec, task.base)
+    specs = {part.label: part for part in program.acting}
     for insertion in task.graph.insertions:
         if insertion.label not in specs:
             raise ProgramError(f"PEFT has no place for {insertion.name!r}, at {insertion.at}")
