@@ -28,10 +28,11 @@ from graphprog.backends.base import (
     compare,
     example_batch,
     parity_batches,
+    task_device,
 )
 from graphprog.backends.bisect import require_parity
 from graphprog.backends.document import KEY, describe, viewer_entries
-from graphprog.backends.lowering import exported, output_names
+from graphprog.backends.lowering import exported_graph, output_names, output_nodes
 from graphprog.backends.max_pooling import keep_zero_padding
 from graphprog.backends.onnx_model import (
     name_nodes,
@@ -45,6 +46,7 @@ from graphprog.backends.providers import open_session
 from graphprog.checks import warn_uncounted
 from graphprog.errors import BackendError, FileError
 from graphprog.folding import fold
+from graphprog.passes.split_memory import SplitMemory
 from graphprog.reprogrammed import Reprogrammed
 
 Mode = Literal["folded", "swappable"]
@@ -130,7 +132,9 @@ def lower(
         nodes: names of graph nodes to return in place of the task's outputs.
     """
     names = output_names(task) if nodes is None else nodes
-    model = translate(exported(task, example, nodes), task.inputs, names, opset)
+    graph = SplitMemory()(task.graph)
+    traced = exported_graph(graph, example, nodes or output_nodes(task), task_device(task))
+    model = translate(traced, task.inputs, names, opset)
     optimise(model, swappable=program == "swappable")
     keep_zero_padding(model)
     name_nodes(model)

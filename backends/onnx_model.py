@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import logging
+import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,9 @@ PROGRAM = "program."
 BATCH = "batch"
 MAX_BYTES = 2**31 - 2**20
 """What one ONNX file can hold: protobuf ends at 2 GiB, and the graph itself needs some."""
+
+_LARGE = 512 * 512
+"""Numbers in a constant that is not worth its room, unless it is the program's."""
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _KEPT = (_SCOPES, "pkg.torch.onnx.class_hierarchy", "namespace")
@@ -129,10 +133,20 @@ def optimise(model: ir.Model, swappable: bool) -> None:
             optimize_ir(model)
         return
     from_program = _reachable(model, list(_program_values(model).values()))
-    optimize_ir(
-        model,
-        should_fold=lambda node: True if from_program.intersection(node.outputs) else None,
-    )
+
+    def wanted(node: ir.Node) -> bool | None:
+        if from_program.intersection(node.outputs):
+            return True
+        return False if any(_is_large(value) for value in node.outputs) else None
+
+    # the limit would hold for what is wanted too, so that what is not is refused by name
+    optimize_ir(model, should_fold=wanted, output_size_limit=MAX_BYTES)
+
+
+def _is_large(value: ir.Value) -> bool:
+    shape = value.shape
+    sizes = [] if shape is None else [size for size in shape if isinstance(size, int)]
+    return shape is not None and len(sizes) == len(shape) and math.prod(sizes) > _LARGE
 
 
 def _program_values(model: ir.Model) -> dict[str, ir.Value]:

@@ -41,6 +41,7 @@ from graphprog.graph import Graph
 from graphprog.inputs import inputs_of
 from graphprog.passes.cache_slots import Slots
 from graphprog.passes.prove_cache import inputs_of_length, parts_of
+from graphprog.passes.split_memory import SplitMemory
 from graphprog.program import Program
 from graphprog.reprogrammed import Reprogrammed
 from graphprog.spec import to_json
@@ -114,7 +115,7 @@ def _lowered(both: Cached, graph: Graph) -> ir.Model:
     specs = inputs_of(graph)
     example = tuple(values[spec.name] for spec in specs)
     names = tuple(node.name for node in graph.output_nodes)
-    program = exported_graph(graph, example, names, device_of(graph))
+    program = exported_graph(SplitMemory()(graph), example, names, device_of(graph))
     model = translate(program, specs, graph.outputs, None)
     optimise(model, swappable=False)
     name_nodes(model)

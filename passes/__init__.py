@@ -16,6 +16,8 @@ from graphprog.spec import register_lazily
 if TYPE_CHECKING:
     from graphprog.passes.align import Align as Align
     from graphprog.passes.base import Pass as Pass
+    from graphprog.passes.cache_memory import CacheMemory as CacheMemory
+    from graphprog.passes.cache_memory import ExposeMemory as ExposeMemory
     from graphprog.passes.channels_last import ChannelsLast as ChannelsLast
     from graphprog.passes.erase import EraseProgram as EraseProgram
     from graphprog.passes.extend_axis import ExtendAxis as ExtendAxis
@@ -34,15 +36,18 @@ if TYPE_CHECKING:
     from graphprog.passes.pipeline import Pipeline as Pipeline
     from graphprog.passes.regions import InlineRegions as InlineRegions
     from graphprog.passes.replace_tokens import ReplaceTokens as ReplaceTokens
+    from graphprog.passes.split_memory import SplitMemory as SplitMemory
 
 _PASSES = {
     "align": "graphprog.passes.align:Align",
+    "cache-memory": "graphprog.passes.cache_memory:CacheMemory",
     "channels-last": "graphprog.passes.channels_last:ChannelsLast",
     "drop-asserts": "graphprog.passes.normalise:DropAsserts",
     "drop-copies": "graphprog.passes.normalise:DropCopies",
     "drop-dead-code": "graphprog.passes.normalise:DropDeadCode",
     "drop-dropout": "graphprog.passes.normalise:DropDropout",
     "erase-program": "graphprog.passes.erase:EraseProgram",
+    "expose-memory": "graphprog.passes.cache_memory:ExposeMemory",
     "extend-axis": "graphprog.passes.extend_axis:ExtendAxis",
     "extend-memory": "graphprog.passes.extend_memory:ExtendMemory",
     "fold-batch-norm": "graphprog.passes.fold_batch_norm:FoldBatchNorm",
@@ -55,6 +60,7 @@ _PASSES = {
     "replace-input": "graphprog.passes.insert:ReplaceInput",
     "replace-tokens": "graphprog.passes.replace_tokens:ReplaceTokens",
     "resolve-taps": "graphprog.passes.normalise:ResolveTaps",
+    "split-memory": "graphprog.passes.split_memory:SplitMemory",
 }
 _CLASSES = {place.partition(":")[2]: place for place in _PASSES.values()}
 _CLASSES["Pass"] = "graphprog.passes.base:Pass"

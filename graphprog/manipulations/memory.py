@@ -134,4 +134,5 @@ class MemoryEntries(nn.Module):
         heads = rows.reshape(self.shape).permute(1, 2, 3, 0, 4)
         if self.repeats > 1:
             heads = heads.repeat_interleave(self.repeats, 2)
-        return tuple(heads.flatten(0, 1).unbind(0))
+        flat = heads.flatten(0, 1)
+        return tuple(flat.select(0, number) for number in range(flat.shape[0]))
