@@ -16,7 +16,7 @@ from graphprog.passes.replace_tokens import ReplaceTokens
 from graphprog.passes.verify import verify
 from graphprog.program import Program
 from graphprog.reprogrammed import Reprogrammed
-from graphprog.textual import calibrate, realised
+from graphprog.textual import advising, calibrate, realised
 
 
 def lower(program: Program, seed: int = 0) -> Pipeline:
@@ -63,8 +63,9 @@ def compile(graph: Graph, program: Program, seed: int = 0) -> Reprogrammed:
     require_graph(graph)
     tokenised, prompt = realised(program, graph)
     pipeline = lower(tokenised, seed)
-    base = attending(graph, tokenised)
-    rewritten = pipeline(base)
+    with advising(prompt):
+        base = attending(graph, tokenised)
+        rewritten = pipeline(base)
     verify(rewritten, base)
     if base is not graph:
         pipeline = Pipeline((MatchAttention(), *pipeline.passes))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 
 from graphprog.alignments import Alignment, Score, Verbalizer
-from graphprog.errors import ProgramError
+from graphprog.errors import InterfaceError, PassError, ProgramError
 from graphprog.graph import Graph
 from graphprog.inits import Tokens
 from graphprog.manipulations import Concatenative, Manipulation, Memory
@@ -23,6 +24,8 @@ from graphprog.values import Learnable
 
 if TYPE_CHECKING:
     from graphprog.reprogrammed import Reprogrammed
+
+KEEP_AS_TEXT = "kept='text' on instruction and demonstrations"
 
 LABEL = "prompt"
 """Name of the part of the program that stands for its text."""
@@ -90,10 +93,21 @@ def _kept(prompt: Prompt, graph: Graph) -> Sequence[Manipulation]:
         raise ProgramError(
             f"{graph.name} sees what follows a token, so the keys and values of a text depend on "
             "the query behind it and cannot be remembered",
-            ["kept='text' on instruction and demonstrations", "kept='learnt-tokens', to train"],
+            [KEEP_AS_TEXT, "kept='learnt-tokens', to train"],
         )
     learnable = prompt.kept == "learnt-memory"
     return (Memory(value=Remembered(ids, learnable=learnable), name=LABEL),)
+
+
+@contextmanager
+def advising(prompt: Prompt | None) -> Iterator[None]:
+    """Where a text cannot be remembered, say what else can be done with it."""
+    try:
+        yield
+    except (InterfaceError, PassError) as error:
+        if prompt is not None and prompt.remembered and "memory" in prompt.kept:
+            raise type(error)(error.what, [*error.remedies, KEEP_AS_TEXT]) from error
+        raise
 
 
 def _by_token(graph: Graph) -> bool:

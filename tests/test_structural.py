@@ -139,6 +139,16 @@ def test_a_gap_is_filled_by_a_masked_model() -> None:
     assert without_head(task)
 
 
+@pytest.mark.slow
+def test_a_masked_model_with_words_is_exported(tmp_path: Path) -> None:
+    _, graph = reader("bert")
+    template = gp.Demonstrations([], gp.Template("{text}. It was {label}."))
+    words = gp.Verbalizer({"good": ["good", "great"], "bad": "bad"}, at="mask", of_words="sum")
+    task = gp.compile(graph, gp.Program([template], align=words))
+    given = tuple(task.encode(QUERIES).values())
+    assert gp.backends.onnx.export(task, tmp_path / "mask.onnx", inputs=given).passed
+
+
 def test_a_gap_stands_in_plain_queries_too() -> None:
     _, graph = reader("bert")
     template = gp.Demonstrations([], gp.Template("{text}. It was {label}."))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import graphprog as gp
-from graphprog.errors import DataError, FileError, ProgramError
+from graphprog.errors import DataError, FileError, InterfaceError, ProgramError
 from tests.text_models import REVIEWS, TEMPLATE, alone, reader, tokenizer
 
 QUERIES = ["a funny film", "cold, dull, very bad, and in that it is long", "12"]
@@ -381,3 +381,37 @@ def test_a_published_tokenizer_is_read_alike() -> None:
     (row,) = prompt.rows(prompt.texts(["A film."]))
     assert [*prompt.remembered, *row, 102] == published(whole_text("A film."))["input_ids"]
     assert len(prompt.remembered) > 30
+
+
+class Recurrent(nn.Module):
+    """A language model without attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(400, 16)
+        self.layer = nn.GRU(16, 16, batch_first=True)
+        self.head = nn.Linear(16, 400)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.layer(self.words(ids))[0])
+        return logits
+
+
+def test_a_model_without_attention_reads_the_text_with_every_query() -> None:
+    torch.manual_seed(0)
+    model = Recurrent().eval().requires_grad_(False)
+    axes = {"ids": {0: "batch"}}
+    graph = gp.capture(
+        model, (torch.randint(4, 300, (2, 50)),), dynamic_axes=axes, tokenizer=tokenizer("gpt2")
+    )
+    with pytest.raises(InterfaceError, match="kept='text'"):
+        gp.compile(graph, gp.Program([TOLD]))
+    told = gp.Instruction("12345 " * 6, kept="text")
+    task = gp.compile(graph, gp.Program([told], align=gp.LastToken()))
+    length = len(opened("gpt2", f"{told.text}{told.separator}a"))
+    query = "a" * (50 - length + 1)
+    ids = opened("gpt2", f"{told.text}{told.separator}{query}")
+    assert len(ids) == 50
+    with torch.no_grad():
+        wanted = model(torch.tensor([ids]))[0, -1]
+    assert (task(**task.encode([query]))[0] - wanted).abs().max() < 1e-5
