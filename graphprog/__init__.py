@@ -41,6 +41,7 @@ from graphprog.cached import Cached, Uncached, cached
 from graphprog.capture import capture
 from graphprog.compile import compile
 from graphprog.fold_memory import fold
+from graphprog.generation.asking import asking, self_consistent
 from graphprog.generation.generate import generate
 from graphprog.generation.written import Token, Written
 from graphprog.graph import Graph
@@ -133,6 +134,7 @@ __all__ = [
     "Uncached",
     "Verbalizer",
     "Written",
+    "asking",
     "backends",
     "cached",
     "capture",
@@ -155,6 +157,7 @@ __all__ = [
     "pull",
     "push",
     "reparametrised",
+    "self_consistent",
     "soften",
     "text",
 ]

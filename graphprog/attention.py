@@ -131,9 +131,9 @@ def is_cross(attention: Attention) -> bool:
     query, key = attention.query, behind_memory(attention.key)
     if str(query.meta["val"].shape[-2]) != str(key.meta["val"].shape[-2]):
         return True
-    return not _inputs(query) <= _inputs(key)
+    return not inputs_behind(query) <= inputs_behind(key)
 
 
-def _inputs(node: fx.Node) -> set[fx.Node]:
+def inputs_behind(node: fx.Node) -> set[fx.Node]:
     """The inputs that a value's numbers come from."""
     return {part for part in ancestors(node, values_of) if part.op == "placeholder"}

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import fx
 
-from graphprog.attention import Attention, attentions, is_cross
+from graphprog.attention import Attention, attentions, inputs_behind, is_cross
 from graphprog.errors import PassError
 from graphprog.passes.edges import Slot
 from graphprog.passes.stretch import expression, is_symbolic, same_size
@@ -60,7 +60,7 @@ class Slots:
         Raises:
             PassError: there is no attention, or the number of tokens is fixed.
         """
-        found = attentions(code)
+        found = [one for one in attentions(code) if inputs_behind(one.key)]
         if not found:
             raise PassError(
                 "there is no attention whose keys and values could be kept",

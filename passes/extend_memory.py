@@ -68,6 +68,14 @@ class ExtendMemory(Pass):
         if self.op.length == 0:
             return edit.finish()
         edit.share(label, entries[0])
+        if self.op.gates:
+            for number, (place, attention) in enumerate(zip(places, found, strict=True)):
+                gate = entries[2 * len(found) + number]
+                pair = entries[2 * number], entries[2 * number + 1]
+                new = _added(edit, label, attention, pair, gate, place)
+                one = Insertion("value", label, place.key, new.name, place.node, self.op.label)
+                edit.record(one)
+            return edit.finish()
         before: dict[fx.Node, Call] = {}
         try:
             for group in _by_length(found).values():
@@ -125,6 +133,31 @@ def _by_length(found: Sequence[Attention]) -> dict[tuple[str, bool], list[Attent
         size = str(expression(one.key.meta["val"].shape[-2]))
         groups.setdefault((size, is_cross(one)), []).append(one)
     return groups
+
+
+def _added(
+    edit: Editor,
+    label: str,
+    attention: Attention,
+    pair: tuple[fx.Node, fx.Node],
+    gate: fx.Node,
+    place: Interface,
+) -> fx.Node:
+    """Add what attention to a memory alone gives, behind a gate; returns the sum."""
+    ops, node = torch.ops.aten, attention.node
+    uses = set(uses_of(node))
+    following = node.next
+    batch = edit.call(ops.sym_size.int, (attention.query, 0), following, label)
+    wide = [
+        edit.call(ops.expand.default, (one, [batch, *one.meta["val"].shape]), following, label)
+        for one in pair
+    ]
+    scale = {"scale": attention.argument(6)}
+    found = edit.call(ATTENTION, (attention.query, *wide), following, label, scale)
+    gated = edit.call(ops.mul.Tensor, (found, gate), following, label)
+    result = edit.call(ops.add.Tensor, (node, gated), following, label)
+    edit.redirect(node, uses, result, set(uses_of(node)) - uses, place.key)
+    return result
 
 
 def _join(edit: Editor, label: str, node: fx.Node, slot: int, new: fx.Node) -> None:

@@ -190,6 +190,24 @@ def test_a_program_of_text_is_put_around_prompts() -> None:
     assert all(isinstance(text.answer, int | gp.text.Unparsed) for text in found)
 
 
+def test_chains_of_thought_are_drawn_and_vote() -> None:
+    """As many votes as samples, the same ones for the same seed; and stages that ask again."""
+    cached = gp.cached(_task())
+    votes = gp.self_consistent(cached, _QUERIES, samples=6, length=10, parse=lambda text: text[:1])
+    assert [sum(count for _, count in vote.counts) for vote in votes] == [6, 6, 6]
+    drawn = gp.generate(cached, _QUERIES, samples=6, length=10, temperature=0.7, seed=0)
+    assert votes[1] == gp.text.vote([text.text[:1] for text in drawn[6:12]])
+    _, graph = text_models.reader("gpt2")
+    with pytest.raises(ProgramError, match="nothing reads them"):
+        gp.self_consistent(graph, ["Review: a"], samples=2)
+    ask = gp.asking(graph, length=5, ends=[])
+    trigger = gp.text.Trigger("Say which it is.", "So it is")
+    reasoned = trigger.run("a dull film", ask)
+    first = gp.generate(graph, [trigger.first("a dull film")], length=5, ends=[])
+    assert reasoned.reasoning == first[0].text
+    assert reasoned.answer == ask(trigger.second("a dull film", reasoned.reasoning))
+
+
 def test_onnx_runtime_writes_the_same(tmp_path: Path) -> None:
     """Greedy, in beams and drawn, from texts around which the program's words are put."""
     path = tmp_path / "writer.onnx"

@@ -85,7 +85,7 @@ def generate(
     """
     choice = Choice(temperature, top_k, top_p, seed)
     _check(length, samples, beams, choice, tell)
-    writer = _writer_of(model, cache)
+    writer = writer_of(model, cache)
     wording = writer.wording
     tokenizer = wording.tokenizer
     if stop and tokenizer is None:
@@ -158,7 +158,8 @@ def _check(
         raise ProgramError(f"{samples} samples of the best token are all the same", ["seed=0"])
 
 
-def _writer_of(model: Any, cache: bool) -> Writer:
+def writer_of(model: Any, cache: bool) -> Writer:
+    """What writes for a model: itself, or its graphs with or without a KV cache."""
     if isinstance(model, Writer):
         return model
     return cached(model) if cache else Uncached(*worded(model))

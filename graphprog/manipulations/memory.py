@@ -21,6 +21,7 @@ from graphprog.stored import Stored
 from graphprog.values import Fixed, Learnable
 
 POSITIONS = ("shift", "keep")
+GATES = ("", "all", "each")
 
 
 @spec("memory")
@@ -46,6 +47,10 @@ class Memory(Manipulation):
             tokens in front of them; ``keep`` from 0. Cross attention shifts none.
         sides: meaning of the model's other inputs where they carry the axis; see
             :class:`Concatenative`.
+        gates: where given, the memory is attended to by itself, and gate · softmax(q m^T) v_m is
+            added to what attention gives, as LLaMA-Adapter does (Zhang et al., ICLR 2024): a gate
+            for ``all`` heads of an operation, or one for ``each`` that keys have there, from 0.
+            Masks and positions then stay as they are.
     """
 
     at: str = dataclasses.field(default="attention[*]", kw_only=True)
@@ -55,6 +60,7 @@ class Memory(Manipulation):
     )
     positions: str = "shift"
     sides: tuple[tuple[str, str], ...] = ()
+    gates: str = ""
 
     def __post_init__(self) -> None:
         if isinstance(self.value, Remembered):
@@ -62,6 +68,8 @@ class Memory(Manipulation):
         object.__setattr__(self, "sides", checked_meanings(self.sides))
         if self.length < 0:
             raise ProgramError(f"{self.kind}: a length of {self.length} keys is negative")
+        if self.gates not in GATES:
+            raise ProgramError(f"gates {self.gates!r} is unknown; known: all, each, and none: ''")
         if self.positions not in POSITIONS:
             raise ProgramError(
                 f"positions {self.positions!r} is unknown; known: {', '.join(POSITIONS)}"
@@ -108,25 +116,32 @@ class Memory(Manipulation):
             raise ProgramError(f"{where}: keys of {width} and values of {value_width} numbers")
         like = places[0][0]
         shape = (self.length, len(places), 2, heads, width)
+        count = {"": 0, "all": 1, "each": heads * repeats}[self.gates]
         if isinstance(self.value, Remembered):
             assert graph is not None
             rows = self.value.rows(graph, where, nodes, repeats, like.dtype)
-            return MemoryEntries(rows, shape, repeats)
+            return MemoryEntries(rows, shape, repeats, count)
         with running(fake_mode_of(like)):
             row = len(places) * 2 * heads * width
             whole = like.new_empty((like.shape[0], self.length, row))
         entries = entries_module(self.value, Wanted(whole, 1, where, generator, graph))
-        return MemoryEntries(entries, shape, repeats)
+        return MemoryEntries(entries, shape, repeats, count)
 
 
 class MemoryEntries(nn.Module):
-    """Forward: some value, of which only the type counts -> keys and values, [H, P, d] each."""
+    """Forward: some value, of which only the type counts -> keys and values, [H, P, d] each.
 
-    def __init__(self, rows: nn.Module, shape: tuple[int, ...], repeats: int) -> None:
+    With gates, [n, 1, 1] for each operation behind them, from zero.
+    """
+
+    def __init__(
+        self, rows: nn.Module, shape: tuple[int, ...], repeats: int, gates: int = 0
+    ) -> None:
         super().__init__()
         self.rows = rows
         self.shape = shape
         self.repeats = repeats
+        self.gates = nn.Parameter(torch.zeros(shape[1], gates, 1, 1)) if gates else None
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Keys of the first operation, its values, keys of the second, ..."""
@@ -135,4 +150,8 @@ class MemoryEntries(nn.Module):
         if self.repeats > 1:
             heads = heads.repeat_interleave(self.repeats, 2)
         flat = heads.flatten(0, 1)
-        return tuple(flat.select(0, number) for number in range(flat.shape[0]))
+        entries = tuple(flat.select(0, number) for number in range(flat.shape[0]))
+        if self.gates is None:
+            return entries
+        gates = self.gates.to(rows.dtype)
+        return (*entries, *(gates.select(0, number) for number in range(gates.shape[0])))
