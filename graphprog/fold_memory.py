@@ -56,12 +56,12 @@ def fold(task: Reprogrammed) -> Reprogrammed:
     rows = (
         {prompts[0].label: _computed(task, tokenised, prompts[0])}
         if prompts
-        else {part.label: _held(task, part) for part in memories}
+        else {name: _held(task, name) for name in _names(task)}
     )
     # positions that are added in front of a prompt do not move on with it: what is equal is taken
     gaps = []
     for positions in ("shift", "keep") if prompts else ("",):
-        folded = _folded(task, _with_rows(task.spec, tokenised, rows, positions), rows)
+        folded = _folded(task, _with_rows(task.spec, tokenised, positions), rows)
         gaps.append(_gap(task, folded))
         if gaps[-1] is None:
             return folded
@@ -76,8 +76,8 @@ def _folded(task: Reprogrammed, spec: Program, rows: dict[str, torch.Tensor]) ->
     """The task of the stored program, with what else the task has learnt."""
     folded = compile(task.base, spec, task.seed)
     state = {name: value for name, value in task.program_state().items() if _kept(name, folded)}
-    for label, value in rows.items():
-        state[f"program.{label}.rows.value"] = value
+    for name, value in rows.items():
+        state[f"program.{name}.rows.value"] = value
     folded.load_program_state(state)
     folded.summary = dict(task.summary)
     folded.train(task.training)
@@ -88,29 +88,28 @@ def _kept(name: str, folded: Reprogrammed) -> bool:
     return name.removeprefix("program.") in folded.program.state_dict()
 
 
-def _with_rows(
-    spec: Program, tokenised: Program, rows: dict[str, torch.Tensor], positions: str
-) -> Program:
+def _with_rows(spec: Program, tokenised: Program, positions: str) -> Program:
     """The program with stored memories, and with its text, which is still put around queries."""
     texts = [part for part in spec.manipulations if isinstance(part, TextPart)]
     parts: list[Manipulation | TextPart] = [
         part if part.kept == "text" else dataclasses.replace(part, kept="stored") for part in texts
     ]
     for part in tokenised.acting:
-        if part.label not in rows or not isinstance(part, Concatenative | Memory):
-            parts.append(part)
-            continue
-        at = part.at if isinstance(part, Memory) else _attention(part)
-        parts.append(
-            Memory(
-                at=at,
-                length=len(rows[part.label]),
-                value=Stored(),
-                positions=part.positions if isinstance(part, Memory) else positions,
-                sides=part.sides,
-                name=part.label,
+        if isinstance(part, Memory):
+            parts.append(dataclasses.replace(part, value=Stored()) if part.length else part)
+        elif isinstance(part, Concatenative):
+            parts.append(
+                Memory(
+                    at=_attention(part),
+                    length=part.length,
+                    value=Stored(),
+                    positions=positions,
+                    sides=part.sides,
+                    name=part.label,
+                )
             )
-        )
+        else:
+            parts.append(part)
     return dataclasses.replace(spec, manipulations=tuple(parts))
 
 
@@ -126,9 +125,14 @@ def _attention(part: Concatenative) -> str:
     return f"{tower}.attention[*]" if tower else "attention[*]"
 
 
-def _held(task: Reprogrammed, part: Memory) -> torch.Tensor:
+def _names(task: Reprogrammed) -> list[str]:
+    """Names of the memories in the graph, in the order of the program."""
+    return [one.name for one in task.graph.insertions if one.kind == "memory"]
+
+
+def _held(task: Reprogrammed, name: str) -> torch.Tensor:
     """The keys and values of a memory [P, n]."""
-    module = getattr(task.program, part.label)
+    module = getattr(task.program, name)
     like = torch.zeros(1, device=next(iter(task.program_state().values()), torch.zeros(1)).device)
     with torch.no_grad():
         found: torch.Tensor = module.eval().rows(like)

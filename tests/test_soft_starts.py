@@ -137,7 +137,7 @@ def test_prefix_tuning_is_folded_in_a_part_of_the_layers_too() -> None:
         gp.Program(
             [
                 gp.Memory(at="attention[0:1]", length=3, value=gp.reparametrised.MLP(8)),
-                gp.Memory(at="attention[1:2]", length=5, positions="keep", name="second"),
+                gp.Memory(at="attention[1:2]", length=5, positions="keep"),
             ]
         ),
     )
