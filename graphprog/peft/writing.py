@@ -116,7 +116,8 @@ def _kind(parts: list[_Part], wanted: str | None) -> str:
                 ["a prompt, a prefix, or scalings of modules", "task.save(path)"],
             )
         if isinstance(part.spec, Memory) and part.spec.gates:
-            raise ProgramError(f"PEFT adds no prefix behind gates; {part.insertion.name!r} has them")
+            name = part.insertion.name
+            raise ProgramError(f"PEFT adds no prefix behind gates; {name!r} has them")
     prompts = [part for part in main if isinstance(part.spec, Concatenative | Memory)]
     if len(prompts) > 1 or (prompts and len(main) > 1) or not main:
         raise ProgramError(
