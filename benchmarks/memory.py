@@ -27,12 +27,17 @@ import transformers
 
 import graphprog as gp
 
+ROOT = Path(__file__).resolve().parent.parent
 QUERY, PROMPT, WRITTEN, REPEATS = 16, 128, 64, 7
 
 
 def main() -> None:
     """Measure, and print two tables."""
     remembered = int(sys.argv[1]) if len(sys.argv) > 1 else 512
+    sys.path.insert(0, str(ROOT))
+    from tests.cpu_torchvision import declare_missing_operators
+
+    _kept = declare_missing_operators()  # transformers may find a torchvision built for CUDA
     print(machine())
     torch.manual_seed(0)
     config = transformers.GPT2Config(n_positions=1024, attn_implementation="sdpa")
