@@ -67,10 +67,15 @@ class Slots:
                 ["print(graph.interfaces()) shows attention[k] where there is"],
             )
         axis = found[-1].query.meta["val"].shape[-2]
-        if not is_symbolic(axis) or not expression(axis).is_Symbol:
+        if not is_symbolic(axis):
             raise PassError(
                 f"the number of tokens is fixed: {axis}",
                 ['capture with dynamic_axes={"input_ids": {0: "batch", 1: "sequence"}}'],
+            )
+        if not expression(axis).is_Symbol:
+            raise PassError(
+                f"attention is over {axis} tokens, which are not those that are written",
+                ["gp.fold(task) turns a prompt of tokens into a memory", "generate(cache=False)"],
             )
         here = [one for one in found if same_size(one.query.meta["val"].shape[-2], axis)]
         cross = {one.node for one in here if is_cross(one)}

@@ -122,6 +122,21 @@ def test_masks_are_made_of_their_last_rows_alone() -> None:
     assert square == []
 
 
+def test_a_soft_prompt_is_folded_first() -> None:
+    """Tokens in front of those that are written have no cache; as a memory they have one."""
+    _, graph = models.decoder("llama")
+    value = gp.Learnable("normal", 0.5)
+    part = gp.Concatenative(at="tokens", length=3, value=value, until="logits")
+    task = gp.compile(graph, gp.Program([part]))
+    prompt = [models.ids_of(1, 5)[0].tolist()]
+    with pytest.raises(PassError, match=r"gp\.fold"):
+        gp.generate(task, prompt, length=6, ends=[])
+    whole = gp.generate(task, prompt, length=6, ends=[], cache=False)
+    folded = gp.generate(gp.fold(task), prompt, length=6, ends=[])
+    assert whole[0].ids == folded[0].ids
+    assert whole[0].ids != gp.generate(graph, prompt, length=6, ends=[])[0].ids
+
+
 class _Mixed(nn.Module):
     """Tokens that read those before them by attention, and by what is put between."""
 
