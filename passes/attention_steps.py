@@ -12,7 +12,7 @@ from torch import fx
 from graphprog.passes.constants import number_of
 from graphprog.passes.normalise import schema_name
 from graphprog.passes.refusal import RefusalError
-from graphprog.passes.stretch import Size, same_size
+from graphprog.passes.stretch import Size, same_for_examples, same_size
 from graphprog.passes.views import CASTS, VIEWS
 from graphprog.weights import Weights
 
@@ -165,9 +165,5 @@ def check_kept(node: fx.Node, reader: fx.Node, found: list[fx.Node]) -> None:
 
 
 def alike(one: Size, other: Size) -> bool:
-    """Whether two sizes are the same, as far as the example tells."""
-    return same_size(one, other) or _example(one) == _example(other)
-
-
-def _example(size: Size) -> Any:
-    return size.node.hint if isinstance(size, torch.SymInt) else size
+    """Whether two sizes are the same at any length."""
+    return same_size(one, other) or same_for_examples(one, other)
