@@ -226,6 +226,7 @@ def test_types_and_choices_of_json() -> None:
             found = parse(f'{{"a": {value}}}')
             assert isinstance(found, Unparsed) == (kind not in names.split()), (value, kind)
     one = Parse.json({"properties": {"a": {"enum": [1, None]}}})
+    assert one('{"a": 1.0}') == {"a": 1}
     assert one('{"a": 1}') == {"a": 1}
     assert isinstance(one('{"a": true}'), Unparsed)
 
@@ -297,7 +298,7 @@ def test_a_tie_is_broken_by_the_first_seen() -> None:
 
 
 def test_json_votes_by_content() -> None:
-    found = vote([{"a": 1, "b": 2}, [1], {"b": 2, "a": 1}])
+    found = vote([{"a": 1, "b": 2}, [1], {"b": 2.0, "a": 1}])
     assert (found.answer, found.share) == ({"a": 1, "b": 2}, 2 / 3)
 
 

@@ -32,7 +32,7 @@ class ParseJSON(AnswerParser):
         schema: JSON text of the schema. Its own ``type`` is ``object`` or ``array``; ``object``
             unless given.
         pick: ``last`` or ``first`` of the values of that type that stand in the text, whether they
-            fit or not. Values inside of others do not count.
+            fit or not. Values inside of others of that type do not count.
     """
 
     schema: str

@@ -49,7 +49,7 @@ def mismatch(value: Any, schema: Mapping[str, Any], place: str = "") -> str | No
     name = schema.get("type")
     if name is not None and not _is(value, name):
         return f"{shown} is no {name}"
-    if "enum" in schema and not any(_equal(value, option) for option in schema["enum"]):
+    if "enum" in schema and json_key(value) not in map(json_key, schema["enum"]):
         return f"{shown} is none of {json.dumps(schema['enum'], ensure_ascii=False)}"
     inner: list[tuple[Any, Mapping[str, Any], str]] = []
     if isinstance(value, dict):
@@ -71,9 +71,18 @@ def _is(value: Any, name: str) -> bool:
     return isinstance(value, TYPES[name]) and (name == "boolean" or not isinstance(value, bool))
 
 
-def _equal(left: Any, right: Any) -> bool:
-    # True equals 1 in Python, and is another value in JSON
-    return json.dumps(left, sort_keys=True) == json.dumps(right, sort_keys=True)
+def json_key(value: Any) -> str:
+    """Text that equal JSON values share: 1 is 1.0 and not ``true``; the order of keys is none."""
+    return json.dumps(_whole(value), sort_keys=True)
+
+
+def _whole(value: Any) -> Any:
+    """A JSON value with integers in the place of floats of no fraction."""
+    if isinstance(value, dict):
+        return {key: _whole(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _check_type(value: Any, place: str) -> None:

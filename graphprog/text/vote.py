@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from graphprog.errors import DataError
 from graphprog.text.answers import Unparsed
+from graphprog.text.schema import json_key
 
 
 @dataclass(frozen=True)
@@ -59,5 +59,5 @@ def vote(answers: Sequence[Any]) -> Vote:
 
 def _key(answer: Any) -> Any:
     if isinstance(answer, dict | list):
-        return "json", json.dumps(answer, sort_keys=True)
+        return "json", json_key(answer)
     return answer
