@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from graphprog.errors import InterfaceError
 from graphprog.graph import Graph, require_graph
-from graphprog.manipulations import Concatenative, Memory, Place, TokenSource
+from graphprog.manipulations import Bound, Concatenative, Memory, Place, TokenSource
 from graphprog.passes.align import Align
 from graphprog.passes.base import Pass
+from graphprog.passes.bind_inputs import BindInputs
 from graphprog.passes.extend_axis import ExtendAxis
 from graphprog.passes.extend_memory import ExtendMemory
 from graphprog.passes.insert import Insert, ReplaceInput
@@ -34,6 +35,8 @@ def lower(program: Program, seed: int = 0) -> Pipeline:
             passes.append(ExtendAxis(part, seed=seed + number))
         elif isinstance(part, Memory):
             passes.append(ExtendMemory(part, seed=seed + number))
+        elif isinstance(part, Bound):
+            passes.append(BindInputs(part))
         elif isinstance(part, TokenSource):
             passes.append(ReplaceTokens(part, seed=seed + number))
         else:

@@ -56,7 +56,9 @@ class Lineage:
         """
         insertion = graph.insertions[number]
         self.before: dict[str, Any] = insertion.old[1]
-        self.later = [one.old[1] for one in graph.insertions[number + 1 :] if one.kind == "axis"]
+        self.later = [
+            one.old[1] for one in graph.insertions[number + 1 :] if one.kind in ("axis", "bound")
+        ]
         start = graph.nodes[insertion.result]
         self.length = self._value(start).shape[axis]
         self.grown = {start: frozenset({axis})}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from graphprog.alignments import Alignment, Identity
 from graphprog.errors import ProgramError
-from graphprog.manipulations import Manipulation, Normalise, Place, TokenSource
+from graphprog.manipulations import Bound, Manipulation, Normalise, Place, TokenSource
 from graphprog.spec import Spec, spec
 from graphprog.text.part import TextPart
 
@@ -126,17 +126,18 @@ class Program(Spec):
         parts = self.acting
         places = [part for part in parts if isinstance(part, Place)]
         tokens = [part for part in parts if isinstance(part, TokenSource)]
-        others = [part for part in parts if not isinstance(part, Place | TokenSource)]
+        bound = [part for part in parts if isinstance(part, Bound)]
+        others = [part for part in parts if not isinstance(part, Place | TokenSource | Bound)]
         inputs = [part for part in others if part.at.split(":")[0].split(".")[-1] == "input"]
         inner = [part for part in others if part not in inputs]
         if contract.space == "model":
-            return (*places, *tokens, *inputs, *inner)
+            return (*places, *tokens, *inputs, *inner, *bound)
         at = next((part.at for part in [*places, *inputs]), "input")
         normalise = Normalise(contract.mean, contract.std, at=at)
         if contract.space == "unit":
-            return (*places, *tokens, *inputs, normalise, *inner)
+            return (*places, *tokens, *inputs, normalise, *inner, *bound)
         # a zero of normalised space is the mean in unit space, where placing happens
         places = [
             part if part.fill else dataclasses.replace(part, fill=contract.mean) for part in places
         ]
-        return (*places, *tokens, normalise, *inputs, *inner)
+        return (*places, *tokens, normalise, *inputs, *inner, *bound)

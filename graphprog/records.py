@@ -22,7 +22,8 @@ class Insertion:
     """What a rewriting pass put in, and how to take it out again.
 
     Attributes:
-        kind: what was replaced: a ``value`` on some of its uses, a model ``input``, or the
+        kind: what was replaced: a ``value`` on some of its uses, the length of an ``axis``, the
+            ``memory`` of attention, a model ``input``, inputs that are ``bound``, or the
             ``output`` of the model.
         name: of the program's part.
         at: key of the interface.
@@ -31,7 +32,8 @@ class Insertion:
             input, the name of the input.
         label: of the manipulation; a wildcard makes several parts of one.
         old: what the graph had before: the input's fake value; or the names of the output nodes,
-            of the outputs, and their pytree shape; or the order of the nodes, if it had to change.
+            of the outputs, and their pytree shape; or the order of the nodes, if it had to change;
+            or the bound inputs, what depended on them, and how the graph was called.
     """
 
     kind: str

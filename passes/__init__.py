@@ -16,6 +16,7 @@ from graphprog.spec import register_lazily
 if TYPE_CHECKING:
     from graphprog.passes.align import Align as Align
     from graphprog.passes.base import Pass as Pass
+    from graphprog.passes.bind_inputs import BindInputs as BindInputs
     from graphprog.passes.cache_memory import CacheMemory as CacheMemory
     from graphprog.passes.cache_memory import ExposeMemory as ExposeMemory
     from graphprog.passes.channels_last import ChannelsLast as ChannelsLast
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 _PASSES = {
     "align": "graphprog.passes.align:Align",
+    "bind-inputs": "graphprog.passes.bind_inputs:BindInputs",
     "cache-memory": "graphprog.passes.cache_memory:CacheMemory",
     "channels-last": "graphprog.passes.channels_last:ChannelsLast",
     "drop-asserts": "graphprog.passes.normalise:DropAsserts",

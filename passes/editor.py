@@ -66,6 +66,10 @@ class Editor:
         """The copy of the node that has this name in the original graph."""
         return self._named[name]
 
+    def stand_in(self, name: str, node: fx.Node) -> None:
+        """Let :meth:`node` find a new node under the name of one that is gone."""
+        self._named[name] = node
+
     def alive(self, names: Iterable[str]) -> list[fx.Node]:
         """The copies of the nodes of these names that are still in the code."""
         nodes = set(self.code.nodes)

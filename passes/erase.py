@@ -46,12 +46,16 @@ class EraseProgram(Pass):
                 result.replace_all_uses_with(old)
                 edit.erase_dead()
                 edit.code.erase_node(current)
+            elif insertion.kind == "bound":
+                places, values, call_spec = insertion.old
+                _ask_again(edit, places, values)
+                restored["call_spec"] = call_spec
             else:
                 nodes, names, tree = insertion.old
                 edit.set_outputs(
                     [edit.node(item) if isinstance(item, str) else item for item in nodes]
                 )
-                restored = {"outputs": names, "out_spec": tree}
+                restored |= {"outputs": names, "out_spec": tree}
         edit.modes.clear()
         edit.erase_dead()
         edit.sites.clear()
@@ -66,5 +70,21 @@ def _shorten(
     """Give what lies behind an inserted piece of an axis its sources and lengths back."""
     for name, slot, old in reversed(changes):
         set_leaf(edit.node(name), slot, edit.node(old) if isinstance(old, str) else old)
+    for name, value in values.items():
+        edit.node(name).meta["val"] = value
+
+
+def _ask_again(
+    edit: Editor, places: tuple[tuple[int, str, str, Any, str], ...], values: dict[str, Any]
+) -> None:
+    """Make inputs again of the constants in their places."""
+    for number, name, old, value, constant in places:
+        inputs = edit.code.find_nodes(op="placeholder")
+        place = edit.code.inserting_before(inputs[number]) if number < len(inputs) else None
+        with place or edit.code.inserting_after(inputs[-1]):
+            node = edit.code.placeholder(name)
+        node.meta["val"] = value
+        edit.substitute(edit.node(constant), node)
+        edit.stand_in(old, node)
     for name, value in values.items():
         edit.node(name).meta["val"] = value

@@ -6,6 +6,7 @@ from graphprog.manipulations.adapter import Adapter
 from graphprog.manipulations.adaption import Adaption
 from graphprog.manipulations.additive import Additive
 from graphprog.manipulations.base import Manipulation
+from graphprog.manipulations.bound import Bound
 from graphprog.manipulations.canvas import Canvas
 from graphprog.manipulations.concatenative import Concatenative
 from graphprog.manipulations.conditional import Conditional
@@ -28,6 +29,7 @@ __all__ = [
     "Adapter",
     "Adaption",
     "Additive",
+    "Bound",
     "Canvas",
     "Concatenative",
     "Conditional",
