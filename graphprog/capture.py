@@ -19,6 +19,7 @@ from graphprog.errors import CaptureError
 from graphprog.exported import read_exported, user_line
 from graphprog.graph import Graph
 from graphprog.lift import lift
+from graphprog.pinned import check_free
 from graphprog.structure import with_structure
 from graphprog.taps import tapping
 
@@ -82,6 +83,7 @@ def _captured(
     exported = _export(model, args, kwargs, shapes)
     graph = lift(exported, type(model).__name__, axes)
     _check_dynamic(graph, dynamic_axes)
+    check_free(graph)
     return with_structure(graph)
 
 

@@ -27,6 +27,29 @@ class Branching(nn.Module):
         return -y
 
 
+class Pooling(nn.Module):
+    """An operation that takes numbers, given half of the length."""
+
+    def __init__(self, halves: bool) -> None:
+        super().__init__()
+        self.halves = halves
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.halves:
+            return nn.functional.adaptive_avg_pool1d(x, x.shape[2] // 2)
+        return x.view(len(x), 3, 2, x.shape[2] // 2).mean(2)  # for even lengths
+
+
+def test_an_axis_that_tracing_fixed_by_a_number_computed_from_it_is_refused() -> None:
+    x, axes = torch.randn(2, 3, 8), {"x": {0: "batch", 2: "length"}}
+    with pytest.raises(CaptureError, match=r"axis 2 of x.* on \(L//2\) = 4"):
+        gp.capture(Pooling(halves=True), (x,), dynamic_axes=axes)
+    graph = gp.capture(Pooling(halves=True), (x,), dynamic_axes={"x": {0: "batch"}})
+    assert graph(torch.randn(3, 3, 8)).shape == (3, 3, 4)
+    even = gp.capture(Pooling(halves=False), (x,), dynamic_axes=axes)
+    assert even(torch.randn(3, 3, 12)).shape == (3, 3, 6)
+
+
 def test_a_model_that_cannot_be_captured_is_explained_and_left_alone() -> None:
     model = Branching().train()
     with pytest.raises(CaptureError) as caught:
