@@ -13,10 +13,10 @@ from graphprog.graph import Graph
 from graphprog.inputs import InputSpec, inputs_of
 from graphprog.lookups import ids_of, rows_of
 from graphprog.passes.sides import inferred_meaning
-from graphprog.passes.stretch import expression, is_symbolic
+from graphprog.passes.stretch import expression, is_symbolic, same_size
 from graphprog.symbols import size_text
 
-MEANINGS = ("tokens", "present", "repeated", "positions", "")
+MEANINGS = ("present", "repeated", "positions")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Roles:
         meanings: of every input that has the axis: ``tokens``; ``present``, 1 for a new token;
             ``repeated``, as the token before; ``positions``, one more than the token before;
             empty where it is not known.
-        logits: name of the result [B, S, V].
+        logits: name of the result [B, S, V], or [B, P + S, V] behind P inserted tokens.
         rows: size of the vocabulary.
     """
 
@@ -87,25 +87,16 @@ class Roles:
 
 
 def roles_of(graph: Graph) -> Roles:
-    """Find them: tokens are looked up in the largest table of those that the last attention reads.
+    """Find them: tokens are what is looked up in a table with a row for each logit.
+
+    Where no table has as many rows as a result has numbers, they are looked up in the largest one.
+    Logits may have entries for tokens that a program inserted.
 
     Raises:
         ProgramError: nothing in the graph is looked up by ids, or its logits are not told.
     """
-    tables: dict[fx.Node, int] = {}
-    for node in graph.code.nodes:
-        ids = ids_of(node)
-        if ids is not None and ids.meta["val"].ndim == 2 and is_symbolic(ids.meta["val"].shape[1]):
-            tables[ids] = max(rows_of(node), tables.get(ids, 0))
-    logits = _logits(graph)
-    length = expression(graph.output_nodes[graph.outputs.index(logits)].meta["val"].shape[1])
-    found = [ids for ids in tables if expression(ids.meta["val"].shape[1]) == length]
-    if not found:
-        raise ProgramError(
-            f"{graph.name}: no input of token ids [B, S], with S varying, leads to its {logits}",
-            ['capture with dynamic_axes={"input_ids": {0: "batch", 1: "sequence"}}'],
-        )
-    tokens = max(found, key=tables.__getitem__)
+    tokens, table, logits = _tokens_and_logits(graph)
+    length = expression(tokens.meta["val"].shape[1])
     meanings = {}
     for node in graph.placeholders:
         if any(expression(size) == length for size in node.meta["val"].shape):
@@ -114,22 +105,60 @@ def roles_of(graph: Graph) -> Roles:
             meanings[str(node.target)] = "present" if plain else looked_up
     meanings[str(tokens.target)] = "tokens"
     axis = str(size_text(tokens.meta["val"].shape[1], graph.symbols))
-    return Roles(inputs_of(graph), str(tokens.target), axis, meanings, logits, tables[tokens])
+    return Roles(inputs_of(graph), str(tokens.target), axis, meanings, logits, rows_of(table))
 
 
-def _logits(graph: Graph) -> str:
-    """Name of the result with a number for every token of the vocabulary, at every token."""
-    names = [
-        name
+def _tokens_and_logits(graph: Graph) -> tuple[fx.Node, fx.Node, str]:
+    """The input of token ids, the lookup that reads it, and the name of the logits."""
+    results = _results(graph)
+    lookups = [
+        (ids, node)
+        for node in graph.code.nodes
+        if (ids := ids_of(node)) is not None
+        and ids.meta["val"].ndim == 2
+        and is_symbolic(ids.meta["val"].shape[1])
+    ]
+    pairs = [
+        (ids, node, name)
+        for name, value in results.items()
+        for ids, node in lookups
+        if (expression(value.shape[1]) - expression(ids.meta["val"].shape[1])).is_number
+    ]
+    if not pairs:
+        raise ProgramError(
+            f"{graph.name}: no input of token ids [B, S], with S varying, leads to "
+            f"{', '.join(results)}",
+            ['capture with dynamic_axes={"input_ids": {0: "batch", 1: "sequence"}}'],
+        )
+    named = graph.aliases.get("logits", "").removeprefix("output:")
+
+    def fitness(pair: tuple[fx.Node, fx.Node, str]) -> tuple[bool, bool, int]:
+        _, node, name = pair
+        return same_size(results[name].shape[2], rows_of(node)), name == named, rows_of(node)
+
+    ids, table, logits = max(pairs, key=fitness)
+    rows, width = table.args[0].meta["val"].shape
+    if rows != width and same_size(results[logits].shape[2], width):
+        raise ProgramError(
+            f"{graph.name}: {logits} has the width of its embeddings, {width}, and no logit for "
+            f"each of the {rows} tokens",
+            ["capture the model with its language modelling head"],
+        )
+    return ids, table, logits
+
+
+def _results(graph: Graph) -> dict[str, torch.Tensor]:
+    """What may be logits [B, S, V], by name."""
+    found = {
+        name: value
         for name, node in zip(graph.outputs, graph.output_nodes, strict=True)
         if isinstance(node, fx.Node)
         and isinstance(value := node.meta.get("val"), torch.Tensor)
         and value.ndim == 3
         and value.is_floating_point()
-    ]
-    key = graph.aliases.get("logits", "").removeprefix("output:")
-    if key in names or names:
-        return key if key in names else names[0]
+    }
+    if found:
+        return found
     raise ProgramError(
         f"{graph.name} returns no logits [B, S, V]: its results are {', '.join(graph.outputs)}",
         ["an alignment that keeps all tokens: Identity or Parse"],
