@@ -84,7 +84,7 @@ def export_writer(
         tolerance: largest difference that counts as equal, absolute or relative.
 
     Raises:
-        BackendError: no translation, more than 2 GiB, or the results differ.
+        BackendError: no translation, more than 2 GiB, bfloat16, or the results differ.
         FileError: the place cannot be written. As with every error, an old file stays.
         PassError: the model has no cache.
     """
@@ -94,6 +94,7 @@ def export_writer(
         raise FileError(f"{os.fspath(path)}: the name of an ONNX file ends in .onnx")
     task = fold(model if isinstance(model, Reprogrammed) else compile(model, Program()))
     both = cached(task)
+    _refuse_bfloat16(both)
     decode = _document(_lowered(both, both.decode), task, both.roles)
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / "writer.onnx"
@@ -106,6 +107,14 @@ def export_writer(
             atomic_write(prefill_path(path), lambda at: shutil.copyfile(prefill_path(trial), at))
         atomic_write(path, lambda at: shutil.copyfile(trial, at))
     return report
+
+
+def _refuse_bfloat16(both: Cached) -> None:
+    if any(spec.dtype is torch.bfloat16 for spec in inputs_of(both.decode)):
+        raise BackendError(
+            f"{both.source.name} computes in bfloat16, which ONNX Runtime does not",
+            ["capture the source model in float32 or float16"],
+        )
 
 
 def _lowered(both: Cached, graph: Graph) -> ir.Model:

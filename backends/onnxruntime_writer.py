@@ -162,13 +162,8 @@ def _array(value: torch.Tensor) -> np.ndarray:
 
 def _nothing(session: onnxruntime.InferenceSession) -> dict[str, tuple[tuple[int, ...], Any]]:
     """Shape without the batch, and type, of the keys and values of no tokens."""
-    types = {
-        "tensor(float)": np.float32,
-        "tensor(float16)": np.float16,
-        "tensor(double)": np.float64,
-    }
     return {
-        entry.name: ((entry.shape[1], 0, entry.shape[3]), types[entry.type])
+        entry.name: ((entry.shape[1], 0, entry.shape[3]), _TYPES[entry.type])
         for entry in session.get_inputs()
         if entry.name.startswith("past_")
     }
