@@ -53,13 +53,21 @@ class Cached:
 
         Returns:
             The results by name, of the tokens that the memory does not have; and the new memory.
+
+        Raises:
+            DataError: an input is missing, or the graph does not run on these.
         """
         graph = self.decode if memory else self.prefill
         found = _run(graph, {**inputs, **(memory or {})})
         return carried(dict(zip(graph.outputs, found, strict=True)), memory)
 
     def advance(self, inputs: Values, memory: Values | None = None) -> tuple[torch.Tensor, Values]:
-        """Logits [B, T, V] of the T tokens that the memory does not have, and the new memory."""
+        """Logits [B, T, V] of the T tokens that the memory does not have, and the new memory.
+
+        Raises:
+            DataError: the memory is of other rows, or has all tokens; as :meth:`results`.
+        """
+        _check(inputs, memory or {}, self.roles)
         with torch.no_grad():
             results, memory = self.results(inputs, memory)
         return results[self.roles.logits], memory
@@ -97,11 +105,32 @@ class Uncached:
         return {}
 
 
+def _check(inputs: Values, memory: Values, roles: Roles) -> None:
+    """Refuse a memory that is not of the first tokens of these rows."""
+    past = memory.get("past_key_0")
+    if past is None or roles.tokens not in inputs:
+        return
+    rows, length = inputs[roles.tokens].shape
+    if len(past) != rows:
+        raise DataError(
+            f"the memory is of {len(past)} rows, and {roles.tokens} has {rows}",
+            ["select(memory, rows)"],
+        )
+    if past.shape[2] >= length:
+        raise DataError(
+            f"the memory has {past.shape[2]} tokens, and {roles.tokens} no more than {length}",
+            ["inputs of all tokens so far, and those that are new"],
+        )
+
+
 def _run(graph: Graph, given: Values) -> tuple[Any, ...]:
     """Run a graph on inputs by name, on the device of its weights."""
     device = device_of(graph)
+    wanted = [str(node.target) for node in graph.placeholders]
+    if missing := [name for name in wanted if name not in given]:
+        raise DataError(f"{graph.name} also takes {', '.join(missing)}")
     try:
-        return graph.run([given[str(node.target)].to(device) for node in graph.placeholders])
+        return graph.run([given[name].to(device) for name in wanted])
     except (IndexError, RuntimeError) as error:
         own = [name for name in given if not name.startswith(("past_", "cross_"))]
         shapes = ", ".join(f"{name} {list(given[name].shape)}" for name in own)

@@ -13,9 +13,9 @@ import torch
 import graphprog as gp
 from graphprog.backends.onnx import export_writer
 from graphprog.backends.onnxruntime import Writer
-from graphprog.errors import DataError, FileError, PassError, ProgramError
+from graphprog.errors import ProgramError
+from graphprog.generation.beams import Beam
 from graphprog.generation.prompts import pads_exactly, rows_of
-from graphprog.generation.roles import roles_of
 from tests import text_models
 from tests import writer_models as models
 from tests.writer_models import END
@@ -74,6 +74,14 @@ def test_beams_find_what_the_library_finds(penalty: float) -> None:
     wanted = [_reference(model, prompt, **options) for prompt in _prompts()]
     assert [list(text.ids) for text in found] == wanted
     assert penalty > 1 or any(text.ended == "end" for text in found)
+
+
+def test_beams_stay_wide_where_many_tokens_end_a_text() -> None:
+    """More of the likeliest than twice the width may end it: others take their places."""
+    beam = Beam(2, 1.0, lambda ids: ids[-1] in (1, 2, 3, 4))
+    shares = torch.tensor([[9.0, 8.0, 7.0, 6.0, 5.0, 3.0, 4.0]]).log_softmax(-1)
+    assert beam.step(shares) == ([0, 0], [0, 6])
+    assert [ids for _, ids, _ in beam.finished] == [(1,)]
 
 
 def test_the_log_probability_is_that_of_the_tokens() -> None:
@@ -232,63 +240,3 @@ def test_int8_is_reported_and_smaller(tmp_path: Path) -> None:
     assert (tmp_path / "small.onnx").stat().st_size < (tmp_path / "plain.onnx").stat().st_size
     written = gp.generate(Writer(tmp_path / "small.onnx"), _prompts(), length=4)
     assert all(len(text.ids) <= 4 for text in written)
-
-
-def test_roles_are_told_by_structure() -> None:
-    """Which input is written, and how the others go on."""
-    _, graph = models.decoder("llama")
-    roles = roles_of(graph)
-    assert (roles.tokens, roles.mask, roles.logits) == ("input_ids", "attention_mask", "logits")
-    _, towers = models.two_towers("t5")
-    assert roles_of(towers).tokens == "decoder_input_ids"
-    assert set(roles_of(towers).meanings) == {"decoder_input_ids"}
-
-
-@pytest.mark.parametrize(
-    ("options", "told"),
-    [
-        ({"temperature": 0.0}, "temperature of 0.0 is not above 0"),
-        ({"top_p": 1.5}, "top_p=1.5"),
-        ({"top_k": 0}, "top_k=0"),
-        ({"length": 0}, "length=0 is less than 1"),
-        ({"beams": 2, "seed": 0}, "beams are searched, not drawn"),
-        ({"beams": 2, "tell": print}, "at the end only"),
-        ({"samples": 3}, "3 samples of the best token are all the same"),
-        ({"stop": ["x"]}, "stop strings need a tokenizer"),
-    ],
-)
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any], told: str) -> None:
-    """Each by its name."""
-    with pytest.raises(ProgramError, match=told):
-        gp.generate(_cached("llama"), _prompts(), **options)
-
-
-def test_prompts_that_do_not_suit_are_refused(tmp_path: Path) -> None:
-    """What is wrong with them is said, and which."""
-    cached = _cached("llama")
-    cases: list[tuple[Any, str]] = [
-        ("a text", "prompts are several"),
-        ([], "there are no prompts"),
-        ([[3, 4], []], "prompt 1 has no tokens"),
-        ([[3, 97]], "prompt 0: the model has no token 97"),
-        ({"input_ids": torch.ones(2, 3).long()}, "the graph takes input_ids.*attention_mask"),
-    ]
-    for prompts, told in cases:
-        with pytest.raises(DataError, match=told):
-            gp.generate(cached, prompts)
-    with pytest.raises(ProgramError, match="no tokenizer for texts"):
-        gp.generate(cached, ["a text"])
-    with pytest.raises(DataError, match="cannot be 'absent'"):
-        gp.generate(cached, _prompts(), sides={"attention_mask": "absent"})
-    with pytest.raises(DataError, match="cannot run on input_ids"):
-        gp.generate(_cached("gpt2"), [_prompts()[0]], length=200, ends=[])
-    labelled = gp.compile(models.decoder("gpt2")[1], gp.Program(align=gp.LastToken()))
-    with pytest.raises((PassError, ProgramError)):
-        gp.generate(labelled, _prompts())
-    with pytest.raises(FileError, match="no such file"):
-        Writer(tmp_path / "none.onnx")
-    gp.backends.onnx.export(
-        gp.compile(models.decoder("gpt2")[1], gp.Program()), tmp_path / "a.onnx"
-    )
-    with pytest.raises(FileError, match="does not write token after token"):
-        Writer(tmp_path / "a.onnx")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
@@ -41,21 +41,20 @@ class Beam:
         Returns:
             For each new continuation the one that it comes from, and its token.
         """
-        totals = shares.double() + torch.tensor([total for total, _ in self.going])[:, None]
-        best = totals.flatten().topk(min(2 * self.width, totals.numel()))
+        so_far = torch.tensor([total for total, _ in self.going], dtype=torch.float64)
+        totals = (shares.double() + so_far[:, None]).flatten()
         found: list[tuple[float, tuple[int, ...]]] = []
         origins: list[int] = []
-        for rank, (total, place) in enumerate(
-            zip(best.values.tolist(), best.indices.tolist(), strict=True)
-        ):
+        for rank, (total, place) in enumerate(_descending(totals, 2 * self.width)):
             origin, token = divmod(place, shares.shape[1])
             ids = (*self.going[origin][1], token)
-            if self.ends(ids):
-                if rank < self.width:
-                    self._finish(total, ids)
-            elif len(found) < self.width:
+            if not self.ends(ids):
                 found.append((total, ids))
                 origins.append(origin)
+            elif rank < self.width:
+                self._finish(total, ids)
+            if len(found) == self.width:
+                break
         self.going = found
         self.done = not found or (
             len(self.finished) >= self.width
@@ -78,6 +77,21 @@ class Beam:
         self.finished.append((self._score(total, len(ids)), ids, total))
         self.finished.sort(key=lambda one: one[0], reverse=True)
         del self.finished[self.width :]
+
+
+def _descending(totals: torch.Tensor, few: int) -> Iterator[tuple[float, int]]:
+    """Numbers and their places, the largest first; all are sorted only if more than few are read.
+
+    Many tokens may end a text, so that twice the width is not always enough to go on.
+    """
+    best = totals.topk(min(few, len(totals)))
+    yield from zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    if few < len(totals):
+        rest = totals.index_fill(0, best.indices, -torch.inf).sort(descending=True, stable=True)
+        for total, place in zip(rest.values.tolist(), rest.indices.tolist(), strict=True):
+            if total == -torch.inf:
+                return
+            yield total, place
 
 
 def search(

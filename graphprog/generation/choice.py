@@ -35,6 +35,9 @@ class Choice:
                 f"a temperature of {self.temperature} is not above 0",
                 ["leave it out: without it, top_k, top_p and seed the best token is taken"],
             )
+        for name in ("top_k", "seed"):
+            if not isinstance(getattr(self, name), int | None):
+                raise ProgramError(f"{name}={getattr(self, name)!r} is no whole number")
         if self.top_k is not None and self.top_k < 1:
             raise ProgramError(f"top_k={self.top_k} leaves no token to choose")
         if self.top_p is not None and not 0 < self.top_p <= 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -85,6 +85,10 @@ def generate(
     """
     choice = Choice(temperature, top_k, top_p, seed)
     _check(length, samples, beams, choice, tell)
+    if isinstance(stop, str) or "" in stop:
+        raise ProgramError(f"stop={stop!r} is no sequence of strings", ['stop=["\\n\\n"]'])
+    if ends is not None and not isinstance(ends, Collection):
+        raise ProgramError(f"ends={ends} is no sequence of ids", [f"ends=[{ends}]"])
     writer = writer_of(model, cache)
     wording = writer.wording
     tokenizer = wording.tokenizer
@@ -145,7 +149,10 @@ def _search(
 def _check(
     length: int, samples: int, beams: int, choice: Choice, tell: Callable[[Token], None] | None
 ) -> None:
-    for name, value in (("length", length), ("samples", samples), ("beams", beams)):
+    counts: dict[str, Any] = {"length": length, "samples": samples, "beams": beams}
+    for name, value in counts.items():
+        if not isinstance(value, int):
+            raise ProgramError(f"{name}={value!r} is no whole number")
         if value < 1:
             raise ProgramError(f"{name}={value} is less than 1")
     if beams > 1 and (choice.draws or samples > 1):
@@ -167,11 +174,12 @@ def writer_of(model: Any, cache: bool) -> Writer:
 
 def _with_sides(roles: Roles, sides: Mapping[str, str]) -> Roles:
     for name, meaning in sides.items():
-        if name not in roles.meanings or meaning not in MEANINGS:
+        others = [other for other in roles.meanings if other != roles.tokens]
+        if name not in others or meaning not in MEANINGS:
             raise DataError(
-                f"sides: input {name!r} cannot be {meaning!r}; inputs that go on are "
-                f"{', '.join(roles.meanings)}",
-                ['"present", "repeated" or "positions"'],
+                f"sides: input {name!r} cannot be {meaning!r}; inputs that go on beside the "
+                f"tokens are {', '.join(others) or 'none'}",
+                [" or ".join(map(repr, MEANINGS))],
             )
     return dataclasses.replace(roles, meanings={**roles.meanings, **sides})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import index
 from typing import Any
 
 import torch
@@ -26,7 +27,8 @@ def rows_of(prompts: Prompts, roles: Roles, wording: Wording) -> list[Rows]:
         wording: what is put around texts.
 
     Raises:
-        DataError: there are none, one is empty, or inputs are missing.
+        DataError: there are none, one is empty, ends with padding or is no text, or inputs are
+            missing.
         ProgramError: texts are given and there is no tokenizer.
     """
     if isinstance(prompts, Mapping):
@@ -36,7 +38,7 @@ def rows_of(prompts: Prompts, roles: Roles, wording: Wording) -> list[Rows]:
     found = []
     for number, prompt in enumerate(prompts):
         words = isinstance(prompt, str | Mapping)
-        ids = _tokens(prompt, wording) if words else [int(token) for token in prompt]
+        ids = _tokens(prompt, wording) if words else _numbers(prompt, number)
         if not ids:
             raise DataError(f"prompt {number} has no tokens")
         wrong = [token for token in ids if not 0 <= token < roles.rows]
@@ -46,6 +48,16 @@ def rows_of(prompts: Prompts, roles: Roles, wording: Wording) -> list[Rows]:
     if not found:
         raise DataError("there are no prompts")
     return found
+
+
+def _numbers(prompt: Any, number: int) -> list[int]:
+    try:
+        return [index(token) for token in prompt]
+    except TypeError as error:
+        raise DataError(
+            f"prompt {number} is neither a text nor a sequence of token ids: {prompt!r:.80}",
+            ["[[5, 17, 42], [8, 23]] are two prompts"],
+        ) from error
 
 
 def _tokens(prompt: Any, wording: Wording) -> list[int]:
@@ -76,16 +88,34 @@ def _of_ids(ids: torch.Tensor, roles: Roles) -> Rows:
     return found
 
 
-def _split(inputs: Mapping[str, torch.Tensor], roles: Roles) -> list[Rows]:
+def _split(inputs: Mapping[str, Any], roles: Roles) -> list[Rows]:
     names = {spec.name for spec in roles.inputs}
     if set(inputs) != names:
         raise DataError(
             f"the graph takes {', '.join(map(str, roles.inputs))}; given are {', '.join(inputs)}"
         )
+    if other := [name for name, value in inputs.items() if not isinstance(value, torch.Tensor)]:
+        raise DataError(f"input {other[0]!r} is no tensor", ["torch.tensor(...)"])
+    if not inputs[roles.tokens].shape[-1]:
+        raise DataError(f"{roles.tokens} has no tokens")
+    _refuse_padding_behind(inputs, roles)
     sizes = {len(value) for value in inputs.values()}
     if len(sizes) != 1 or 0 in sizes:
         raise DataError(f"the inputs have {', '.join(map(str, sorted(sizes)))} rows")
     return [{name: value[i : i + 1] for name, value in inputs.items()} for i in range(sizes.pop())]
+
+
+def _refuse_padding_behind(inputs: Mapping[str, torch.Tensor], roles: Roles) -> None:
+    """Refuse rows that end with a token that their mask hides: what follows would follow that."""
+    if roles.mask is None:
+        return
+    hidden = inputs[roles.mask][:, -1] == 0
+    if bool(hidden.any()):
+        row = int(hidden.nonzero()[0])
+        raise DataError(
+            f"row {row} ends with a token that {roles.mask} hides, behind which nothing is written",
+            ["padding in front", "prompts as sequences of token ids, of any lengths"],
+        )
 
 
 def batches_of(rows: Sequence[Rows], writer: Writer) -> list[tuple[list[int], Rows]]:

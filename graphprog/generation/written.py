@@ -12,7 +12,7 @@ class Written:
 
     Attributes:
         prompt: number of the prompt.
-        ids: token ids, without the one that ended it.
+        ids: token ids, without the one that ended it; with those of a stop string.
         ended: ``end``: by a token that ends texts; ``stop``: by a stop string; ``length``: by
             nothing but the limit.
         log_probability: sum over all tokens written of their log-probability under the model,
