@@ -86,7 +86,7 @@ def parts_of(source: Graph, advance: Advance, rows: int = 2) -> Iterator[Part]:
                 name: _gap(whole[name].cpu(), value.cpu(), _dims(source, name, axis), done)
                 for name, value in results.items()
             }
-            kind = next(iter(whole.values())).dtype
+            kind = next(value.dtype for value in results.values() if value.is_floating_point())
             tolerance = TOLERANCES.get(kind, 0.02)
             yield Part(done, whole_text, {**part, **(memory or {})}, gaps, tolerance)
             memory, done = after, length
@@ -111,7 +111,8 @@ def inputs_of_length(
             made = torch.randint(tables[node], shape, generator=generator)
         else:
             made = torch.ones(shape)
-        batched = bool(shape) and not isinstance(value.shape[0], int)
+        first = value.shape[0] if shape else 1
+        batched = not isinstance(first, int) and not same_size(first, axis)
         found[str(node.target)] = (made[:rows] if batched else made).to(value.dtype)
     return found
 

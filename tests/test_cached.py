@@ -13,6 +13,7 @@ import graphprog as gp
 from graphprog.errors import PassError, ProgramError
 from graphprog.passes.cache_memory import CacheMemory
 from tests import writer_models as models
+from tests.test_roles import Decoder
 
 TOKENS = 64
 _FAST = ("gpt2", "llama", "opt", "bloom", "windows", "written out")
@@ -188,3 +189,22 @@ def test_what_writes_nothing_is_refused() -> None:
         gp.cached(plain)
     with pytest.raises(ProgramError, match="not a Linear"):
         gp.cached(nn.Linear(4, 4))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wanted", ["none", "logits"])
+def test_results_and_positions_of_any_form_have_a_cache(wanted: str) -> None:
+    """A result that is no tensor beside the logits; positions without a dimension for rows."""
+    torch.manual_seed(0)
+    places = torch.arange(7) if wanted == "logits" else torch.arange(7).expand(2, 7).contiguous()
+    ids = torch.randint(31, (2, 7))
+    axes = {"places": {places.ndim - 1: "sequence"}, "ids": {0: "batch", 1: "sequence"}}
+    if places.ndim == 2:
+        axes["places"][0] = "batch"
+    model = Decoder(wanted).eval()
+    cached = gp.cached(gp.capture(model, (), {"places": places, "ids": ids}, axes))
+    first = {"places": places[..., :4], "ids": ids[:, :4]}
+    _, memory = cached.advance(first)
+    found, _ = cached.advance({"places": places, "ids": ids}, memory)
+    whole = model(places, ids)
+    whole = whole[1] if wanted == "none" else whole
+    assert torch.allclose(found, whole[:, 4:], atol=1e-5)
