@@ -60,10 +60,12 @@ def refuse_doubt(growth: Growth, node: fx.Node, concerned: bool) -> None:
             _refuse_numbers(growth, node, {int(growth.cut.stretch.size)})
         return
     grown = _grown_lengths(growth, node)
-    if name in ("aten::select", "aten::slice"):
+    if name in ("aten::select", "aten::slice", "aten::narrow"):
         _refuse_bounds(growth, node)
         return
     _refuse_numbers(growth, node, grown)
+    if not _is_data(node) and counted(node):  # the last entry, among positions
+        _refuse_numbers(growth, node, {length - 1 for length in grown})
     if name not in _READS_AT:
         return
     for part in node.all_input_nodes:
@@ -94,16 +96,20 @@ def _grown_lengths(growth: Growth, node: fx.Node) -> set[int]:
 
 
 def _refuse_numbers(growth: Growth, node: fx.Node, lengths: set[int]) -> None:
+    added = growth.cut.stretch.added
     for name, slot, leaf in _named_leaves(node):
-        number = isinstance(leaf, int) and not isinstance(leaf, bool)
-        if not number or leaf not in lengths or name in _NO_LENGTHS or leaf < 2:
+        number = isinstance(leaf, int | float) and not isinstance(leaf, bool)
+        if not number or abs(leaf) not in lengths or name in _NO_LENGTHS or abs(leaf) < 2:
             continue
-        if _runs_with(node, slot, leaf + growth.cut.stretch.added):
+        if _runs_with(node, slot, leaf + added if leaf > 0 else leaf - added):
             _refuse(node, f"the number {leaf}")
 
 
 def _refuse_bounds(growth: Growth, node: fx.Node) -> None:
-    """Refuse an entry or a bound that is the last entry's number, or the axis' length inside."""
+    """Refuse an entry, a bound or a step that may have been told by the length of the axis.
+
+    Numbers below 0 count from the end.
+    """
     source, dim, *bounds = node.args
     assert isinstance(source, fx.Node)
     assert isinstance(dim, int)
@@ -111,9 +117,11 @@ def _refuse_bounds(growth: Growth, node: fx.Node) -> None:
     if old == new or not isinstance(old, int) or old <= 2:
         return
     size = growth.cut.stretch.size
-    for bound in bounds[:2]:
-        if isinstance(bound, int) and (bound == old - 1 or (bound == size and size < old)):
-            _refuse(node, f"the number {bound}")
+    numbers = [bound for bound in bounds if isinstance(bound, int)]
+    narrowed = schema_name(node) == "aten::narrow" and sum(numbers) == old
+    for number in numbers:
+        if narrowed or abs(number) in (old - 1, old) or (abs(number) == size and size < old):
+            _refuse(node, f"the number {number}")
 
 
 def _named_leaves(node: fx.Node) -> Iterator[tuple[str, int, Any]]:
@@ -128,7 +136,12 @@ def _named_leaves(node: fx.Node) -> Iterator[tuple[str, int, Any]]:
             slot += 1
 
 
-def _runs_with(node: fx.Node, slot: int, number: int) -> bool:
+def _is_data(node: fx.Node) -> bool:
+    value = node.meta.get("val")
+    return not isinstance(value, torch.Tensor) or value.is_floating_point()
+
+
+def _runs_with(node: fx.Node, slot: int, number: int | float) -> bool:
     """Whether a node runs with another number, and returns as many values."""
     values = read_values(node)
     values[slot] = number

@@ -48,7 +48,7 @@ class Growth:
         self.parts: dict[tuple[fx.Node, int], Factors] = {}
         self.unsettled: dict[fx.Node, fx.Node] = {}
         self._grown: dict[fx.Node, fx.Node] = {}
-        self._demanded: dict[tuple[fx.Node, tuple[tuple[int, str], ...]], fx.Node] = {}
+        self._demanded: dict[tuple[fx.Node, tuple[tuple[int, str], ...], bool], fx.Node] = {}
         self.originals: dict[Slot, Any] = {}
         self.reader = cut.new
         size, added = cut.stretch.size, cut.stretch.added
@@ -245,7 +245,7 @@ class Growth:
         Raises:
             RefusalError: it cannot have that length.
         """
-        key = (node, tuple(sorted((dim, str(size)) for dim, size in wanted.items())))
+        key = (node, tuple(sorted((dim, str(size)) for dim, size in wanted.items())), additive)
         if key not in self._demanded:
             self._demanded[key] = self._stretched(node, wanted, additive)
         return self._demanded[key]

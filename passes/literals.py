@@ -21,7 +21,7 @@ from graphprog.passes.merges import MERGES, agree_reshape, note_merged
 from graphprog.passes.normalise import schema_name
 from graphprog.passes.refusal import RefusalError
 from graphprog.passes.stretch import expression, same_shape, same_size
-from graphprog.passes.trials import change_lengths, has_lengths
+from graphprog.passes.trials import cannot_follow, change_lengths, has_lengths
 from graphprog.passes.views import RESHAPES
 
 if TYPE_CHECKING:
@@ -81,7 +81,10 @@ def _run(growth: Growth, node: fx.Node, wanted: Demands) -> Any:
     change_lengths(growth, node, wanted, reason)
     if schema_name(node) == "aten::index":
         _agree_index(growth, node)
-    return growth.kernels.run(node)
+    try:
+        return growth.kernels.run(node)
+    except Exception as error:  # what was asked for came with other lengths than tried
+        raise RefusalError(node, cannot_follow(str(error))) from error
 
 
 def _is_cut(value: torch.Tensor) -> bool:

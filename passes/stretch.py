@@ -85,7 +85,7 @@ def differ(one: Any, other: Any) -> bool:
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         return not same_shape(one, other)
     if isinstance(one, list | tuple):
-        return any(differ(a, b) for a, b in zip(one, other, strict=True))
+        return len(one) != len(other) or any(map(differ, one, other))
     return bool(expression(one) != expression(other)) if is_symbolic(one) else one is not other
 
 

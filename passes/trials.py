@@ -10,17 +10,19 @@ import torch
 from torch import fx
 
 from graphprog.passes.cuts import Demands
+from graphprog.passes.doubts import counted
 from graphprog.passes.edges import leaves_of
 from graphprog.passes.kernels import FailedError, read_values, run_on
 from graphprog.passes.normalise import schema_name
 from graphprog.passes.refusal import RefusalError
-from graphprog.passes.stretch import Size, same_size
+from graphprog.passes.stretch import Size, differ, same_size
 
 if TYPE_CHECKING:
     from graphprog.passes.growth import Growth
 
 _ADDS = {"aten::add", "aten::add_"}
 _MOST = 3
+_UNDECIDED = "several of its lengths may be the axis, and nothing decides"
 
 Option = tuple[int, int | None, Any]
 """A change to try: leaf, dimension of it or None for the literal itself, new length."""
@@ -50,16 +52,37 @@ def change_lengths(growth: Growth, node: fx.Node, wanted: Demands, reason: str) 
         choices = itertools.combinations(options, count)
         working = [choice for choice in choices if _works(node, choice, wanted)]
         if len(working) > 1:
-            raise RefusalError(node, "several of its lengths may be the axis, and nothing decides")
+            raise RefusalError(node, _UNDECIDED)
         if working:
+            if node in growth.reach:  # of others, what reads them decides
+                _refuse_more(node, working[0], options)
             _apply(growth, node, working[0])
             return
     aligned = _aligned(growth, node, options, wanted)
     if len(aligned) <= _MOST or not _works(node, aligned, wanted):
-        raise RefusalError(
-            node, f"it cannot follow the longer axis ({reason.splitlines()[0][:160]})"
-        )
+        raise RefusalError(node, cannot_follow(reason))
     _apply(growth, node, aligned)
+
+
+def cannot_follow(reason: str) -> str:
+    """A refusal, with the first line of what an operation said where it said anything."""
+    line = reason.partition("\n")[0][:160]
+    return "it cannot follow the longer axis" + (f" ({line})" if line else "")
+
+
+def _refuse_more(node: fx.Node, choice: tuple[Option, ...], options: list[Option]) -> None:
+    """Refuse to lengthen something that is made of numbers where more of it may be the axis.
+
+    Raises:
+        RefusalError: the node runs as well, to a longer result, if another dimension is lengthened.
+    """
+    leaves = leaves_of(node)
+    made = {slot for slot, dim, _ in choice if dim is not None and counted(leaves[slot])}
+    for option in options:
+        if option[0] in made and option not in choice:
+            found, longer = _result(node, choice), _result(node, (*choice, option))
+            if longer is not None and differ(found, longer):
+                raise RefusalError(node, _UNDECIDED)
 
 
 def _aligned(
@@ -103,6 +126,12 @@ def _options(growth: Growth, node: fx.Node, wanted: Demands) -> Iterator[Option]
 
 def _works(node: fx.Node, choice: tuple[Option, ...], wanted: Demands) -> bool:
     """Whether the node runs, and has the wanted lengths, with some lengths changed."""
+    result = _result(node, choice)
+    return result is not None and (not wanted or has_lengths(result, wanted))
+
+
+def _result(node: fx.Node, choice: tuple[Option, ...]) -> Any:
+    """What the node gives with some lengths changed; None where it does not run."""
     shapes: dict[int, list[Any]] = {}
     literals: dict[int, int] = {}
     leaves = leaves_of(node)
@@ -117,10 +146,9 @@ def _works(node: fx.Node, choice: tuple[Option, ...], wanted: Demands) -> bool:
     for slot, shape in shapes.items():
         values[slot] = values[slot].new_empty(shape)
     try:
-        result = run_on(node, values)
+        return run_on(node, values)
     except FailedError:  # this choice is not the answer
-        return False
-    return not wanted or has_lengths(result, wanted)
+        return None
 
 
 def _apply(growth: Growth, node: fx.Node, choice: tuple[Option, ...]) -> None:

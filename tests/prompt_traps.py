@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from tests.prompt_models import SAME, WIDTH, Prompted, attended
 
@@ -59,6 +58,16 @@ class RotaryTable(Prompted):
 
     def body(self, x: Tensor) -> Tensor:
         return self.head(attended(x * self.cos))
+
+
+class SharedTable(Prompted):
+    """One table that is added, and multiplies further on."""
+
+    def make(self) -> None:
+        self.positions = nn.Parameter(torch.randn(1, SAME, WIDTH))
+
+    def body(self, x: Tensor) -> Tensor:
+        return self.head(attended(x + self.positions) * self.positions)
 
 
 class BiasTable(Prompted):
@@ -140,121 +149,3 @@ REFUSED: tuple[Callable[[], Prompted], ...] = (
     Joined,
     Normalised,
 )
-
-
-class Divided(Prompted):
-    """A mean written as a quotient: the length is a number in the graph."""
-
-    def body(self, x: Tensor) -> Tensor:
-        return self.head(x.sum(1) / x.shape[1])
-
-
-class Scaled(Prompted):
-    """Positions in units of the length."""
-
-    def body(self, x: Tensor) -> Tensor:
-        return self.head(x * (torch.arange(x.shape[1]) / x.shape[1])[:, None])
-
-
-class Reversed(Prompted):
-    """Read backwards at positions."""
-
-    def body(self, x: Tensor) -> Tensor:
-        return self.head(x[:, torch.arange(x.shape[1] - 1, -1, -1)])
-
-
-class Taken(Prompted):
-    """Read at positions that are all there are."""
-
-    def body(self, x: Tensor) -> Tensor:
-        return self.head(x.index_select(1, torch.arange(x.shape[1])).mean(1))
-
-
-class LastByNumber(Prompted):
-    """The last token, by its number."""
-
-    def body(self, x: Tensor) -> Tensor:
-        return self.head(x[:, x.shape[1] - 1])
-
-
-class AllButLast(Prompted):
-    """All tokens but the last, by the length."""
-
-    def body(self, x: Tensor) -> Tensor:
-        return self.head(x[:, : x.shape[1] - 1].mean(1))
-
-
-class PooledByLength(Prompted):
-    """Pooled by a window as long as the sequence, which tracing fixes."""
-
-    def body(self, x: Tensor) -> Tensor:
-        return self.head(functional.avg_pool1d(x.transpose(1, 2), x.shape[1])[..., 0])
-
-
-class Padded(Prompted):
-    """Padded to twice the length."""
-
-    def body(self, x: Tensor) -> Tensor:
-        return self.head(functional.pad(x, (0, 0, 0, x.shape[1])).mean(1))
-
-
-class PaddedUp(Prompted):
-    """Zeros up to sixteen entries; as they are counted, more than that would be cut off."""
-
-    def body(self, x: Tensor) -> Tensor:
-        return self.head(attended(functional.pad(x, (0, 0, 0, 16 - x.shape[1]))))
-
-
-class Rolled(Prompted):
-    """Turned by the length, which changes nothing."""
-
-    def body(self, x: Tensor) -> Tensor:
-        weights = torch.arange(x.shape[1] * 2)[:, None]
-        return self.head((torch.cat([x, x * 2], 1).roll(x.shape[1], 1) * weights).mean(1))
-
-
-class SplitOff(Prompted):
-    """The first token is split from the others, whose number is said."""
-
-    def body(self, x: Tensor) -> Tensor:
-        first, rest = x.split([1, x.shape[1] - 1], 1)
-        return self.head(first + rest.mean(1, keepdim=True))
-
-
-class OneHot(Prompted):
-    """Every token is told its number by a one in as many zeros."""
-
-    def body(self, x: Tensor) -> Tensor:
-        ones = torch.eye(x.shape[1])
-        return self.head(ones @ x + ones.sum(1)[:, None])
-
-
-class Repeating(Prompted):
-    """Repeated, and cut to the length again."""
-
-    def body(self, x: Tensor) -> Tensor:
-        return self.head(x.repeat(1, 2, 1)[:, : x.shape[1]].mean(1))
-
-
-class CutToNumber(Prompted):
-    """Cut to the first four, which is a number of the model's and not the length."""
-
-    def body(self, x: Tensor) -> Tensor:
-        return self.head(x[:, :SAME].mean(1))
-
-
-DOUBTFUL: tuple[Callable[[], Prompted], ...] = (
-    Divided,
-    Scaled,
-    Reversed,
-    Taken,
-    LastByNumber,
-    AllButLast,
-    PooledByLength,
-    Padded,
-    Rolled,
-    SplitOff,
-    OneHot,
-    Repeating,
-)
-"""Models whose length, where it is fixed, may stand in the graph as a number with no sign."""

@@ -14,8 +14,10 @@ from torch.nn import functional
 import graphprog as gp
 from graphprog.errors import PassError
 from graphprog.graph import Graph
+from graphprog.passes.trials import cannot_follow
+from tests.prompt_doubts import DOUBTFUL, PaddedUp, PooledByLength
 from tests.prompt_models import SAME, Prompted, made, some_ids
-from tests.prompt_traps import DOUBTFUL, REFUSED, PaddedUp, PooledByLength, RotaryTable, Table
+from tests.prompt_traps import REFUSED, RotaryTable, SharedTable, Table
 from tests.test_extend_literals import AT, VARYING, compiled, entries, joined, told
 
 
@@ -170,8 +172,14 @@ def test_tiles_that_fit_are_cut() -> None:
 
 
 def test_zeros_are_refused_in_a_table_that_multiplies() -> None:
-    _, graph = captured(RotaryTable)
-    assert "not added" in refusal(graph, tables="zeros")
+    for kind in (RotaryTable, SharedTable):
+        _, graph = captured(kind)
+        assert "not added" in refusal(graph, tables="zeros")
+
+
+def test_an_operation_that_says_nothing_is_refused_all_the_same() -> None:
+    assert cannot_follow("") == "it cannot follow the longer axis"
+    assert cannot_follow("too long\nby far") == "it cannot follow the longer axis (too long)"
 
 
 @pytest.mark.parametrize("varying", [False, True], ids=["fixed", "varying"])
