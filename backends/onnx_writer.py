@@ -170,13 +170,14 @@ def _write(model: ir.Model, path: Path, precision: Precision, task: Reprogrammed
     ir.save(model, plain)
     linear = [node for node in model.graph if node.op_type in ("MatMul", "Gemm")]
     own = [node.name for node in linear if (node.name or "").startswith("program.")]
-    logging.getLogger().disabled = True
+    talk, silent = logging.getLogger(), logging.getLogger().disabled
+    talk.disabled = True  # it advises a preprocessing that changes the model
     try:
         quantize_dynamic(
             plain, path, weight_type=QuantType.QInt8, nodes_to_exclude=own, per_channel=True
         )
     finally:
-        logging.getLogger().disabled = False
+        talk.disabled = silent
 
 
 def _compared(both: Cached, writer: Writer, precision: Precision, tolerance: float) -> WriterReport:
