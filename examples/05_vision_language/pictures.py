@@ -34,8 +34,8 @@ def draw(rows: Sequence[Row], test: images.Examples, path: Path) -> None:
     titles = (f"trained on, such as “{home.captions[0]}”", "programmed for")
     for place, shown, title in zip(left, (home.pictures, test[0][:8]), titles, strict=True):
         axis = figure.add_subplot(place)
-        rows = torch.cat(list(shown.unflatten(0, (2, 4))), 2)
-        axis.imshow(torch.cat(list(rows), 2).permute(1, 2, 0).numpy())
+        lines = torch.cat(list(shown.unflatten(0, (2, 4))), 2)
+        axis.imshow(torch.cat(list(lines), 2).permute(1, 2, 0).numpy())
         axis.set_title(title, fontsize=9)
         axis.set_axis_off()
     axis = figure.add_subplot(grid[1])
