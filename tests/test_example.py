@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
-
-
-class Example:
-    """The modules of one example, by their names; those of another have the same ones."""
-
-    def __init__(self, folder: str) -> None:
-        self.folder = EXAMPLES / folder
-
-    def __getattr__(self, name: str) -> ModuleType:
-        return importlib.import_module(name)
+from tests.example_modules import Example, modules_of
 
 
 @pytest.fixture
 def example(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Example]:
-    found = Example(request.param)
-    names = [path.stem for path in found.folder.glob("*.py")]
-    monkeypatch.syspath_prepend(str(found.folder))
-    yield found
-    for name in names:
-        sys.modules.pop(name, None)
+    with modules_of(request.param, monkeypatch) as found:
+        yield found
 
 
 classifier = pytest.mark.parametrize("example", ["01_reprogram_classifier"], indirect=True)

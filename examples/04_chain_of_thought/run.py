@@ -1,0 +1,192 @@
+"""A chain-of-thought program beats a direct one on a frozen model that can answer either way.
+
+    python examples/04_chain_of_thought/run.py
+    python examples/04_chain_of_thought/run.py --model hf:gpt2
+
+The model is trained by ``train.py`` where it is not there yet, or is the one that is named. The
+table and the picture go into ``outputs/`` beside this script.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import random
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import arithmetic
+import pictures
+import train
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+import graphprog as gp
+
+sys.path.append(str(Path(__file__).parent.parent))
+import language_models
+
+OUTPUTS = Path(__file__).parent / "outputs"
+SEEDS = (0, 1, 2)
+PROBLEMS = 25
+SAMPLES = 9
+TEMPERATURE = 0.7
+LENGTH = 80
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A program, and how its texts are written.
+
+    Attributes:
+        name: for the table.
+        parts: text of the program.
+        samples: texts that are drawn for each problem and vote; 1 for the best tokens alone.
+    """
+
+    name: str
+    parts: tuple[gp.Demonstrations | gp.Instruction, ...]
+    samples: int = 1
+
+    @property
+    def program(self) -> gp.Program:
+        """The text, and how answers are read."""
+        return gp.Program(self.parts, align=gp.Parse(arithmetic.ANSWER, pick="last", type=int))
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What a method reaches on the problems of one seed with so many terms.
+
+    Attributes:
+        method: name.
+        terms: of each problem.
+        seed: of demonstrations, problems and draws.
+        accuracy: share of right answers.
+        unparsed: share of texts without an answer.
+        tokens: mean number of tokens of a text.
+    """
+
+    method: str
+    terms: int
+    seed: int
+    accuracy: float
+    unparsed: float
+    tokens: float
+
+
+def methods(seed: int) -> list[Method]:
+    """Both styles with the same demonstrations, and what makes the model think without any."""
+    generator = random.Random(seed)
+    sources = (arithmetic.problems(generator, terms, held_out=False) for terms in (4, 6))
+    shown = [next(source) for source in sources]
+    nothing = arithmetic.demonstrations([], steps=False)
+    direct = arithmetic.demonstrations(shown, steps=False)
+    worked = arithmetic.demonstrations(shown, steps=True)
+    trigger = gp.Instruction(arithmetic.TRIGGER, place="behind", separator=" ")
+    return [
+        Method("zero-shot", (nothing,)),
+        Method("direct", (direct,)),
+        Method("trigger", (nothing, trigger)),
+        Method("chain of thought", (worked,)),
+        Method("self-consistency", (worked,), SAMPLES),
+    ]
+
+
+def measure(
+    graph: gp.Graph, method: Method, terms: Sequence[int], each: int, seed: int
+) -> list[Row]:
+    """A row for every number of terms, of problems that were kept out of training."""
+    writer = gp.cached(gp.compile(graph, method.program))
+    drawn = {"temperature": TEMPERATURE, "seed": seed, "samples": method.samples}
+    rows = []
+    for count in track(terms, f"seed {seed}, {method.name}"):
+        asked = problems(count, each, seed)
+        texts = gp.generate(
+            writer,
+            [one.question for one in asked],
+            length=LENGTH,
+            stop=[arithmetic.SEPARATOR],
+            progress=False,
+            **(drawn if method.samples > 1 else {}),
+        )
+        answers = [text.answer for text in texts]
+        right = [
+            gp.text.vote(answers[k * method.samples :][: method.samples]).answer == one.result
+            for k, one in enumerate(asked)
+        ]
+        unparsed = gp.text.unparsed_share(answers)
+        length = statistics.mean(len(text.ids) for text in texts)
+        rows.append(Row(method.name, count, seed, statistics.fmean(right), unparsed, length))
+    return rows
+
+
+def problems(terms: int, each: int, seed: int) -> list[arithmetic.Problem]:
+    """Different problems of the test, the same for all methods."""
+    source = arithmetic.problems(random.Random(f"{seed} {terms}"), terms, held_out=True)
+    found: set[arithmetic.Problem] = set()
+    while len(found) < each:
+        found.add(next(source))
+    return sorted(found, key=lambda one: one.terms)
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """Means over seeds and numbers of terms, with the lowest and the highest seed."""
+    drawn = Table(title="sums of several numbers, one frozen model")
+    for name in ("program", "accuracy", "not parsed", "tokens written"):
+        drawn.add_column(name, justify="left" if name == "program" else "right")
+    for name in dict.fromkeys(row.method for row in rows):
+        own = [row for row in rows if row.method == name]
+        seeds = {row.seed for row in own}
+        means = [statistics.mean(r.accuracy for r in own if r.seed == seed) for seed in seeds]
+        drawn.add_row(
+            name,
+            f"{statistics.mean(means):.1%} ({min(means):.1%} to {max(means):.1%})",
+            f"{statistics.mean(row.unparsed for row in own):.1%}",
+            f"{statistics.mean(row.tokens for row in own):.0f}",
+        )
+    return drawn
+
+
+def main(
+    model: str | None = None,
+    terms: Sequence[int] = arithmetic.TERMS,
+    each: int = PROBLEMS,
+    seeds: Sequence[int] = SEEDS,
+    outputs: Path = OUTPUTS,
+) -> list[Row]:
+    """Run everything; the table is also written to ``table.txt``."""
+    if model is None and not train.FOLDER.exists():
+        train.main()
+    outputs.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    graph = language_models.captured(model or train.FOLDER)
+    before = graph.weight_hash()
+    rows = [
+        row
+        for seed in seeds
+        for method in methods(seed)
+        for row in measure(graph, method, terms, each, seed)
+    ]
+    if graph.weight_hash() != before:
+        raise RuntimeError("the weights changed")
+    pictures.draw(rows, outputs / "picture.png")
+    console = Console(record=True, width=100)
+    console.print(table(rows))
+    console.print(
+        f"{model or 'the model of train.py'}: frozen, hash unchanged; seeds {list(seeds)}, each "
+        f"{each} problems of {', '.join(map(str, terms))} terms; "
+        f"{time.perf_counter() - start:.0f} s; files in {outputs}"
+    )
+    (outputs / "table.txt").write_text(console.export_text(), encoding="utf-8")
+    return rows
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", help="hf:owner/name, or a folder as save_pretrained writes it")
+    main(parser.parse_args().model)
