@@ -133,8 +133,9 @@ def to_json(value: Any, tensors: MutableMapping[str, torch.Tensor], path: str = 
         for name, known in tensors.items():
             if known is value:  # one tensor, however many specs hold it
                 return {"tensor": name}
-        tensors[path] = value
-        return {"tensor": path}
+        name = path or "value"  # a tensor that is the whole spec has no field
+        tensors[name] = value
+        return {"tensor": name}
     if isinstance(value, Spec):
         prefix = path + "." if path else ""
         inner = {k: to_json(v, tensors, prefix + k) for k, v in fields_of(value).items()}

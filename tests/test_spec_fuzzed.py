@@ -56,6 +56,7 @@ PIECES = st.sampled_from([*sorted(KINDS), *"{}[]=;@-", "@a", '"', '"a"', " ", "\
 NAMES = st.sampled_from(sorted({f.name for cls in KINDS.values() for f in dataclasses.fields(cls)}))
 
 
+@example(pieces=["@a"])
 @given(pieces=st.lists(PIECES | NAMES | st.from_regex(r"-?\d+(\.\d+)?")))
 def test_any_tokens(pieces: list[str]) -> None:
     parse_or_refuse("".join(pieces))
