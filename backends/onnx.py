@@ -3,6 +3,8 @@
 Folded: the program is constant, and whatever depends on it alone is computed at export.
 Swappable: every ``program.*`` tensor stays an initialiser of that name which is also an input, so
 that one session serves many programs.
+Inputs: what a saved program holds is not in the file, but plain inputs, which every caller gives;
+for runtimes that replace no initialisers, such as those of JavaScript and of inference servers.
 
 Inputs and outputs keep their names; the batch axis is called ``batch``. The file's metadata carry
 the contract, the labels, the program and the source's fingerprint, as one JSON document under
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import onnx
@@ -42,6 +44,7 @@ from graphprog.backends.onnx_model import (
 )
 from graphprog.backends.onnx_writer import export_writer as export_writer
 from graphprog.backends.onnxruntime import Session
+from graphprog.backends.program_inputs import leave_out
 from graphprog.backends.providers import open_session
 from graphprog.checks import warn_uncounted
 from graphprog.errors import BackendError, FileError
@@ -49,7 +52,7 @@ from graphprog.folding import fold
 from graphprog.passes.split_memory import SplitMemory
 from graphprog.reprogrammed import Reprogrammed
 
-Mode = Literal["folded", "swappable"]
+Mode = Literal["folded", "swappable", "inputs"]
 
 
 def export(
@@ -66,7 +69,7 @@ def export(
     Args:
         task: what to export; it is not changed.
         path: the file, written atomically.
-        program: ``"folded"`` or ``"swappable"``; the module says what each is.
+        program: ``"folded"``, ``"swappable"`` or ``"inputs"``; the module says what each is.
         opset: version of the operator set, 18 or above; None takes the exporter's default.
         tolerance: as in :func:`graphprog.backends.base.compare`.
         inputs: examples to compare on, one and all; None takes 1 and 5 random rows.
@@ -76,21 +79,27 @@ def export(
         DataError: ``inputs`` are not what the task takes.
         FileError: the place cannot be written. As with every error, an old file stays.
     """
-    if program not in ("folded", "swappable"):
-        raise BackendError(f'program={program!r} is unknown; "folded" or "swappable"')
+    if program not in get_args(Mode):
+        raise BackendError(f"program={program!r} is unknown; one of {', '.join(get_args(Mode))}")
     warn_uncounted(task)
     task = fold(task)
     batches, example = parity_batches(task, inputs), example_batch(task, inputs)
-    model = lower(task, example, program, opset)
+    kept: Mode = "folded" if program == "folded" else "swappable"
+    model = lower(task, example, kept, opset)
+    own = leave_out(model, task.program_state()) if program == "inputs" else None
     _describe(model, task, program)
     reports: list[ParityReport] = []
 
     def probe(nodes: tuple[str, ...], given: Inputs) -> list[np.ndarray]:
-        return run_model(lower(task, example, program, opset, nodes), given)
+        return run_model(lower(task, example, kept, opset, nodes), given)
 
     def write(temporary: Path) -> None:
         ir.save(model, temporary)
-        run = _opened(temporary).evaluate
+        session = _opened(temporary)
+
+        def run(given: Inputs) -> list[np.ndarray]:
+            return session.evaluate(given, own)
+
         report = compare(task, run, batches, f"onnx ({program})", tolerance)
         reports.append(require_parity(task, report, example, probe))
 

@@ -60,6 +60,7 @@ class Session(Documented):
         document: what the file says of itself.
         swappable: name to type, such as ``float32[3,96,96]``, of every tensor of the program
             that can be overridden; empty for a folded file.
+        open: those of them that the file does not hold, so that every call gives them.
     """
 
     def __init__(
@@ -75,11 +76,14 @@ class Session(Documented):
             self._session = open_session(path, providers, options)
             metadata = self._session.get_modelmeta().custom_metadata_map
             self.document: Deployed = read_document(metadata.get(KEY))
-            self._taken = {entry.name for entry in self._session.get_inputs()}
-            if self._taken != {spec.name for spec in self.document.inputs}:
+            entries = self._session.get_inputs()
+            self.open = {entry.name for entry in entries}.intersection(self.document.state)
+            if {e.name for e in entries} - self.open != {s.name for s in self.document.inputs}:
                 raise FileError("its document belongs to another model: the inputs differ")
+        entries = [entry for entry in entries if entry.name in self.open]
         self.swappable = {
-            entry.name: _type_text(entry) for entry in self._session.get_overridable_initializers()
+            entry.name: _type_text(entry)
+            for entry in [*entries, *self._session.get_overridable_initializers()]
         }
 
     @property
@@ -187,8 +191,12 @@ class Session(Documented):
             )
 
     def _overrides(self, program: Program | None) -> dict[str, np.ndarray]:
-        if program is None:
+        if program is None and not self.open:
             return {}
+        if program is None:
+            raise BackendError(
+                f"{self.path}: it holds no program", ['run(..., program="digits.safetensors")']
+            )
         self._require_swappable()
         if isinstance(program, str | os.PathLike):
             program = self.load_program(program)
@@ -200,6 +208,8 @@ class Session(Documented):
                 raise BackendError(
                     f"{name}: {type_of(value)} replaces no tensor of the program; it has\n  {known}"
                 )
+        if missing := self.open.difference(found):
+            raise BackendError(f"the program has no {', '.join(sorted(missing))}")
         return {name: value.numpy() for name, value in found.items()}
 
 
