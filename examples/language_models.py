@@ -85,6 +85,7 @@ def small_llama(vocabulary: int, layers: int, width: int, seed: int) -> nn.Modul
             max_position_embeddings=512,
             tie_word_embeddings=True,
             initializer_range=width**-0.5,
+            rope_parameters={"rope_type": "default", "rope_theta": 100.0},
             bos_token_id=0,
             eos_token_id=None,
             pad_token_id=0,
@@ -100,6 +101,7 @@ def train(
     Returns:
         Seconds of the clock and of the processor, and the mean loss of the last 100 steps.
     """
+    torch.set_num_threads(1)  # matrices this small are no work for two
     optimiser = torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.98), weight_decay=0.01)
 
     def rate(step: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import random
 import re
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ def example(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 demonstrations = pytest.mark.parametrize("example", ["03_demonstrations"], indirect=True)
 thoughts = pytest.mark.parametrize("example", ["04_chain_of_thought"], indirect=True)
+CALCULATE = {"plus": operator.add, "minus": operator.sub, "times": operator.mul}
 
 
 @pytest.fixture
@@ -141,14 +143,18 @@ def test_problems_of_the_test_are_never_trained_on(example: Example) -> None:
             assert "<unk>" not in text
             answers = tokens.decode(wanted[wanted >= 0])
             for line, answer in zip(text.splitlines(), answers.splitlines(), strict=True):
-                question, written = re.fullmatch(r"Q: (.*?) = A:(.*)", line).groups()
-                problem = arithmetic.Problem(tuple(map(int, question.split(" + "))))
-                assert not problem.held_out
+                question, written = re.fullmatch(r"Q: (.*?)\. A:(.*)", line).groups()
+                start, *rest = question.removeprefix("Start with ").split(", ")
+                operations = tuple((word, int(n)) for word, n in (one.split() for one in rest))
+                assert not arithmetic.Problem(int(start), operations).held_out
                 assert written == answer
-                assert parse(written) == sum(problem.terms)
-                for left, right, total in re.findall(r"(\d+) \+ (\d+) = (\d+)\.", written):
-                    assert int(left) + int(right) == int(total)
-                assert written.count("=") in (0, len(problem.terms) - 1)
+                total, steps = int(start), []
+                for word, number in operations:
+                    before, total = total, CALCULATE[word](total, number)
+                    steps.append((str(before), word, str(number), str(total)))
+                assert parse(written) == total
+                found = re.findall(r"(\d+) (\w+) (\d+) is (\d+)\.", written)
+                assert found == (steps if arithmetic.TRIGGER in written else [])
                 styles.add(arithmetic.TRIGGER in written)
                 problems += 1
     assert styles == {True, False}
@@ -192,12 +198,12 @@ def test_any_model_can_be_asked(
     example: Example, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = example.run
-    monkeypatch.setattr(run, "LENGTH", 6)
+    monkeypatch.setattr(run, "LONGEST", 6)
     methods = [
         method for method in run.methods(0) if method.name in ("trigger", "self-consistency")
     ]
     monkeypatch.setattr(run, "methods", lambda seed: methods)
-    rows = run.main(str(checkpoint), terms=(3,), each=2, seeds=(0,), outputs=tmp_path / "made")
+    rows = run.main(str(checkpoint), lengths=(3,), each=2, seeds=(0,), outputs=tmp_path / "made")
     assert {path.name for path in (tmp_path / "made").iterdir()} == {"picture.png", "table.txt"}
     assert [row.method for row in rows] == ["trigger", "self-consistency"]
     assert all(0 < row.tokens <= 6 for row in rows)

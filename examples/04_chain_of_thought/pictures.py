@@ -1,4 +1,4 @@
-"""One picture: accuracy against the number of terms, and over all of them."""
+"""One picture: accuracy against the number of operations, and over all of them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 def draw(rows: Sequence[Row], path: Path) -> None:
     """Means over seeds, with a point for each."""
     drawing, (axis,) = figure(1, 7.0, 4.4)
-    terms = sorted({row.terms for row in rows})
+    lengths = sorted({row.length for row in rows})
     colours = ("0.6", "tab:orange", "tab:green", "tab:blue", "tab:purple")
     for name, colour in zip(dict.fromkeys(row.method for row in rows), colours, strict=False):
         own = [row for row in rows if row.method == name]
-        means = [100 * statistics.mean(r.accuracy for r in own if r.terms == t) for t in terms]
-        axis.plot(terms, means, "o-", color=colour, label=name)
+        means = [100 * statistics.mean(r.accuracy for r in own if r.length == n) for n in lengths]
+        axis.plot(lengths, means, "o-", color=colour, label=name)
         points = [100 * row.accuracy for row in own]
-        axis.plot([row.terms for row in own], points, "_", color=colour, markersize=9)
-    axis.set_xticks(terms)
+        axis.plot([row.length for row in own], points, "_", color=colour, markersize=9)
+    axis.set_xticks(lengths)
     axis.set_ylim(-1, 102)
-    axis.set_xlabel("terms of the sum")
+    axis.set_xlabel("operations in a row")
     axis.set_ylabel("right answers in %")
-    axis.set_title("sums that were kept out of training, one frozen model")
+    axis.set_title("calculations that were kept out of training, one frozen model")
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     keep(drawing, path)

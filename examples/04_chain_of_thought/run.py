@@ -35,7 +35,7 @@ SEEDS = (0, 1, 2)
 PROBLEMS = 25
 SAMPLES = 9
 TEMPERATURE = 0.7
-LENGTH = 80
+LONGEST = 80
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,11 +60,11 @@ class Method:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What a method reaches on the problems of one seed with so many terms.
+    """What a method reaches on the problems of one seed with so many operations.
 
     Attributes:
         method: name.
-        terms: of each problem.
+        length: number of operations of each problem.
         seed: of demonstrations, problems and draws.
         accuracy: share of right answers.
         unparsed: share of texts without an answer.
@@ -72,7 +72,7 @@ class Row:
     """
 
     method: str
-    terms: int
+    length: int
     seed: int
     accuracy: float
     unparsed: float
@@ -82,7 +82,7 @@ class Row:
 def methods(seed: int) -> list[Method]:
     """Both styles with the same demonstrations, and what makes the model think without any."""
     generator = random.Random(seed)
-    sources = (arithmetic.problems(generator, terms, held_out=False) for terms in (4, 6))
+    sources = (arithmetic.problems(generator, length, held_out=False) for length in (3, 5))
     shown = [next(source) for source in sources]
     nothing = arithmetic.demonstrations([], steps=False)
     direct = arithmetic.demonstrations(shown, steps=False)
@@ -98,18 +98,18 @@ def methods(seed: int) -> list[Method]:
 
 
 def measure(
-    graph: gp.Graph, method: Method, terms: Sequence[int], each: int, seed: int
+    graph: gp.Graph, method: Method, lengths: Sequence[int], each: int, seed: int
 ) -> list[Row]:
-    """A row for every number of terms, of problems that were kept out of training."""
+    """A row for every number of operations, of problems that were kept out of training."""
     writer = gp.cached(gp.compile(graph, method.program))
     drawn = {"temperature": TEMPERATURE, "seed": seed, "samples": method.samples}
     rows = []
-    for count in track(terms, f"seed {seed}, {method.name}"):
-        asked = problems(count, each, seed)
+    for length in track(lengths, f"seed {seed}, {method.name}"):
+        asked = problems(length, each, seed)
         texts = gp.generate(
             writer,
             [one.question for one in asked],
-            length=LENGTH,
+            length=LONGEST,
             stop=[arithmetic.SEPARATOR],
             progress=False,
             **(drawn if method.samples > 1 else {}),
@@ -120,23 +120,23 @@ def measure(
             for k, one in enumerate(asked)
         ]
         unparsed = gp.text.unparsed_share(answers)
-        length = statistics.mean(len(text.ids) for text in texts)
-        rows.append(Row(method.name, count, seed, statistics.fmean(right), unparsed, length))
+        tokens = statistics.mean(len(text.ids) for text in texts)
+        rows.append(Row(method.name, length, seed, statistics.fmean(right), unparsed, tokens))
     return rows
 
 
-def problems(terms: int, each: int, seed: int) -> list[arithmetic.Problem]:
+def problems(length: int, each: int, seed: int) -> list[arithmetic.Problem]:
     """Different problems of the test, the same for all methods."""
-    source = arithmetic.problems(random.Random(f"{seed} {terms}"), terms, held_out=True)
+    source = arithmetic.problems(random.Random(f"{seed} {length}"), length, held_out=True)
     found: set[arithmetic.Problem] = set()
     while len(found) < each:
         found.add(next(source))
-    return sorted(found, key=lambda one: one.terms)
+    return sorted(found, key=lambda one: one.question)
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """Means over seeds and numbers of terms, with the lowest and the highest seed."""
-    drawn = Table(title="sums of several numbers, one frozen model")
+    """Means over seeds and numbers of operations, with the lowest and the highest seed."""
+    drawn = Table(title="calculations in several steps, one frozen model")
     for name in ("program", "accuracy", "not parsed", "tokens written"):
         drawn.add_column(name, justify="left" if name == "program" else "right")
     for name in dict.fromkeys(row.method for row in rows):
@@ -154,7 +154,7 @@ def table(rows: Sequence[Row]) -> Table:
 
 def main(
     model: str | None = None,
-    terms: Sequence[int] = arithmetic.TERMS,
+    lengths: Sequence[int] = arithmetic.LENGTHS,
     each: int = PROBLEMS,
     seeds: Sequence[int] = SEEDS,
     outputs: Path = OUTPUTS,
@@ -170,7 +170,7 @@ def main(
         row
         for seed in seeds
         for method in methods(seed)
-        for row in measure(graph, method, terms, each, seed)
+        for row in measure(graph, method, lengths, each, seed)
     ]
     if graph.weight_hash() != before:
         raise RuntimeError("the weights changed")
@@ -179,7 +179,7 @@ def main(
     console.print(table(rows))
     console.print(
         f"{model or 'the model of train.py'}: frozen, hash unchanged; seeds {list(seeds)}, each "
-        f"{each} problems of {', '.join(map(str, terms))} terms; "
+        f"{each} problems of {', '.join(map(str, lengths))} operations; "
         f"{time.perf_counter() - start:.0f} s; files in {outputs}"
     )
     (outputs / "table.txt").write_text(console.export_text(), encoding="utf-8")

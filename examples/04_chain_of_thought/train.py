@@ -30,10 +30,12 @@ WORKED = 0.5
 
 def tokenizer() -> Any:
     """One token a word or a number, with the space in front of it."""
-    highest = arithmetic.LARGEST * max(arithmetic.TERMS)
-    numbers = "".join(f" {number}" for number in range(highest + 1))
-    example = arithmetic.TEMPLATE.render(arithmetic.Problem((1, 1)).example(steps=True))
-    return language_models.word_tokenizer([example + arithmetic.SEPARATOR + numbers])
+    operations = (("plus", 1), ("minus", 1), ("times", 1))
+    example = arithmetic.Problem(1, operations).example(steps=True)
+    numbers = "".join(f" {number}" for number in range(arithmetic.HIGHEST + 1))
+    return language_models.word_tokenizer(
+        [arithmetic.TEMPLATE.render(example) + arithmetic.SEPARATOR + numbers]
+    )
 
 
 def batches(tokens: Any, seed: int) -> Iterator[language_models.Batch]:
