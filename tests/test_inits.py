@@ -142,7 +142,7 @@ def test_other_inputs_are_filled_in_where_the_place_needs_them() -> None:
 
 def test_a_fixed_length_is_filled_row_by_row() -> None:
     model = model_of()
-    ids = torch.randint(0, VOCABULARY, (2, 4))
+    ids = torch.randint(0, VOCABULARY, (2, 5))
     graph = gp.capture(model, (ids,), dynamic_axes={"ids": {0: "batch"}})
     wanted = list(range(10))
     value = entries(graph, at="table:out", length=10, init=gp.inits.Tokens(tuple(wanted)))
