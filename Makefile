@@ -5,14 +5,16 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 PINS := pyproject.toml constraints.txt
+JAVASCRIPT := tests/javascript
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all sweep lint types wheel clean
+.PHONY: help demo test test-all javascript sweep lint types wheel clean
 
 help:
 	@echo "make demo      reprogram a real classifier, prompt a real text encoder, end to end"
 	@echo "make test      lint, type check, tests"
 	@echo "make test-all  the same with the slow tests"
+	@echo "make javascript  Node's packages and a browser, for the tests that run outside of Python"
 	@echo "make sweep     all families of the model libraries, into docs/zoo.md"
 	@echo "make lint      ruff, check and format"
 	@echo "make types     strict type check"
@@ -23,11 +25,13 @@ demo: $(VENV)/.installed-demo
 	$(RUN) examples/01_reprogram_classifier/run.py
 	$(RUN) examples/02_prompt_a_text_encoder/run.py
 
-test: lint types
+test: lint types javascript
 	$(RUN) -m pytest -n 2 --dist loadgroup
 
-test-all: lint types
+test-all: lint types javascript
 	$(RUN) -m pytest -n 2 --dist loadgroup -m "slow or not slow"
+
+javascript: $(JAVASCRIPT)/node_modules/.package-lock.json
 
 sweep: $(VENV)/.installed-test
 	$(RUN) -m sweep
@@ -51,6 +55,11 @@ clean:
 
 $(VENV)/.installed-%: $(PINS) | $(RUN)
 	$(RUN) -m pip install -c constraints.txt -e ".[$*]"
+	@touch $@
+
+# No package may run a program of its own while it is installed: some would download.
+$(JAVASCRIPT)/node_modules/.package-lock.json: $(JAVASCRIPT)/package-lock.json | $(VENV)/.installed-test
+	PATH="$(abspath $(VENV)/bin):$$PATH" npm ci --ignore-scripts --no-audit --no-fund --prefix $(JAVASCRIPT)
 	@touch $@
 
 $(RUN):

@@ -1,0 +1,48 @@
+// A headless Chromium, and a file server for it.
+
+import { createServer } from "node:http";
+import { existsSync, readFileSync, statSync } from "node:fs";
+import { extname, join, normalize } from "node:path";
+
+const TYPES = {
+  ".html": "text/html",
+  ".js": "text/javascript",
+  ".mjs": "text/javascript",
+  ".css": "text/css",
+  ".json": "application/json",
+  ".wasm": "application/wasm",
+};
+const CANNOT_START = 77;
+
+/** Serve folders: {"/prefix/": folder}, the longest prefix first. */
+export async function serve(folders) {
+  const missing = [];
+  const server = createServer((request, response) => {
+    const path = decodeURIComponent(new URL(request.url, "http://localhost").pathname);
+    const prefix = Object.keys(folders).find((start) => path.startsWith(start));
+    const file = prefix && join(folders[prefix], normalize(path.slice(prefix.length) || "index.html"));
+    if (!file || !existsSync(file) || !statSync(file).isFile()) {
+      missing.push(path);
+      response.writeHead(404).end();
+      return;
+    }
+    const type = TYPES[extname(file)] ?? "application/octet-stream";
+    response.writeHead(200, { "content-type": type }).end(readFileSync(file));
+  });
+  await new Promise((done) => server.listen(0, "127.0.0.1", done));
+  const address = `http://127.0.0.1:${server.address().port}`;
+  return { address, missing, close: () => server.close() };
+}
+
+/** Start the browser; where the system lacks what it links to, end with a status that says so. */
+export async function launch() {
+  const { default: chromium } = await import("@sparticuz/chromium");
+  const { default: puppeteer } = await import("puppeteer-core");
+  try {
+    const executablePath = await chromium.executablePath();
+    return await puppeteer.launch({ executablePath, args: chromium.args, headless: "shell" });
+  } catch (error) {
+    console.error(`Chromium does not start here: ${error.message}`);
+    process.exit(CANNOT_START);
+  }
+}
