@@ -18,7 +18,8 @@ class TokenInputs:
     """Which input is which.
 
     Attributes:
-        ids: name of the input that is looked up in the largest table.
+        ids: name of the input that is looked up in a table with a row for each logit, or in the
+            largest table where there are no logits.
         mask: name of the input that is 1 where there is a token: of truth values, or of whole
             numbers with ``mask`` in its name; empty where there is none.
         others: names of the remaining inputs.
@@ -42,10 +43,14 @@ class TokenInputs:
             ProgramError: nothing, or more than one input, is looked up as the ids of a text.
         """
         tables: dict[fx.Node, int] = {}
+        hidden: set[int] = set()
         for node in graph.code.nodes:
             if (found := ids_of(node)) is not None and found.meta["val"].ndim == 2:
                 tables[found] = max(tables.get(found, 0), rows_of(node))
-        largest = max(tables.values(), default=0)
+                hidden.add(node.meta["val"].shape[-1])
+        widths = [node.meta["val"].shape[-1] for node in _results(graph)]
+        logits = {size for size in widths if isinstance(size, int)} - hidden
+        largest = max(logits & set(tables.values()) or tables.values(), default=0)
         chosen = [node for node, rows in tables.items() if rows == largest]
         if len(chosen) != 1:
             names = ", ".join(str(node.target) for node in chosen)
@@ -130,8 +135,7 @@ def writes_on(graph: Graph) -> bool:
         return False
     ids = next(node for node in graph.placeholders if node.target == inputs.ids)
     length = str(ids.meta["val"].shape[1])
-    outputs = [node for node in graph.output_nodes if isinstance(node, fx.Node)]
-    scores = [node for node in outputs if _by_token(node, length)]
+    scores = [node for node in _results(graph) if _by_token(node, length)]
     wide = any(node.meta["val"].shape[-1] == inputs.vocabulary for node in scores)
     return wide and sees_ahead(graph) is False
 
@@ -145,7 +149,7 @@ def sees_ahead(graph: Graph) -> bool | None:
         inputs = TokenInputs.of(graph)
     except ProgramError:
         return None
-    places = [node for node in graph.output_nodes if isinstance(node, fx.Node)]
+    places = _results(graph)
     hidden = [name for name in graph.aliases if name.split(".")[-1].startswith("hidden[")]
     places += [graph.nodes[graph.interfaces().resolve(name).node] for name in hidden[-1:]]
     ids = next(node for node in graph.placeholders if node.target == inputs.ids)
@@ -165,6 +169,12 @@ def sees_ahead(graph: Graph) -> bool | None:
             return None
         found.append(value[0, :2])
     return not torch.equal(*found)
+
+
+def _results(graph: Graph) -> list[fx.Node]:
+    """What a graph returns, of one dimension at least."""
+    nodes = [node for node in graph.output_nodes if isinstance(node, fx.Node)]
+    return [node for node in nodes if getattr(node.meta.get("val"), "ndim", 0) > 0]
 
 
 def _by_token(node: fx.Node, length: str) -> bool:

@@ -165,9 +165,14 @@ def _differing(cached: Cached, part: Part) -> PassError:
         and isinstance(node.meta.get("val"), torch.Tensor)
     }
     dims = {name: found for name, found in values.items() if len(found) == 1}
-    whole = executable(source, tuple(dims))(*part.given.values())
-    inputs = [part.inputs[str(node.target)] for node in graph.placeholders]
-    found = executable(graph, tuple(dims))(*inputs)
+    device = device_of(source)
+
+    def run(code: Graph, given: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+        inputs = (given[str(node.target)].to(device) for node in code.placeholders)
+        with torch.no_grad():
+            return [value.cpu() for value in executable(code, tuple(dims), device)(*inputs)]
+
+    whole, found = run(source, part.given), run(graph, part.inputs)
     first = next(
         (
             name

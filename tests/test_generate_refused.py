@@ -43,6 +43,7 @@ def _prompts() -> list[list[int]]:
         ({"stop": [""]}, "is no sequence of strings"),
         ({"ends": 2}, "ends=2 is no sequence of ids"),
         ({"length": 2.5}, "length=2.5 is no whole number"),
+        ({"length_penalty": float("nan")}, "length_penalty=nan is no finite number"),
         ({"top_k": 1.5}, "top_k=1.5 is no whole number"),
         ({"seed": 0.5}, "seed=0.5 is no whole number"),
     ],

@@ -10,6 +10,7 @@ from torch.nn import functional
 import graphprog as gp
 from graphprog.errors import ProgramError
 from graphprog.generation.roles import roles_of
+from graphprog.token_inputs import TokenInputs
 from tests import writer_models as models
 
 TOKENS = 31
@@ -59,7 +60,7 @@ def test_tokens_are_those_of_which_there_are_logits(wanted: str) -> None:
     torch.manual_seed(0)
     model = Decoder(wanted)
     graph = captured(model)
-    assert roles_of(graph).tokens == "ids"
+    assert roles_of(graph).tokens == TokenInputs.of(graph).ids == "ids"
     prompt = [5, 17, 3, 9]
     call = {"places": torch.arange(4)[None], "ids": torch.tensor([prompt])}
     with torch.no_grad():

@@ -64,7 +64,8 @@ class Choice:
 
     def generators(self, rows: Sequence[int]) -> list[torch.Generator]:
         """A source of randomness for every row."""
-        return [torch.Generator().manual_seed((self.seed or 0) * 1_000_003 + row) for row in rows]
+        first = (self.seed or 0) * 1_000_003
+        return [torch.Generator().manual_seed((first + row) % 2**63) for row in rows]
 
     def choose(
         self, ids: torch.Tensor, scores: torch.Tensor, generators: Sequence[torch.Generator]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -85,6 +86,8 @@ def generate(
     """
     choice = Choice(temperature, top_k, top_p, seed)
     _check(length, samples, beams, choice, tell)
+    if not math.isfinite(length_penalty):
+        raise ProgramError(f"length_penalty={length_penalty} is no finite number")
     if isinstance(stop, str) or "" in stop:
         raise ProgramError(f"stop={stop!r} is no sequence of strings", ['stop=["\\n\\n"]'])
     if ends is not None and not isinstance(ends, Collection):
