@@ -11,7 +11,9 @@ import graphprog as gp
 
 HIGHEST = 49
 LENGTHS = (2, 3, 4, 5, 6, 7)
-"""Numbers of operations."""
+"""Numbers of operations in training."""
+LONGER = (8, 9)
+"""More of them than in any training."""
 
 TEMPLATE = gp.Template("Q: {question}. A: {answer}")
 SEPARATOR = "\n"

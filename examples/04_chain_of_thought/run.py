@@ -35,7 +35,7 @@ SEEDS = (0, 1, 2)
 PROBLEMS = 25
 SAMPLES = 9
 TEMPERATURE = 0.7
-LONGEST = 80
+LONGEST = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,24 +137,34 @@ def problems(length: int, each: int, seed: int) -> list[arithmetic.Problem]:
 def table(rows: Sequence[Row]) -> Table:
     """Means over seeds and numbers of operations, with the lowest and the highest seed."""
     drawn = Table(title="calculations in several steps, one frozen model")
-    for name in ("program", "accuracy", "not parsed", "tokens written"):
+    longest = max(arithmetic.LENGTHS)
+    names = ("program", f"up to {longest} operations", "more", "not parsed", "tokens written")
+    for name in names:
         drawn.add_column(name, justify="left" if name == "program" else "right")
     for name in dict.fromkeys(row.method for row in rows):
         own = [row for row in rows if row.method == name]
-        seeds = {row.seed for row in own}
-        means = [statistics.mean(r.accuracy for r in own if r.seed == seed) for seed in seeds]
         drawn.add_row(
             name,
-            f"{statistics.mean(means):.1%} ({min(means):.1%} to {max(means):.1%})",
+            span([row for row in own if row.length <= longest]),
+            span([row for row in own if row.length > longest]),
             f"{statistics.mean(row.unparsed for row in own):.1%}",
             f"{statistics.mean(row.tokens for row in own):.0f}",
         )
     return drawn
 
 
+def span(rows: Sequence[Row]) -> str:
+    """Mean accuracy, with the lowest and the highest of a seed; a dash for none."""
+    seeds = {row.seed for row in rows}
+    means = [statistics.mean(r.accuracy for r in rows if r.seed == seed) for seed in seeds]
+    if not means:
+        return "-"
+    return f"{statistics.mean(means):.1%} ({min(means):.1%} to {max(means):.1%})"
+
+
 def main(
     model: str | None = None,
-    lengths: Sequence[int] = arithmetic.LENGTHS,
+    lengths: Sequence[int] = arithmetic.LENGTHS + arithmetic.LONGER,
     each: int = PROBLEMS,
     seeds: Sequence[int] = SEEDS,
     outputs: Path = OUTPUTS,
