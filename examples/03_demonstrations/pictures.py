@@ -37,7 +37,7 @@ def draw(rows: Sequence[Row], chance: float, path: Path) -> None:
     curve(lambda row: row.right, "demonstrations", "tab:blue")
     curve(lambda row: row.at_random, "with random letters", "tab:orange")
     axis.axhline(100 * chance, color="0.3", linewidth=0.9, linestyle=":")
-    axis.text(0, 100 * chance + 1.2, "chance", fontsize=8, color="0.3")
+    axis.text(places[-1] - 0.55, 100 * chance + 1.2, "chance", fontsize=8, color="0.3")
     axis.set_xticks(places, [str(count) for count in counts])
     axis.set_ylim(0, 101)
     axis.set_xlabel("demonstrations")

@@ -34,7 +34,7 @@ import language_models
 OUTPUTS = Path(__file__).parent / "outputs"
 COUNTS = (0, 1, 2, 4, 8, 16)
 SEEDS = (0, 1, 2)
-LESSONS = 4
+LESSONS = 8
 ALIGN = gp.Verbalizer({letter: f" {letter}" for letter in symbols.LETTERS})
 
 
