@@ -22,6 +22,8 @@ from graphprog.backends.document import (
 )
 from graphprog.backends.onnxruntime_writer import Writer as Writer
 from graphprog.backends.providers import Providers, open_session
+from graphprog.backends.training.export import export_training as export_training
+from graphprog.backends.training.trainer import Trainer as Trainer
 from graphprog.checks import check_inputs
 from graphprog.errors import BackendError, DataError, FileError
 from graphprog.saving import check_source

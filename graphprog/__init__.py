@@ -78,12 +78,15 @@ from graphprog.reprogrammed import Reprogrammed
 from graphprog.saving import load
 from graphprog.soften import soften
 from graphprog.text import Demonstrations, Instruction, Parse, Template
-from graphprog.train import Evaluation, History, evaluate, fit
+from graphprog.train import SGD, Adam, AdamW, Evaluation, History, evaluate, fit
 from graphprog.values import Fixed, Learnable
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
     "Adapter",
     "Adaption",
     "Additive",

@@ -61,12 +61,22 @@ def write(
         FileError: a tensor or the document cannot be stored, or the place cannot be written.
     """
     with within(path):
-        form = {"name": FORMAT_NAME, "version": FORMAT_VERSION}
-        text = render_json({**document, "format": form}, "document")
-        dense = {name: _dense(name, tensor) for name, tensor in tensors.items()}
-        data = safetensors.torch.save(dense, metadata={FORMAT_NAME: text})
-        _decode(data)  # what could not be read back is never written
+        data = encoded(tensors, document)
     atomic_write(path, lambda temporary: temporary.write_bytes(data))
+
+
+def encoded(tensors: Mapping[str, torch.Tensor], document: Mapping[str, Any]) -> bytes:
+    """The bytes that :func:`write` writes.
+
+    Raises:
+        FileError: a tensor or the document cannot be stored.
+    """
+    form = {"name": FORMAT_NAME, "version": FORMAT_VERSION}
+    text = render_json({**document, "format": form}, "document")
+    dense = {name: _dense(name, tensor) for name, tensor in tensors.items()}
+    data = safetensors.torch.save(dense, metadata={FORMAT_NAME: text})
+    decoded(data)  # what could not be read back is never written
+    return data
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -81,7 +91,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[st
             of a version this package does not know. No bytes make it raise anything else.
     """
     with within(path):
-        return _decode(_read_bytes(path))
+        return decoded(_read_bytes(path))
 
 
 @contextmanager
@@ -129,7 +139,12 @@ def _check_size(size: int) -> None:
         raise FileError(f"larger than the {MAX_FILE_BYTES >> 20} MiB a program may have")
 
 
-def _decode(data: bytes) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def decoded(data: bytes) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """What :func:`read` makes of bytes.
+
+    Raises:
+        FileError: as :func:`read`.
+    """
     _check_size(len(data))
     header = _header(data)
     document = _document(header)

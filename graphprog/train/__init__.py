@@ -5,5 +5,6 @@ from __future__ import annotations
 from graphprog.train.evaluate import Evaluation, evaluate
 from graphprog.train.fit import fit
 from graphprog.train.history import EpochRecord, History
+from graphprog.train.optimizers import SGD, Adam, AdamW
 
-__all__ = ["EpochRecord", "Evaluation", "History", "evaluate", "fit"]
+__all__ = ["SGD", "Adam", "AdamW", "EpochRecord", "Evaluation", "History", "evaluate", "fit"]

@@ -1,0 +1,54 @@
+"""Dropping what a trace has and nobody needs, before it is translated."""
+
+from __future__ import annotations
+
+import torch
+from torch import fx
+
+_ATEN = torch.ops.aten
+_SAME = {
+    _ATEN.alias.default,
+    _ATEN.clone.default,
+    _ATEN.contiguous.default,
+    _ATEN.detach.default,
+    _ATEN.lift_fresh_copy.default,
+}
+_SHAPED = {
+    _ATEN._to_copy.default,
+    _ATEN._unsafe_view.default,
+    _ATEN.expand.default,
+    _ATEN.reshape.default,
+    _ATEN.slice.Tensor,
+    _ATEN.view.default,
+}
+
+
+def cleaned(traced: fx.GraphModule) -> fx.GraphModule:
+    """Remove, in place, operations whose result equals their argument, and dead code.
+
+    Views become ``reshape``, which holds for any strides: those of a decomposition may be others
+    than those of the operation that it stands for.
+    """
+    for node in list(traced.graph.nodes):
+        if node.target in _SAME or (node.target in _SHAPED and _same(node, node.args[0])):
+            node.replace_all_uses_with(node.args[0])
+            traced.graph.erase_node(node)
+        elif node.target in (_ATEN.view.default, _ATEN._unsafe_view.default):
+            node.target = _ATEN.reshape.default
+    traced.graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
+    traced.recompile()
+    return traced
+
+
+def _same(node: fx.Node, before: fx.Node) -> bool:
+    """Whether shape and dtype are those of the argument, at any size."""
+    new, old = node.meta["val"], before.meta["val"]
+    if new.dtype != old.dtype or new.ndim != old.ndim:
+        return False
+    return all(_equal(a, b) for a, b in zip(new.shape, old.shape, strict=True))
+
+
+def _equal(one: int | torch.SymInt, other: int | torch.SymInt) -> bool:
+    if isinstance(one, int) or isinstance(other, int):
+        return isinstance(one, int) and isinstance(other, int) and one == other
+    return bool(one.node.expr == other.node.expr)

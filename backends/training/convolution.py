@@ -1,0 +1,122 @@
+"""Gradients of convolutions, as convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+Sizes = Sequence[int]
+
+
+def _convolution(*arguments: Any) -> torch.Tensor:
+    found: torch.Tensor = torch.ops.aten.convolution.default(*arguments)
+    return found
+
+
+def convolution_backward(
+    gradient: torch.Tensor,
+    inputs: torch.Tensor,
+    weight: torch.Tensor,
+    bias_sizes: Sizes | None,
+    stride: Sizes,
+    padding: Sizes,
+    dilation: Sizes,
+    transposed: bool,
+    output_padding: Sizes,
+    groups: int,
+    output_mask: Sequence[bool],
+) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+    """Gradients of input, weight and bias, each where the mask asks for it."""
+    axes = weight.ndim - 2
+    steps = (each(stride, axes), each(padding, axes), each(dilation, axes))
+    of_inputs = of_weight = of_bias = None
+    if output_mask[0]:
+        find = _of_transposed if transposed else _of_inputs
+        of_inputs = find(gradient, inputs, weight, *steps, groups)
+    if output_mask[1]:
+        # a transposed convolution is the gradient of one: its input stands for that one's result
+        wide, narrow = (gradient, inputs) if transposed else (inputs, gradient)
+        of_weight = _of_weight(wide, narrow, weight, *steps, groups)
+    if output_mask[2]:
+        of_bias = gradient.sum([0, *range(2, gradient.ndim)])
+    return of_inputs, of_weight, of_bias
+
+
+def each(sizes: Sizes, axes: int) -> list[int]:
+    """A size an axis, where one may stand for all."""
+    return list(sizes) * axes if len(sizes) == 1 else list(sizes)
+
+
+def cut(full: torch.Tensor, start: Sizes, sizes: Sizes, most: Sizes) -> torch.Tensor:
+    """Entries of the last axes from ``start`` on, where up to ``most - 1`` zeros are missing."""
+    missing = [size for count in reversed(most) for size in (0, count - 1)]
+    full = functional.pad(full, missing) if any(missing) else full
+    for axis, (first, size) in enumerate(zip(start, sizes, strict=True), 2):
+        full = full.narrow(axis, first, size)
+    return full
+
+
+def _of_transposed(
+    gradient: torch.Tensor,
+    inputs: torch.Tensor,
+    weight: torch.Tensor,
+    stride: Sizes,
+    padding: Sizes,
+    dilation: Sizes,
+    groups: int,
+) -> torch.Tensor:
+    return _convolution(
+        gradient, weight, None, stride, padding, dilation, False, [0] * len(stride), groups
+    )
+
+
+def _of_inputs(
+    gradient: torch.Tensor,
+    inputs: torch.Tensor,
+    weight: torch.Tensor,
+    stride: Sizes,
+    padding: Sizes,
+    dilation: Sizes,
+    groups: int,
+) -> torch.Tensor:
+    zeros = [0] * len(stride)
+    reach = [d * (size - 1) for d, size in zip(dilation, weight.shape[2:], strict=True)]
+    left = [r - p for p, r in zip(padding, reach, strict=True)]
+    if all(s == 1 for s in stride) and min(left) >= 0:
+        # a plain convolution: its weight is computed when the step is exported, and it is faster
+        mirrored = _mirrored(weight, groups)
+        return _convolution(gradient, mirrored, None, stride, left, dilation, False, zeros, groups)
+    full = _convolution(gradient, weight, None, stride, zeros, dilation, True, zeros, groups)
+    return cut(full, padding, inputs.shape[2:], stride)
+
+
+def _mirrored(weight: torch.Tensor, groups: int) -> torch.Tensor:
+    """The weight [O, I/G, ...] of a convolution, as that of its gradient [I, O/G, ...]."""
+    out, inner, *kernel = weight.shape
+    apart = weight.reshape(groups, out // groups, inner, *kernel).transpose(1, 2)
+    joined = apart.reshape(groups * inner, out // groups, *kernel)
+    return joined.flip(list(range(2, weight.ndim)))
+
+
+def _of_weight(
+    wide: torch.Tensor,
+    narrow: torch.Tensor,
+    weight: torch.Tensor,
+    stride: Sizes,
+    padding: Sizes,
+    dilation: Sizes,
+    groups: int,
+) -> torch.Tensor:
+    """What a convolution reads, convolved with the gradient of its result; the rows are summed."""
+    rows, channels, *sizes = wide.shape
+    apart = wide.reshape(rows, groups, channels // groups, *sizes).transpose(0, 2)
+    images = apart.reshape(channels // groups, groups * rows, *sizes)
+    kernels = narrow.transpose(0, 1)
+    zeros = [0] * len(stride)
+    found = _convolution(images, kernels, None, dilation, padding, stride, False, zeros, groups)
+    for axis, size in enumerate(weight.shape[2:], 2):
+        found = found.narrow(axis, 0, size)
+    return found.transpose(0, 1)

@@ -1,0 +1,105 @@
+"""The loss of a task as an exported program: what a training step differentiates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.export import Dim, ExportedProgram
+from torch.utils import _pytree as pytree
+
+from graphprog.backends.base import Inputs
+from graphprog.backends.lowering import output_nodes
+from graphprog.backends.training.attention import attention
+from graphprog.backends.training.layout import Layout
+from graphprog.errors import BackendError
+from graphprog.graph import executable
+from graphprog.reprogrammed import Reprogrammed
+from graphprog.train.objective import Loss
+
+_SDPA = torch.ops.aten.scaled_dot_product_attention.default
+
+
+class Forward(nn.Module):
+    """What training computes for a batch.
+
+    Forward: inputs of the task and labels to the loss, the tensors that the task returns, what a
+    counted alignment reads, and new values of the program's buffers.
+
+    Args:
+        task: which task.
+        loss: of what the task returns and the labels.
+        layout: tells whether to return outputs, and what the alignment reads.
+    """
+
+    def __init__(self, task: Reprogrammed, loss: Loss, layout: Layout) -> None:
+        super().__init__()
+        nodes = output_nodes(task)
+        aligned = [item.original for item in task.graph.insertions if item.kind == "output"]
+        read = aligned if layout.counted else []
+        self._hidden = 0 if layout.outputs else len(nodes)
+        self.graph = executable(task.graph, (*nodes, *read), training=True)
+        self._outputs = [_constant(value, nodes) for value in task.graph.output_nodes]
+        self._spec, self._loss = task.graph.out_spec, loss
+
+    def forward(self, inputs: Inputs, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """As the class says."""
+        found = self.graph(*inputs)
+        tensors = iter(found)
+        leaves = [next(tensors) if value is _TENSOR else value for value in self._outputs]
+        loss = self._loss(pytree.tree_unflatten(leaves, self._spec), labels)
+        return (loss, *found[self._hidden :])
+
+
+_TENSOR = object()
+
+
+def _constant(value: Any, nodes: tuple[str, ...]) -> Any:
+    """What a model returns beside tensors."""
+    return _TENSOR if isinstance(value, fx.Node) and value.name in nodes else value
+
+
+def exported_loss(
+    task: Reprogrammed, loss: Loss, layout: Layout, inputs: Inputs, labels: torch.Tensor
+) -> ExportedProgram:
+    """The program of :class:`Forward`, its attention written out, for batches of any size.
+
+    Args:
+        task: which task; it is not changed.
+        loss: as in :class:`Forward`.
+        layout: likewise.
+        inputs: of two rows, to trace with.
+        labels: that belong to them.
+
+    Raises:
+        BackendError: the loss cannot be traced.
+    """
+    axes = tuple(
+        {axis: Dim.DYNAMIC for axis, size in enumerate(spec.shape) if isinstance(size, str)}
+        for spec in task.inputs
+    )
+    try:
+        program = torch.export.export(
+            Forward(task, loss, layout),
+            (tuple(value.contiguous().detach().clone() for value in inputs), labels.clone()),
+            dynamic_shapes=(axes, dict.fromkeys(range(labels.ndim), Dim.AUTO)),
+            strict=False,
+        )
+        if any(_writes(node) for node in program.graph.nodes):
+            program = program.run_decompositions({})
+    except Exception as error:
+        raise BackendError(
+            f"{task.base.name}: the loss cannot be traced: "
+            f"{type(error).__name__}: {str(error).strip()[:600]}",
+            ["write it without conditions on values, and without .item()"],
+        ) from error
+    for node in program.graph.find_nodes(op="call_function", target=_SDPA):
+        node.target = attention
+    program.graph_module.recompile()
+    return program
+
+
+def _writes(node: fx.Node) -> bool:
+    target = node.target
+    return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable

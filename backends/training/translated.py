@@ -1,0 +1,61 @@
+"""Which operations have a translation to ONNX, and what stands for those that have none."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import fx
+from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+from graphprog.backends.training.backward import TABLE
+from graphprog.errors import BackendError
+
+_INEXACT = (
+    torch.ops.aten.nll_loss_forward.default,
+    torch.ops.aten.nll_loss2d_forward.default,
+)
+"""Operations whose translations leave out what only their gradients read."""
+
+
+@functools.cache
+def _registry() -> ONNXRegistry:
+    return ONNXRegistry.from_torchlib()
+
+
+@functools.cache
+def decompositions() -> dict[Any, Callable[..., Any]]:
+    """Operation to a function of simpler ones, where ONNX has not the operation itself."""
+    known = {**torch._decomp.decomposition_table, **torch.export.default_decompositions()}
+    others = {
+        operation: function
+        for operation, function in known.items()
+        if isinstance(operation, torch._ops.OpOverload)
+        and (operation in _INEXACT or not _registry().is_registered(operation))
+    }
+    return {**others, **TABLE}
+
+
+def require_translations(nodes: Iterable[fx.Node]) -> None:
+    """Refuse operations that have no translation.
+
+    Raises:
+        BackendError: names all of them.
+    """
+    missing: dict[str, int] = {}
+    for node in nodes:
+        target = node.target
+        if isinstance(target, torch._ops.OpOverload) and not _registry().is_registered(target):
+            missing[str(target)] = missing.get(str(target), 0) + 1
+    if missing:
+        names = [f"{name} ({count} times)" for name, count in sorted(missing.items())]
+        raise BackendError(
+            "a training step needs operations that have no translation to ONNX: "
+            + ", ".join(names),
+            [
+                "put the program behind them: at a later interface, they are not differentiated",
+                'gp.fit(task, data), whose engine is "pytorch"',
+            ],
+        )

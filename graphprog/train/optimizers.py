@@ -1,0 +1,204 @@
+"""Optimizers as data: one description for PyTorch and for training steps that are exported."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from graphprog.errors import TrainingError
+
+Moments = tuple[torch.Tensor, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer(abc.ABC):
+    """How gradients change parameters; ``gp.fit(task, data, optimizer=gp.Adam(1e-2))``.
+
+    Attributes:
+        lr: learning rate; what a schedule multiplies.
+        weight_decay: of the parameters; an L2 penalty but for :class:`AdamW`.
+        clip: largest norm of the gradient of all parameters together; None leaves it as it is.
+    """
+
+    moments: ClassVar[tuple[str, ...]] = ()
+    """Names, as in PyTorch, of the tensors of its shape that a parameter has beside it."""
+
+    lr: float = 1e-2
+    _: dataclasses.KW_ONLY
+    weight_decay: float = 0.0
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name == "clip" and value is None:
+                continue
+            for number in value if isinstance(value, tuple) else (value,):
+                good = isinstance(number, int | float) and not isinstance(number, bool)
+                if not good or not math.isfinite(number) or number < 0:
+                    raise TrainingError(
+                        f"{type(self).__name__}: {field.name} must be a number of at least 0, "
+                        f"not {number!r}"
+                    )
+
+    def __call__(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimizer of PyTorch for some parameters."""
+        made = self.make(parameters)
+        if (limit := self.clip) is not None:
+
+            def clip(*_: object) -> None:
+                nn.utils.clip_grad_norm_(parameters, limit)
+
+            made.register_step_pre_hook(clip)
+        return made
+
+    @abc.abstractmethod
+    def make(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimizer of PyTorch, without clipping."""
+
+    @abc.abstractmethod
+    def update(
+        self,
+        value: torch.Tensor,
+        gradient: torch.Tensor,
+        moments: Moments,
+        step: torch.Tensor,
+        lr: torch.Tensor,
+    ) -> tuple[torch.Tensor, Moments]:
+        """What PyTorch's optimizer does to one parameter, as a function.
+
+        Args:
+            value: of the parameter, with an axis at least.
+            gradient: of its shape.
+            moments: as :attr:`moments` names them, of its shape; zeros before the first step.
+            step: number of this step, from 1; int64 without axes.
+            lr: learning rate, without axes.
+
+        Returns:
+            The new value and the new moments.
+        """
+
+    def settings(self) -> dict[str, Any]:
+        """Kind and fields as JSON values."""
+        return {"kind": type(self).__name__, **dataclasses.asdict(self)}
+
+
+@dataclasses.dataclass(frozen=True)
+class SGD(Optimizer):
+    """Stochastic gradient descent.
+
+    Attributes:
+        momentum: share of the last step's direction; 0 keeps none.
+    """
+
+    moments: ClassVar = ("momentum_buffer",)
+    momentum: float = dataclasses.field(default=0.9, kw_only=True)
+
+    def make(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """``torch.optim.SGD``."""
+        return torch.optim.SGD(
+            parameters, self.lr, momentum=self.momentum, weight_decay=self.weight_decay
+        )
+
+    def update(
+        self,
+        value: torch.Tensor,
+        gradient: torch.Tensor,
+        moments: Moments,
+        step: torch.Tensor,
+        lr: torch.Tensor,
+    ) -> tuple[torch.Tensor, Moments]:
+        """As :meth:`Optimizer.update`."""
+        (buffer,) = moments
+        if self.weight_decay:
+            gradient = gradient + self.weight_decay * value
+        buffer = self.momentum * buffer + gradient
+        return value - lr * buffer, (buffer,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Adam(Optimizer):
+    """Adam (Kingma and Ba, ICLR 2015).
+
+    Attributes:
+        betas: shares of the past in the running means of gradients and of their squares.
+        eps: added to the root of the latter.
+    """
+
+    moments: ClassVar = ("exp_avg", "exp_avg_sq")
+    betas: tuple[float, float] = dataclasses.field(default=(0.9, 0.999), kw_only=True)
+    eps: float = dataclasses.field(default=1e-8, kw_only=True)
+
+    def make(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """``torch.optim.Adam``."""
+        return torch.optim.Adam(
+            parameters, self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay
+        )
+
+    def update(
+        self,
+        value: torch.Tensor,
+        gradient: torch.Tensor,
+        moments: Moments,
+        step: torch.Tensor,
+        lr: torch.Tensor,
+    ) -> tuple[torch.Tensor, Moments]:
+        """As :meth:`Optimizer.update`."""
+        if self.weight_decay:
+            gradient = gradient + self.weight_decay * value
+        return self._moved(value, gradient, moments, step, lr)
+
+    def _moved(
+        self,
+        value: torch.Tensor,
+        gradient: torch.Tensor,
+        moments: Moments,
+        step: torch.Tensor,
+        lr: torch.Tensor,
+    ) -> tuple[torch.Tensor, Moments]:
+        first, second = (_number(beta, value) for beta in self.betas)
+        mean = first * moments[0] + (1 - first) * gradient
+        square = second * moments[1] + (1 - second) * gradient * gradient
+        # in float64, as Python computes them for PyTorch: 1 - 0.999 has few digits in float32
+        count = step.double()
+        corrections = [(1 - beta**count).to(value.dtype) for beta in self.betas]
+        spread = square.sqrt() / corrections[1].sqrt() + _number(self.eps, value)
+        return value - lr / corrections[0] * mean / spread, (mean, square)
+
+
+@dataclasses.dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019)."""
+
+    def make(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """``torch.optim.AdamW``."""
+        return torch.optim.AdamW(
+            parameters, self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay
+        )
+
+    def update(
+        self,
+        value: torch.Tensor,
+        gradient: torch.Tensor,
+        moments: Moments,
+        step: torch.Tensor,
+        lr: torch.Tensor,
+    ) -> tuple[torch.Tensor, Moments]:
+        """As :meth:`Optimizer.update`."""
+        if self.weight_decay:
+            value = value * (1 - lr * self.weight_decay)
+        return self._moved(value, gradient, moments, step, lr)
+
+
+def _number(number: float, like: torch.Tensor) -> torch.Tensor:
+    """A number with an axis: without one, rewriting takes 1e-8 for the zero of x + 0."""
+    return torch.full((1,), number, dtype=like.dtype, device=like.device)
+
+
+KINDS: Mapping[str, type[Optimizer]] = {kind.__name__: kind for kind in (SGD, Adam, AdamW)}
