@@ -130,14 +130,17 @@ def library(model: Any, prompt: torch.Tensor) -> list[int]:
 
 
 def side_by_side(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-    """Median seconds of each call, taken in turn."""
+    """Median seconds of each call, taken in turn, each behind a call that is not counted.
+
+    The threads of who ran before may wait for work on the cores for a while.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for run in range(REPEATS + 1):
+    for _ in range(REPEATS):
         for name, call in calls.items():
+            call()
             start = time.perf_counter()
             call()
-            if run:  # the first one warms up
-                times[name].append(time.perf_counter() - start)
+            times[name].append(time.perf_counter() - start)
     return {name: statistics.median(found) for name, found in times.items()}
 
 

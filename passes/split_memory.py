@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,19 +23,22 @@ class SplitMemory(Pass):
     """Write attention out, so that keys and values of a memory are read where they lie.
 
     softmax([q m^T, q k^T] + mask) [v_m; v] is computed without [m; k] and [v_m; v]: the memory, the
-    same for all rows, is then a constant that is neither repeated for each row nor copied. Equal up
-    to the order of a sum.
+    same for all rows, is then a constant that is neither repeated for each row nor copied. All of it
+    is computed transposed, where the memory is the left factor of every product: a runtime reads
+    that as it lies, and would rearrange a right one for a handful of queries. Equal up to the order
+    of a sum.
     """
 
     def run(self, graph: Graph) -> Graph:
         """Rewrite every attention that reads a memory; others stay."""
         edit = Editor(graph, str(self))
+        biases: dict[fx.Node, fx.Node] = {}
         for attention in attentions(edit.code):
             parts = [_parts(attention.argument(slot)) for slot in (1, 2)]
             if attention.argument(4, 0.0) == 0.0 and not attention.causal:
                 keys, values = parts
                 if keys is not None and values is not None:
-                    _write_out(edit, attention, keys, values)
+                    _write_out(edit, attention, keys, values, biases)
         return edit.finish()
 
 
@@ -53,6 +57,7 @@ def _write_out(
     attention: Attention,
     keys: tuple[fx.Node, fx.Node],
     values: tuple[fx.Node, fx.Node],
+    biases: dict[fx.Node, fx.Node],
 ) -> None:
     ops, node = torch.ops.aten, attention.node
     part = str(values[0].meta["graphprog"]).removeprefix("program.")
@@ -60,24 +65,32 @@ def _write_out(
     def call(target: torch._ops.OpOverload, *args: object) -> fx.Node:
         return edit.call(target, args, node, part)
 
+    def turned(one: fx.Node) -> fx.Node:
+        return call(ops.transpose.int, one, -2, -1)
+
     width = attention.query.meta["val"].shape[-1]
     scale = attention.argument(6)
     query = call(ops.mul.Tensor, attention.query, 1 / math.sqrt(width) if scale is None else scale)
-    scores = [call(ops.matmul.default, query, call(ops.transpose.int, one, -2, -1)) for one in keys]
-    total = call(ops.cat.default, scores, -1)
-    mask = attention.mask
-    if mask is not None and mask.meta["val"].dtype == torch.bool:
-        hidden = call(ops.logical_not.default, mask)
-        total = call(ops.masked_fill.Scalar, total, hidden, float("-inf"))
-    elif mask is not None:
-        total = call(ops.add.Tensor, total, mask)
-    shares = call(ops.softmax.int, total, -1)
+    query = turned(query)
+    scores = call(ops.cat.default, [call(ops.matmul.default, one, query) for one in keys], -2)
+    if (mask := attention.mask) is not None:
+        if mask not in biases:
+            biases[mask] = turned(_bias(mask, query, call))
+        scores = call(ops.add.Tensor, scores, biases[mask])
+    shares = call(ops.softmax.int, scores, -2)
     length = values[0].meta["val"].shape[-2]
-    pieces = [
-        call(ops.slice.Tensor, shares, -1, 0, length),
-        call(ops.slice.Tensor, shares, -1, length, 2**63 - 1),
-    ]
+    bounds = ((0, length), (length, 2**63 - 1))
     mixed = [
-        call(ops.matmul.default, piece, value) for piece, value in zip(pieces, values, strict=True)
+        call(ops.matmul.default, turned(value), call(ops.slice.Tensor, shares, -2, *bound))
+        for value, bound in zip(values, bounds, strict=True)
     ]
-    node.target, node.args, node.kwargs = ops.add.Tensor, (mixed[0], mixed[1]), {}
+    total = call(ops.add.Tensor, *mixed)
+    node.target, node.args, node.kwargs = ops.transpose.int, (total, -2, -1), {}
+
+
+def _bias(mask: fx.Node, query: fx.Node, call: Callable[..., fx.Node]) -> fx.Node:
+    """What a mask adds to scores: once for all attentions that read it."""
+    if mask.meta["val"].dtype != torch.bool:
+        return mask
+    ops, dtype = torch.ops.aten, query.meta["val"].dtype
+    return call(ops.to.dtype, call(ops.where.Scalar, mask, 0.0, float("-inf")), dtype)
