@@ -1,6 +1,6 @@
 """Backends: lower a reprogrammed model to something that runs elsewhere.
 
-``pytorch``, ``onnx`` and ``onnxruntime`` are modules of this package, imported when first named.
+``pytorch``, ``onnx``, ``onnxruntime`` and ``triton`` are modules of this package, imported when first named.
 Other packages add a backend, an object with the ``export`` of :class:`graphprog.backends.base.
 Backend`, under its name in the entry point group ``graphprog.backends``.
 """
@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 from graphprog.backends.distributions import warn_about_rival_onnxruntimes
 
 if TYPE_CHECKING:
-    from graphprog.backends import onnx, onnxruntime, pytorch
+    from graphprog.backends import onnx, onnxruntime, pytorch, triton
 
 ENTRY_POINTS = "graphprog.backends"
 """Entry point group by which other packages add backends."""
 
-_OWN = ("onnx", "onnxruntime", "pytorch")
+_OWN = ("onnx", "onnxruntime", "pytorch", "triton")
 
-__all__ = ["ENTRY_POINTS", "onnx", "onnxruntime", "pytorch"]
+__all__ = ["ENTRY_POINTS", "onnx", "onnxruntime", "pytorch", "triton"]
 
 warn_about_rival_onnxruntimes()
 
