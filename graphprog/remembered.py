@@ -12,7 +12,7 @@ from graphprog.errors import ProgramError
 from graphprog.graph import Graph
 from graphprog.initial import Spot
 from graphprog.observe import Lookup, values_at
-from graphprog.passes.erase import EraseProgram
+from graphprog.sources import ancestors
 from graphprog.spec import Spec, spec
 
 
@@ -52,11 +52,26 @@ class Remembered(Spec):
             dtype: of the interface.
 
         Raises:
-            ProgramError: no token ids lead there, or there are no such ids.
+            ProgramError: no token ids lead there, or there are no such ids; another part of the
+                program inserts entries, which the text would have been read without.
         """
-        source = EraseProgram().run(graph) if graph.insertions else graph
-        lookup = lookup_of(source, where)
-        found = run_on(source, lookup, self.ids, tuple(nodes))
+        upstream = {one.name for name in nodes for one in ancestors(graph.nodes[name])}
+        longer = [
+            one.name
+            for one in graph.insertions
+            if one.kind in ("axis", "memory") and one.result in upstream
+        ]
+        if longer:
+            raise ProgramError(
+                f"{where}: a text is remembered as the source reads it, and the program also "
+                f"inserts entries there: {', '.join(longer)}",
+                [
+                    "kept='text', where the text is one of the program",
+                    "gp.fold(task) of the other part, once it is trained",
+                ],
+            )
+        lookup = lookup_of(graph, where)
+        found = run_on(lookup.source, lookup, self.ids, tuple(nodes))
         heads = [value[0, ::repeats] for value in found]
         rows = torch.stack(heads).permute(2, 0, 1, 3).flatten(1)
         wide = torch.promote_types(rows.dtype, torch.float32)

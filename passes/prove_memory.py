@@ -55,6 +55,7 @@ def prove(
                 [
                     "a model in which nothing but attention reads other tokens",
                     "at='attention[*]', for a text that all layers remember",
+                    *(["no other part that changes what is read"] if before.insertions else []),
                 ],
             )
 

@@ -22,11 +22,11 @@ from graphprog.spec import spec
 class SplitMemory(Pass):
     """Write attention out, so that keys and values of a memory are read where they lie.
 
-    softmax([q m^T, q k^T] + mask) [v_m; v] is computed without [m; k] and [v_m; v]: the memory, the
-    same for all rows, is then a constant that is neither repeated for each row nor copied. All of it
-    is computed transposed, where the memory is the left factor of every product: a runtime reads
-    that as it lies, and would rearrange a right one for a handful of queries. Equal up to the order
-    of a sum.
+    softmax([q m^T, q k^T] + mask) [v_m; v] is computed without [m; k] and [v_m; v]: the memory,
+    the same for all rows, is then a constant that is neither repeated for each row nor copied.
+    All of it is computed transposed, where the memory is the left factor of every product: a
+    runtime reads that as it lies, and would rearrange a right one for a handful of queries.
+    Equal up to the order of a sum.
     """
 
     def run(self, graph: Graph) -> Graph:

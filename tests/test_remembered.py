@@ -125,6 +125,30 @@ def test_a_text_that_would_see_the_query_is_refused() -> None:
         gp.compile(graph, gp.Program([gp.Memory(value=gp.Remembered(TEXT))]))
 
 
+def test_a_text_beside_other_entries_is_refused() -> None:
+    """The source reads it without them."""
+    _, graph = decoder("gpt2")
+    text = gp.Memory(value=gp.Remembered(TEXT))
+    for other in (gp.methods.prompt_tuning(tokens=3), [gp.Memory(length=3, name="learnt")]):
+        with pytest.raises(ProgramError, match="the program also inserts entries there"):
+            gp.compile(graph, gp.Program([*other, text]))
+
+
+def test_a_text_is_read_by_the_source_alone() -> None:
+    """Beside a part that does nothing yet it is the same, and one that does is refused."""
+    model, graph = decoder("gpt2")
+    text = gp.Memory(value=gp.Remembered(TEXT))
+    task = gp.compile(graph, gp.Program([gp.Additive(at="hidden[0]"), text]))
+    ids = some_ids(2, 7)
+    with torch.no_grad():
+        wanted = model(**behind(ids, torch.ones_like(ids))).logits[:, len(TEXT) :]
+        found = task(**call(ids, torch.ones_like(ids))).logits
+    assert (found - wanted).abs().max() < 1e-5
+    added = gp.Additive(at="hidden[0]", value=gp.Learnable("normal", 1.0))
+    with pytest.raises(PassError, match="no other part that changes what is read"):
+        gp.compile(graph, gp.Program([added, text]))
+
+
 def test_a_text_that_some_layers_forget_is_refused() -> None:
     _, graph = decoder("gpt2")
     with pytest.raises(PassError, match="than the whole text"):
