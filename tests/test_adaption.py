@@ -70,7 +70,7 @@ def attended(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> t
     return torch.stack(found, -2)
 
 
-@pytest.mark.parametrize("gates", ["all", "each"])
+@pytest.mark.parametrize("gates", ["all", pytest.param("each", marks=pytest.mark.slow)])
 def test_gpt2(gates: str) -> None:
     model, graph = captured("gpt2")
     args, kwargs = CASES["gpt2"].call(3)

@@ -118,6 +118,7 @@ KILLED_ANYWHERE = """
 """
 
 
+@pytest.mark.slow
 def test_writers_killed_anywhere_leave_a_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     artifact.write(path, {"program.a": torch.zeros(5)}, {"value": 0.0})

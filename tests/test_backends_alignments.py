@@ -30,8 +30,15 @@ def graph() -> gp.Graph:
     return image_graph()
 
 
-@pytest.mark.parametrize("mode", ["folded", "swappable"])
-@pytest.mark.parametrize("align", ALIGNMENTS, ids=str)
+@pytest.mark.parametrize(
+    ("align", "mode"),
+    [
+        pytest.param(align, mode, marks=[pytest.mark.slow] * ((number + place) % 2))
+        for number, align in enumerate(ALIGNMENTS)
+        for place, mode in enumerate(("folded", "swappable"))
+    ],
+    ids=str,
+)
 def test_every_alignment_is_computed_alike(
     graph: gp.Graph, align: gp.Alignment, mode: Mode, tmp_path: Path
 ) -> None:

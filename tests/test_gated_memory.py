@@ -35,8 +35,14 @@ def _opened(task: gp.Reprogrammed) -> list[Tensor]:
     return [gate.detach() for gate in part.gates]
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
-@pytest.mark.parametrize("gates", ["all", "each"])
+@pytest.mark.parametrize(
+    ("gates", "name"),
+    [
+        *(("all", "gpt2"), ("each", "llama")),
+        pytest.param("all", "llama", marks=pytest.mark.slow),
+        pytest.param("each", "gpt2", marks=pytest.mark.slow),
+    ],
+)
 def test_the_gated_memory_is_added(name: str, gates: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fresh one changes nothing; an open one is what attention to it alone gives."""
     model, graph = decoder(name)

@@ -122,7 +122,13 @@ def test_a_stranger_called_passes_is_left_alone(
         pytest.param(True, id="wheel-installed", marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("module", [False, True], ids=["pytest", "python-m-pytest"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param(False, id="pytest"),
+        pytest.param(True, id="python-m-pytest", marks=pytest.mark.slow),
+    ],
+)
 def test_pytest_in_a_checkout(
     commands: Path, unpacked: Path, tmp_path: Path, installed: bool, module: bool
 ) -> None:

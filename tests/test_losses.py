@@ -105,9 +105,16 @@ def gradient(loss: Tensor, of: Tensor) -> Tensor:
     return found
 
 
-@pytest.mark.parametrize("side", ["right", "left"])
-@pytest.mark.parametrize("offset", [0, 2])
-@pytest.mark.parametrize("family", [gpt2, llama])
+@pytest.mark.parametrize(
+    ("family", "offset", "side"),
+    [
+        *((gpt2, 0, "right"), (gpt2, 2, "left"), (llama, 0, "left"), (llama, 2, "right")),
+        pytest.param(gpt2, 0, "left", marks=pytest.mark.slow),
+        pytest.param(gpt2, 2, "right", marks=pytest.mark.slow),
+        pytest.param(llama, 0, "right", marks=pytest.mark.slow),
+        pytest.param(llama, 2, "left", marks=pytest.mark.slow),
+    ],
+)
 def test_language_modelling(family: Callable[[str], nn.Module], offset: int, side: str) -> None:
     model, graph = captured(family, "LMHeadModel" if family is gpt2 else "ForCausalLM")
     task, (ids, mask) = prompted(graph, offset=offset), tokens(side)
