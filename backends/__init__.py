@@ -1,8 +1,9 @@
 """Backends: lower a reprogrammed model to something that runs elsewhere.
 
-``pytorch``, ``onnx``, ``onnxruntime`` and ``triton`` are modules of this package, imported when first named.
-Other packages add a backend, an object with the ``export`` of :class:`graphprog.backends.base.
-Backend`, under its name in the entry point group ``graphprog.backends``.
+``pytorch``, ``onnx``, ``onnxruntime`` and ``triton`` are modules of this package, imported when
+first named. Other packages add a backend, an object with the ``export`` of
+:class:`graphprog.backends.base.Backend`, under its name in the entry point group
+``graphprog.backends``.
 """
 
 from __future__ import annotations
