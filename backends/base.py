@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from graphprog.errors import BackendError
-from graphprog.inputs import InputSpec, batch_axis
+from graphprog.inputs import InputSpec, batch_axis, rows_of
 from graphprog.reprogrammed import Reprogrammed
 
 Inputs = tuple[torch.Tensor, ...]
@@ -146,7 +146,7 @@ def parity_batches(
         sizes = (smallest, 5) if batch_axis(task.inputs) is not None else (1,)
         return [task.input_example(size, seed=size) for size in sizes]
     task.check(inputs)
-    rows = _rows(task, inputs)
+    rows = rows_of(task.inputs, inputs)
     return [inputs] if rows <= smallest else [_take_rows(task, inputs, smallest), inputs]
 
 
@@ -156,7 +156,7 @@ def example_batch(task: Reprogrammed, inputs: Inputs | None = None) -> Inputs:
 
 
 def _take_rows(task: Reprogrammed, inputs: Inputs, rows: int) -> Inputs:
-    batch = _rows(task, inputs) if batch_axis(task.inputs) is not None else 0
+    batch = rows_of(task.inputs, inputs) if batch_axis(task.inputs) is not None else 0
     return tuple(
         torch.cat([value, value])[:rows] if batch and _is_batch(spec, value, batch) else value
         for spec, value in zip(task.inputs, inputs, strict=True)
@@ -175,6 +175,7 @@ def compare(
     batches: Sequence[Inputs],
     backend: str,
     tolerance: float = TOLERANCE,
+    reference: Callable[[Inputs], list[torch.Tensor]] | None = None,
 ) -> ParityReport:
     """Run a lowered task and the task itself on the same batches.
 
@@ -184,15 +185,16 @@ def compare(
         batches: inputs of the task; see :func:`parity_batches`.
         backend: name for the report.
         tolerance: see :data:`TOLERANCE`.
+        reference: what to compare with in place of the task.
     """
     differences, agreements, sizes = [], [], []
     for inputs in batches:
-        expected = reference_outputs(task, inputs)
+        expected = reference_outputs(task, inputs) if reference is None else reference(inputs)
         found = list(run(inputs))
         if len(found) != len(expected):
             raise BackendError(f"{backend} returned {len(found)} outputs, not {len(expected)}")
         differences += [difference(*pair) for pair in zip(expected, found, strict=True)]
-        sizes.append(_rows(task, inputs))
+        sizes.append(rows_of(task.inputs, inputs))
         if expected[0].ndim >= 2:
             labels = expected[0].cpu().numpy().argmax(-1), np.asarray(found[0]).argmax(-1)
             agreements.append((labels[0] == labels[1]).reshape(-1))
@@ -206,13 +208,6 @@ def compare(
         tolerance=tolerance,
         passed=all(gap.within(tolerance) for gap in differences),
     )
-
-
-def _rows(task: Reprogrammed, inputs: Inputs) -> int:
-    """Length of the batch axis; 1 where it does not vary."""
-    axis = batch_axis(task.inputs)
-    pairs = zip(task.inputs, inputs, strict=True)
-    return next((len(x) for spec, x in pairs if axis and spec.shape[:1] == (axis,)), 1)
 
 
 def reference_outputs(task: Reprogrammed, inputs: Inputs) -> list[torch.Tensor]:

@@ -46,6 +46,9 @@ class Deployed:
         program: the program's spec as JSON.
         state: shape and dtype of every tensor that a saved program of this spec has.
         fixed: SHA-256 of every tensor that belongs to the spec, by its name there.
+        bank: where each row of a batch has its own program, the tensors of a program that are
+            stacked in inputs of these names, and which of their axes has a length of its own a
+            program: that of the classes, or None. Otherwise empty.
     """
 
     inputs: tuple[InputSpec, ...]
@@ -56,6 +59,7 @@ class Deployed:
     program: Mapping[str, Any]
     state: Mapping[str, str]
     fixed: Mapping[str, str]
+    bank: Mapping[str, int | None] = dataclasses.field(default_factory=dict)
 
 
 class Documented:
@@ -79,8 +83,12 @@ class Documented:
         return self.document.inputs
 
 
-def describe(task: Reprogrammed) -> str:
+def describe(task: Reprogrammed, bank: Mapping[str, int | None] | None = None) -> str:
     """Text of the document of a task.
+
+    Args:
+        task: what the file holds.
+        bank: see :class:`Deployed`.
 
     Raises:
         FileError: the task's training summary is not JSON.
@@ -101,6 +109,8 @@ def describe(task: Reprogrammed) -> str:
         "state": {name: type_of(tensor) for name, tensor in state.items()},
         "fixed": fixed_tensors({k: v for k, v in tensors.items() if k not in state}),
     }
+    if bank is not None:
+        document["bank"] = bank
     return render_json(document, "document")
 
 
@@ -162,6 +172,7 @@ def read_document(text: Any) -> Deployed:
         program=program,
         state=_texts(document, "state"),
         fixed=_texts(document, "fixed"),
+        bank=_bank(document.get("bank", {})),
     )
 
 
@@ -177,6 +188,13 @@ def _texts(document: Mapping[str, Any], name: str) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
         raise FileError(f"document.{name}: expected an object of texts", _BROKEN)
     return value
+
+
+def _bank(value: Any) -> dict[str, int | None]:
+    axes = value.values() if isinstance(value, dict) else (False,)
+    if not all(axis is None or (type(axis) is int and 0 <= axis < 16) for axis in axes):
+        raise FileError("document.bank: expected an object of axes", _BROKEN)
+    return dict(value)
 
 
 def _name(entry: Any) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from torch import fx
+from torch import fx, nn
 from torch.export import Dim, ExportedProgram
 
 from graphprog.backends.base import Inputs, task_device
 from graphprog.errors import BackendError
 from graphprog.graph import Graph, executable
-from graphprog.inputs import inputs_of
+from graphprog.inputs import InputSpec, inputs_of
 from graphprog.reprogrammed import Reprogrammed
 
 
@@ -49,21 +51,48 @@ def exported_graph(
     Raises:
         BackendError: it cannot be exported.
     """
+    return export_module(
+        executable(graph, outputs, device), example, inputs_of(graph), device, graph.name
+    )
+
+
+def export_module(
+    module: nn.Module,
+    example: Sequence[torch.Tensor],
+    specs: Sequence[InputSpec],
+    device: torch.device,
+    name: str,
+) -> ExportedProgram:
+    """Export a module that runs a rewritten graph.
+
+    Args:
+        module: what to export.
+        example: its inputs in order; axes that vary have a length of 2 or more.
+        specs: what they are called, and which axes vary.
+        device: where its weights are.
+        name: of the source, for messages.
+
+    Raises:
+        BackendError: it cannot be exported.
+    """
     shapes = tuple(
         {axis: Dim.DYNAMIC for axis, size in enumerate(spec.shape) if isinstance(size, str)}
-        for spec in inputs_of(graph)
+        for spec in specs
     )
     try:
         return torch.export.export(
-            executable(graph, outputs, device),
+            module,
             # views would be exported with what is known of the tensors they are views of
             tuple(value.to(device).contiguous().detach().clone() for value in example),
-            dynamic_shapes=shapes,
+            # what comes as *args is one argument to the exporter
+            dynamic_shapes=shapes if isinstance(module, fx.GraphModule) else (shapes,),
             strict=False,
         )
+    except BackendError:
+        raise
     except Exception as error:
         raise BackendError(
-            f"{graph.name}: the rewritten graph cannot be exported: "
+            f"{name}: the rewritten graph cannot be exported: "
             f"{type(error).__name__}: {str(error).strip()[:600]}",
             ["give inputs=(...) of sizes that the model runs on, with 2 rows or more"],
         ) from error

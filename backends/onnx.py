@@ -5,6 +5,8 @@ Swappable: every ``program.*`` tensor stays an initialiser of that name which is
 that one session serves many programs.
 Inputs: what a saved program holds is not in the file, but plain inputs, which every caller gives;
 for runtimes that replace no initialisers, such as those of JavaScript and of inference servers.
+Bank: the program is a bank of programs, and every row of a batch says which is its own; see
+:mod:`graphprog.backends.onnx_bank`.
 
 Inputs and outputs keep their names; the batch axis is called ``batch``. The file's metadata carry
 the contract, the labels, the program and the source's fingerprint, as one JSON document under
@@ -15,11 +17,11 @@ module in its name; those of the program's parts begin with ``program.``.
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
 from graphprog.atomic import atomic_write
@@ -33,26 +35,27 @@ from graphprog.backends.base import (
     task_device,
 )
 from graphprog.backends.bisect import require_parity
-from graphprog.backends.document import KEY, describe, viewer_entries
 from graphprog.backends.lowering import exported_graph, output_names, output_nodes
 from graphprog.backends.max_pooling import keep_zero_padding
+from graphprog.backends.onnx_bank import export_bank
+from graphprog.backends.onnx_files import describe_model, opened, written
 from graphprog.backends.onnx_model import (
     name_nodes,
     optimise,
     refuse_foreign_operators,
     translate,
 )
+from graphprog.backends.onnx_slots import export_slots as export_slots
 from graphprog.backends.onnx_writer import export_writer as export_writer
-from graphprog.backends.onnxruntime import Session
 from graphprog.backends.program_inputs import leave_out
 from graphprog.backends.providers import open_session
 from graphprog.checks import warn_uncounted
-from graphprog.errors import BackendError, FileError
+from graphprog.errors import BackendError
 from graphprog.folding import fold
 from graphprog.passes.split_memory import SplitMemory
 from graphprog.reprogrammed import Reprogrammed
 
-Mode = Literal["folded", "swappable", "inputs"]
+Mode = Literal["folded", "swappable", "inputs", "bank"]
 
 
 def export(
@@ -68,14 +71,16 @@ def export(
 
     Args:
         task: what to export; it is not changed.
-        path: the file, written atomically.
-        program: ``"folded"``, ``"swappable"`` or ``"inputs"``; the module says what each is.
+        path: the file, written atomically. Weights of 2 GiB and more lie beside it; see
+            :mod:`graphprog.backends.onnx_files`.
+        program: ``"folded"``, ``"swappable"``, ``"inputs"`` or ``"bank"``; the module says what
+            each is.
         opset: version of the operator set, 18 or above; None takes the exporter's default.
         tolerance: as in :func:`graphprog.backends.base.compare`.
         inputs: examples to compare on, one and all; None takes 1 and 5 random rows.
 
     Raises:
-        BackendError: no translation; more than 2 GiB; or the results differ, and where first.
+        BackendError: no translation; or the results differ, and where first.
         DataError: ``inputs`` are not what the task takes.
         FileError: the place cannot be written. As with every error, an old file stays.
     """
@@ -84,18 +89,20 @@ def export(
     warn_uncounted(task)
     task = fold(task)
     batches, example = parity_batches(task, inputs), example_batch(task, inputs)
+    if program == "bank":
+        return export_bank(task, path, batches, example, opset, tolerance)
     kept: Mode = "folded" if program == "folded" else "swappable"
     model = lower(task, example, kept, opset)
     own = leave_out(model, task.program_state()) if program == "inputs" else None
-    _describe(model, task, program)
+    describe_model(model, task, program)
     reports: list[ParityReport] = []
 
     def probe(nodes: tuple[str, ...], given: Inputs) -> list[np.ndarray]:
         return run_model(lower(task, example, kept, opset, nodes), given)
 
     def write(temporary: Path) -> None:
-        ir.save(model, temporary)
-        session = _opened(temporary)
+        ir.save(ready, temporary)
+        session = opened(temporary)
 
         def run(given: Inputs) -> list[np.ndarray]:
             return session.evaluate(given, own)
@@ -103,25 +110,9 @@ def export(
         report = compare(task, run, batches, f"onnx ({program})", tolerance)
         reports.append(require_parity(task, report, example, probe))
 
-    atomic_write(path, write)
+    with written(model, path) as ready:
+        atomic_write(path, write)
     return reports[0]
-
-
-def _opened(path: Path) -> Session:
-    """A session on a file that was just written, which may be more than runtimes can do.
-
-    Raises:
-        BackendError: the file is not valid ONNX, or ONNX Runtime lacks an operation on a dtype.
-    """
-    try:
-        onnx.checker.check_model(path, full_check=True)
-        return Session(path, providers="cpu")
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, FileError) as error:
-        reason = next(iter(str(error).splitlines()), "").removeprefix(f"{path}: ")
-        raise BackendError(
-            f"the graph became an ONNX model that cannot be run: {reason}",
-            ["capture the source model in float32", "another opset"],
-        ) from error
 
 
 def lower(
@@ -153,19 +144,12 @@ def lower(
 
 def run_model(model: ir.Model, inputs: Inputs) -> list[np.ndarray]:
     """Run an ONNX model on the processor; its inputs in order, its outputs in order."""
-    session = open_session(ir.to_proto(model).SerializeToString(), "cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        with written(model, path) as ready:
+            ir.save(ready, path)
+        session = open_session(path, "cpu")
     names = [entry.name for entry in session.get_inputs()]
     values = [value.detach().cpu().numpy() for value in inputs]
     results: list[np.ndarray] = session.run(None, dict(zip(names, values, strict=True)))
     return results
-
-
-def _describe(model: ir.Model, task: Reprogrammed, program: Mode) -> None:
-    from graphprog import __version__
-
-    model.producer_name = KEY
-    model.producer_version = __version__
-    model.graph.name = task.base.name
-    model.metadata_props[KEY] = describe(task)
-    entries = viewer_entries(task) | {"mode": program, "version": __version__}
-    model.metadata_props.update({f"{KEY}.{name}": text for name, text in entries.items()})

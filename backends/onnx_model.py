@@ -46,9 +46,8 @@ def translate(
         opset: version of the operator set; the exporter's own choice where None.
 
     Raises:
-        BackendError: no translation, no such opset, or too many weights for one file.
+        BackendError: no translation, or no such opset.
     """
-    refuse_oversized({**program.state_dict, **program.constants})
     try:
         with _quiet_exporter():
             translated = torch.onnx.export(

@@ -28,6 +28,7 @@ from graphprog.backends.onnx_model import (
     name_nodes,
     optimise,
     refuse_foreign_operators,
+    refuse_oversized,
     translate,
 )
 from graphprog.backends.onnxruntime_writer import ROLES, WORDING, Writer, prefill_path
@@ -125,6 +126,7 @@ def _lowered(both: Cached, graph: Graph) -> ir.Model:
     example = tuple(values[spec.name] for spec in specs)
     names = tuple(node.name for node in graph.output_nodes)
     program = exported_graph(SplitMemory()(graph), example, names, device_of(graph))
+    refuse_oversized({**program.state_dict, **program.constants})
     model = translate(program, specs, graph.outputs, None)
     optimise(model, swappable=False)
     name_nodes(model)

@@ -8,51 +8,49 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 
-from graphprog.artifact import read, within
-from graphprog.backends.document import (
-    KEY,
-    Deployed,
-    Documented,
-    fixed_tensors,
-    read_document,
-    type_of,
-)
+from graphprog.artifact import within
+from graphprog.backends.adapter_files import export_adapter as export_adapter
+from graphprog.backends.document import KEY, Deployed, Documented, read_document, type_of
+from graphprog.backends.library import Array as Array
+from graphprog.backends.library import Program as Program
+from graphprog.backends.library import Programs
 from graphprog.backends.onnxruntime_writer import Writer as Writer
+from graphprog.backends.program_files import (
+    CLASSES,
+    ROW,
+    LoadedProgram,
+    load_program,
+    require_one_count,
+    same_type,
+)
 from graphprog.backends.providers import Providers, open_session
+from graphprog.backends.slots import Slots as Slots
+from graphprog.backends.stacking import stacked
 from graphprog.backends.training.export import export_training as export_training
 from graphprog.backends.training.trainer import Trainer as Trainer
 from graphprog.checks import check_inputs
 from graphprog.errors import BackendError, DataError, FileError
-from graphprog.saving import check_source
-
-Array = np.ndarray | torch.Tensor
+from graphprog.inputs import rows_of
 
 # ONNX Runtime's names of element types where they are not NumPy's.
 _TYPES = {"float": "float32", "double": "float64"}
 
-
-@dataclasses.dataclass(frozen=True)
-class LoadedProgram:
-    """The tensors of a saved program, ready for a session, and the labels that go with them."""
-
-    tensors: Mapping[str, np.ndarray]
-    labels: tuple[str, ...] = ()
+Wanted = Program | Sequence[Program] | None
+"""A program for all rows, one a row, or that of the file."""
 
 
-Program = LoadedProgram | Mapping[str, Array] | str | os.PathLike[str]
-
-
-class Session(Documented):
+class Session(Documented, Programs):
     """A task exported by :func:`graphprog.backends.onnx.export`, run by ONNX Runtime.
 
     Args:
         path: the ONNX file.
         providers: ``"auto"``, a name such as ``"cuda"``, or several; see
             :func:`graphprog.backends.providers.open_session`.
-        options: session options of ONNX Runtime.
+        options: threads, memory and optimisation; or ONNX Runtime's own.
+        memory: bytes of programs that were added by name to keep in memory, the one used last
+            always; others are put aside on disk. None keeps all.
 
     Raises:
         FileError: the file is missing, damaged, incomplete, or not one of graphprog's.
@@ -63,14 +61,19 @@ class Session(Documented):
         swappable: name to type, such as ``float32[3,96,96]``, of every tensor of the program
             that can be overridden; empty for a folded file.
         open: those of them that the file does not hold, so that every call gives them.
+        borrowed: weights that other sessions read too; the session keeps them alive.
     """
+
+    borrowed: Sequence[Any] = ()
 
     def __init__(
         self,
         path: str | os.PathLike[str],
         providers: Providers = "auto",
         options: onnxruntime.SessionOptions | None = None,
+        memory: int | None = None,
     ) -> None:
+        super().__init__(memory)
         self.path = os.fspath(path)
         with within(path):
             if not os.path.isfile(path):
@@ -80,55 +83,62 @@ class Session(Documented):
             self.document: Deployed = read_document(metadata.get(KEY))
             entries = self._session.get_inputs()
             self.open = {entry.name for entry in entries}.intersection(self.document.state)
-            if {e.name for e in entries} - self.open != {s.name for s in self.document.inputs}:
+            expected = {spec.name for spec in self.document.inputs}
+            if self.document.bank:
+                expected.add(ROW)
+            given = {entry.name for entry in entries} - self.open
+            entries = [entry for entry in entries if entry.name in self.open]
+            entries += self._session.get_overridable_initializers()
+            banks = {entry.name for entry in entries if self.document.bank} - {CLASSES}
+            known = self.document.bank.keys() & self.document.state.keys()
+            if given != expected or not banks <= known:
                 raise FileError("its document belongs to another model: the inputs differ")
-        entries = [entry for entry in entries if entry.name in self.open]
         self.swappable = {
-            entry.name: _type_text(entry)
-            for entry in [*entries, *self._session.get_overridable_initializers()]
+            entry.name: self.document.state[entry.name] if self.document.bank else _type_text(entry)
+            for entry in entries
+            if entry.name != CLASSES
         }
+        self._padded = CLASSES in {entry.name for entry in entries}
 
     @property
     def providers(self) -> tuple[str, ...]:
         """Where the model runs, most preferred first, in ONNX Runtime's names."""
         return tuple(self._session.get_providers())
 
-    def run(self, *inputs: Array, program: Program | None = None, **named: Array) -> np.ndarray:
+    def run(self, *inputs: Array, program: Wanted = None, **named: Array) -> np.ndarray:
         """Run on one batch.
 
         Args:
             inputs: tensors or arrays in order, checked against the contract.
-            program: use this program in place of the file's own: tensors by name, a saved
-                program file (read at every call), or what :meth:`load_program` made of one.
+            program: use this program in place of the file's own: the name of one that was added,
+                a saved program file (read at every call), what :meth:`load_program` made of one,
+                or tensors by name. A list of such, one a row, where the file was exported with
+                ``program="bank"``.
             named: further inputs by name.
 
         Returns:
-            The first output: target logits [B, classes] where the program aligns.
+            The first output: target logits [B, classes] where the program aligns. Rows whose
+            program has fewer classes than another row's have -inf behind them.
 
         Raises:
-            DataError: inputs are missing, unknown, or of another shape, dtype or range.
-            BackendError: the program does not fit, or the file is folded.
+            DataError: inputs are missing, unknown, or of another shape, dtype or range; or there
+                are as many programs, but not as many rows.
+            BackendError: the program is unknown or does not fit, or the file is folded.
             FileError: the program file is unreadable, or belongs to another source or spec.
         """
         return self.evaluate(self._arranged(inputs, named), program)[0]
 
-    def predict(self, *inputs: Array, program: Program | None = None, **named: Array) -> list[str]:
+    def predict(self, *inputs: Array, program: Wanted = None, **named: Array) -> list[str]:
         """Label of every row of a batch; arguments as in :meth:`run`.
 
         Raises:
             BackendError: neither the file nor the program names its classes.
         """
-        if isinstance(program, str | os.PathLike):
-            program = self.load_program(program)
-        labels = program.labels if isinstance(program, LoadedProgram) else self.labels
-        if not labels:
-            raise BackendError(
-                "the program does not name its classes",
-                ["Contract(labels=(...)) in the program", "run(...).argmax(1) gives numbers"],
-            )
-        return [labels[number] for number in self.run(*inputs, program=program, **named).argmax(1)]
+        meant = self._meant(program)
+        numbers = self.run(*inputs, program=meant, **named).argmax(1)
+        return list(self.labels_of(meant, numbers, self.labels))
 
-    def evaluate(self, inputs: Sequence[Array], program: Program | None = None) -> list[np.ndarray]:
+    def evaluate(self, inputs: Sequence[Array], program: Wanted = None) -> list[np.ndarray]:
         """All outputs, for inputs in order; otherwise as :meth:`run`."""
         tensors = tuple(_tensor(value) for value in inputs)
         check_inputs(self.inputs, self.contract, tensors)
@@ -136,7 +146,7 @@ class Session(Documented):
             spec.name: value.to(spec.dtype).numpy()
             for spec, value in zip(self.inputs, tensors, strict=True)
         }
-        feeds |= self._overrides(program)
+        feeds |= self._overrides(self._meant(program), tensors)
         try:
             outputs: list[np.ndarray] = self._session.run(None, feeds)
         except Exception as error:
@@ -153,25 +163,9 @@ class Session(Documented):
             BackendError: the file is folded.
         """
         self._require_swappable()
-        tensors, saved = read(path)
-        own = self.document
-        with within(path):
-            check_source(saved.get("source"), own.source_name, own.source)
-            state = {name: tensors[name] for name in own.state if name in tensors}
-            fixed = {name: tensor for name, tensor in tensors.items() if name not in own.state}
-            if {name: type_of(tensor) for name, tensor in state.items()} != own.state or (
-                _in_graph(saved.get("program")) != _in_graph(own.program)
-                or fixed_tensors(fixed) != own.fixed
-            ):
-                raise FileError(
-                    f"its program is not of the kind that {self.path} was exported with",
-                    ["export a task of that program", "compare the programs: print(task.spec)"],
-                )
-        labels = saved.get("labels")
-        names = tuple(map(str, labels)) if isinstance(labels, list) else ()
-        return LoadedProgram(
-            {name: value.numpy() for name, value in state.items() if name in self.swappable}, names
-        )
+        loaded = load_program(path, self.document, self.path)
+        used = {name: one for name, one in loaded.tensors.items() if name in self.swappable}
+        return dataclasses.replace(loaded, tensors=used)
 
     def _arranged(self, inputs: Sequence[Array], named: Mapping[str, Array]) -> list[Array]:
         names = [spec.name for spec in self.inputs]
@@ -192,27 +186,73 @@ class Session(Documented):
                 ['export(task, path, program="swappable")'],
             )
 
-    def _overrides(self, program: Program | None) -> dict[str, np.ndarray]:
-        if program is None and not self.open:
-            return {}
-        if program is None:
+    def _meant(self, program: Wanted) -> LoadedProgram | list[LoadedProgram] | None:
+        """The program, or that of each row.
+
+        Raises:
+            BackendError: the file holds none, and none is given; rows cannot have their own.
+        """
+        if isinstance(program, Sequence) and not isinstance(program, str):
+            if not self.document.bank:
+                raise BackendError(
+                    f"{self.path}: all rows have the same program",
+                    ['export(task, path, program="bank"), and a program a row'],
+                )
+            return self.resolve_rows(program)
+        if program is not None:
+            return self.resolve(program)
+        if self.open:
             raise BackendError(
                 f"{self.path}: it holds no program", ['run(..., program="digits.safetensors")']
             )
+        return None
+
+    def checked(self, program: Program) -> LoadedProgram:
+        """A program that can run here; see :meth:`Programs.checked`."""
         self._require_swappable()
         if isinstance(program, str | os.PathLike):
-            program = self.load_program(program)
+            return self.load_program(program)
         tensors = program.tensors if isinstance(program, LoadedProgram) else program
-        found = {name: _tensor(value) for name, value in tensors.items()}
-        for name, value in found.items():
-            if self.swappable.get(name) != type_of(value):
-                known = "\n  ".join(f"{key}: {text}" for key, text in self.swappable.items())
+        labels = program.labels if isinstance(program, LoadedProgram) else ()
+        unread = self.document.state.keys() - self.swappable.keys()
+        found = {name: _tensor(one) for name, one in tensors.items() if name not in unread}
+        known = "\n  ".join(f"{key}: {text}" for key, text in self.swappable.items())
+        types = {name: type_of(value) for name, value in found.items()}
+        for name, text in types.items():
+            if not same_type(text, self.swappable.get(name), self.document.bank.get(name)):
                 raise BackendError(
-                    f"{name}: {type_of(value)} replaces no tensor of the program; it has\n  {known}"
+                    f"{name}: {text} replaces no tensor of the program; it has\n  {known}"
                 )
-        if missing := self.open.difference(found):
+        needed = self.swappable if self.document.bank else self.open
+        if missing := set(needed).difference(found):
             raise BackendError(f"the program has no {', '.join(sorted(missing))}")
-        return {name: value.numpy() for name, value in found.items()}
+        require_one_count(types, self.document.bank)
+        return LoadedProgram({name: value.numpy() for name, value in found.items()}, labels)
+
+    def _overrides(
+        self, program: LoadedProgram | list[LoadedProgram] | None, inputs: Sequence[torch.Tensor]
+    ) -> dict[str, np.ndarray]:
+        """What is fed for the program, checked, beside the inputs."""
+        if not self.document.bank:
+            assert not isinstance(program, list)
+            return {} if program is None else dict(program.tensors)
+        rows = rows_of(self.inputs, inputs)
+        if program is None:
+            return {ROW: np.zeros(rows, dtype=np.int64)}
+        if isinstance(program, LoadedProgram):
+            program = [program] * rows
+        elif len(program) != rows:
+            raise DataError(
+                f"there are {len(program)} programs for {rows} rows",
+                ["one program a row", 'program="digits" for all rows'],
+            )
+        return self.bank_of(program)
+
+    def bank_of(self, programs: Sequence[LoadedProgram]) -> dict[str, np.ndarray]:
+        """What a file with a program a row is fed for rows of these programs, by name."""
+        axes = {name: self.document.bank[name] for name in self.swappable}
+        banks, places, classes = stacked(programs, axes)
+        return banks | {ROW: places} | ({CLASSES: classes} if self._padded else {})
 
 
 def _tensor(value: Any) -> torch.Tensor:
@@ -229,22 +269,3 @@ def _tensor(value: Any) -> torch.Tensor:
 def _type_text(entry: Any) -> str:
     element = entry.type.removeprefix("tensor(").removesuffix(")")
     return f"{_TYPES.get(element, element)}[{','.join(map(str, entry.shape))}]"
-
-
-def _in_graph(program: Any) -> Any:
-    """A program's spec without what no graph depends on.
-
-    These are names of classes, and text around queries, which is not in the graph, or is stored in
-    it as numbers of another part.
-    """
-    if not isinstance(program, dict) or not isinstance(program.get("contract"), dict):
-        return program
-    contract = {name: value for name, value in program["contract"].items() if name != "labels"}
-    parts = program.get("manipulations", [])
-    if isinstance(parts, list):
-        parts = [part for part in parts if not _is_outside(part)]
-    return {**program, "contract": contract, "manipulations": parts}
-
-
-def _is_outside(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("kept") in ("text", "stored")

@@ -20,6 +20,7 @@ _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 _SUFFIX = "ExecutionProvider"
 _ERRORS_ONLY = 3
+_NEWER = ["update ONNX Runtime", "export the task again, with an older opset=..."]
 _BROKEN = ["export the task again: this file is damaged, or data that belong beside it are gone"]
 
 
@@ -133,7 +134,8 @@ def _try(
     except Exception as error:
         reason = _first_line(error)
         if wanted[0][0] == _CPU:
-            raise FileError(f"ONNX Runtime cannot load the model: {reason}", _BROKEN) from error
+            remedies = _NEWER if "opset" in reason.lower() else _BROKEN
+            raise FileError(f"ONNX Runtime cannot load the model: {reason}", remedies) from error
         _try(model, [(_CPU, {})], options)
         return reason
     started = session.get_providers()

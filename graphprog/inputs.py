@@ -75,6 +75,13 @@ def batch_axis(inputs: Sequence[InputSpec]) -> str | None:
     return next((size for size in firsts if isinstance(size, str)), None)
 
 
+def rows_of(inputs: Sequence[InputSpec], values: Sequence[torch.Tensor]) -> int:
+    """Length of the batch axis; 1 where it does not vary."""
+    axis = batch_axis(inputs)
+    pairs = zip(inputs, values, strict=True)
+    return next((len(value) for spec, value in pairs if axis and spec.shape[:1] == (axis,)), 1)
+
+
 def random_inputs(
     inputs: Sequence[InputSpec], batch: int, bounds: tuple[float, float], seed: int
 ) -> tuple[torch.Tensor, ...]:

@@ -1,0 +1,54 @@
+"""Banks: the tensors of several programs, stacked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from graphprog.backends.program_files import LoadedProgram
+
+
+def stacked(
+    programs: Sequence[LoadedProgram], axes: Mapping[str, int | None]
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """Banks of the programs of rows.
+
+    Args:
+        programs: one a row.
+        axes: for each tensor to stack, the axis of the classes, or None.
+
+    Returns:
+        Banks [N, *S], padded by zeros on the axis of the classes; the place of each row's program
+        in them, int64 [rows]; how many classes each program has, int64 [N], 0 where none says.
+    """
+    places: dict[int, int] = {}
+    different: list[LoadedProgram] = []
+    for program in programs:
+        if id(program) not in places:
+            places[id(program)] = len(different)
+            different.append(program)
+    banks = {
+        name: _stacked([program.tensors[name] for program in different], axis)
+        for name, axis in axes.items()
+    }
+    counted = next(((name, axis) for name, axis in axes.items() if axis is not None), None)
+    classes = [
+        program.tensors[counted[0]].shape[counted[1]] if counted and counted[1] is not None else 0
+        for program in different
+    ]
+    rows = np.array([places[id(program)] for program in programs], dtype=np.int64)
+    return banks, rows, np.array(classes, dtype=np.int64)
+
+
+def _stacked(arrays: Sequence[np.ndarray], axis: int | None) -> np.ndarray:
+    if len(arrays) == 1:
+        return arrays[0][None]
+    if axis is None or len({array.shape[axis] for array in arrays}) == 1:
+        return np.stack(arrays)
+    shape = [len(arrays), *arrays[0].shape]
+    shape[axis + 1] = max(array.shape[axis] for array in arrays)
+    bank = np.zeros(shape, arrays[0].dtype)
+    for row, array in zip(bank, arrays, strict=True):
+        row[tuple(slice(size) for size in array.shape)] = array
+    return bank
