@@ -49,6 +49,7 @@ from graphprog.backends.onnx_slots import export_slots as export_slots
 from graphprog.backends.onnx_writer import export_writer as export_writer
 from graphprog.backends.program_inputs import leave_out
 from graphprog.backends.providers import open_session
+from graphprog.backends.quantised import quantise as quantise
 from graphprog.checks import warn_uncounted
 from graphprog.errors import BackendError
 from graphprog.folding import fold

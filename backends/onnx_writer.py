@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import os
 import shutil
 import tempfile
@@ -18,7 +17,6 @@ from typing import Literal
 
 import onnx_ir as ir
 import torch
-from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from graphprog.atomic import atomic_write
 from graphprog.backends.base import TOLERANCE
@@ -32,6 +30,7 @@ from graphprog.backends.onnx_model import (
     translate,
 )
 from graphprog.backends.onnxruntime_writer import ROLES, WORDING, Writer, prefill_path
+from graphprog.backends.precision import linear_in_int8
 from graphprog.cached import Cached, Values, cached, device_of
 from graphprog.compile import compile
 from graphprog.errors import BackendError, FileError
@@ -99,10 +98,10 @@ def export_writer(
     decode = _document(_lowered(both, both.decode), task, both.roles)
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / "writer.onnx"
-        _write(decode, trial, precision, task)
+        _write(decode, trial, precision)
         if has_towers := any(name.startswith("cross_") for name in both.decode.call_spec.inputs):
             prefill = _document(_lowered(both, both.prefill), task, both.roles)
-            _write(prefill, prefill_path(trial), precision, task)
+            _write(prefill, prefill_path(trial), precision)
         report = _compared(both, Writer(trial, providers="cpu"), precision, tolerance)
         if has_towers:
             atomic_write(prefill_path(path), lambda at: shutil.copyfile(prefill_path(trial), at))
@@ -163,23 +162,12 @@ def _document(model: ir.Model, task: Reprogrammed, roles: Roles) -> ir.Model:
     return model
 
 
-def _write(model: ir.Model, path: Path, precision: Precision, task: Reprogrammed) -> None:
+def _write(model: ir.Model, path: Path, precision: Precision) -> None:
     """Write a model, quantised where that is wanted."""
     if precision == "float32":
         ir.save(model, path)
-        return
-    plain = path.with_suffix(".plain.onnx")
-    ir.save(model, plain)
-    linear = [node for node in model.graph if node.op_type in ("MatMul", "Gemm")]
-    own = [node.name for node in linear if (node.name or "").startswith("program.")]
-    talk, silent = logging.getLogger(), logging.getLogger().disabled
-    talk.disabled = True  # it advises a preprocessing that changes the model
-    try:
-        quantize_dynamic(
-            plain, path, weight_type=QuantType.QInt8, nodes_to_exclude=own, per_channel=True
-        )
-    finally:
-        talk.disabled = silent
+    else:
+        linear_in_int8(model, path)
 
 
 def _compared(both: Cached, writer: Writer, precision: Precision, tolerance: float) -> WriterReport:
