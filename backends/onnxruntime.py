@@ -12,6 +12,8 @@ import torch
 
 from graphprog.artifact import within
 from graphprog.backends.adapter_files import export_adapter as export_adapter
+from graphprog.backends.batches import run_in_batches as run_in_batches
+from graphprog.backends.bound import Bound as Bound
 from graphprog.backends.document import KEY, Deployed, Documented, read_document, type_of
 from graphprog.backends.library import Array as Array
 from graphprog.backends.library import Program as Program
@@ -26,6 +28,8 @@ from graphprog.backends.program_files import (
     same_type,
 )
 from graphprog.backends.providers import Providers, open_session
+from graphprog.backends.session_options import Options
+from graphprog.backends.session_options import SessionOptions as SessionOptions
 from graphprog.backends.slots import Slots as Slots
 from graphprog.backends.stacking import stacked
 from graphprog.backends.training.export import export_training as export_training
@@ -70,7 +74,7 @@ class Session(Documented, Programs):
         self,
         path: str | os.PathLike[str],
         providers: Providers = "auto",
-        options: onnxruntime.SessionOptions | None = None,
+        options: Options = None,
         memory: int | None = None,
     ) -> None:
         super().__init__(memory)

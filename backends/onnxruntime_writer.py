@@ -15,6 +15,7 @@ import torch
 from graphprog.artifact import within
 from graphprog.backends.document import KEY, Deployed, Documented, read_document
 from graphprog.backends.providers import Providers, open_session
+from graphprog.backends.session_options import Options
 from graphprog.cached import carried
 from graphprog.errors import BackendError, FileError
 from graphprog.generation.roles import Roles
@@ -46,7 +47,7 @@ class Writer(Documented):
         path: the ONNX file.
         tokenizer: of the source model; needed for prompts that are texts.
         providers: as for :class:`graphprog.backends.onnxruntime.Session`.
-        options: session options of ONNX Runtime.
+        options: as for :class:`graphprog.backends.onnxruntime.Session`.
 
     Raises:
         FileError: a file is missing, damaged, or does not write.
@@ -63,7 +64,7 @@ class Writer(Documented):
         path: str | os.PathLike[str],
         tokenizer: Any = None,
         providers: Providers = "auto",
-        options: onnxruntime.SessionOptions | None = None,
+        options: Options = None,
     ) -> None:
         self.path = os.fspath(path)
         with within(path):

@@ -11,6 +11,7 @@ from typing import Any
 import onnxruntime
 import torch
 
+from graphprog.backends.session_options import Options, SessionOptions
 from graphprog.errors import BackendError, FileError
 
 Provider = str | tuple[str, Mapping[str, Any]]
@@ -19,7 +20,6 @@ Providers = str | Sequence[Provider]
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 _SUFFIX = "ExecutionProvider"
-_ERRORS_ONLY = 3
 _NEWER = ["update ONNX Runtime", "export the task again, with an older opset=..."]
 _BROKEN = ["export the task again: this file is damaged, or data that belong beside it are gone"]
 
@@ -27,7 +27,7 @@ _BROKEN = ["export the task again: this file is damaged, or data that belong bes
 def open_session(
     model: str | os.PathLike[str] | bytes,
     providers: Providers = "auto",
-    options: onnxruntime.SessionOptions | None = None,
+    options: Options = None,
 ) -> onnxruntime.InferenceSession:
     """Load a model on the providers asked for, and on no others.
 
@@ -36,7 +36,7 @@ def open_session(
         providers: ``"auto"``: a GPU where one is at hand and works, else the processor. A name
             such as ``"cuda"`` or ``"CUDAExecutionProvider"``, or a sequence of names, or of
             (name, options): exactly these, in order of preference.
-        options: of ONNX Runtime; by default it reports errors only.
+        options: of the session; None takes those of ``SessionOptions()``.
 
     Raises:
         BackendError: a provider is unknown, not in this build, or does not start here.
@@ -45,9 +45,8 @@ def open_session(
     Warns:
         RuntimeWarning: ``auto`` met a GPU that ONNX Runtime cannot use.
     """
-    if options is None:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = _ERRORS_ONLY
+    if options is None or isinstance(options, SessionOptions):
+        options = (options or SessionOptions()).made()
     if providers == "auto":
         return _open_automatically(model, options)
     wanted = [_resolved(entry) for entry in _entries(providers)]

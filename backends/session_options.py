@@ -1,0 +1,65 @@
+"""How ONNX Runtime runs a model: threads, memory, optimisation."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Literal, get_args
+
+import onnxruntime
+
+from graphprog.errors import BackendError
+
+Optimisation = Literal["none", "basic", "extended", "all"]
+
+_LEVELS = {
+    "none": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+_ERRORS_ONLY = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class SessionOptions:
+    """Options of a session or writer; ONNX Runtime's own object is taken in its place too.
+
+    Attributes:
+        threads: that share one operation; None takes one a core.
+        arena: whether memory is kept for the next run, which is faster, or given back.
+        optimisation: how far the graph is rewritten when it is loaded.
+        optimised: where to save the rewritten graph, so that another session, with
+            ``optimisation="none"``, need not rewrite it; it suits this kind of machine and these
+            providers only.
+
+    Raises:
+        BackendError: a value is not one of those.
+    """
+
+    threads: int | None = None
+    arena: bool = True
+    optimisation: Optimisation = "all"
+    optimised: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise BackendError(f"threads={self.threads}: there must be one or more, or None")
+        if self.optimisation not in get_args(Optimisation):
+            known = ", ".join(get_args(Optimisation))
+            raise BackendError(f"optimisation={self.optimisation!r} is unknown; one of {known}")
+
+    def made(self) -> onnxruntime.SessionOptions:
+        """ONNX Runtime's object, which reports errors only."""
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _ERRORS_ONLY
+        options.graph_optimization_level = _LEVELS[self.optimisation]
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = self.arena
+        if self.threads is not None:
+            options.intra_op_num_threads = self.threads
+        if self.optimised is not None:
+            options.optimized_model_filepath = os.fspath(self.optimised)
+        return options
+
+
+Options = SessionOptions | onnxruntime.SessionOptions | None
