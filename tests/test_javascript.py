@@ -9,6 +9,8 @@ import pytest
 import torch
 
 import graphprog as gp
+from graphprog.backends.onnxruntime import Session
+from graphprog.backends.quantised import Precision, quantise
 from tests.deployed_tasks import image_graph, image_task, text_batch, text_graph, text_task
 from tests.javascript_runtimes import Runtime, needs_node, run_model
 
@@ -41,6 +43,19 @@ def test_a_file_runs_with_its_own_program(runtime: Runtime, mode: str, folder: P
     (found,) = run_model(runtime, folder / f"{mode}.onnx", {"images": _images()})
     assert list(found) == ["logits"]
     assert np.allclose(found["logits"], np.load(folder / "0.npy"), atol=1e-5)
+
+
+@runtimes
+@pytest.mark.parametrize("source", ["int8", "float16", "bfloat16"])
+def test_a_source_in_fewer_bits_runs_too(
+    runtime: Runtime, source: Precision, folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "small.onnx"
+    quantise(folder / "folded.onnx", path, source, providers="cpu")
+    expected = Session(path, "cpu").run(_images())
+    (found,) = run_model(runtime, path, {"images": _images()})
+    assert np.abs(found["logits"] - expected).max() < 0.01 * np.abs(expected).max()
+    assert np.abs(found["logits"] - np.load(folder / "0.npy")).max() < 0.05 * np.abs(expected).max()
 
 
 @runtimes
