@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 import transformers
 
 import graphprog as gp
+from graphprog.backends.distributions import installed_onnxruntimes
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS, REPEATS, SWITCHES = 8, 7, 200
@@ -40,7 +40,7 @@ def main() -> None:
     """Measure, and print three tables."""
     programs = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     small = "small" in sys.argv[2:]
-    sys.path.insert(0, str(ROOT))
+    sys.path[0] = str(ROOT)  # not this folder: a script in it has the name of the library
     from tests.cpu_torchvision import declare_missing_operators
 
     _kept = declare_missing_operators()  # transformers may find a torchvision built for CUDA
@@ -80,9 +80,10 @@ def scale(graph: gp.Graph, count: int, folder: Path) -> None:
     session = gp.backends.onnxruntime.Session(folder / "bank.onnx", providers="cpu")
     file = folder / "program.safetensors"
     task.save(file)
-    for name in "ab":
+    for name in map(str, range(ROWS)):
         session.add(name, file)
-        session.run(images, program=[name, *"b" * (ROWS - 1)])
+    for rows in (["0"] * ROWS, list(session.list())):
+        session.run(images, program=rows)
     before, added = resident(), 0
     generator = torch.Generator().manual_seed(0)
     for number in range(count):
@@ -243,9 +244,10 @@ def machine() -> str:
     """What this runs on."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     name = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
+    runtimes = " and ".join(installed_onnxruntimes())
     return (
         f"{name or platform.processor()}, {torch.get_num_threads()} threads; torch "
-        f"{torch.__version__}, onnxruntime {onnxruntime.__version__}, numpy {np.__version__}"
+        f"{torch.__version__}, {runtimes}, numpy {np.__version__}"
     )
 
 
