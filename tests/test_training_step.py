@@ -233,18 +233,17 @@ def test_what_cannot_be_trained_is_told_before_anything_is_written(tmp_path: Pat
         ort.export_training(headed(), path, loss=lambda logits, labels: labels.double().mean())
     with pytest.raises(BackendError, match="the loss cannot be traced"):
         ort.export_training(
-            headed(), path, loss=lambda logits, labels: logits.mean() * logits.max().item()
+            headed(), path, loss=lambda logits, labels: logits.mean() if logits.max() > 0 else 0
         )
     assert not path.exists()
 
 
 def hard(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """A loss with two operations that have no gradient in ONNX."""
-    return torch.special.i0(logits).mean() + torch.special.erfcx(logits).mean()
+    """A loss with an operation that ONNX has not, as it has not that of its gradient."""
+    return torch.special.i0(logits).mean() + logits.mean()
 
 
 def test_all_operations_without_a_translation_are_named(tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match=r"(?s)special_erfcx.*special_i1") as caught:
+    with pytest.raises(BackendError, match=r"bessel_i0.*bessel_i1"):
         ort.export_training(headed(), tmp_path / "step.onnx", loss=hard)
-    assert "aten.i0" in str(caught.value) or "special_i0" in str(caught.value)
     assert not (tmp_path / "step.onnx").exists()

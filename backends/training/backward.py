@@ -197,3 +197,14 @@ def replication_pad(gradient: Tensor, inputs: Tensor, padding: Sequence[int]) ->
 def shrink(gradient: Tensor, inputs: Tensor, threshold: float) -> Tensor:
     """Gradient where the absolute value is beyond a threshold."""
     return gradient.where(inputs.abs() > threshold, 0.0)
+
+
+@_translates(aten.index_add.default)
+def index_add(
+    inputs: Tensor, axis: int, index: Tensor, source: Tensor, *, alpha: float = 1
+) -> Tensor:
+    """Sums at numbered entries of an axis; no gradient, but ONNX has it in another form only."""
+    shape = [1] * source.ndim
+    shape[axis] = -1
+    places = index.reshape(shape).expand(source.shape)
+    return inputs.scatter_add(axis, places, source if alpha == 1 else source * alpha)

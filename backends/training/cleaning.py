@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import torch
 from torch import fx
 
@@ -35,9 +37,34 @@ def cleaned(traced: fx.GraphModule) -> fx.GraphModule:
             traced.graph.erase_node(node)
         elif node.target in (_ATEN.view.default, _ATEN._unsafe_view.default):
             node.target = _ATEN.reshape.default
+        elif node.target is _ATEN.sym_numel.default:
+            _write_out(node)
     traced.graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
     traced.recompile()
     return traced
+
+
+def _write_out(count: fx.Node) -> None:
+    """A number of entries as the product of the sizes, which ONNX has."""
+    value = count.args[0]
+    assert isinstance(value, fx.Node)
+    product: int | fx.Node = 1
+    with count.graph.inserting_before(count):
+        for axis, size in enumerate(value.meta["val"].shape):
+            factor: int | fx.Node = size
+            if not isinstance(size, int):
+                factor = count.graph.call_function(_ATEN.sym_size.int, (value, axis))
+                factor.meta["val"] = size
+            joined = count.graph.call_function(operator.mul, (product, factor))
+            joined.meta["val"] = _value(product) * size
+            product = joined
+    count.replace_all_uses_with(product)  # type: ignore[arg-type]  # a value has an axis here
+    count.graph.erase_node(count)
+
+
+def _value(size: int | fx.Node) -> int | torch.SymInt:
+    found: int | torch.SymInt = size.meta["val"] if isinstance(size, fx.Node) else size
+    return found
 
 
 def _same(node: fx.Node, before: fx.Node) -> bool:

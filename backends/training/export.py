@@ -21,6 +21,7 @@ from graphprog.backends.onnx_model import (
     name_nodes,
     optimise,
     refuse_foreign_operators,
+    refuse_oversized,
     translate,
 )
 from graphprog.backends.training import step_file
@@ -28,7 +29,7 @@ from graphprog.backends.training.forward import exported_loss
 from graphprog.backends.training.layout import LABELS, RATE, Layout
 from graphprog.backends.training.losses import loss_of
 from graphprog.backends.training.parity import Batch, batches_of, compared, initial
-from graphprog.backends.training.step import step_program
+from graphprog.backends.training.step import step_program, varies
 from graphprog.errors import TrainingError
 from graphprog.inputs import InputSpec
 from graphprog.reprogrammed import Reprogrammed
@@ -150,6 +151,7 @@ def lower(
     """
     forward = exported_loss(task, loss, layout, batch.inputs, batch.labels)
     example = {**initial(task, layout), **batch.named(layout), RATE: torch.tensor(optimizer.lr)}
+    refuse_oversized({**forward.state_dict, **forward.constants})
     program = step_program(forward, layout, optimizer, example)
     model = translate(program, _specs(forward, task, layout, example), layout.results, opset)
     optimise(model, swappable=False)
@@ -173,10 +175,10 @@ def _specs(
         str(size): letter
         for value, spec in zip(inputs, task.inputs, strict=True)
         for size, letter in zip(value.shape, spec.shape, strict=True)
-        if isinstance(size, torch.SymInt)
+        if varies(size)
     }
     sizes = tuple(
-        letters.get(str(size), f"labels_{axis}") if isinstance(size, torch.SymInt) else size
+        letters.get(str(size), f"labels_{axis}") if varies(size) else int(size)
         for axis, size in enumerate(labels.shape)
     )
     shapes = {spec.name: spec.shape for spec in task.inputs} | {LABELS: sizes}

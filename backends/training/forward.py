@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from graphprog.backends.base import Inputs
 from graphprog.backends.lowering import output_nodes
 from graphprog.backends.training.attention import attention
 from graphprog.backends.training.layout import Layout
+from graphprog.backends.training.translated import writes
 from graphprog.errors import BackendError
 from graphprog.graph import executable
 from graphprog.reprogrammed import Reprogrammed
@@ -40,24 +42,23 @@ class Forward(nn.Module):
         read = aligned if layout.counted else []
         self._hidden = 0 if layout.outputs else len(nodes)
         self.graph = executable(task.graph, (*nodes, *read), training=True)
-        self._outputs = [_constant(value, nodes) for value in task.graph.output_nodes]
-        self._spec, self._loss = task.graph.out_spec, loss
+        self._task, self._loss = (task,), loss  # in a tuple, as it is no part of what is traced
 
     def forward(self, inputs: Inputs, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """As the class says."""
         found = self.graph(*inputs)
-        tensors = iter(found)
-        leaves = [next(tensors) if value is _TENSOR else value for value in self._outputs]
-        loss = self._loss(pytree.tree_unflatten(leaves, self._spec), labels)
+        loss = self._loss(returned(*self._task, found), labels)
         return (loss, *found[self._hidden :])
 
 
-_TENSOR = object()
-
-
-def _constant(value: Any, nodes: tuple[str, ...]) -> Any:
-    """What a model returns beside tensors."""
-    return _TENSOR if isinstance(value, fx.Node) and value.name in nodes else value
+def returned(task: Reprogrammed, tensors: Iterable[torch.Tensor]) -> Any:
+    """What a task returns, of the tensors in it; what it returns beside them is constant."""
+    names, left = output_nodes(task), iter(tensors)
+    leaves = [
+        next(left) if isinstance(value, fx.Node) and value.name in names else value
+        for value in task.graph.output_nodes
+    ]
+    return pytree.tree_unflatten(leaves, task.graph.out_spec)
 
 
 def exported_loss(
@@ -86,7 +87,7 @@ def exported_loss(
             dynamic_shapes=(axes, dict.fromkeys(range(labels.ndim), Dim.AUTO)),
             strict=False,
         )
-        if any(_writes(node) for node in program.graph.nodes):
+        if any(writes(node) for node in program.graph.nodes):
             program = program.run_decompositions({})
     except Exception as error:
         raise BackendError(
@@ -98,8 +99,3 @@ def exported_loss(
         node.target = attention
     program.graph_module.recompile()
     return program
-
-
-def _writes(node: fx.Node) -> bool:
-    target = node.target
-    return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable

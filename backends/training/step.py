@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import fx
 from torch.export import Dim, ExportedProgram
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from graphprog.backends.training.cleaning import cleaned
 from graphprog.backends.training.layout import (
@@ -21,7 +20,7 @@ from graphprog.backends.training.layout import (
     STEP,
     Layout,
 )
-from graphprog.backends.training.translated import decompositions, require_translations
+from graphprog.backends.training.translated import require_translations, traced
 from graphprog.errors import BackendError, TrainingError
 from graphprog.train.optimizers import Optimizer
 
@@ -54,27 +53,25 @@ def step_program(
         results = _computed(loss, list(tensors), layout, optimizer, values)
         return tuple(results[name] for name in layout.results)
 
-    with torch.no_grad():
-        traced = make_fx(step, decompositions(), tracing_mode="symbolic")(
-            *(fakes[name] for name in names)
-        )
-    traced = cleaned(_with_weights(traced, {name: tensors[name] for name in frozen}))
-    require_translations(traced.graph.nodes)
+    whole = traced(step, [fakes[name] for name in names])
+    whole = cleaned(_with_weights(whole, {name: tensors[name] for name in frozen}))
+    require_translations(whole.graph.nodes)
     axes = tuple(
-        {axis: Dim.DYNAMIC for axis, size in enumerate(fakes[name].shape) if _varies(size)}
+        {axis: Dim.DYNAMIC for axis, size in enumerate(fakes[name].shape) if varies(size)}
         for name in layout.arguments
     )
     arguments = tuple(example[name].detach().contiguous().clone() for name in layout.arguments)
     try:
-        return torch.export.export(traced, arguments, dynamic_shapes=axes, strict=False)
+        return torch.export.export(whole, arguments, dynamic_shapes=axes, strict=False)
     except Exception as error:
         raise BackendError(
             f"the training step cannot be exported: {str(error).strip()[:600]}"
         ) from error
 
 
-def _varies(size: int | torch.SymInt) -> bool:
-    return not isinstance(size, int)
+def varies(size: int | torch.SymInt) -> bool:
+    """Whether an axis may have another length; tracing may have found that a symbol cannot."""
+    return isinstance(size, torch.SymInt) and size.node.maybe_as_int() is None
 
 
 def _tensors(loss: ExportedProgram) -> Values:
@@ -191,17 +188,17 @@ def _updated(
     return {key: one.reshape(value.shape) for key, one in pairs}
 
 
-def _with_weights(traced: fx.GraphModule, weights: Values) -> fx.GraphModule:
+def _with_weights(found: fx.GraphModule, weights: Values) -> fx.GraphModule:
     """The trace with its first arguments as attributes of their names."""
-    placeholders = traced.graph.find_nodes(op="placeholder")
+    placeholders = found.graph.find_nodes(op="placeholder")
     held: dict[str, Any] = {
-        str(node.target): getattr(traced, str(node.target))
-        for node in traced.graph.find_nodes(op="get_attr")
+        str(node.target): getattr(found, str(node.target))
+        for node in found.graph.find_nodes(op="get_attr")
     }
     for node, name in zip(placeholders, weights, strict=False):
-        with traced.graph.inserting_before(node):
-            constant = traced.graph.create_node("get_attr", name)
+        with found.graph.inserting_before(node):
+            constant = found.graph.create_node("get_attr", name)
         constant.meta = dict(node.meta)
         node.replace_all_uses_with(constant)
-        traced.graph.erase_node(node)
-    return fx.GraphModule({**held, **weights}, traced.graph, "TrainingStep")
+        found.graph.erase_node(node)
+    return fx.GraphModule({**held, **weights}, found.graph, "TrainingStep")

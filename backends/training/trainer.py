@@ -143,6 +143,11 @@ class Trainer(Documented):
             self._counts = counts if self._counts is None else self._counts + counts
         return loss
 
+    @property
+    def counts(self) -> torch.Tensor | None:
+        """What was counted since the last refresh, float64 [K_S, K_T]; None where nothing was."""
+        return self._counts
+
     def refresh(self) -> MappingReport:
         """Replace a counted mapping by what the steps since the last refresh call for.
 

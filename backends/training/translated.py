@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import fx
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from graphprog.backends.training.backward import TABLE
@@ -36,6 +37,30 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
         and (operation in _INEXACT or not _registry().is_registered(operation))
     }
     return {**others, **TABLE}
+
+
+def traced(
+    function: Callable[..., Any], values: Sequence[torch.Tensor], mode: str = "symbolic"
+) -> fx.GraphModule:
+    """Operations of a function, each simple enough for ONNX where that can be had.
+
+    Args:
+        function: of tensors to tensors; it may call autograd.
+        values: examples; fake ones keep their sizes, which may vary.
+        mode: of ``make_fx``; ``fake`` fixes the sizes of real examples.
+    """
+    options: dict[str, Any] = {"tracing_mode": mode, "_allow_non_fake_inputs": True}
+    with torch.no_grad():
+        found = make_fx(function, decompositions(), **options)(*values)
+        if any(writes(node) for node in found.graph.nodes):  # autograd does, to save memory
+            found = make_fx(torch.func.functionalize(found), decompositions(), **options)(*values)
+    return found
+
+
+def writes(node: fx.Node) -> bool:
+    """Whether an operation changes its argument."""
+    target = node.target
+    return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
 
 
 def require_translations(nodes: Iterable[fx.Node]) -> None:

@@ -56,9 +56,12 @@ class Engine:
         share: which of the processes this is.
     """
 
-    def __init__(self, task: Reprogrammed, precision: str, log_dir: str | None) -> None:
+    def __init__(
+        self, task: Reprogrammed, precision: str, log_dir: str | None, cpu: bool = False
+    ) -> None:
         self.task = task
         self.accelerator = Accelerator(
+            cpu=cpu,
             mixed_precision=precision,
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
             log_with=None if log_dir is None else "tensorboard",
@@ -95,16 +98,25 @@ class Engine:
 
 @contextmanager
 def running(
-    task: Reprogrammed, precision: str = "no", log_dir: str | os.PathLike[str] | None = None
+    task: Reprogrammed,
+    precision: str = "no",
+    log_dir: str | os.PathLike[str] | None = None,
+    cpu: bool = False,
 ) -> Iterator[Engine]:
     """An engine for a task, which is back where it was, in eval mode, after the block.
+
+    Args:
+        task: what runs.
+        precision: ``no``, ``bf16`` or ``fp16``.
+        log_dir: folder for TensorBoard.
+        cpu: stay on the processor, whatever else there is.
 
     Raises:
         TrainingError: the device lacks the precision.
     """
     with _own_accelerate_state(), _placement_kept(task):
         try:
-            yield Engine(task, precision, None if log_dir is None else os.fspath(log_dir))
+            yield Engine(task, precision, None if log_dir is None else os.fspath(log_dir), cpu)
         finally:
             task.eval()
 

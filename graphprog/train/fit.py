@@ -48,6 +48,7 @@ def fit(
     precision: str = "no",
     patience: int | None = None,
     seed: int = 0,
+    engine: str = "pytorch",
     checkpoint: _PathLike | None = None,
     log_dir: _PathLike | None = None,
     progress: bool | None = None,
@@ -70,9 +71,9 @@ def fit(
         validation: held-out data in any of these forms; it chooses the best epoch.
         epochs: readings of the training data.
         batch_size: examples of one forward pass, over all processes together.
-        optimizer: ``adam``, ``adamw``, ``sgd`` (momentum 0.9), or a function from the list of
-            trainable parameters to an ``Optimizer``, which then ignores ``lr`` and
-            ``weight_decay``.
+        optimizer: ``adam``, ``adamw``, ``sgd`` (momentum 0.9); a description such as
+            ``gp.Adam(1e-2, clip=1.0)``, or a function from the list of trainable parameters to an
+            ``Optimizer``; these two ignore ``lr`` and ``weight_decay``.
         lr: learning rate.
         weight_decay: of the optimizer.
         schedule: factor of the learning rate, set before every step: ``constant``, ``cosine``
@@ -85,6 +86,9 @@ def fit(
         precision: ``no``, ``bf16`` or ``fp16`` mixed precision.
         patience: stop after so many epochs without a better one on the validation split.
         seed: of the order of the examples and of all randomness in a run.
+        engine: what takes the steps: ``pytorch``, or ``onnxruntime``, which first exports one (see
+            :func:`graphprog.backends.onnxruntime.export_training`). The losses agree up to
+            rounding. Data that are only measured are run by PyTorch on the processor.
         checkpoint: folder of this run. All of it is written there after every epoch; the same
             call goes on from there after a kill, to the result of a run that was never
             interrupted, bit for bit; and returns at once when the run is over. What the task
@@ -98,6 +102,7 @@ def fit(
 
     Raises:
         DataError: data that the task cannot take, with its place.
+        BackendError: ONNX Runtime cannot take the steps.
         TrainingError: a bad argument; a trained tensor that the loss does not depend on; numbers
             that diverged in the first epoch (later, the run ends with the best program so far
             and a warning); a checkpoint of another run; source weights that changed meanwhile.
@@ -115,10 +120,12 @@ def fit(
         precision=precision,
         patience=patience,
         seed=seed,
+        engine=engine,
     )
     if patience is not None and validation is None:
         raise TrainingError("patience needs a validation split", ["fit(task, train, validation)"])
-    with running(task, precision, log_dir) as engine, preserved(engine.device):
+    on_processor = engine == "onnxruntime"
+    with running(task, precision, log_dir, on_processor) as machine, preserved(machine.device):
         reseed(seed)
         source = task.source_hash()
         objective = objective_of(task, recipe.loss_function)
@@ -128,8 +135,8 @@ def fit(
             held_out = open_split(task, objective, "validation", validation)
         folder = None if checkpoint is None else Path(checkpoint)
         identity = _identity(recipe, source, task, train_split, held_out) if folder else {}
-        trainer = _trainer(engine, recipe, objective, train_split, progress)
-        board = Board(engine, log_dir is not None)
+        trainer = _trainer(machine, recipe, objective, train_split, progress)
+        board = Board(machine, log_dir is not None)
         run = Run(trainer, held_out, RunState(), board, folder, identity, task.program_state())
         try:
             _run(run, source)
@@ -177,7 +184,12 @@ def _trainer(
     shown = progress if engine.accelerator.is_main_process else False
     steps = split.steps(recipe.batch_size)
     bar = Bar(shown, recipe.epochs, None if steps is None else -(-steps // recipe.accumulate))
-    return Trainer(engine, recipe, objective, split, parameters, optimizer, mapping, bar)
+    parts = (engine, recipe, objective, split, parameters, optimizer, mapping, bar)
+    if recipe.engine == "onnxruntime" and parameters:
+        from graphprog.train.onnx_steps import OnnxTrainer  # needs the backends, which need this
+
+        return OnnxTrainer(*parts)
+    return Trainer(*parts)
 
 
 def _identity(

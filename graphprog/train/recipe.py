@@ -13,11 +13,13 @@ from torch.nn import functional
 
 from graphprog.errors import TrainingError
 from graphprog.train.objective import Loss
+from graphprog.train.optimizers import SGD, Adam, AdamW, Optimizer
 
 OptimizerMaker = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 Schedule = Callable[[float], float]
 
 PRECISIONS = ("no", "bf16", "fp16")
+ENGINES = ("pytorch", "onnxruntime")
 _DROPS = (0.5, 0.72)
 
 
@@ -45,7 +47,7 @@ def multistep(progress: float) -> float:
 
 LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy}
 SCHEDULES: dict[str, Schedule] = {"constant": constant, "cosine": cosine, "multistep": multistep}
-OPTIMIZERS = ("adam", "adamw", "sgd")
+OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "adamw": AdamW, "sgd": SGD}
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Recipe:
     precision: str = "no"
     patience: int | None = None
     seed: int = 0
+    engine: str = "pytorch"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "patience"):
@@ -77,20 +80,49 @@ class Recipe:
         _require_choice("schedule", self.schedule, SCHEDULES, "progress in [0, 1) -> factor of lr")
         _require_choice("loss", self.loss, LOSSES, "(logits, labels) -> mean loss")
         _require_choice("precision", self.precision, PRECISIONS, "")
+        _require_choice("engine", self.engine, ENGINES, "")
+        if self.engine == "onnxruntime":
+            self._require_plain_steps()
 
     def make_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimizer; SGD has a momentum of 0.9, as visual prompts are trained with it."""
-        if not isinstance(self.optimizer, str):
-            made = self.optimizer(parameters)
-            if not isinstance(made, torch.optim.Optimizer):
-                raise TrainingError(f"optimizer returned a {type(made).__name__}, no Optimizer")
-            return made
-        if self.optimizer == "sgd":
-            return torch.optim.SGD(
-                parameters, self.lr, momentum=0.9, weight_decay=self.weight_decay
+        if isinstance(self.optimizer, str):
+            return self.described(self.optimizer)(parameters)
+        made = self.optimizer(parameters)
+        if not isinstance(made, torch.optim.Optimizer):
+            raise TrainingError(f"optimizer returned a {type(made).__name__}, no Optimizer")
+        return made
+
+    def described(self, optimizer: str) -> Optimizer:
+        """The description of an optimizer that has a name."""
+        return OPTIMIZERS[optimizer](self.lr, weight_decay=self.weight_decay)
+
+    @property
+    def description(self) -> Optimizer:
+        """The optimizer as data, which steps of ONNX Runtime are made from.
+
+        Raises:
+            TrainingError: it is a function.
+        """
+        if isinstance(self.optimizer, str):
+            return self.described(self.optimizer)
+        if isinstance(self.optimizer, Optimizer):
+            return self.optimizer
+        raise TrainingError(
+            "ONNX Runtime cannot take the steps of an optimizer that is a function",
+            ["optimizer=gp.Adam(1e-2), gp.AdamW(...) or gp.SGD(...)", 'engine="pytorch"'],
+        )
+
+    def _require_plain_steps(self) -> None:
+        """Refuse what a training step of ONNX Runtime does not do."""
+        if self.accumulate != 1 or self.precision != "no":
+            name = "accumulate" if self.accumulate != 1 else "precision"
+            raise TrainingError(
+                f"steps of ONNX Runtime have one batch each, in the precision of the source: "
+                f"{name}={getattr(self, name)!r} is not for them",
+                [f"leave {name} out", 'engine="pytorch"'],
             )
-        kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
-        return kind(parameters, self.lr, weight_decay=self.weight_decay)
+        _ = self.description
 
     def lr_factor(self, progress: float) -> float:
         """Factor of the learning rate after a share of all steps, in [0, 1)."""
@@ -111,6 +143,8 @@ class Recipe:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Optimizer):
+        return repr(value)
     if callable(value):
         name = getattr(value, "__qualname__", type(value).__qualname__)
         return f"{getattr(value, '__module__', None) or type(value).__module__}.{name}"
