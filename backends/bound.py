@@ -22,17 +22,22 @@ class Bound:
     """One program of a session, with inputs, outputs and the program on the session's device.
 
     Args:
-        session: what runs; its file has not a program a row.
+        session: what runs.
         program: as for ``Session.run``; it is brought to the device once.
 
     Raises:
-        BackendError: the program does not fit.
+        BackendError: the program does not fit, or the file has one a row.
 
     Attributes:
         device: where tensors are taken and returned.
     """
 
     def __init__(self, session: Session, program: Program | None = None) -> None:
+        if session.document.bank:
+            raise BackendError(
+                f"{session.path}: it has a program a row",
+                ['export(task, path, program="swappable")'],
+            )
         self._owner = session
         self._session = session._session
         self.device = torch.device("cuda" if session.providers[0] in _ON_CUDA else "cpu")

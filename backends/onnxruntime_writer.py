@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ import torch
 from graphprog.artifact import within
 from graphprog.backends.document import KEY, Deployed, Documented, read_document
 from graphprog.backends.providers import Providers, open_session
-from graphprog.backends.session_options import Options
+from graphprog.backends.session_options import Options, SessionOptions
 from graphprog.cached import carried
 from graphprog.errors import BackendError, FileError
 from graphprog.generation.roles import Roles
@@ -89,7 +90,7 @@ class Writer(Documented):
             with within(beside):
                 if not beside.is_file():
                     raise FileError("no such file", [f"it belongs beside {self.path}"])
-                self._prefill = open_session(beside, providers, options)
+                self._prefill = open_session(beside, providers, _beside(options))
         self.device = "cuda" if "CUDA" in self._decode.get_providers()[0] else "cpu"
         self._empty = _nothing(self._decode)
 
@@ -151,6 +152,13 @@ class Writer(Documented):
             )
             for name, (shape, dtype) in self._empty.items()
         }
+
+
+def _beside(options: Options) -> Options:
+    """Options for the file beside, whose optimised graph is saved beside that of the first."""
+    if not isinstance(options, SessionOptions) or options.optimised is None:
+        return options
+    return dataclasses.replace(options, optimised=prefill_path(options.optimised))
 
 
 def _is_memory(name: str) -> bool:

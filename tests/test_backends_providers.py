@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 import graphprog as gp
+from graphprog.backends import providers as providers_module
 from graphprog.backends.onnxruntime import Session
 from graphprog.backends.providers import gpu_at_hand
 from graphprog.errors import BackendError
@@ -53,6 +55,16 @@ def test_a_provider_that_does_not_start_is_loud(path: Path, name: str) -> None:
         Session(path, providers=name)
     with pytest.raises(BackendError, match=rf"cannot use {name} and cpu here"):
         Session(path, providers=[name, "cpu"])
+
+
+@pytest.mark.skipif(gpu_at_hand(), reason="there is a GPU, so it may start")
+def test_falling_back_from_a_gpu_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Session(path)  # where there is no GPU, the processor is no surprise
+    monkeypatch.setattr(providers_module, "gpu_at_hand", lambda: True)
+    with pytest.warns(RuntimeWarning, match="there is a GPU, but ONNX Runtime runs on the proc"):
+        assert Session(path).providers == ("CPUExecutionProvider",)
 
 
 @pytest.mark.gpu

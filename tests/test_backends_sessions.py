@@ -29,6 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     gp.backends.onnx.export(image_task(graph), folder / "inputs.onnx", program="inputs")
     image_task(graph, seed=1).save(folder / "other.safetensors")
     gp.backends.onnx.export(text_task(text_graph()), folder / "text.onnx")
+    gp.backends.onnx.export(image_task(graph), folder / "bank.onnx", program="bank")
     return folder
 
 
@@ -88,6 +89,20 @@ def test_any_number_of_rows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert np.allclose(found, session.run(images, program=program), atol=1e-5)
     assert sizes == [4, 4, 2, 10] * 2
     assert np.allclose(run_in_batches(session, images.numpy())[0], session.run(images), atol=1e-5)
+
+
+def test_every_batch_gets_the_programs_of_its_rows(folder: Path) -> None:
+    session = Session(folder / "bank.onnx", "cpu")
+    task = image_task(image_graph())
+    session.add("own", task.program_state())
+    session.add("other", folder / "other.safetensors")
+    programs = ["own", "other", "other"] * 3 + ["own"]
+    (found,) = run_in_batches(session, _images(), rows=4, program=programs)
+    assert np.allclose(found, session.run(_images(), program=programs), atol=1e-5)
+    (alone,) = run_in_batches(session, _images(), rows=4, program="own")
+    assert not np.allclose(found, alone, atol=1e-2)
+    with pytest.raises(BackendError, match="it has a program a row"):
+        Bound(session, "own")
 
 
 def test_inputs_of_different_lengths_are_refused(folder: Path) -> None:
