@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graphprog.backends.stacking import joined
 from graphprog.errors import DataError
 from graphprog.inputs import batch_axis
 
@@ -37,6 +38,8 @@ def run_in_batches(
         raise DataError(f"inputs have {found} rows, to be run {rows} at a time")
     (count,) = counts
     each = list(program) if isinstance(program, Sequence) and not isinstance(program, str) else None
+    if each is not None and len(each) != count:
+        raise DataError(f"there are {len(each)} programs for {count} rows")
     parts = []
     for start in range(0, count, rows):
         some = slice(start, start + rows)
@@ -44,4 +47,4 @@ def run_in_batches(
             value[some] if varies else value for value, varies in zip(inputs, varying, strict=True)
         ]
         parts.append(session.evaluate(batch, each[some] if each is not None else program))
-    return [np.concatenate(part) for part in zip(*parts, strict=True)]
+    return [joined(part) for part in zip(*parts, strict=True)]

@@ -16,6 +16,7 @@ from graphprog.backends.document import KEY, Deployed, read_document
 from graphprog.backends.library import Array, Program, Programs
 from graphprog.backends.program_files import LoadedProgram, load_for
 from graphprog.backends.providers import Providers
+from graphprog.backends.stacking import joined
 from graphprog.errors import BackendError, DataError, FileError
 from graphprog.inputs import batch_axis
 
@@ -147,11 +148,8 @@ class Slots(Programs):
             raise BackendError(
                 "rows of several slots are put together where all have logits [B, K]"
             )
-        widest = max(logits.shape[1] for logits in found.values())
-        joined = np.full((len(program), widest), -np.inf, dtype=np.float32)
-        for slot, logits in found.items():
-            joined[by_slot[slot], : logits.shape[1]] = logits
-        return joined
+        order = np.argsort([row for rows in by_slot.values() for row in rows])
+        return joined(list(found.values()))[order]
 
     def _rows(
         self, slot: str, inputs: Sequence[Array], rows: Sequence[int], count: int

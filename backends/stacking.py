@@ -52,3 +52,20 @@ def _stacked(arrays: Sequence[np.ndarray], axis: int | None) -> np.ndarray:
     for row, array in zip(bank, arrays, strict=True):
         row[tuple(slice(size) for size in array.shape)] = array
     return bank
+
+
+def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Rows of several results, one after the other; where some have fewer classes, -inf is behind.
+
+    Args:
+        parts: [B_i, ...], alike save for the number of rows and, of logits [B, K], of classes.
+    """
+    widths = {part.shape[1] for part in parts if part.ndim == 2}
+    if len(widths) < 2:
+        return np.concatenate(parts)
+    found = np.full((sum(map(len, parts)), max(widths)), -np.inf, dtype=parts[0].dtype)
+    start = 0
+    for part in parts:
+        found[start : start + len(part), : part.shape[1]] = part
+        start += len(part)
+    return found

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import graphprog as gp
-from graphprog.backends.onnxruntime import Session
+from graphprog.backends.onnxruntime import Session, run_in_batches
 from graphprog.errors import BackendError, DataError, FileError
 from tests import zoo
 from tests.deployed_tasks import UNIT, image_graph, image_task, text_batch, text_graph
@@ -227,6 +227,19 @@ def test_rows_and_programs_are_as_many(folder: Path) -> None:
     session.add("a", folder / "0.safetensors")
     with pytest.raises(DataError, match="there are 2 programs for 3 rows"):
         session.run(torch.rand(3, 1, 8, 8), program=["a", "a"])
+
+
+def test_many_rows_some_at_a_time(folder: Path, tasks: list[gp.Reprogrammed]) -> None:
+    session = Session(folder / "bank.onnx", providers="cpu")
+    for name in "012":
+        session.add(name, folder / f"{name}.safetensors")
+    rows = [0, 0, 1, 1, 2, 0, 1, 2]  # the batches of two have different numbers of classes
+    (images,) = image_batch(8)
+    names = [str(row) for row in rows]
+    (found,) = run_in_batches(session, images, rows=2, program=names)
+    assert np.allclose(found, alone(tasks, rows, images), atol=1e-5)
+    with pytest.raises(DataError, match="there are 10 programs for 8 rows"):
+        run_in_batches(session, images, rows=2, program=[*names, "0", "1"])
 
 
 @pytest.mark.parametrize(
