@@ -1,8 +1,9 @@
 // A headless Chromium, and a file server for it.
 
 import { createServer } from "node:http";
-import { existsSync, readFileSync, statSync } from "node:fs";
-import { extname, join, normalize } from "node:path";
+import { existsSync, mkdirSync, readFileSync, statSync } from "node:fs";
+import { dirname, extname, join, normalize } from "node:path";
+import { fileURLToPath } from "node:url";
 
 const TYPES = {
   ".html": "text/html",
@@ -34,8 +35,13 @@ export async function serve(folders) {
   return { address, missing, close: () => server.close() };
 }
 
-/** Start the browser; where the system lacks what it links to, end with a status that says so. */
+/** Start the browser; where it does not start, end with a status that says so. */
 export async function launch() {
+  // The package brings the libraries that Chromium links to, but for those of C, and unpacks them
+  // where it believes to be in Amazon's cloud; a folder of our own holds no other version's.
+  process.env.AWS_LAMBDA_JS_RUNTIME = "nodejs22.x";
+  process.env.TMPDIR = join(dirname(fileURLToPath(import.meta.url)), "node_modules", ".browser");
+  mkdirSync(process.env.TMPDIR, { recursive: true });
   const { default: chromium } = await import("@sparticuz/chromium");
   const { default: puppeteer } = await import("puppeteer-core");
   try {
