@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 import transformers
 
 import graphprog as gp
+from graphprog.backends.distributions import installed_onnxruntimes
 
 ROOT = Path(__file__).resolve().parent.parent
 QUERY, PROMPT, WRITTEN, REPEATS = 16, 128, 64, 7
@@ -34,7 +34,7 @@ QUERY, PROMPT, WRITTEN, REPEATS = 16, 128, 64, 7
 def main() -> None:
     """Measure, and print two tables."""
     remembered = int(sys.argv[1]) if len(sys.argv) > 1 else 512
-    sys.path.insert(0, str(ROOT))
+    sys.path[0] = str(ROOT)  # not this folder: a script in it has the name of the library
     from tests.cpu_torchvision import declare_missing_operators
 
     _kept = declare_missing_operators()  # transformers may find a torchvision built for CUDA
@@ -150,7 +150,7 @@ def machine() -> str:
     name = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
     return (
         f"{name or platform.processor()}, {torch.get_num_threads()} threads; torch "
-        f"{torch.__version__}, onnxruntime {onnxruntime.__version__}, numpy {np.__version__}"
+        f"{torch.__version__}, {' and '.join(installed_onnxruntimes())}, numpy {np.__version__}"
     )
 
 

@@ -25,13 +25,13 @@ import graphprog as gp
 
 ROOT = Path(__file__).resolve().parent.parent
 REPEATS = 7
-sys.path.insert(0, str(ROOT))
 
 Job = tuple[gp.Reprogrammed, tuple[torch.Tensor, ...], Callable[[Any, torch.Tensor], torch.Tensor]]
 
 
 def main() -> None:
     """Measure, and print a table."""
+    sys.path[0] = str(ROOT)  # not this folder: this script has the name of the library
     from benchmarks.memory import machine
     from tests.cpu_torchvision import declare_missing_operators
 

@@ -58,8 +58,8 @@ def test_the_loop_has_the_numbers_of_pytorch_and_resumes_bit_for_bit(
 
 
 def diverging(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Not finite as soon as the labels are those of another batch than the first."""
-    return functional.cross_entropy(logits, labels) / (labels.sum() == 150).to(logits.dtype)
+    """Not finite where all labels are low, as in the second batch."""
+    return functional.cross_entropy(logits, labels) / (labels.max() > 2).to(logits.dtype)
 
 
 def test_numbers_that_diverge_leave_the_program_that_was(tmp_path: Path) -> None:

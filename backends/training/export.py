@@ -21,7 +21,6 @@ from graphprog.backends.onnx_model import (
     name_nodes,
     optimise,
     refuse_foreign_operators,
-    refuse_oversized,
     translate,
 )
 from graphprog.backends.training import step_file
@@ -87,7 +86,7 @@ def export_training(
 
     Args:
         task: what to train; it is not changed.
-        path: the file, written atomically.
+        path: the file, written atomically; weights of 2 GiB and more lie beside it.
         loss: ``cross_entropy`` of logits [B, K] and labels int64 [B]; ``mse`` of the first output
             and labels of its shape; ``causal_lm`` of logits [B, S, V] and token ids [B, S]; one of
             :mod:`graphprog.losses`, or a function of outputs and labels to a mean loss, without
@@ -106,7 +105,7 @@ def export_training(
 
     Raises:
         BackendError: operations without a translation, all of them; a loss that cannot be traced;
-            more than 2 GiB; or results that differ.
+            or results that differ.
         FileError: the place cannot be written. As with every error, an old file stays.
         TrainingError: nothing is trained, or the loss does not depend on it.
     """
@@ -116,6 +115,8 @@ def export_training(
             f"optimizer must be a description, not {optimizer!r:.80}",
             ["gp.Adam(1e-2), gp.AdamW(1e-2) or gp.SGD(1e-1)"],
         )
+    from graphprog.backends.onnx_files import written  # it needs sessions, whose module has this
+
     function = loss_of(task, loss)
     layout = layout_of(task, optimizer, logits)
     batches = batches_of(task, function, inputs, labels)
@@ -124,10 +125,11 @@ def export_training(
     reports: list[ParityReport] = []
 
     def write(temporary: Path) -> None:
-        ir.save(model, temporary)
+        ir.save(ready, temporary)
         reports.append(compared(temporary, task, layout, function, optimizer, batches, tolerance))
 
-    atomic_write(path, write)
+    with written(model, path) as ready:
+        atomic_write(path, write)
     return reports[0]
 
 
@@ -151,7 +153,6 @@ def lower(
     """
     forward = exported_loss(task, loss, layout, batch.inputs, batch.labels)
     example = {**initial(task, layout), **batch.named(layout), RATE: torch.tensor(optimizer.lr)}
-    refuse_oversized({**forward.state_dict, **forward.constants})
     program = step_program(forward, layout, optimizer, example)
     model = translate(program, _specs(forward, task, layout, example), layout.results, opset)
     optimise(model, swappable=False)
