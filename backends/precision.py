@@ -36,8 +36,9 @@ _HALF = frozenset(
 
 
 def is_of_program(node: ir.Node) -> bool:
-    """Whether an operation is the program's own."""
-    return (node.name or "").startswith(PROGRAM)
+    """Whether an operation is the program's own, or reads a tensor of the program."""
+    names = [node.name, *(value.name for value in node.inputs if value is not None)]
+    return any((name or "").startswith(PROGRAM) for name in names)
 
 
 def linear_in_int8(model: ir.Model, path: Path) -> None:

@@ -15,7 +15,9 @@ import torch
 
 from graphprog.atomic import atomic_write
 from graphprog.backends.base import Difference, difference
+from graphprog.backends.batches import run_in_batches
 from graphprog.backends.document import KEY
+from graphprog.backends.onnx_model import PROGRAM
 from graphprog.backends.onnxruntime import Array, Program, Session
 from graphprog.backends.precision import (
     compute_in_float16,
@@ -25,10 +27,9 @@ from graphprog.backends.precision import (
 )
 from graphprog.backends.providers import Providers
 from graphprog.errors import BackendError, DataError, FileError
-from graphprog.inputs import random_inputs
+from graphprog.inputs import batch_axis, random_inputs
 
 Precision = Literal["int8", "float16", "bfloat16"]
-_ROWS = 64
 _RANDOM_ROWS = 8
 
 
@@ -136,16 +137,22 @@ def quantise(
 
 def _loaded(path: str | os.PathLike[str]) -> ir.Model:
     """The model with the type of every value."""
-    return ir.from_proto(onnx.shape_inference.infer_shapes(onnx.load(path)))
+    try:
+        return ir.from_proto(onnx.shape_inference.infer_shapes(onnx.load(path)))
+    except (ValueError, onnx.shape_inference.InferenceError) as error:
+        raise BackendError(
+            f"{os.fspath(path)}: the types of its values cannot be told: {str(error)[:300]}",
+            ["files of more than 2 GiB are not quantised: capture the source in float16"],
+        ) from error
 
 
 def _write(model: ir.Model, path: Path, source: Precision) -> None:
-    if model.metadata_props.setdefault(f"{KEY}.precision", source) != source or not any(
-        value.dtype is ir.DataType.FLOAT for value in model.graph.initializers.values()
-    ):
+    weights = {v.dtype for name, v in model.graph.initializers.items() if PROGRAM not in name}
+    if f"{KEY}.precision" in model.metadata_props or ir.DataType.FLOAT not in weights:
         raise BackendError(
             "the source is not in float32", ["quantise the file that was exported in float32"]
         )
+    model.metadata_props[f"{KEY}.precision"] = source
     change: dict[Precision, Callable[[ir.Model], None]] = {
         "int8": store_convolutions_in_int8,
         "float16": compute_in_float16,
@@ -160,7 +167,9 @@ def _write(model: ir.Model, path: Path, source: Precision) -> None:
 
 def _first_output(session: Session, inputs: Sequence[Array], program: Program | None) -> np.ndarray:
     """The first output for all rows."""
-    return session.evaluate(inputs, program)[0]
+    if batch_axis(session.inputs) is None:
+        return session.evaluate(inputs, program)[0]
+    return run_in_batches(session, *inputs, program=program)[0]
 
 
 def _report(
@@ -182,7 +191,7 @@ def _report(
     )
     if labels is None:
         return report
-    right = torch.as_tensor(labels).numpy()
+    right = torch.as_tensor(labels).cpu().numpy()
     if right.shape != before.shape:
         raise DataError(f"labels are {list(right.shape)}, one a row is {list(before.shape)}")
     return dataclasses.replace(

@@ -147,6 +147,22 @@ def test_depthwise_convolutions_keep_their_accuracy_in_int8(tmp_path: Path, spre
     assert report.max_relative < 0.03
 
 
+def test_a_program_a_row_stays_one(folder: Path, tmp_path: Path) -> None:
+    task = image_task(image_graph())
+    gp.backends.onnx.export(task, tmp_path / "bank.onnx", program="bank")
+    programs = [task.program_state(), folder / "other.safetensors"] * 2
+    for source in ("int8", "float16", "bfloat16"):
+        to = tmp_path / f"{source}.onnx"
+        report = quantise(
+            tmp_path / "bank.onnx", to, source, inputs=(_images(4),), program=programs[0]
+        )
+        assert report.max_relative < 0.05
+        exact, small = (Session(path, "cpu") for path in (tmp_path / "bank.onnx", to))
+        expected = exact.run(_images(4), program=programs)
+        found = small.run(_images(4), program=programs)
+        assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+
+
 def test_random_rows_where_none_are_given(folder: Path, tmp_path: Path) -> None:
     report = quantise(folder / "text.onnx", tmp_path / "small.onnx", "bfloat16", providers="cpu")
     assert report.rows == 8
@@ -161,8 +177,9 @@ def test_what_cannot_be_done_leaves_an_old_file(folder: Path, tmp_path: Path) ->
     held = to.read_bytes()
     with pytest.raises(BackendError, match="one of int8, float16, bfloat16"):
         quantise(folder / "folded.onnx", to, "int4")  # type: ignore[arg-type]
-    with pytest.raises(BackendError, match="the source is not in float32"):
-        quantise(to, to, "int8")
+    for again in ("int8", "float16"):
+        with pytest.raises(BackendError, match="the source is not in float32"):
+            quantise(to, to, again)
     with pytest.raises(DataError, match=r"labels are \[3\], one a row is \[40\]"):
         quantise(folder / "folded.onnx", to, "int8", inputs=(_images(),), labels=np.zeros(3))
     with pytest.raises(FileError, match="no such file"):
