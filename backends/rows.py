@@ -77,6 +77,7 @@ class _Interpreter(fx.Interpreter):
         self, module: fx.GraphModule, rows: Mapping[str, PerRow], symbol: sympy.Symbol
     ) -> None:
         super().__init__(module)
+        self.extra_traceback = False  # refusals name the operation
         self.rows = rows
         self.symbol = symbol
 
@@ -107,18 +108,25 @@ class _Interpreter(fx.Interpreter):
                 places[one] = len(rows)
                 rows.append(value.movedim(axis, 0).unsqueeze(axis + 1))
 
-        def call(operation: Callable[..., Any], given: Sequence[torch.Tensor]) -> Any:
-            def of(one: fx.Node) -> Any:
-                return given[places[one]] if one in places else self._of_one_row(node, one)
-
-            args, kwargs = fx.map_arg((node.args, node.kwargs), of)
-            return operation(*args, **kwargs)
-
         target: Any = node.target
-        if target in _BY_ROW and len(rows) == len(node.all_input_nodes):
-            found = call(_BY_ROW[target], rows)
-        else:
-            found = torch.func.vmap(lambda *given: call(target, given))(*rows)
+        own = _BY_ROW.get(target)
+
+        def of_row(one: fx.Node, given: Sequence[torch.Tensor]) -> Any:
+            if one in places:
+                return given[places[one]]
+            value = self._of_one_row(node, one)
+            shared = own is not None and isinstance(value, torch.Tensor)
+            return value.expand(rows[0].shape[0], *value.shape) if shared else value
+
+        def call(*given: torch.Tensor) -> Any:
+            args, kwargs = fx.map_arg((node.args, node.kwargs), lambda one: of_row(one, given))
+            return (own or target)(*args, **kwargs)
+
+        try:
+            found = call(*rows) if own is not None else torch.func.vmap(call)(*rows)
+        except RuntimeError as error:
+            reason = next(iter(str(error).splitlines()), "")
+            raise _refusal(node, f"torch does not map it over rows: {reason:.200}") from error
         self._require_any_number(node, rows)
         results = [
             PerRow(value) if axis is None else value.squeeze(axis + 1).movedim(0, axis)
@@ -180,4 +188,21 @@ def _index_select(values: torch.Tensor, dim: int, index: torch.Tensor) -> torch.
     return torch.gather(values, axis, index.reshape(shape).expand(sizes))
 
 
-_BY_ROW: dict[Any, Callable[..., Any]] = {torch.ops.aten.index_select.default: _index_select}
+def _linear(
+    values: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Each row's own affine map: values [B, *S, n], weight [B, m, n], bias [B, m]."""
+    lone = values.ndim == 2
+    values = values.unsqueeze(1) if lone else values
+    between = [1] * (values.ndim - 3)
+    turned = weight.transpose(1, 2)
+    result = values @ turned.reshape([weight.shape[0], *between, *turned.shape[1:]])
+    if bias is not None:
+        result = result + bias.reshape([bias.shape[0], 1, *between, bias.shape[1]])
+    return result.squeeze(1) if lone else result
+
+
+_BY_ROW: dict[Any, Callable[..., Any]] = {
+    torch.ops.aten.index_select.default: _index_select,
+    torch.ops.aten.linear.default: _linear,
+}

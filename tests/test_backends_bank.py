@@ -25,6 +25,7 @@ TEXT: dict[str, gp.Manipulation] = {
     "steering": gp.Additive(at="tokens", value=gp.Learnable("normal", shape=(16,))),
     "tokens": gp.Concatenative(at="tokens", length=3, tables="zeros", value=NORMAL),
     "prefix": gp.Memory(length=4, value=NORMAL),
+    "adapter": gp.Adapter(at="norm:out", width=3),
     "gated prefix": gp.Memory(length=4, value=NORMAL, gates="all"),
 }
 
@@ -118,10 +119,10 @@ def test_tokens_and_prefixes(texts: gp.Graph, kind: str, tmp_path: Path) -> None
         gp.compile(texts, gp.Program([TEXT[kind]], align=gp.LinearHead(count)), seed=seed)
         for seed, count in enumerate((4, 3, 6))
     ]
-    for task in tasks:  # gates are closed at first
+    for task in tasks:  # gates are closed and adapters nothing at first
         for name, value in task.program.named_parameters():
-            if name.endswith("gates"):
-                torch.nn.init.uniform_(value, 0.5, 1.0)
+            if name.endswith("gates") or "adapter" in name:
+                nn.init.uniform_(value, 0.2, 1.0)
     session = session_of(tasks, tmp_path)
     equal_row_by_row(session, tasks, lambda rows: text_batch(rows, 7))
     equal_row_by_row(session, tasks, lambda rows: text_batch(rows, 12))
@@ -298,6 +299,13 @@ def test_only_a_bank_has_rows(images: gp.Graph, folder: Path, tmp_path: Path) ->
     assert session.run(torch.rand(2, 1, 8, 8), program="a").shape == (2, 2)
     with pytest.raises(BackendError, match=r'(?s)all rows have the same program.*program="bank"'):
         session.run(torch.rand(2, 1, 8, 8), program=["a", "a"])
+
+
+def test_networks_of_convolutions_are_refused_by_name(images: gp.Graph, tmp_path: Path) -> None:
+    task = gp.compile(images, gp.Program([gp.SampleMask(patch=4)], align=gp.LinearHead(2)))
+    with pytest.raises(BackendError, match=r"conv2d in program\.sample_mask cannot have a program"):
+        gp.backends.onnx.export(task, tmp_path / "x.onnx", program="bank")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_joins_program_and_batch_is_refused_by_name(tmp_path: Path) -> None:
