@@ -100,6 +100,7 @@ DECODERS: dict[str, Callable[[Any], nn.Module]] = {
             head_dim=8,
             sliding_window=5,
             layer_types=["sliding_attention", "sliding_attention", "full_attention"],
+            tie_word_embeddings=False,
         )
     ),
     "neox": lambda t: t.GPTNeoXForCausalLM(t.GPTNeoXConfig(**_WIDE, **_ENDS)),
@@ -115,7 +116,14 @@ DECODERS: dict[str, Callable[[Any], nn.Module]] = {
     ),
     "gptj": lambda t: t.GPTJForCausalLM(t.GPTJConfig(**_DEEP, **_ENDS, rotary_dim=4)),
     "mpt": lambda t: t.MptForCausalLM(
-        t.MptConfig(vocab_size=VOCABULARY, d_model=32, n_layers=2, n_heads=4, max_seq_len=128)
+        t.MptConfig(
+            vocab_size=VOCABULARY,
+            d_model=32,
+            n_layers=2,
+            n_heads=4,
+            max_seq_len=128,
+            initializer_range=0.4,
+        )
     ),
     "codegen": lambda t: t.CodeGenForCausalLM(t.CodeGenConfig(**_DEEP, **_ENDS, rotary_dim=4)),
     "gptneo": _neo,
