@@ -114,9 +114,11 @@ def test_half_precision_on_the_gpu(folder: Path, tmp_path: Path) -> None:
 def test_a_writer_on_the_gpu_writes_the_same(tmp_path: Path) -> None:
     _, graph = decoder("llama")
     gp.backends.onnx.export_writer(graph, tmp_path / "writer.onnx")
+    ids = ids_of(2, 6)
+    call = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     texts = [
         gp.generate(
-            Writer(tmp_path / "writer.onnx", providers=provider), ids_of(2, 6), length=8, ends=[END]
+            Writer(tmp_path / "writer.onnx", providers=provider), call, length=8, ends=[END]
         )
         for provider in ("cpu", "cuda")
     ]
