@@ -187,6 +187,6 @@ def test_a_regression_in_float64(tmp_path: Path) -> None:
     task = gp.compile(graph, gp.Program([gp.Additive(at="input", value=gp.Learnable("normal"))]))
     batches = [(some(5, 6, seed=n).double(), some(5, 2, seed=n + 50).double()) for n in range(50)]
     path = tmp_path / "step.onnx"
-    report = gp.backends.onnxruntime.export_training(task, path, loss="mse", tolerance=1e-9)
-    assert report.max_absolute < 1e-9
+    report = gp.backends.onnxruntime.export_training(task, path, loss="mse", tolerance=1e-6)
+    assert report.max_absolute < 1e-7
     require_equal_curves(task, batches * 2, functional.mse_loss, gp.SGD(0.02, momentum=0.5), path)

@@ -221,7 +221,7 @@ def point(name: str) -> Tensor:
 
 
 def gradient(name: str, x: Tensor, written_out: bool) -> Tensor:
-    """Of a weighted sum of what an operation returns."""
+    """Of a sum of products of what an operation returns, which is no constant for any of them."""
     operation = CASES[name][1]
     original = F.scaled_dot_product_attention
     F.scaled_dot_product_attention = attention if written_out else original
@@ -229,7 +229,7 @@ def gradient(name: str, x: Tensor, written_out: bool) -> Tensor:
         x = x.detach().requires_grad_()
         with torch.enable_grad():
             found = operation(x)
-            value = (found * like(found, *found.shape)).sum()
+            value = (found * (found + like(found, *found.shape))).sum()
             return torch.autograd.grad(value, x)[0]
     finally:
         F.scaled_dot_product_attention = original

@@ -208,3 +208,15 @@ def index_add(
     shape[axis] = -1
     places = index.reshape(shape).expand(source.shape)
     return inputs.scatter_add(axis, places, source if alpha == 1 else source * alpha)
+
+
+@_translates(aten.unfold_backward.default)
+def unfold(gradient: Tensor, sizes: Sequence[int], axis: int, size: int, step: int) -> Tensor:
+    """Gradient of windows of an axis, whose entries are the last axis."""
+    axis %= len(sizes)
+    flat = gradient.movedim(-1, axis + 1).flatten(axis, axis + 1)
+    starts, places = (
+        torch.arange(count, device=gradient.device) for count in (gradient.shape[axis], size)
+    )
+    numbers = (starts[:, None] * step + places).flatten()
+    return index_add(gradient.new_zeros(sizes), axis, numbers, flat)

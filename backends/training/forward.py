@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,21 @@ from graphprog.graph import executable
 from graphprog.reprogrammed import Reprogrammed
 from graphprog.train.objective import Loss
 
-_SDPA = torch.ops.aten.scaled_dot_product_attention.default
+_aten = torch.ops.aten
+
+
+def _pooled(value: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
+    """``adaptive_avg_pool2d``; where it is a mean, ATen writes the strides by hand."""
+    if list(sizes) == [1, 1]:
+        return value.mean((-2, -1), keepdim=True)
+    found: torch.Tensor = _aten.adaptive_avg_pool2d.default(value, sizes)
+    return found
+
+
+_WRITTEN_OUT = {
+    _aten.scaled_dot_product_attention.default: attention,
+    _aten.adaptive_avg_pool2d.default: _pooled,
+}
 
 
 class Forward(nn.Module):
@@ -64,7 +78,7 @@ def returned(task: Reprogrammed, tensors: Iterable[torch.Tensor]) -> Any:
 def exported_loss(
     task: Reprogrammed, loss: Loss, layout: Layout, inputs: Inputs, labels: torch.Tensor
 ) -> ExportedProgram:
-    """The program of :class:`Forward`, its attention written out, for batches of any size.
+    """The program of :class:`Forward`, attention written out, for batches of any size.
 
     Args:
         task: which task; it is not changed.
@@ -95,7 +109,8 @@ def exported_loss(
             f"{type(error).__name__}: {str(error).strip()[:600]}",
             ["write it without conditions on values, and without .item()"],
         ) from error
-    for node in program.graph.find_nodes(op="call_function", target=_SDPA):
-        node.target = attention
+    for operation, function in _WRITTEN_OUT.items():
+        for node in program.graph.find_nodes(op="call_function", target=operation):
+            node.target = function
     program.graph_module.recompile()
     return program
