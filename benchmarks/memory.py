@@ -11,30 +11,26 @@ machine decides the seconds; what counts are the ratios.
 
 from __future__ import annotations
 
-import platform
-import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
+from turns import machine, side_by_side
 
 import graphprog as gp
-from graphprog.backends.distributions import installed_onnxruntimes
 
 ROOT = Path(__file__).resolve().parent.parent
-QUERY, PROMPT, WRITTEN, REPEATS = 16, 128, 64, 7
+QUERY, PROMPT, WRITTEN = 16, 128, 64
 
 
 def main() -> None:
     """Measure, and print two tables."""
     remembered = int(sys.argv[1]) if len(sys.argv) > 1 else 512
-    sys.path[0] = str(ROOT)  # not this folder: a script in it has the name of the library
+    sys.path.append(str(ROOT))
     from tests.cpu_torchvision import declare_missing_operators
 
     _kept = declare_missing_operators()  # transformers may find a torchvision built for CUDA
@@ -127,31 +123,6 @@ def library(model: Any, prompt: torch.Tensor) -> list[int]:
         found = model(token, past_key_values=found.past_key_values, use_cache=True)
         written.append(int(found.logits[0, -1].argmax()))
     return written
-
-
-def side_by_side(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-    """Median seconds of each call, taken in turn, each behind a call that is not counted.
-
-    The threads of who ran before may wait for work on the cores for a while.
-    """
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(REPEATS):
-        for name, call in calls.items():
-            call()
-            start = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(found) for name, found in times.items()}
-
-
-def machine() -> str:
-    """What this runs on."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    name = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
-    return (
-        f"{name or platform.processor()}, {torch.get_num_threads()} threads; torch "
-        f"{torch.__version__}, {' and '.join(installed_onnxruntimes())}, numpy {np.__version__}"
-    )
 
 
 if __name__ == "__main__":

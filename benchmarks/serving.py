@@ -18,31 +18,28 @@ import ctypes
 import gc
 import io
 import itertools
-import platform
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import transformers
+from turns import machine, side_by_side, timed
 
 import graphprog as gp
-from graphprog.backends.distributions import installed_onnxruntimes
 
 ROOT = Path(__file__).resolve().parent.parent
-ROWS, REPEATS, SWITCHES = 8, 7, 200
+ROWS, SWITCHES = 8, 200
 
 
 def main() -> None:
     """Measure, and print three tables."""
     programs = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     small = "small" in sys.argv[2:]
-    sys.path[0] = str(ROOT)  # not this folder: a script in it has the name of the library
+    sys.path.append(str(ROOT))
     from tests.cpu_torchvision import declare_missing_operators
 
     _kept = declare_missing_operators()  # transformers may find a torchvision built for CUDA
@@ -218,41 +215,12 @@ def texts() -> torch.Tensor:
     return torch.randint(50_000, (ROWS, 108), generator=torch.Generator().manual_seed(1))
 
 
-def timed(call: Callable[[], object]) -> float:
-    """Seconds of one call."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def side_by_side(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-    """Median seconds of each call, taken in turn."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for run in range(REPEATS + 1):
-        for name, call in calls.items():
-            seconds = timed(call)
-            if run:  # the first one warms up
-                times[name].append(seconds)
-    return {name: statistics.median(found) for name, found in times.items()}
-
-
 def resident() -> int:
     """Bytes of memory that this process holds now, after giving back what it has no use for."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
-
-
-def machine() -> str:
-    """What this runs on."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    name = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
-    runtimes = " and ".join(installed_onnxruntimes())
-    return (
-        f"{name or platform.processor()}, {torch.get_num_threads()} threads; torch "
-        f"{torch.__version__}, {runtimes}, numpy {np.__version__}"
-    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A training step in ONNX Runtime beside PyTorch, eager and compiled; ratios of one run.
 
-    python benchmarks/onnxruntime.py [efficientnet] [vit] [gpt2]
+    python benchmarks/training.py [efficientnet] [vit] [gpt2]
 
 EfficientNet-Lite0 with a learnt border, ViT-B/16 with ten deep tokens, and a model of the size of
 GPT-2 small with twenty tokens in front, each trained by Adam on random data. The machine decides
@@ -10,29 +10,26 @@ takes the step for something else, its row says so.
 
 from __future__ import annotations
 
-import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn import functional
+from turns import machine, side_by_side
 
 import graphprog as gp
 
 ROOT = Path(__file__).resolve().parent.parent
-REPEATS = 7
 
 Job = tuple[gp.Reprogrammed, tuple[torch.Tensor, ...], Callable[[Any, torch.Tensor], torch.Tensor]]
 
 
 def main() -> None:
     """Measure, and print a table."""
-    sys.path[0] = str(ROOT)  # not this folder: this script has the name of the library
-    from benchmarks.memory import machine
+    sys.path.append(str(ROOT))
     from tests.cpu_torchvision import declare_missing_operators
 
     _kept = declare_missing_operators()  # libraries may find a torchvision built for CUDA
@@ -140,18 +137,6 @@ def gpt2() -> Job:
     prompt = gp.Concatenative(at="tokens", length=20, value=gp.Learnable("normal", 0.02))
     task = gp.compile(graph, gp.Program([prompt]))
     return task, (ids, ids), gp.losses.CausalLM(task)
-
-
-def side_by_side(calls: Mapping[str, Callable[[], float]]) -> dict[str, float]:
-    """Median seconds of each call, taken in turn."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for run in range(REPEATS + 1):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if run:  # the first one warms up
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(taken) for name, taken in times.items()}
 
 
 if __name__ == "__main__":
