@@ -189,4 +189,12 @@ def test_a_regression_in_float64(tmp_path: Path) -> None:
     path = tmp_path / "step.onnx"
     report = gp.backends.onnxruntime.export_training(task, path, loss="mse", tolerance=1e-6)
     assert report.max_absolute < 1e-7
-    require_equal_curves(task, batches * 2, functional.mse_loss, gp.SGD(0.02, momentum=0.5), path)
+    require_equal_curves(
+        task,
+        batches * 2,
+        functional.mse_loss,
+        gp.SGD(0.02, momentum=0.5),
+        path,
+        inputs=batches[0][:1],
+        labels=batches[0][1],
+    )

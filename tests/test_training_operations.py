@@ -119,7 +119,8 @@ CASES: dict[str, tuple[tuple[int, ...], Operation]] = {
         IMAGE,
         lambda x: F.interpolate(x, size=(15, 12), mode="bilinear", align_corners=True),
     ),
-    "linear": (WAVE, lambda x: F.interpolate(x, scale_factor=1.5, mode="linear")),
+    "linear": (WAVE, lambda x: F.interpolate(x, size=16, mode="linear")),
+    "linear-scaled": (WAVE, lambda x: F.interpolate(x, scale_factor=1.5, mode="linear")),
     "bicubic": (IMAGE, lambda x: F.interpolate(x, size=(14, 14), mode="bicubic")),
     "batch-norm": (
         IMAGE,
@@ -253,26 +254,33 @@ def test_gradients_are_those_of_autograd(name: str) -> None:
     torch.testing.assert_close(found, gradient(name, point(name), False), rtol=1e-7, atol=1e-7)
 
 
+MISTRANSLATED = {"avg-pool-divisor", "linear-scaled"}
+"""Whose results, not gradients, the exporter translates wrongly: exports of them are refused."""
+
+TRANSLATED = [name for name in CASES if name not in MISTRANSLATED]
+
+
 @functools.cache
 def results_of_onnxruntime() -> dict[str, np.ndarray]:
-    names = list(CASES)
+    names = TRANSLATED
     points = tuple(point(name).float() for name in names)
     program = torch.export.export(gradients(names, torch.float32), points, strict=False)
     specs = [
         InputSpec(f"input {name}", tuple(value.shape), value.dtype)
         for name, value in zip(names, points, strict=True)
     ]
-    model = translate(program, specs, names, None)
+    results = [f"gradient {name}" for name in names]
+    model = translate(program, specs, results, None)
     optimise(model, swappable=False)
     refuse_foreign_operators(model)
     session = open_session(ir.to_proto(model).SerializeToString(), "cpu")
     taken = {entry.name for entry in session.get_inputs()}
     feeds = {spec.name: value.numpy() for spec, value in zip(specs, points, strict=True)}
-    values = session.run(names, {name: value for name, value in feeds.items() if name in taken})
+    values = session.run(results, {name: value for name, value in feeds.items() if name in taken})
     return dict(zip(names, values, strict=True))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", TRANSLATED)
 def test_onnxruntime_computes_them(name: str) -> None:
     wanted = gradient(name, point(name), False)
     found = torch.from_numpy(results_of_onnxruntime()[name]).double()

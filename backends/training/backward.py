@@ -219,4 +219,6 @@ def unfold(gradient: Tensor, sizes: Sequence[int], axis: int, size: int, step: i
         torch.arange(count, device=gradient.device) for count in (gradient.shape[axis], size)
     )
     numbers = (starts[:, None] * step + places).flatten()
-    return index_add(gradient.new_zeros(sizes), axis, numbers, flat)
+    zeros = gradient.new_zeros(sizes)
+    found: Tensor = index_add(zeros, axis, numbers, flat)
+    return found

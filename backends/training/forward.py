@@ -107,7 +107,10 @@ def exported_loss(
         raise BackendError(
             f"{task.base.name}: the loss cannot be traced: "
             f"{type(error).__name__}: {str(error).strip()[:600]}",
-            ["write it without conditions on values, and without .item()"],
+            [
+                "write it without conditions on values, and without .item()",
+                "inputs=... and labels=..., where labels are no class numbers",
+            ],
         ) from error
     for operation, function in _WRITTEN_OUT.items():
         for node in program.graph.find_nodes(op="call_function", target=operation):
