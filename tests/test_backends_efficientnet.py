@@ -51,3 +51,17 @@ def test_onnx(task: gp.Reprogrammed, mode: gp.backends.onnx.Mode, tmp_path: Path
 
 def test_pt2(task: gp.Reprogrammed, tmp_path: Path) -> None:
     assert gp.backends.pytorch.export(task, tmp_path / "task.pt2").max_absolute == 0
+
+
+def test_a_training_step(task: gp.Reprogrammed, tmp_path: Path) -> None:
+    """Gradients through rectifiers jump by rounding, in PyTorch as in ONNX Runtime."""
+    batch = (torch.rand(16, 1, 8, 8), torch.arange(16) % 10)
+    engine = gp.backends.onnxruntime
+    report = engine.export_training(task, tmp_path / "step.onnx", inputs=batch[:1], labels=batch[1])
+    assert report.passed
+    assert report.tolerance < 0.1
+    before = task.source_hash()
+    loss = engine.Trainer(tmp_path / "step.onnx", providers="cpu").step(*batch)
+    wanted = torch.nn.functional.cross_entropy(task(batch[0]), batch[1]).item()
+    assert loss == pytest.approx(wanted, rel=1e-4)
+    assert task.source_hash() == before

@@ -238,6 +238,19 @@ def test_what_cannot_be_trained_is_told_before_anything_is_written(tmp_path: Pat
     assert not path.exists()
 
 
+def test_a_step_with_other_gradients_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of rectifiers may jump by rounding; by a fifth they may not."""
+    monkeypatch.setattr(
+        "graphprog.backends.training.step._clipped",
+        lambda gradients, *_: {name: 1.2 * value for name, value in gradients.items()},
+    )
+    with pytest.raises(BackendError, match="differs from PyTorch"):
+        ort.export_training(headed(), tmp_path / "step.onnx")
+    assert not list(tmp_path.iterdir())
+
+
 def hard(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """A loss with an operation that ONNX has not, as it has not that of its gradient."""
     return torch.special.i0(logits).mean() + logits.mean()
