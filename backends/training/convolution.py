@@ -85,12 +85,25 @@ def _of_inputs(
     zeros = [0] * len(stride)
     reach = [d * (size - 1) for d, size in zip(dilation, weight.shape[2:], strict=True)]
     left = [r - p for p, r in zip(padding, reach, strict=True)]
-    if all(s == 1 for s in stride) and min(left) >= 0:
-        # a plain convolution: its weight is computed when the step is exported, and it is faster
-        mirrored = _mirrored(weight, groups)
-        return _convolution(gradient, mirrored, None, stride, left, dilation, False, zeros, groups)
+    if (all(s == 1 for s in stride) or groups > 1) and min(left) >= 0:
+        # a plain convolution: its weight is computed when the step is exported, and it is faster;
+        # with strides, where a transposed one would go through group after group
+        mirrored, ones = _mirrored(weight, groups), [1] * len(stride)
+        apart = _spread(gradient, stride)
+        found = _convolution(apart, mirrored, None, ones, left, dilation, False, zeros, groups)
+        return cut(found, zeros, inputs.shape[2:], ones) if apart is not gradient else found
     full = _convolution(gradient, weight, None, stride, zeros, dilation, True, zeros, groups)
     return cut(full, padding, inputs.shape[2:], stride)
+
+
+def _spread(gradient: torch.Tensor, stride: Sizes) -> torch.Tensor:
+    """Entries with ``stride - 1`` zeros behind each."""
+    for axis, step in enumerate(stride, 2):
+        if step > 1:
+            behind = [0, 0] * (gradient.ndim - axis - 1)
+            wide = functional.pad(gradient.unsqueeze(axis + 1), [*behind, 0, step - 1])
+            gradient = wide.flatten(axis, axis + 1)
+    return gradient
 
 
 def _mirrored(weight: torch.Tensor, groups: int) -> torch.Tensor:
