@@ -118,8 +118,11 @@ def test_backends_load_when_named() -> None:
         "early = {'onnx', 'onnxscript', 'onnxruntime', 'onnx_ir'} & set(sys.modules)\n"
         "assert not early, early\n"
         "import onnxruntime, onnx\n"
-        "assert gp.backends.onnxruntime.onnxruntime is onnxruntime\n"
-        "assert gp.backends.onnx.onnx is onnx\n"
+        "assert gp.backends.onnxruntime.Session\n"
+        "assert gp.backends.onnx.export\n"
+        "from graphprog.backends import onnx_files, providers\n"
+        "assert providers.onnxruntime is onnxruntime\n"
+        "assert onnx_files.onnx is onnx\n"
         "assert gp.backends.pytorch.export\n"
     )
     done = subprocess.run(
