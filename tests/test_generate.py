@@ -144,7 +144,8 @@ def test_without_a_cache_the_same_is_written() -> None:
     assert [text.ids for text in with_cache] == [text.ids for text in without]
 
 
-@pytest.mark.parametrize("name", ["t5", pytest.param("whisper", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["t5", "whisper"])
 def test_an_encoder_with_a_decoder_writes(name: str, tmp_path: Path) -> None:
     """From tensors by name; the encoder runs once, in PyTorch and in ONNX Runtime."""
     _, graph = models.two_towers(name)

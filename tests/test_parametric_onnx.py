@@ -40,7 +40,15 @@ PARTS = {
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in PARTS]
+    "name",
+    [
+        pytest.param("gpt2", marks=pytest.mark.slow),
+        *(
+            pytest.param(name, marks=pytest.mark.xdist_group(name))
+            for name in PARTS
+            if name != "gpt2"
+        ),
+    ],
 )
 def test_parity(name: str, tmp_path: Path) -> None:
     _, graph = captured(name)

@@ -246,10 +246,7 @@ def test_a_decoder_that_classifies_reads_the_last_real_token(family: str, tmp_pa
 
 @pytest.mark.parametrize(
     ("family", "task"),
-    [
-        pytest.param(*pair, marks=() if pair[0] in ("bert", "t5") else pytest.mark.slow)
-        for pair in MAIN
-    ],
+    [pytest.param(*pair, marks=() if pair[0] == "bert" else pytest.mark.slow) for pair in MAIN],
 )
 def test_a_prompt_of_peft_becomes_an_onnx_file(family: str, task: str, tmp_path: Path) -> None:
     source = base(family, task)

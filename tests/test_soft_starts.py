@@ -112,6 +112,7 @@ def test_a_stored_text_is_loaded_without_reading_it_again(
     assert torch.equal(again(**again.encode(QUERIES)), wanted)
 
 
+@pytest.mark.slow
 def test_one_session_serves_stored_texts_of_one_length(tmp_path: Path) -> None:
     _, graph = reader("gpt2")
     tasks = []

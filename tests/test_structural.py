@@ -228,6 +228,7 @@ def test_scores_are_normalised_as_said() -> None:
     assert torch.allclose(scored("prior"), total - prior, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_graph_of_a_score_is_exported(tmp_path: Path) -> None:
     _, graph = reader("gpt2")
     task = gp.compile(graph, gp.Program([SHOWN], align=gp.Score(ANSWERS)))

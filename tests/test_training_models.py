@@ -126,6 +126,7 @@ def test_a_language_model_with_a_soft_prompt_and_a_prefix(name: str, tmp_path: P
     assert trainer.outputs == {}
 
 
+@pytest.mark.slow
 def test_a_bert_that_classifies(tmp_path: Path) -> None:
     _, graph = memory_models.encoder()
     prompt = gp.Concatenative(at="tokens", length=4, value=gp.Learnable("normal", 0.1), offset=1)
@@ -141,6 +142,7 @@ def test_a_bert_that_classifies(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_an_audio_encoder(tmp_path: Path) -> None:
     graph = gp.capture(
         made(Heard(wav2vec())), (some(2, 200),), dynamic_axes={"input_values": {0: "batch", 1: "T"}}

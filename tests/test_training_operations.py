@@ -280,6 +280,7 @@ def results_of_onnxruntime() -> dict[str, np.ndarray]:
     return dict(zip(names, values, strict=True))
 
 
+@pytest.mark.xdist_group("operations-in-onnxruntime")
 @pytest.mark.parametrize("name", TRANSLATED)
 def test_onnxruntime_computes_them(name: str) -> None:
     wanted = gradient(name, point(name), False)
