@@ -21,8 +21,9 @@ from graphprog.reprogrammed import Reprogrammed
 from graphprog.train.objective import Loss
 from graphprog.train.optimizers import Optimizer
 
-MOVES, MOVED, SLACK = 4, 1e-5, 4.0
-"""How often and how far inputs are moved, and how much farther another rounding may take it."""
+MOVES, MOVED, SLACK, MOST = 4, 1e-5, 4.0, 0.1
+"""How often and how far inputs are moved, how much farther another rounding may take a gradient,
+and how far at most: where PyTorch's own moves more, nothing is proved, and the step is refused."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +84,7 @@ def compared(
     New values of what is trained are not compared: a first step of Adam depends on the sign of a
     gradient alone, which rounding decides where it is nearly zero. The moments tell the gradient.
     Gradients jump where rounding moves a value across the corner of a rectifier; where they differ,
-    they may differ by as much as PyTorch's own do when the inputs move a little, which is then the
+    they may by about as much as PyTorch's own do when the inputs move a little, which is then the
     tolerance of the report.
 
     Raises:
@@ -156,7 +157,7 @@ def _unsteadiness(
         )
         moved = reference(Batch(inputs, batch.labels))
         gaps += [_of_norms(wanted[name], moved[name]).relative for name in names]
-    return SLACK * max(gaps)
+    return min(SLACK * max(gaps), MOST)
 
 
 def _is_gradient(name: str) -> bool:
