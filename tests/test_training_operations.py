@@ -87,6 +87,12 @@ CASES: dict[str, tuple[tuple[int, ...], Operation]] = {
     "conv-dilated-strided": (IMAGE, convolution(2, (6, 4, 2, 2), dilation=3, stride=2)),
     "conv-depthwise": (IMAGE, convolution(2, (4, 1, 3, 3), groups=4, padding=1)),
     "conv-depthwise-strided": (IMAGE, convolution(2, (4, 1, 3, 3), groups=4, stride=2)),
+    "conv-depthwise-uneven": (
+        IMAGE,
+        convolution(2, (4, 1, 3, 5), groups=4, stride=(3, 2), padding=(1, 2)),
+    ),
+    "conv-depthwise-1d": (WAVE, convolution(1, (4, 1, 4), groups=4, stride=3, padding=1)),
+    "conv-depthwise-3d": ((1, 2, 4, 5, 6), convolution(3, (2, 1, 2, 3, 2), groups=2, stride=2)),
     "conv-grouped": (IMAGE, convolution(2, (6, 2, 3, 3), groups=2)),
     "conv-wide-padding": (IMAGE, convolution(2, (6, 4, 1, 1), padding=2)),
     "conv-patches": (IMAGE, convolution(2, (6, 4, 3, 3), stride=3)),
@@ -288,16 +294,21 @@ def test_onnxruntime_computes_them(name: str) -> None:
     torch.testing.assert_close(found, wanted, rtol=2e-4, atol=2e-5)
 
 
+FASTER = {torch.ops.aten.hardtanh_backward.default}
+"""Operations that the exporter translates too, but not as well."""
+
+
 def test_every_function_is_of_an_operation_without_translation() -> None:
     assert len(TABLE) > 20
-    for operation in TABLE:
+    for operation in TABLE.keys() - FASTER:
         node = fx.Graph().call_function(operation)
         with pytest.raises(Exception, match=str(operation)):
             require_translations([node])
 
 
 def test_gradients_hold_at_sizes_that_vary() -> None:
-    names = ["conv-strided", "max-pool", "avg-pool-uncounted", "adaptive-avg", "pad-replicate"]
+    names = ["conv-strided", "conv-depthwise-strided", "max-pool", "avg-pool-uncounted"]
+    names += ["adaptive-avg", "pad-replicate"]
 
     def function(*points: Tensor) -> tuple[Tensor, ...]:
         pairs = zip(names, points, strict=True)

@@ -193,6 +193,23 @@ def replication_pad(gradient: Tensor, inputs: Tensor, padding: Sequence[int]) ->
     return gradient
 
 
+@_translates(aten.threshold_backward.default)
+def threshold(gradient: Tensor, result: Tensor, limit: float) -> Tensor:
+    """Gradient where a rectifier lets through."""
+    return gradient * (result > limit).to(gradient.dtype)
+
+
+@_translates(aten.hardtanh_backward.default)
+def hardtanh(gradient: Tensor, inputs: Tensor, least: float, most: float) -> Tensor:
+    """Gradient between two limits.
+
+    It reads the result, for then nothing but the rectifier reads the input, and a runtime may
+    compute the rectifier along with the operation before it.
+    """
+    result = aten.hardtanh.default(inputs, least, most)
+    return gradient * ((result > least) & (result < most)).to(gradient.dtype)
+
+
 @_translates(aten.softshrink_backward.default, aten.hardshrink_backward.default)
 def shrink(gradient: Tensor, inputs: Tensor, threshold: float) -> Tensor:
     """Gradient where the absolute value is beyond a threshold."""
