@@ -50,6 +50,7 @@ from graphprog.backends.onnx_writer import export_writer as export_writer
 from graphprog.backends.program_inputs import leave_out
 from graphprog.backends.providers import open_session
 from graphprog.backends.quantised import quantise as quantise
+from graphprog.backends.unread_rows import leave_out_unread_rows
 from graphprog.checks import warn_uncounted
 from graphprog.errors import BackendError
 from graphprog.folding import fold
@@ -135,6 +136,7 @@ def lower(
     names = output_names(task) if nodes is None else nodes
     graph = SplitMemory()(task.graph)
     traced = exported_graph(graph, example, nodes or output_nodes(task), task_device(task))
+    leave_out_unread_rows(traced.graph_module)
     model = translate(traced, task.inputs, names, opset)
     optimise(model, swappable=program == "swappable")
     keep_zero_padding(model)

@@ -15,9 +15,8 @@ from torch.nn import functional as F
 from graphprog.backends.onnx_model import optimise, refuse_foreign_operators, translate
 from graphprog.backends.providers import open_session
 from graphprog.backends.training.attention import attention
-from graphprog.backends.training.backward import TABLE
 from graphprog.backends.training.cleaning import cleaned
-from graphprog.backends.training.translated import require_translations, traced
+from graphprog.backends.training.translated import TABLE, require_translations, traced
 from graphprog.inputs import InputSpec
 
 Operation = Callable[[Tensor], Tensor]
@@ -173,6 +172,9 @@ CASES: dict[str, tuple[tuple[int, ...], Operation]] = {
     "pad-replicate-1d": (WAVE, lambda x: F.pad(x, (2, 1), mode="replicate")),
     "pad-circular": (WAVE, lambda x: F.pad(x, (2, 1), mode="circular")),
     "slice": (IMAGE, lambda x: x[:, 1:3, ::2]),
+    "slice-last": (WAVE, lambda x: x[..., -3:]),
+    "slice-middle": (IMAGE, lambda x: x[:, :, 2:-1]),
+    "select-inner": (IMAGE, lambda x: x[:, :, 3]),
     "select": (IMAGE, lambda x: x[:, -1]),
     "index": (IMAGE, lambda x: x[torch.tensor([1, 0, 1]), torch.tensor([3, 0, 3])]),
     "index-select": (IMAGE, lambda x: x.index_select(2, torch.tensor([4, 4, 0]))),
@@ -294,7 +296,7 @@ def test_onnxruntime_computes_them(name: str) -> None:
     torch.testing.assert_close(found, wanted, rtol=2e-4, atol=2e-5)
 
 
-FASTER = {torch.ops.aten.hardtanh_backward.default}
+FASTER = {torch.ops.aten.hardtanh_backward.default, torch.ops.aten.gelu.default}
 """Operations that the exporter translates too, but not as well."""
 
 

@@ -7,29 +7,21 @@ convolution, and the gradient of a linear map along an axis is the transposed ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from graphprog.backends.training import linear_maps as maps
 from graphprog.backends.training.convolution import convolution_backward, cut, each
+from graphprog.backends.training.table import Table
 
 aten = torch.ops.aten
 Tensor = torch.Tensor
-TABLE: dict[Any, Callable[..., Any]] = {aten.convolution_backward.default: convolution_backward}
-"""Operation to the function that computes the same."""
+TABLE = Table({aten.convolution_backward.default: convolution_backward})
 
 
-def _translates(*operations: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        TABLE.update(dict.fromkeys(operations, function))
-        return function
-
-    return register
-
-
-@_translates(
+@TABLE.of(
     aten.max_pool2d_with_indices_backward.default, aten.max_pool3d_with_indices_backward.default
 )
 def max_pool(gradient: Tensor, inputs: Tensor, *arguments: Any) -> Tensor:
@@ -38,13 +30,13 @@ def max_pool(gradient: Tensor, inputs: Tensor, *arguments: Any) -> Tensor:
     return _scattered(gradient, inputs, indices, 3 if len(arguments[0]) == 3 else 2)
 
 
-@_translates(aten.adaptive_max_pool2d_backward.default)
+@TABLE.of(aten.adaptive_max_pool2d_backward.default)
 def adaptive_max_pool2d(gradient: Tensor, inputs: Tensor, indices: Tensor) -> Tensor:
     """As :func:`max_pool`."""
     return _scattered(gradient, inputs, indices, 2)
 
 
-@_translates(aten.adaptive_max_pool3d_backward.default)
+@TABLE.of(aten.adaptive_max_pool3d_backward.default)
 def adaptive_max_pool3d(gradient: Tensor, inputs: Tensor, indices: Tensor) -> Tensor:
     """As :func:`max_pool`."""
     return _scattered(gradient, inputs, indices, 3)
@@ -56,7 +48,7 @@ def _scattered(gradient: Tensor, inputs: Tensor, indices: Tensor, axes: int) -> 
     return found.reshape(inputs.shape)
 
 
-@_translates(aten.avg_pool2d_backward.default, aten.avg_pool3d_backward.default)
+@TABLE.of(aten.avg_pool2d_backward.default, aten.avg_pool3d_backward.default)
 def avg_pool(
     gradient: Tensor,
     inputs: Tensor,
@@ -96,7 +88,7 @@ def _window_sizes(
     return (last - first).to(gradient.dtype)
 
 
-@_translates(aten._adaptive_avg_pool2d.default, aten._adaptive_avg_pool3d.default)
+@TABLE.of(aten._adaptive_avg_pool2d.default, aten._adaptive_avg_pool3d.default)
 def adaptive_avg_pool(inputs: Tensor, sizes: Sequence[int]) -> Tensor:
     """Means of as many stretches of each axis."""
     for axis, size in enumerate(sizes, -len(sizes)):
@@ -105,13 +97,13 @@ def adaptive_avg_pool(inputs: Tensor, sizes: Sequence[int]) -> Tensor:
     return inputs
 
 
-@_translates(aten._adaptive_avg_pool2d_backward.default)
+@TABLE.of(aten._adaptive_avg_pool2d_backward.default)
 def adaptive_avg_pool2d(gradient: Tensor, inputs: Tensor) -> Tensor:
     """As :func:`avg_pool`."""
     return _adaptive(gradient, inputs, 2)
 
 
-@_translates(aten._adaptive_avg_pool3d_backward.default)
+@TABLE.of(aten._adaptive_avg_pool3d_backward.default)
 def adaptive_avg_pool3d(gradient: Tensor, inputs: Tensor) -> Tensor:
     """As :func:`avg_pool`."""
     return _adaptive(gradient, inputs, 3)
@@ -124,7 +116,7 @@ def _adaptive(gradient: Tensor, inputs: Tensor, axes: int) -> Tensor:
     return gradient
 
 
-@_translates(
+@TABLE.of(
     aten.upsample_nearest1d_backward.default,
     aten.upsample_nearest2d_backward.default,
     aten.upsample_nearest3d_backward.default,
@@ -134,7 +126,7 @@ def nearest(gradient: Tensor, sizes: Sequence[int], before: Sequence[int], *scal
     return _resized(gradient, before, scales, aten.upsample_nearest2d.default)
 
 
-@_translates(
+@TABLE.of(
     aten._upsample_nearest_exact1d_backward.default,
     aten._upsample_nearest_exact2d_backward.default,
 )
@@ -145,7 +137,7 @@ def nearest_exact(
     return _resized(gradient, before, scales, aten._upsample_nearest_exact2d.default)
 
 
-@_translates(
+@TABLE.of(
     aten.upsample_linear1d_backward.default,
     aten.upsample_bilinear2d_backward.default,
     aten.upsample_trilinear3d_backward.default,
@@ -157,7 +149,7 @@ def linear(
     return _resized(gradient, before, scales, aten.upsample_bilinear2d.default, corners)
 
 
-@_translates(aten.upsample_bicubic2d_backward.default)
+@TABLE.of(aten.upsample_bicubic2d_backward.default)
 def bicubic(
     gradient: Tensor, sizes: Sequence[int], before: Sequence[int], corners: bool, *scales: Any
 ) -> Tensor:
@@ -178,7 +170,7 @@ def _resized(
     return gradient
 
 
-@_translates(
+@TABLE.of(
     aten.replication_pad1d_backward.default,
     aten.replication_pad2d_backward.default,
     aten.replication_pad3d_backward.default,
@@ -193,30 +185,7 @@ def replication_pad(gradient: Tensor, inputs: Tensor, padding: Sequence[int]) ->
     return gradient
 
 
-@_translates(aten.threshold_backward.default)
-def threshold(gradient: Tensor, result: Tensor, limit: float) -> Tensor:
-    """Gradient where a rectifier lets through."""
-    return gradient * (result > limit).to(gradient.dtype)
-
-
-@_translates(aten.hardtanh_backward.default)
-def hardtanh(gradient: Tensor, inputs: Tensor, least: float, most: float) -> Tensor:
-    """Gradient between two limits.
-
-    It reads the result, for then nothing but the rectifier reads the input, and a runtime may
-    compute the rectifier along with the operation before it.
-    """
-    result = aten.hardtanh.default(inputs, least, most)
-    return gradient * ((result > least) & (result < most)).to(gradient.dtype)
-
-
-@_translates(aten.softshrink_backward.default, aten.hardshrink_backward.default)
-def shrink(gradient: Tensor, inputs: Tensor, threshold: float) -> Tensor:
-    """Gradient where the absolute value is beyond a threshold."""
-    return gradient.where(inputs.abs() > threshold, 0.0)
-
-
-@_translates(aten.index_add.default)
+@TABLE.of(aten.index_add.default)
 def index_add(
     inputs: Tensor, axis: int, index: Tensor, source: Tensor, *, alpha: float = 1
 ) -> Tensor:
@@ -227,7 +196,7 @@ def index_add(
     return inputs.scatter_add(axis, places, source if alpha == 1 else source * alpha)
 
 
-@_translates(aten.unfold_backward.default)
+@TABLE.of(aten.unfold_backward.default)
 def unfold(gradient: Tensor, sizes: Sequence[int], axis: int, size: int, step: int) -> Tensor:
     """Gradient of windows of an axis, whose entries are the last axis."""
     axis %= len(sizes)
@@ -238,4 +207,32 @@ def unfold(gradient: Tensor, sizes: Sequence[int], axis: int, size: int, step: i
     numbers = (starts[:, None] * step + places).flatten()
     zeros = gradient.new_zeros(sizes)
     found: Tensor = index_add(zeros, axis, numbers, flat)
+    return found
+
+
+@TABLE.of(aten.slice_backward.default)
+def sliced(
+    gradient: Tensor, sizes: Sequence[int], axis: int, start: int, end: int, step: int
+) -> Tensor:
+    """Gradient among zeros, where entries of an axis were taken."""
+    if step != 1:
+        found: Tensor = aten.slice_scatter(
+            gradient.new_zeros(sizes), gradient, axis, start, end, step
+        )
+        return found
+    axis %= len(sizes)
+    size = sizes[axis]
+    before = min(start if start >= 0 else max(start + size, 0), size)
+    after = size - before - gradient.shape[axis]
+    behind = [0, 0] * (len(sizes) - axis - 1)
+    wide: Tensor = aten.constant_pad_nd(gradient, [*behind, before, after])
+    return wide
+
+
+@TABLE.of(aten.select_backward.default)
+def selected(gradient: Tensor, sizes: Sequence[int], axis: int, index: int) -> Tensor:
+    """As :func:`sliced`, of one entry."""
+    axis %= len(sizes)
+    end = index + 1 if index != -1 else sizes[axis]
+    found: Tensor = sliced(gradient.unsqueeze(axis), sizes, axis, index, end, 1)
     return found

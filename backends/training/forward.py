@@ -15,6 +15,7 @@ from graphprog.backends.lowering import output_nodes
 from graphprog.backends.training.attention import attention
 from graphprog.backends.training.layout import Layout
 from graphprog.backends.training.translated import writes
+from graphprog.backends.unread_rows import leave_out_unread_rows
 from graphprog.errors import BackendError
 from graphprog.graph import executable
 from graphprog.reprogrammed import Reprogrammed
@@ -112,6 +113,7 @@ def exported_loss(
                 "inputs=... and labels=..., where labels are no class numbers",
             ],
         ) from error
+    leave_out_unread_rows(program.graph_module)
     for operation, function in _WRITTEN_OUT.items():
         for node in program.graph.find_nodes(op="call_function", target=operation):
             node.target = function

@@ -11,8 +11,11 @@ from torch import fx
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
-from graphprog.backends.training.backward import TABLE
+from graphprog.backends.training import activations, backward
+from graphprog.backends.training.table import Table
 from graphprog.errors import BackendError
+
+TABLE = Table({**backward.TABLE, **activations.TABLE})
 
 _INEXACT = (
     torch.ops.aten.nll_loss_forward.default,
