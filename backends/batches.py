@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.console import Console
+from rich.progress import track
 
 from graphprog.backends.stacking import joined
 from graphprog.errors import DataError
@@ -17,7 +19,11 @@ if TYPE_CHECKING:
 
 
 def run_in_batches(
-    session: Session, *inputs: Array, rows: int = 64, program: Wanted = None
+    session: Session,
+    *inputs: Array,
+    rows: int = 64,
+    program: Wanted = None,
+    progress: bool | None = None,
 ) -> list[np.ndarray]:
     """All outputs for any number of rows, in memory for a few.
 
@@ -26,6 +32,7 @@ def run_in_batches(
         inputs: in order; each has one entry a row, or serves all batches as it is.
         rows: largest number that runs at once.
         program: as for ``Session.run``; of a list, one a row, every batch gets its part.
+        progress: False draws no bar; it is drawn on terminals and in notebooks only.
 
     Raises:
         DataError: there are no rows, or not as many in every input; else as ``Session.run``.
@@ -41,7 +48,9 @@ def run_in_batches(
     if each is not None and len(each) != count:
         raise DataError(f"there are {len(each)} programs for {count} rows")
     parts = []
-    for start in range(0, count, rows):
+    console = Console(stderr=True)
+    drawn = (console.is_terminal or console.is_jupyter) and progress is not False
+    for start in track(range(0, count, rows), "running", console=console, disable=not drawn):
         some = slice(start, start + rows)
         batch = [
             value[some] if varies else value for value, varies in zip(inputs, varying, strict=True)

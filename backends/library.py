@@ -17,7 +17,7 @@ import safetensors.numpy
 import torch
 
 from graphprog.backends.program_files import LoadedProgram
-from graphprog.errors import BackendError, FileError
+from graphprog.errors import BackendError, DataError, FileError
 
 Array = np.ndarray | torch.Tensor
 Program = LoadedProgram | Mapping[str, Array] | str | os.PathLike[str]
@@ -175,7 +175,13 @@ class Programs(abc.ABC):
         return self.checked(program)
 
     def resolve_rows(self, programs: Sequence[Any]) -> list[LoadedProgram]:
-        """The programs of rows; each that is meant several times is one object."""
+        """The programs of rows; each that is meant several times is one object.
+
+        Raises:
+            DataError: there are none; otherwise as :meth:`resolve`.
+        """
+        if not programs:
+            raise DataError("the list of programs is empty", ["one program a row"])
         texts = {one: self.resolve(one) for one in programs if isinstance(one, str | os.PathLike)}
         others = {id(one): one for one in programs if not isinstance(one, str | os.PathLike)}
         found = {number: self.resolve(one) for number, one in others.items()}

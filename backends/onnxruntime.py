@@ -31,7 +31,7 @@ from graphprog.backends.providers import Providers, open_session
 from graphprog.backends.session_options import Options
 from graphprog.backends.session_options import SessionOptions as SessionOptions
 from graphprog.backends.slots import Slots as Slots
-from graphprog.backends.stacking import stacked
+from graphprog.backends.stacking import by_group, require_as_many, some_rows, stacked
 from graphprog.backends.training.export import export_training as export_training
 from graphprog.backends.training.trainer import Trainer as Trainer
 from graphprog.checks import check_inputs
@@ -116,8 +116,8 @@ class Session(Documented, Programs):
             inputs: tensors or arrays in order, checked against the contract.
             program: use this program in place of the file's own: the name of one that was added,
                 a saved program file (read at every call), what :meth:`load_program` made of one,
-                or tensors by name. A list of such, one a row, where the file was exported with
-                ``program="bank"``.
+                or tensors by name. A list of such, one a row: in one run where the file was
+                exported with ``program="bank"``, else in a run for each different program.
             named: further inputs by name.
 
         Returns:
@@ -146,11 +146,25 @@ class Session(Documented, Programs):
         """All outputs, for inputs in order; otherwise as :meth:`run`."""
         tensors = tuple(_tensor(value) for value in inputs)
         check_inputs(self.inputs, self.contract, tensors)
+        meant = self._meant(program)
+        if isinstance(meant, list) and not self.document.bank:
+
+            def run(rows: Sequence[int]) -> list[np.ndarray]:
+                some = some_rows(self.inputs, tensors, rows, len(meant))
+                return self._evaluated(some, meant[rows[0]])
+
+            return by_group([id(one) for one in meant], run)
+        return self._evaluated(tensors, meant)
+
+    def _evaluated(
+        self, tensors: Sequence[torch.Tensor], program: LoadedProgram | list[LoadedProgram] | None
+    ) -> list[np.ndarray]:
+        """All outputs of one run, for inputs that were checked."""
         feeds = {
             spec.name: value.to(spec.dtype).numpy()
             for spec, value in zip(self.inputs, tensors, strict=True)
         }
-        feeds |= self._overrides(self._meant(program), tensors)
+        feeds |= self._overrides(program, tensors)
         try:
             outputs: list[np.ndarray] = self._session.run(None, feeds)
         except Exception as error:
@@ -194,14 +208,9 @@ class Session(Documented, Programs):
         """The program, or that of each row.
 
         Raises:
-            BackendError: the file holds none, and none is given; rows cannot have their own.
+            BackendError: the file holds none, and none is given.
         """
         if isinstance(program, Sequence) and not isinstance(program, str):
-            if not self.document.bank:
-                raise BackendError(
-                    f"{self.path}: all rows have the same program",
-                    ['export(task, path, program="bank"), and a program a row'],
-                )
             return self.resolve_rows(program)
         if program is not None:
             return self.resolve(program)
@@ -245,11 +254,8 @@ class Session(Documented, Programs):
             return {ROW: np.zeros(rows, dtype=np.int64)}
         if isinstance(program, LoadedProgram):
             program = [program] * rows
-        elif len(program) != rows:
-            raise DataError(
-                f"there are {len(program)} programs for {rows} rows",
-                ["one program a row", 'program="digits" for all rows'],
-            )
+        else:
+            require_as_many(len(program), rows)
         return self.bank_of(program)
 
     def bank_of(self, programs: Sequence[LoadedProgram]) -> dict[str, np.ndarray]:

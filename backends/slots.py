@@ -16,9 +16,8 @@ from graphprog.backends.document import KEY, Deployed, read_document
 from graphprog.backends.library import Array, Program, Programs
 from graphprog.backends.program_files import LoadedProgram, load_for
 from graphprog.backends.providers import Providers
-from graphprog.backends.stacking import joined
-from graphprog.errors import BackendError, DataError, FileError
-from graphprog.inputs import batch_axis
+from graphprog.backends.stacking import by_group, some_rows
+from graphprog.errors import BackendError, FileError
 
 if TYPE_CHECKING:
     from graphprog.backends.onnxruntime import Session
@@ -132,41 +131,18 @@ class Slots(Programs):
     ) -> np.ndarray:
         if isinstance(program, LoadedProgram):
             return self.session(program.slot).run(*inputs, program=program)
-        by_slot: dict[str, list[int]] = {}
-        for row, one in enumerate(program):
-            by_slot.setdefault(one.slot, []).append(row)
-        if len(by_slot) == 1:
-            return self.session(program[0].slot).run(*inputs, program=program)
-        found = {
-            slot: self.session(slot).run(
-                *self._rows(slot, inputs, rows, len(program)),
-                program=[program[row] for row in rows],
-            )
-            for slot, rows in by_slot.items()
-        }
-        if any(logits.ndim != 2 for logits in found.values()):
-            raise BackendError(
-                "rows of several slots are put together where all have logits [B, K]"
-            )
-        order = np.argsort([row for rows in by_slot.values() for row in rows])
-        return joined(list(found.values()))[order]
 
-    def _rows(
-        self, slot: str, inputs: Sequence[Array], rows: Sequence[int], count: int
-    ) -> list[Array]:
-        """Some rows of the inputs."""
-        specs = self.documents[slot].inputs
-        letter = batch_axis(specs)
-        if len(inputs) != len(specs):
-            names = ", ".join(map(str, specs))
-            raise DataError(f"slot {slot!r} takes {names}; given were {len(inputs)} inputs")
-        taken: list[Array] = []
-        for spec, value in zip(specs, inputs, strict=True):
-            batched = spec.shape[:1] == (letter,)
-            if batched and len(value) != count:
-                raise DataError(f"there are {count} programs for {len(value)} rows")
-            taken.append(value[list(rows)] if batched else value)
-        return taken
+        def run(rows: Sequence[int]) -> list[np.ndarray]:
+            slot = program[rows[0]].slot
+            given = some_rows(self.documents[slot].inputs, inputs, rows, len(program))
+            logits = self.session(slot).run(*given, program=[program[row] for row in rows])
+            if logits.ndim != 2 and len(rows) < len(program):
+                raise BackendError(
+                    "rows of several slots are put together where all have logits [B, K]"
+                )
+            return [logits]
+
+        return by_group([one.slot for one in program], run)[0]
 
 
 def _document(file: Path) -> Deployed:

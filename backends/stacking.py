@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from graphprog.backends.program_files import LoadedProgram
+from graphprog.errors import DataError
+from graphprog.inputs import InputSpec, batch_axis
 
 
 def stacked(
@@ -69,3 +72,64 @@ def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
         found[start : start + len(part), : part.shape[1]] = part
         start += len(part)
     return found
+
+
+def by_group(
+    groups: Sequence[Hashable], run: Callable[[Sequence[int]], list[np.ndarray]]
+) -> list[np.ndarray]:
+    """Outputs of a batch of which some rows are computed together, and then others.
+
+    Args:
+        groups: what each row is told apart by.
+        run: outputs for rows of one group, by their numbers in the batch.
+    """
+    rows: dict[Hashable, list[int]] = {}
+    for row, group in enumerate(groups):
+        rows.setdefault(group, []).append(row)
+    if len(rows) == 1:
+        return run(range(len(groups)))
+    found = [run(some) for some in rows.values()]
+    order = np.argsort([row for some in rows.values() for row in some])
+    return [joined(parts)[order] for parts in zip(*found, strict=True)]
+
+
+def some_rows(
+    specs: Sequence[InputSpec], inputs: Sequence[Any], rows: Sequence[int], count: int
+) -> list[Any]:
+    """The inputs of some rows; those without an axis of rows as they are.
+
+    Args:
+        specs: of the inputs.
+        inputs: of all rows.
+        rows: which to take.
+        count: how many there should be in all.
+
+    Raises:
+        DataError: there are others; another number of inputs; or no input has rows.
+    """
+    if len(inputs) != len(specs):
+        names = ", ".join(map(str, specs))
+        raise DataError(f"the model takes {names}; given were {len(inputs)} inputs")
+    letter = batch_axis(specs)
+    if letter is None:
+        raise DataError("the model has no axis of rows that could have their own programs")
+    taken: list[Any] = []
+    for spec, value in zip(specs, inputs, strict=True):
+        varies = spec.shape[:1] == (letter,)
+        if varies:
+            require_as_many(count, len(value))
+        taken.append(value[list(rows)] if varies else value)
+    return taken
+
+
+def require_as_many(programs: int, rows: int) -> None:
+    """Refuse another number of programs than of rows.
+
+    Raises:
+        DataError: says both.
+    """
+    if programs != rows:
+        raise DataError(
+            f"there are {programs} programs for {rows} rows",
+            ["one program a row", 'program="digits" for all rows'],
+        )

@@ -12,9 +12,10 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import sympy
 import torch
 from torch import fx
+
+from graphprog.backends.rows import expression
 
 _aten = torch.ops.aten
 Argument = tuple[fx.Node, int]
@@ -106,7 +107,7 @@ def _selected(node: fx.Node) -> Read | None:
     size = shape[axis]
     if node.target is _aten.select.int:
         last = start + 1 if start != -1 else sys.maxsize
-        some = isinstance(start, int) and _expression(size) != 1
+        some = isinstance(start, int) and expression(size) != 1
         return Read(axis, start, last, 1) if some else None
     if step != 1 or not all(isinstance(value, int) for value in (start, end, size)):
         return None
@@ -159,12 +160,8 @@ def _aligned(value: fx.Node, axis: int) -> Iterator[Argument]:
         if isinstance(argument.meta["val"], torch.Tensor):
             shape = _shape(argument)
             own = axis - len(_shape(value)) + len(shape)
-            if own >= 0 and _expression(shape[own]) != 1:
+            if own >= 0 and expression(shape[own]) != 1:
                 yield argument, own
-
-
-def _expression(size: int | torch.SymInt) -> sympy.Expr:
-    return sympy.Integer(size) if isinstance(size, int) else size.node.expr
 
 
 def _given(value: fx.Node) -> list[Any]:
@@ -221,7 +218,7 @@ def _attention(value: fx.Node, axis: int) -> list[Argument] | None:
     mask = given.get("attn_mask")
     if isinstance(mask, fx.Node):
         own = len(_shape(mask)) - 2
-        if own >= 0 and _expression(_shape(mask)[own]) != 1:
+        if own >= 0 and expression(_shape(mask)[own]) != 1:
             found.append((mask, own))
     return found
 
@@ -230,6 +227,12 @@ def _attention(value: fx.Node, axis: int) -> list[Argument] | None:
 def _sliced(value: fx.Node, axis: int) -> list[Argument] | None:
     own = [*_given(value), 0][1] % len(_shape(value))
     return [(_first(value), axis)] if own != axis else None
+
+
+@_rule(_aten.unsqueeze.default)
+def _unsqueezed(value: fx.Node, axis: int) -> list[Argument] | None:
+    new = _given(value)[1] % len(_shape(value))
+    return [(_first(value), axis - (axis > new))] if axis != new else None
 
 
 @_rule(_aten.permute.default)
@@ -251,8 +254,8 @@ _RESHAPES = (_aten.view.default, _aten.reshape.default, _aten._unsafe_view.defau
 @_rule(*_RESHAPES)
 def _reshaped(value: fx.Node, axis: int) -> list[Argument] | None:
     """An axis that is the same before and after: what is in front of it has as many entries."""
-    after = [_expression(size) for size in _shape(value)]
-    before = [_expression(size) for size in _shape(_first(value))]
+    after = [expression(size) for size in _shape(value)]
+    before = [expression(size) for size in _shape(_first(value))]
     for own, size in enumerate(before):
         if size == after[axis] and math.prod(before[:own]) == math.prod(after[:axis]):
             return [(_first(value), own)]

@@ -291,14 +291,25 @@ def test_programs_of_another_kind_or_source_are_refused(
         session.add("", tmp_path / "other.safetensors")
 
 
-def test_only_a_bank_has_rows(images: gp.Graph, folder: Path, tmp_path: Path) -> None:
-    task = image_task(images, gp.LinearHead(2))
-    gp.backends.onnx.export(task, tmp_path / "task.onnx", program="swappable")
+def test_rows_of_a_swappable_file_have_their_own_programs_too(
+    images: gp.Graph, tmp_path: Path
+) -> None:
+    tasks = [image_task(images, gp.LinearHead(2), seed) for seed in (0, 1)]
+    gp.backends.onnx.export(tasks[0], tmp_path / "task.onnx", program="swappable")
     session = Session(tmp_path / "task.onnx", providers="cpu")
-    session.add("a", task.program_state())
-    assert session.run(torch.rand(2, 1, 8, 8), program="a").shape == (2, 2)
-    with pytest.raises(BackendError, match=r'(?s)all rows have the same program.*program="bank"'):
-        session.run(torch.rand(2, 1, 8, 8), program=["a", "a"])
+    for name, task in zip("ab", tasks, strict=True):
+        session.add(name, task.program_state())
+    given, order = torch.rand(5, 1, 8, 8), "baaba"
+    found = torch.from_numpy(session.run(given, program=list(order)))
+    with torch.no_grad():
+        wanted = torch.stack([tasks["ab".index(n)](given)[row] for row, n in enumerate(order)])
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    parts = run_in_batches(session, given, rows=2, program=list(order))
+    torch.testing.assert_close(torch.from_numpy(parts[0]), wanted, rtol=1e-5, atol=1e-5)
+    with pytest.raises(DataError, match="2 programs for 5 rows"):
+        session.run(given, program=["a", "b"])
+    with pytest.raises(DataError, match="the list of programs is empty"):
+        session.run(given, program=[])
 
 
 def test_networks_of_convolutions_are_refused_by_name(images: gp.Graph, tmp_path: Path) -> None:
