@@ -42,12 +42,13 @@ def is_of_program(node: ir.Node) -> bool:
 
 
 def linear_in_int8(model: ir.Model, path: Path) -> None:
-    """Write a model whose linear layers, and look-ups in tables, are int8; the model stays.
+    """Write a model whose linear layers, and look-ups in tables, are int8.
 
     Weights have a scale a channel, and inputs are quantised as they come. Convolutions are left
     out: the operation for them has one scale for all channels, which ruins depthwise ones, and is
     slower than float32 on processors.
     """
+    _unshare_turned(model)
     left_out = [node.name for node in model.graph if node.op_type == "Conv" or is_of_program(node)]
     proto = ir.to_proto(model)
     del proto.graph.value_info[:]  # shapes of weights that are transposed would contradict it
@@ -55,6 +56,19 @@ def linear_in_int8(model: ir.Model, path: Path) -> None:
         quantize_dynamic(
             proto, path, weight_type=QuantType.QInt8, nodes_to_exclude=left_out, per_channel=True
         )
+
+
+def _unshare_turned(model: ir.Model) -> None:
+    """Give linear layers that turn a weight round, and share it with a table, one of their own.
+
+    ONNX Runtime turns the weight itself round in place, and the table would be read wrongly.
+    """
+    for node in model.graph:
+        weight = node.inputs[1] if node.op_type == "Gemm" else None
+        if weight is None or weight.const_value is None or len(weight.uses()) == 1:
+            continue
+        if node.attributes.get_int("transB", 0):
+            node.replace_input_with(1, _constant(model, node, "own", weight.const_value.numpy()))
 
 
 @contextmanager

@@ -7,8 +7,9 @@ memory, the time to switch, and batches whose rows have different programs besid
 program. 2. The same source with three kinds of programs: a graph for each and the weights once,
 each graph with a copy arranged for speed, or all reading the same memory. 3. Inference of
 EfficientNet-Lite0 with a border, ViT-B/16 with 10 deep tokens, and GPT-2 small with 20 tokens:
-ONNX Runtime beside the same task in eager PyTorch. ``small`` takes small models, to try the script.
-The machine decides the seconds; what counts are the ratios.
+ONNX Runtime, with the source in float32 and in int8, beside the same task in eager PyTorch.
+``small`` takes small models, to try the script. The machine decides the seconds; what counts are
+the ratios.
 """
 
 from __future__ import annotations
@@ -171,22 +172,21 @@ def inference(graph: gp.Graph, small: bool, folder: Path) -> None:
             gp.compile(efficientnet, pixels(efficientnet)),
             None,
         )
-    print("\n| inference | rows | eager PyTorch ms | ONNX Runtime ms | eager / ONNX Runtime |")
-    print("|---|---|---|---|---|")
+    print("\n| inference | rows | eager ms | eager / float32 | eager / int8 | int8 off by |")
+    print("|---|---|---|---|---|---|")
     for (name, (task, given)), rows in itertools.product(tasks.items(), (1, ROWS)):
         inputs = task.input_example(rows) if given is None else (given[:rows],)
-        path = folder / "inference.onnx"
-        gp.backends.onnx.export(task, path)
-        session = gp.backends.onnxruntime.Session(path, providers="cpu")
         arrays = [value.numpy() for value in inputs]
-        times = side_by_side(
-            {
-                "eager": lambda t=task, i=inputs: t(*i),
-                "ort": lambda s=session, a=arrays: s.run(*a),
-            }
-        )
-        eager, ort = times["eager"] * 1e3, times["ort"] * 1e3
-        print(f"| {name} | {rows} | {eager:.1f} | {ort:.1f} | {eager / ort:.2f} |")
+        files = folder / "float32.onnx", folder / "int8.onnx"
+        gp.backends.onnx.export(task, files[0])
+        off = gp.backends.onnx.quantise(*files, "int8", inputs=arrays).max_relative
+        calls: dict[str, Any] = {"eager": lambda t=task, i=inputs: t(*i)}
+        for file in files:
+            session = gp.backends.onnxruntime.Session(file, providers="cpu")
+            calls[file.stem] = lambda s=session, a=arrays: s.run(*a)
+        times = side_by_side(calls)
+        ratios = " | ".join(f"{times['eager'] / times[file.stem]:.2f}" for file in files)
+        print(f"| {name} | {rows} | {times['eager'] * 1e3:.1f} | {ratios} | {off:.2g} |")
 
 
 def decoder(small: bool) -> gp.Graph:
