@@ -7,7 +7,7 @@ import logging
 import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import onnx_ir as ir
@@ -83,24 +83,6 @@ def _quiet_exporter() -> Iterator[None]:
             yield
     finally:
         registration.setLevel(level)
-
-
-def refuse_oversized(tensors: Mapping[str, object]) -> None:
-    """Refuse weights that do not fit into one ONNX file.
-
-    Raises:
-        BackendError: says how large they are.
-    """
-    found = {id(t): t.nbytes for t in tensors.values() if isinstance(t, torch.Tensor)}
-    total = sum(found.values())
-    if total > MAX_BYTES:
-        raise BackendError(
-            f"the weights have {total / 2**30:.2f} GiB, and one ONNX file holds less than 2 GiB",
-            [
-                "capture the source model in half precision",
-                "export with graphprog.backends.pytorch, which has no such limit",
-            ],
-        )
 
 
 def _untranslatable(error: Exception) -> BackendError:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
@@ -22,11 +21,11 @@ from graphprog.atomic import atomic_write
 from graphprog.backends.base import TOLERANCE
 from graphprog.backends.document import KEY, describe, viewer_entries
 from graphprog.backends.lowering import exported_graph
+from graphprog.backends.onnx_files import written
 from graphprog.backends.onnx_model import (
     name_nodes,
     optimise,
     refuse_foreign_operators,
-    refuse_oversized,
     translate,
 )
 from graphprog.backends.onnxruntime_writer import ROLES, WORDING, Writer, prefill_path
@@ -78,13 +77,14 @@ def export_writer(
 
     Args:
         model: a task or a graph that :func:`graphprog.cached` takes.
-        path: the file, written atomically; its name ends in ``.onnx``.
+        path: the file, written atomically; its name ends in ``.onnx``. Weights of 2 GiB and more
+            lie beside it.
         precision: ``int8`` quantises the weights of linear layers, and their inputs as they come;
             the tensors of the program stay as they are.
         tolerance: largest difference that counts as equal, absolute or relative.
 
     Raises:
-        BackendError: no translation, more than 2 GiB, bfloat16, or the results differ.
+        BackendError: no translation, bfloat16, or the results differ.
         FileError: the place cannot be written. As with every error, an old file stays.
         PassError: the model has no cache.
     """
@@ -95,18 +95,35 @@ def export_writer(
     task = fold(model if isinstance(model, Reprogrammed) else compile(model, Program()))
     both = cached(task)
     _refuse_bfloat16(both)
-    decode = _document(_lowered(both, both.decode), task, both.roles)
-    with tempfile.TemporaryDirectory() as folder:
-        trial = Path(folder) / "writer.onnx"
-        _write(decode, trial, precision)
-        if has_towers := any(name.startswith("cross_") for name in both.decode.call_spec.inputs):
-            prefill = _document(_lowered(both, both.prefill), task, both.roles)
-            _write(prefill, prefill_path(trial), precision)
-        report = _compared(both, Writer(trial, providers="cpu"), precision, tolerance)
-        if has_towers:
-            atomic_write(prefill_path(path), lambda at: shutil.copyfile(prefill_path(trial), at))
-        atomic_write(path, lambda at: shutil.copyfile(trial, at))
-    return report
+    graphs = [both.decode]
+    if has_towers := any(name.startswith("cross_") for name in both.decode.call_spec.inputs):
+        graphs.append(both.prefill)
+    reports: list[WriterReport] = []
+    with ExitStack() as kept:
+        ready = []
+        for graph, at in zip(graphs, _files(path), strict=False):
+            lowered = _document(_lowered(both, graph), task, both.roles)
+            fewer = linear_in_int8(lowered) if precision == "int8" else lowered
+            ready.append(kept.enter_context(written(fewer, at)))
+
+        def write(temporary: Path) -> None:
+            try:
+                for one, at in zip(ready, _files(temporary), strict=False):
+                    ir.save(one, at)
+                writer = Writer(temporary, providers="cpu")
+                reports.append(_compared(both, writer, precision, tolerance))
+                if has_towers:
+                    os.replace(prefill_path(temporary), prefill_path(path))
+            finally:
+                prefill_path(temporary).unlink(missing_ok=True)
+
+        atomic_write(path, write)
+    return reports[0]
+
+
+def _files(path: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """Where the graphs of a writer lie: of every step, and of the first one."""
+    return Path(path), prefill_path(path)
 
 
 def _refuse_bfloat16(both: Cached) -> None:
@@ -125,7 +142,6 @@ def _lowered(both: Cached, graph: Graph) -> ir.Model:
     example = tuple(values[spec.name] for spec in specs)
     names = tuple(node.name for node in graph.output_nodes)
     program = exported_graph(SplitMemory()(graph), example, names, device_of(graph))
-    refuse_oversized({**program.state_dict, **program.constants})
     model = translate(program, specs, graph.outputs, None)
     optimise(model, swappable=False)
     name_nodes(model)
@@ -160,14 +176,6 @@ def _document(model: ir.Model, task: Reprogrammed, roles: Roles) -> ir.Model:
     entries = viewer_entries(task) | {"mode": "writer", "version": __version__}
     model.metadata_props.update({f"{KEY}.{name}": text for name, text in entries.items()})
     return model
-
-
-def _write(model: ir.Model, path: Path, precision: Precision) -> None:
-    """Write a model, quantised where that is wanted."""
-    if precision == "float32":
-        ir.save(model, path)
-    else:
-        linear_in_int8(model, path)
 
 
 def _compared(both: Cached, writer: Writer, precision: Precision, tolerance: float) -> WriterReport:

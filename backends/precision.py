@@ -6,16 +6,19 @@ Which tensors and operations are the program's is read from their names: ``progr
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
+import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+from graphprog.backends.onnx_files import beside
 from graphprog.backends.onnx_model import PROGRAM
 from graphprog.errors import BackendError
 
@@ -41,21 +44,51 @@ def is_of_program(node: ir.Node) -> bool:
     return any((name or "").startswith(PROGRAM) for name in names)
 
 
-def linear_in_int8(model: ir.Model, path: Path) -> None:
-    """Write a model whose linear layers, and look-ups in tables, are int8.
+def linear_in_int8(model: ir.Model) -> ir.Model:
+    """A model whose linear layers, and look-ups in tables, are int8.
 
     Weights have a scale a channel, and inputs are quantised as they come. Convolutions are left
     out: the operation for them has one scale for all channels, which ruins depthwise ones, and is
     slower than float32 on processors.
+
+    Args:
+        model: in float32; of no use afterwards.
     """
+    _turn_weights(model)
     _unshare_turned(model)
     left_out = [node.name for node in model.graph if node.op_type == "Conv" or is_of_program(node)]
-    proto = ir.to_proto(model)
-    del proto.graph.value_info[:]  # shapes of weights that are transposed would contradict it
-    with _silent():
-        quantize_dynamic(
-            proto, path, weight_type=QuantType.QInt8, nodes_to_exclude=left_out, per_channel=True
+    with tempfile.TemporaryDirectory() as folder:  # of more than 2 GiB, files can be read only
+        path, to = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
+        with beside([model], path.parent, path.stem):
+            proto = ir.to_proto(model)
+        del proto.graph.value_info[:]  # shapes of weights that are transposed would contradict it
+        onnx.save(proto, path)
+        with _silent():
+            quantize_dynamic(
+                path,
+                to,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=left_out,
+                per_channel=True,
+                use_external_data_format=True,
+            )
+        found: ir.Model = ir.external_data.load_to_model(ir.load(to))
+    return found
+
+
+def _turn_weights(model: ir.Model) -> None:
+    """Turn weights round that the graph turns: what is quantised is what is multiplied with."""
+    for node in list(model.graph):
+        weight = node.inputs[0] if node.op_type == "Transpose" else None
+        if weight is None or not _is_weight(model, weight):
+            continue
+        assert weight.const_value is not None
+        order = node.attributes.get_ints("perm", None)
+        turned = np.ascontiguousarray(weight.const_value.numpy().transpose(order))
+        ir.convenience.replace_all_uses_with(
+            node.outputs[0], _constant(model, node, "turned", turned)
         )
+    RemoveUnusedNodesPass()(model)
 
 
 def _unshare_turned(model: ir.Model) -> None:

@@ -12,11 +12,13 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
+from onnx_ir.passes.common import ShapeInferencePass
 
 from graphprog.atomic import atomic_write
 from graphprog.backends.base import Difference, difference
 from graphprog.backends.batches import run_in_batches
 from graphprog.backends.document import KEY
+from graphprog.backends.onnx_files import written
 from graphprog.backends.onnx_model import PROGRAM
 from graphprog.backends.onnxruntime import Array, Program, Session
 from graphprog.backends.precision import (
@@ -39,8 +41,8 @@ class QuantisationReport:
 
     Attributes:
         source: precision of the source.
-        bytes_before: size of the file it was made from.
-        bytes_after: size of the new file.
+        bytes_before: size of the file it was made from, with the weights beside it.
+        bytes_after: size of the new file, likewise.
         rows: how many examples were compared.
         max_absolute: largest difference of a value of the first output.
         max_relative: the same as a share of that output's largest magnitude.
@@ -100,7 +102,7 @@ def quantise(
 
     Args:
         path: a file that :func:`graphprog.backends.onnx.export` wrote in float32.
-        to: the new file, written atomically.
+        to: the new file, written atomically. Weights of 2 GiB and more lie beside it.
         source: precision of the source.
         inputs: examples to compare on, in the order of the inputs; None takes 8 random rows.
         labels: int64 [N], the class of each row of the first output, for the accuracy.
@@ -121,32 +123,47 @@ def quantise(
     expected = _first_output(before, inputs, program)
     reports: list[QuantisationReport] = []
 
-    def write(temporary: Path) -> None:
-        _write(_loaded(path), temporary, source)
-        try:
-            found = _first_output(Session(temporary, providers), inputs, program)
-        except FileError as error:
-            raise BackendError(f"{path}: in {source} it does not run: {error}") from error
-        sizes = os.path.getsize(path), temporary.stat().st_size
-        gap = difference(expected, found)
-        reports.append(_report(source, sizes, gap, expected, found, labels))
+    with written(_in_fewer_bits(_loaded(path), source), to) as ready:
 
-    atomic_write(to, write)
+        def write(temporary: Path) -> None:
+            ir.save(ready, temporary)
+            try:
+                found = _first_output(Session(temporary, providers), inputs, program)
+            except FileError as error:
+                raise BackendError(f"{path}: in {source} it does not run: {error}") from error
+            sizes = _size(path), _size(temporary)
+            gap = difference(expected, found)
+            reports.append(_report(source, sizes, gap, expected, found, labels))
+
+        atomic_write(to, write)
     return reports[0]
 
 
 def _loaded(path: str | os.PathLike[str]) -> ir.Model:
     """The model with the type of every value."""
-    try:
-        return ir.from_proto(onnx.shape_inference.infer_shapes(onnx.load(path)))
-    except (ValueError, onnx.shape_inference.InferenceError) as error:
+    model: ir.Model = ShapeInferencePass()(ir.external_data.load_to_model(ir.load(path))).model
+    values = [value for node in model.graph for value in node.outputs]
+    unknown = [str(value.name) for value in values if value.dtype is None]
+    if unknown:
         raise BackendError(
-            f"{os.fspath(path)}: the types of its values cannot be told: {str(error)[:300]}",
-            ["files of more than 2 GiB are not quantised: capture the source in float16"],
-        ) from error
+            f"{os.fspath(path)}: the types of its values cannot be told: {', '.join(unknown[:5])}",
+            ["export the task again"],
+        )
+    return model
 
 
-def _write(model: ir.Model, path: Path, source: Precision) -> None:
+def _size(path: str | os.PathLike[str]) -> int:
+    """Bytes of a file, and of the data beside it that it reads."""
+    tensors = onnx.load(path, load_external_data=False).graph.initializer
+    told = {
+        entry.value for one in tensors for entry in one.external_data if entry.key == "location"
+    }
+    files = [Path(path), *(Path(path).parent / name for name in told)]
+    return sum(file.stat().st_size for file in files)
+
+
+def _in_fewer_bits(model: ir.Model, source: Precision) -> ir.Model:
+    """The model with its source in a precision."""
     weights = {v.dtype for name, v in model.graph.initializers.items() if PROGRAM not in name}
     if f"{KEY}.precision" in model.metadata_props or ir.DataType.FLOAT not in weights:
         raise BackendError(
@@ -159,10 +176,7 @@ def _write(model: ir.Model, path: Path, source: Precision) -> None:
         "bfloat16": store_in_bfloat16,
     }
     change[source](model)
-    if source == "int8":
-        linear_in_int8(model, path)
-    else:
-        ir.save(model, path)
+    return linear_in_int8(model) if source == "int8" else model
 
 
 def _first_output(session: Session, inputs: Sequence[Array], program: Program | None) -> np.ndarray:

@@ -13,6 +13,7 @@ from torch import nn
 import graphprog as gp
 from graphprog.backends import onnx_files
 from graphprog.backends.onnxruntime import Session
+from graphprog.backends.quantised import Precision
 from graphprog.errors import BackendError, FileError
 from tests.deployed_tasks import image_graph, image_task
 
@@ -45,6 +46,28 @@ def test_weights_beside_the_graph(graph: gp.Graph, mode: str, tmp_path: Path) ->
     images = torch.rand(3, 1, 8, 8)
     session = Session(tmp_path / "task.onnx", providers="cpu")
     assert np.allclose(session.run(images), task(images).detach(), atol=1e-5)
+
+
+@pytest.mark.parametrize("source", ["int8", "float16", "bfloat16"])
+@pytest.mark.usefixtures("small")
+def test_weights_beside_the_graph_in_fewer_bits(
+    graph: gp.Graph, source: Precision, tmp_path: Path
+) -> None:
+    task = image_task(graph, gp.LinearHead(3))
+    gp.backends.onnx.export(task, tmp_path / "task.onnx", program="swappable")
+    (data,) = tmp_path.glob("*.data")
+    images = torch.rand(6, 1, 8, 8)
+    small = tmp_path / "elsewhere"
+    small.mkdir()
+    path = tmp_path / "task.onnx"
+    report = gp.backends.onnx.quantise(path, small / "small.onnx", source, inputs=(images,))
+    assert report.bytes_before == path.stat().st_size + data.stat().st_size
+    assert report.bytes_after == sum(file.stat().st_size for file in small.iterdir())
+    assert report.max_relative < 0.05
+    data.unlink()  # nothing of the other file is read
+    found = Session(small / "small.onnx", providers="cpu").run(images)
+    assert np.abs(found - task(images).detach().numpy()).max() < 0.05
+    assert [file.suffix for file in sorted(small.iterdir())] == [".data", ".onnx"]
 
 
 @pytest.mark.usefixtures("small")

@@ -217,11 +217,13 @@ def test_chains_of_thought_are_drawn_and_vote() -> None:
     assert reasoned.answer == ask(trigger.second("a dull film", reasoned.reasoning))
 
 
-def test_onnx_runtime_writes_the_same(tmp_path: Path) -> None:
+def test_onnx_runtime_writes_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Greedy, in beams and drawn, from texts around which the program's words are put."""
     path = tmp_path / "writer.onnx"
+    monkeypatch.setattr("graphprog.backends.onnx_files.MAX_BYTES", 2000)  # as of a large model
     report = export_writer(_task(), path)
     assert report.max_relative < 1e-5
+    assert [file.suffix for file in sorted(tmp_path.iterdir())] == [".data", ".onnx"]
     writer = Writer(path, text_models.tokenizer("llama"))
     cases: list[dict[str, Any]] = [{}, {"beams": 3}, {"seed": 3, "samples": 2}]
     for options in cases:
@@ -231,6 +233,7 @@ def test_onnx_runtime_writes_the_same(tmp_path: Path) -> None:
         assert [str(text.answer) for text in found] == [str(text.answer) for text in wanted]
 
 
+@pytest.mark.slow
 def test_int8_is_reported_and_smaller(tmp_path: Path) -> None:
     """The weights of linear layers have a byte each; how far off it is, is told."""
     _, graph = models.decoder("gpt2")

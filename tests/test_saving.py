@@ -197,7 +197,7 @@ _json = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_any_change_of_the_document_loads_or_is_refused_clearly(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -61,6 +61,7 @@ def test_a_scale_and_no_mask_are_kept() -> None:
     assert torch.allclose(task.graph.run([x])[0], split.run([x])[0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_remembered_text_is_constants_in_a_file(tmp_path: Path) -> None:
     """Whatever its size: an operation of the program alone is none of the file."""
     _, graph = decoder("gpt2")

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 import graphprog as gp
@@ -260,3 +261,20 @@ def test_all_operations_without_a_translation_are_named(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match=r"bessel_i0.*bessel_i1"):
         ort.export_training(headed(), tmp_path / "step.onnx", loss=hard)
     assert not (tmp_path / "step.onnx").exists()
+
+
+class Divided(nn.Module):
+    """The exporter leaves out what its means are divided by."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return functional.avg_pool2d(images, 4, divisor_override=5).flatten(1)
+
+
+def test_an_operation_that_the_exporter_gets_wrong_is_refused(tmp_path: Path) -> None:
+    graph = gp.capture(Divided(), (torch.rand(2, 1, 8, 8),))
+    task = gp.compile(graph, gp.Program([gp.Additive(at="input")], align=gp.LinearHead(3)))
+    with pytest.raises(BackendError, match="differs from PyTorch"):
+        ort.export_training(task, tmp_path / "step.onnx")
+    with pytest.raises(BackendError, match="differ"):
+        gp.backends.onnx.export(task, tmp_path / "task.onnx")
+    assert not list(tmp_path.iterdir())

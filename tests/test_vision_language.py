@@ -105,6 +105,7 @@ def by_hand(folder: Path, texts: list[str], pictures: torch.Tensor) -> torch.Ten
         return model(**call, pixel_values=(pictures - 0.5) / 0.5).logits_per_image
 
 
+@pytest.mark.slow
 def test_any_clip_can_be_programmed(
     example: Example, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
