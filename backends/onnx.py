@@ -50,6 +50,7 @@ from graphprog.backends.onnx_writer import export_writer as export_writer
 from graphprog.backends.program_inputs import leave_out
 from graphprog.backends.providers import open_session
 from graphprog.backends.quantised import quantise as quantise
+from graphprog.backends.turned_weights import turn_weights
 from graphprog.backends.unread_rows import leave_out_unread_rows
 from graphprog.checks import warn_uncounted
 from graphprog.errors import BackendError
@@ -139,6 +140,7 @@ def lower(
     leave_out_unread_rows(traced.graph_module)
     model = translate(traced, task.inputs, names, opset)
     optimise(model, swappable=program == "swappable")
+    turn_weights(model)
     keep_zero_padding(model)
     name_nodes(model)
     refuse_foreign_operators(model)

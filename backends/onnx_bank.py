@@ -33,6 +33,7 @@ from graphprog.backends.onnx_model import (
 from graphprog.backends.program_files import CLASSES, ROW
 from graphprog.backends.prove_rows import changed, prove_rows
 from graphprog.backends.rows import ProgramRows, expression
+from graphprog.backends.turned_weights import turn_weights
 from graphprog.checks import class_count
 from graphprog.compile import compile
 from graphprog.errors import BackendError, GraphprogError
@@ -179,6 +180,7 @@ def _lower(
     traced = export_module(rows, given, specs, device, task.base.name)
     model = translate(traced, specs, output_names(task), opset)
     optimise(model, swappable=False)
+    turn_weights(model)
     keep_zero_padding(model)
     name_nodes(model)
     refuse_foreign_operators(model)

@@ -30,6 +30,7 @@ from graphprog.backends.onnx_model import (
 )
 from graphprog.backends.onnxruntime_writer import ROLES, WORDING, Writer, prefill_path
 from graphprog.backends.precision import linear_in_int8
+from graphprog.backends.turned_weights import turn_weights
 from graphprog.cached import Cached, Values, cached, device_of
 from graphprog.compile import compile
 from graphprog.errors import BackendError, FileError
@@ -144,6 +145,7 @@ def _lowered(both: Cached, graph: Graph) -> ir.Model:
     program = exported_graph(SplitMemory()(graph), example, names, device_of(graph))
     model = translate(program, specs, graph.outputs, None)
     optimise(model, swappable=False)
+    turn_weights(model)
     name_nodes(model)
     refuse_foreign_operators(model)
     return model

@@ -20,6 +20,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from graphprog.backends.onnx_files import beside
 from graphprog.backends.onnx_model import PROGRAM
+from graphprog.backends.turned_weights import turn_weights
 from graphprog.errors import BackendError
 
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
@@ -54,7 +55,7 @@ def linear_in_int8(model: ir.Model) -> ir.Model:
     Args:
         model: in float32; of no use afterwards.
     """
-    _turn_weights(model)
+    turn_weights(model, also_shared=True)
     _unshare_turned(model)
     left_out = [node.name for node in model.graph if node.op_type == "Conv" or is_of_program(node)]
     with tempfile.TemporaryDirectory() as folder:  # of more than 2 GiB, files can be read only
@@ -74,21 +75,6 @@ def linear_in_int8(model: ir.Model) -> ir.Model:
             )
         found: ir.Model = ir.external_data.load_to_model(ir.load(to))
     return found
-
-
-def _turn_weights(model: ir.Model) -> None:
-    """Turn weights round that the graph turns: what is quantised is what is multiplied with."""
-    for node in list(model.graph):
-        weight = node.inputs[0] if node.op_type == "Transpose" else None
-        if weight is None or not _is_weight(model, weight):
-            continue
-        assert weight.const_value is not None
-        order = node.attributes.get_ints("perm", None)
-        turned = np.ascontiguousarray(weight.const_value.numpy().transpose(order))
-        ir.convenience.replace_all_uses_with(
-            node.outputs[0], _constant(model, node, "turned", turned)
-        )
-    RemoveUnusedNodesPass()(model)
 
 
 def _unshare_turned(model: ir.Model) -> None:

@@ -70,6 +70,23 @@ def test_weights_beside_the_graph_in_fewer_bits(
     assert [file.suffix for file in sorted(small.iterdir())] == [".data", ".onnx"]
 
 
+def test_weights_are_stored_as_they_are_multiplied_with(tmp_path: Path) -> None:
+    """But for those that something else reads as they are: a runtime would copy the others."""
+    torch.manual_seed(0)
+    table = nn.Embedding(700, 600)
+    model = nn.Sequential(table, nn.Linear(600, 600), nn.GELU(), nn.Linear(600, 700, bias=False))
+    model[3].weight = table.weight
+    ids = torch.randint(700, (2, 5))
+    task = gp.compile(gp.capture(model.eval(), (ids,)), gp.Program([]))
+    assert gp.backends.onnx.export(task, tmp_path / "task.onnx").passed
+    graph = onnx.load(tmp_path / "task.onnx").graph
+    turned = {node.input[0] for node in graph.node if node.op_type == "Transpose"}
+    stored = {one.name: tuple(one.dims) for one in graph.initializer if len(one.dims) == 2}
+    assert stored.pop("source.1.weight.turned.10") == (600, 600)
+    assert list(stored.values()) == [(700, 600)]  # the table, once
+    assert turned == set(stored)
+
+
 @pytest.mark.usefixtures("small")
 def test_the_same_weights_are_written_under_the_same_name(graph: gp.Graph, tmp_path: Path) -> None:
     for seed in range(2):

@@ -12,8 +12,8 @@ import torch
 
 import graphprog as gp
 from graphprog.errors import ProgramError
-from tests.test_text_programs import QUERIES, SHOWN, TOLD, behind, whole_text
 from tests.text_models import reader, tokenizer
+from tests.text_tasks import QUERIES, SHOWN, TOLD, behind, whole_text
 
 CAUSAL = ["gpt2", pytest.param("llama", marks=pytest.mark.slow)]
 LABELS = gp.Verbalizer({"good": " good", "bad": " bad"})

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 import graphprog as gp
 from graphprog.errors import DataError, ProgramError
 from graphprog.spec import format_spec, from_json, parse_spec, to_json
-from tests.test_text_programs import QUERIES, SHOWN, behind, opened
 from tests.text_models import REVIEWS, TEMPLATE, reader, tokenizer
+from tests.text_tasks import QUERIES, SHOWN, behind, opened
 
 CAUSAL = ["gpt2", pytest.param("llama", marks=pytest.mark.slow)]
 ASKED = gp.Demonstrations([], TEMPLATE)
