@@ -7,22 +7,22 @@ to where rows are mixed, or where something else reads the others too.
 
 from __future__ import annotations
 
-import math
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import fx
 
+from graphprog.backends.row_rules import (
+    RESHAPES,
+    arguments_of,
+    first_argument,
+    row_arguments,
+    shape_of,
+)
 from graphprog.backends.rows import expression
 
 _aten = torch.ops.aten
-Argument = tuple[fx.Node, int]
-Rule = Callable[[fx.Node, int], "list[Argument] | None"]
-"""For an operation and an axis of its result: which arguments hold the same rows, at which axis."""
-
-RULES: dict[Any, Rule] = {}
 
 
 class Read(NamedTuple):
@@ -48,9 +48,9 @@ def leave_out_unread_rows(module: fx.GraphModule) -> None:
     fewer: dict[fx.Node, Read] = {}
     for node in reversed(graph.nodes):
         read = _selected(node)
-        arguments = [(_first(node), read.axis)] if read is not None else None
+        arguments = [(first_argument(node), read.axis)] if read is not None else None
         if arguments is None and (read := _common(node, reads.get(node, {}))) is not None:
-            arguments = _arguments(node, read.axis)
+            arguments = row_arguments(node, read.axis)
             if arguments is not None:
                 fewer[node] = read
         for argument, axis in arguments or []:
@@ -71,13 +71,13 @@ def _common(node: fx.Node, reads: dict[fx.Node, Read]) -> Read | None:
 def _select(node: fx.Node, readers: dict[fx.Node, Read], fewer: dict[fx.Node, Read]) -> None:
     """Compute fewer rows of a value, or hand fewer of them to those that need no others."""
     if node in fewer:
-        if node.target in _RESHAPES:
-            sizes = list(_given(node)[1])
+        if node.target in RESHAPES:
+            sizes = list(arguments_of(node)[1])
             sizes[fewer[node].axis] = fewer[node].length
             node.target, node.args = _aten.reshape.default, (node.args[0], sizes)
         node.meta["val"] = _narrowed(node, fewer[node])
         for reader in readers.keys() - fewer.keys():  # the selections: of a slice, all is left
-            reader.args = (node, _given(reader)[1], 0)
+            reader.args = (node, arguments_of(reader)[1], 0)
         return
     for read in set(readers.values()):
         with node.graph.inserting_after(node):
@@ -100,9 +100,9 @@ def _selected(node: fx.Node) -> Read | None:
     if node.target not in (_aten.select.int, _aten.slice.Tensor):
         return None
     whole = (0, 0, sys.maxsize, 1)
-    given = _given(node)[1:]
+    given = arguments_of(node)[1:]
     axis, start, end, step = given + list(whole[len(given) :])
-    shape = _shape(_first(node))
+    shape = shape_of(first_argument(node))
     axis %= len(shape)
     size = shape[axis]
     if node.target is _aten.select.int:
@@ -120,143 +120,3 @@ def _narrowed(value: fx.Node, read: Read) -> torch.Tensor:
     shape = list(found.shape)
     shape[read.axis] = read.length
     return found.new_empty(shape)
-
-
-def _arguments(value: fx.Node, axis: int) -> list[Argument] | None:
-    """As :data:`Rule`; None where the operation is needed as a whole."""
-    if not isinstance(value.target, torch._ops.OpOverload):
-        return None
-    if value.target in RULES:
-        found = RULES[value.target](value, axis)
-    elif torch.Tag.pointwise in value.target.tags and not _random(value.target):
-        found = list(_aligned(value, axis))
-    else:
-        return None
-    axes: dict[fx.Node, set[int]] = {}
-    for argument, own in found or []:
-        axes.setdefault(argument, set()).add(own)
-    return found if found and all(len(own) == 1 for own in axes.values()) else None
-
-
-def _random(operation: torch._ops.OpOverload) -> bool:
-    return torch.Tag.nondeterministic_seeded in operation.tags
-
-
-def _rule(*operations: Any) -> Callable[[Rule], Rule]:
-    def register(rule: Rule) -> Rule:
-        RULES.update(dict.fromkeys(operations, rule))
-        return rule
-
-    return register
-
-
-def _shape(value: fx.Node) -> tuple[int | torch.SymInt, ...]:
-    return tuple(value.meta["val"].shape)
-
-
-def _aligned(value: fx.Node, axis: int) -> Iterator[Argument]:
-    """Arguments that are broadcast to the result, as far as they have its rows."""
-    for argument in value.all_input_nodes:
-        if isinstance(argument.meta["val"], torch.Tensor):
-            shape = _shape(argument)
-            own = axis - len(_shape(value)) + len(shape)
-            if own >= 0 and expression(shape[own]) != 1:
-                yield argument, own
-
-
-def _given(value: fx.Node) -> list[Any]:
-    return list(value.args)
-
-
-def _first(value: fx.Node) -> fx.Node:
-    argument = value.args[0]
-    assert isinstance(argument, fx.Node)
-    return argument
-
-
-@_rule(_aten.alias.default, _aten.clone.default, _aten.contiguous.default, _aten.detach.default)
-def _same(value: fx.Node, axis: int) -> list[Argument] | None:
-    return [(_first(value), axis)]
-
-
-@_rule(_aten.dropout.default)
-def _dropout(value: fx.Node, axis: int) -> list[Argument] | None:
-    return None if _given(value)[2] else [(_first(value), axis)]
-
-
-@_rule(_aten.linear.default)
-def _linear(value: fx.Node, axis: int) -> list[Argument] | None:
-    return [(_first(value), axis)] if axis < len(_shape(value)) - 1 else None
-
-
-@_rule(_aten.matmul.default, _aten.bmm.default)
-def _product(value: fx.Node, axis: int) -> list[Argument] | None:
-    rows = axis == len(_shape(value)) - 2 and len(_shape(_first(value))) == axis + 2
-    return [(_first(value), axis)] if rows else None
-
-
-@_rule(_aten.layer_norm.default, _aten.rms_norm.default)
-def _normalised(value: fx.Node, axis: int) -> list[Argument] | None:
-    normalised = len(_given(value)[1])
-    return [(_first(value), axis)] if axis < len(_shape(value)) - normalised else None
-
-
-@_rule(_aten.softmax.int, _aten._softmax.default)
-def _softmax(value: fx.Node, axis: int) -> list[Argument] | None:
-    own = _given(value)[1] % len(_shape(value))
-    return [(_first(value), axis)] if own != axis else None
-
-
-@_rule(_aten.scaled_dot_product_attention.default)
-def _attention(value: fx.Node, axis: int) -> list[Argument] | None:
-    """Queries are attended to one by one, but for the order that a causal mask reads."""
-    names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
-    given = dict(zip(names, value.args, strict=False)) | value.kwargs
-    if axis != len(_shape(value)) - 2 or given.get("is_causal") or given.get("dropout_p"):
-        return None
-    found = [(_first(value), axis)]
-    mask = given.get("attn_mask")
-    if isinstance(mask, fx.Node):
-        own = len(_shape(mask)) - 2
-        if own >= 0 and expression(_shape(mask)[own]) != 1:
-            found.append((mask, own))
-    return found
-
-
-@_rule(_aten.slice.Tensor)
-def _sliced(value: fx.Node, axis: int) -> list[Argument] | None:
-    own = [*_given(value), 0][1] % len(_shape(value))
-    return [(_first(value), axis)] if own != axis else None
-
-
-@_rule(_aten.unsqueeze.default)
-def _unsqueezed(value: fx.Node, axis: int) -> list[Argument] | None:
-    new = _given(value)[1] % len(_shape(value))
-    return [(_first(value), axis - (axis > new))] if axis != new else None
-
-
-@_rule(_aten.permute.default)
-def _permuted(value: fx.Node, axis: int) -> list[Argument] | None:
-    order = _given(value)[1]
-    return [(_first(value), order[axis] % len(order))]
-
-
-@_rule(_aten.transpose.int)
-def _transposed(value: fx.Node, axis: int) -> list[Argument] | None:
-    count = len(_shape(value))
-    one, other = (dimension % count for dimension in _given(value)[1:])
-    return [(_first(value), {one: other, other: one}.get(axis, axis))]
-
-
-_RESHAPES = (_aten.view.default, _aten.reshape.default, _aten._unsafe_view.default)
-
-
-@_rule(*_RESHAPES)
-def _reshaped(value: fx.Node, axis: int) -> list[Argument] | None:
-    """An axis that is the same before and after: what is in front of it has as many entries."""
-    after = [expression(size) for size in _shape(value)]
-    before = [expression(size) for size in _shape(_first(value))]
-    for own, size in enumerate(before):
-        if size == after[axis] and math.prod(before[:own]) == math.prod(after[:axis]):
-            return [(_first(value), own)]
-    return None
