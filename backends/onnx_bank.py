@@ -34,6 +34,7 @@ from graphprog.backends.program_files import CLASSES, ROW
 from graphprog.backends.prove_rows import changed, prove_rows
 from graphprog.backends.rows import ProgramRows, expression
 from graphprog.backends.turned_weights import turn_weights
+from graphprog.backends.unread_rows import leave_out_unread_rows
 from graphprog.checks import class_count
 from graphprog.compile import compile
 from graphprog.errors import BackendError, GraphprogError
@@ -158,6 +159,7 @@ def _lower(
     graph = SplitMemory()(task.graph)
     device = task_device(task)
     module = executable(graph, output_nodes(task), device)
+    leave_out_unread_rows(module)
     state = task.program_state()
     read = {str(node.target) for node in module.graph.find_nodes(op="get_attr")}
     names = [name for name in state if name in read]

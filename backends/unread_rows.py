@@ -83,7 +83,7 @@ def _select(node: fx.Node, readers: dict[fx.Node, Read], fewer: dict[fx.Node, Re
         with node.graph.inserting_after(node):
             options = (node, read.axis, read.start, read.end)
             found = node.graph.call_function(_aten.slice.Tensor, options)
-        found.meta["val"] = _narrowed(node, read)
+        found.meta = {**node.meta, "val": _narrowed(node, read)}
         for reader in (own for own, wanted in readers.items() if wanted == read and own in fewer):
             reader.replace_input_with(node, found)
         if not found.users:
