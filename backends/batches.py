@@ -35,6 +35,7 @@ def run_in_batches(
         progress: False draws no bar; it is drawn on terminals and in notebooks only.
 
     Raises:
+        BackendError: there are several batches, and an output has no axis of rows in front.
         DataError: there are no rows, or not as many in every input; else as ``Session.run``.
     """
     axis = batch_axis(session.inputs)
@@ -47,6 +48,8 @@ def run_in_batches(
     each = list(program) if isinstance(program, Sequence) and not isinstance(program, str) else None
     if each is not None and len(each) != count:
         raise DataError(f"there are {len(each)} programs for {count} rows")
+    if count > rows:
+        session.require_rows()
     parts = []
     console = Console(stderr=True)
     drawn = (console.is_terminal or console.is_jupyter) and progress is not False

@@ -18,6 +18,7 @@ from graphprog.backends.document import KEY, Deployed, Documented, read_document
 from graphprog.backends.library import Array as Array
 from graphprog.backends.library import Program as Program
 from graphprog.backends.library import Programs
+from graphprog.backends.onnx_model import BATCH
 from graphprog.backends.onnxruntime_writer import Writer as Writer
 from graphprog.backends.program_files import (
     CLASSES,
@@ -148,6 +149,7 @@ class Session(Documented, Programs):
         check_inputs(self.inputs, self.contract, tensors)
         meant = self._meant(program)
         if isinstance(meant, list) and not self.document.bank:
+            self.require_rows()
 
             def run(rows: Sequence[int]) -> list[np.ndarray]:
                 some = some_rows(self.inputs, tensors, rows, len(meant))
@@ -171,6 +173,20 @@ class Session(Documented, Programs):
             shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in feeds.items())
             raise BackendError(f"{self.path}: failed on {shapes}: {error}") from error
         return outputs
+
+    def require_rows(self) -> None:
+        """Refuse to put outputs of several runs together where they are not one entry a row.
+
+        Raises:
+            BackendError: names the outputs that are not.
+        """
+        others = [one.name for one in self._session.get_outputs() if one.shape[:1] != [BATCH]]
+        if others:
+            raise BackendError(
+                f"{self.path}: outputs {', '.join(others)} have no axis of rows in front, so those "
+                "of several runs cannot be put together",
+                ["one program for all rows, and all rows at once"],
+            )
 
     def load_program(self, path: str | os.PathLike[str]) -> LoadedProgram:
         """Read a saved program that was made for the same source and the same spec.

@@ -25,7 +25,7 @@ def turn_weights(model: ir.Model, also_shared: bool = False) -> None:
     """
     for node in list(model.graph):
         weight = node.inputs[0] if node.op_type == "Transpose" else None
-        if weight is None or not _is_source(model, weight):
+        if weight is None or not _is_source(model, weight) or node.outputs[0].is_graph_output():
             continue
         if len(weight.uses()) > 1 and not also_shared:
             continue

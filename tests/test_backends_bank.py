@@ -312,6 +312,34 @@ def test_rows_of_a_swappable_file_have_their_own_programs_too(
         session.run(given, program=[])
 
 
+class Turned(nn.Module):
+    """Rows behind, and a weight turned round."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+        self.table = nn.Parameter(torch.rand(4, 70_000))  # too large to be turned beforehand
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.layer(x).t(), self.table.t()
+
+
+def test_runs_are_not_put_together_where_rows_are_not_in_front(tmp_path: Path) -> None:
+    task = gp.compile(
+        gp.capture(Turned(), (torch.rand(3, 4),)), gp.Program([gp.Additive(at="input")])
+    )
+    gp.backends.onnx.export(task, tmp_path / "task.onnx", program="swappable")
+    session = Session(tmp_path / "task.onnx", providers="cpu")
+    for name in "ab":
+        session.add(name, task.program_state())
+    given = torch.rand(4, 4)
+    assert session.run(given, program="a").shape == (2, 4)
+    with pytest.raises(BackendError, match="no axis of rows in front"):
+        session.run(given, program=list("abab"))
+    with pytest.raises(BackendError, match="no axis of rows in front"):
+        run_in_batches(session, given, rows=2, program="a")
+
+
 def test_networks_of_convolutions_are_refused_by_name(images: gp.Graph, tmp_path: Path) -> None:
     task = gp.compile(images, gp.Program([gp.SampleMask(patch=4)], align=gp.LinearHead(2)))
     with pytest.raises(BackendError, match=r"conv2d in program\.sample_mask cannot have a program"):
