@@ -165,6 +165,37 @@ def test_a_program_a_row_stays_one(folder: Path, tmp_path: Path) -> None:
         assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
 
 
+def _worst_pair(model: onnx.ModelProto) -> int:
+    """The largest sum that two neighbouring products of 8 bits reach in a 16-bit register.
+
+    Kernels of processors without VNNI instructions (`vpmaddubsw`) take an unsigned and a signed
+    factor. Where both are unsigned, factors are widened first, and no product is added in 16 bits.
+    """
+    tensors = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+    worst = 0
+    for node in model.graph.node:
+        if node.op_type == "MatMulInteger" and tensors[node.input[1]].dtype == np.int8:
+            weight = np.abs(tensors[node.input[1]].astype(np.int64))
+            worst = max(worst, 255 * int((weight[:-1] + weight[1:]).max()))
+    return worst
+
+
+def test_products_of_8_bits_are_added_without_saturation(folder: Path, tmp_path: Path) -> None:
+    for name in ("folded", "text"):
+        quantise(folder / f"{name}.onnx", tmp_path / "int8.onnx", "int8", providers="cpu")
+        model = onnx.load(tmp_path / "int8.onnx")
+        assert _worst_pair(model) <= 32_767
+        tensors = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+        products = [node for node in model.graph.node if node.op_type == "MatMulInteger"]
+        assert products
+        for node in products:
+            weight, zero = tensors[node.input[1]], tensors[node.input[3]]
+            assert weight.dtype == zero.dtype == np.uint8
+            assert (zero == 128).all()
+            assert weight.min() <= 3, "the whole range is used"
+            assert weight.max() >= 253, "the whole range is used"
+
+
 def test_random_rows_where_none_are_given(folder: Path, tmp_path: Path) -> None:
     report = quantise(folder / "text.onnx", tmp_path / "small.onnx", "bfloat16", providers="cpu")
     assert report.rows == 8
