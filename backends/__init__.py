@@ -2,7 +2,7 @@
 
 ``pytorch``, ``onnx``, ``onnxruntime`` and ``triton`` are modules of this package, imported when
 first named. Other packages add a backend, an object with the ``export`` of
-:class:`graphprog.backends.base.Backend`, under its name in the entry point group
+:class:`graphprog.backends.parity.report.Backend`, under its name in the entry point group
 ``graphprog.backends``.
 """
 
@@ -18,7 +18,7 @@ import importlib
 import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
-from graphprog.backends.distributions import warn_about_rival_onnxruntimes
+from graphprog.backends.onnxruntime.distributions import warn_about_rival_onnxruntimes
 
 if TYPE_CHECKING:
     from graphprog.backends import onnx, onnxruntime, pytorch, triton
@@ -38,7 +38,7 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"{__name__}.{name}")
     if not name.startswith("_"):
         for entry in importlib.metadata.entry_points(group=ENTRY_POINTS, name=name):
-            from graphprog.backends.base import checked_backend
+            from graphprog.backends.parity.report import checked_backend
 
             return checked_backend(name, entry.load())
     raise AttributeError(f"graphprog has no backend {name!r}; it has {', '.join(__dir__())}")

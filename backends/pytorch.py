@@ -14,9 +14,16 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from graphprog.artifact import within
-from graphprog.atomic import atomic_write
-from graphprog.backends.base import (
+from graphprog.backends.onnx_model.export_program import exported
+from graphprog.backends.onnx_model.metadata import (
+    KEY,
+    Deployed,
+    Documented,
+    describe,
+    read_document,
+)
+from graphprog.backends.parity.bisect import require_parity
+from graphprog.backends.parity.report import (
     TOLERANCE,
     Inputs,
     ParityReport,
@@ -25,14 +32,13 @@ from graphprog.backends.base import (
     parity_batches,
     task_device,
 )
-from graphprog.backends.bisect import require_parity
-from graphprog.backends.document import KEY, Deployed, Documented, describe, read_document
-from graphprog.backends.lowering import exported
-from graphprog.checks import check_inputs
+from graphprog.compiler.data_checks import check_inputs
+from graphprog.compiler.model import Reprogrammed
 from graphprog.errors import BackendError, FileError
-from graphprog.graph import executable
-from graphprog.inputs import check_type
-from graphprog.reprogrammed import Reprogrammed
+from graphprog.io.artifact import within
+from graphprog.ir.graph import executable
+from graphprog.ir.inputs import check_type
+from graphprog.utils.files import atomic_write
 
 _BROKEN = ["export the task again: this file is damaged"]
 
@@ -73,7 +79,7 @@ def compiled(
 
     Args:
         task: what to compile, on the device it is on.
-        tolerance: as in :func:`graphprog.backends.base.compare`.
+        tolerance: as in :func:`graphprog.backends.parity.report.compare`.
         inputs: examples to compare on; None takes 2 and 5 random rows.
         options: of ``torch.compile``, such as ``backend="aot_eager"`` or ``mode``. Unless
             ``dynamic=False``, one compilation serves every batch of 2 rows and more.
@@ -139,7 +145,7 @@ def export(
     Args:
         task: what to export; it is not changed.
         path: the file, whose name ends in ``.pt2``; written atomically.
-        tolerance: as in :func:`graphprog.backends.base.compare`.
+        tolerance: as in :func:`graphprog.backends.parity.report.compare`.
         inputs: examples to compare on, one and all; None takes 1 and 5 random rows.
 
     Raises:

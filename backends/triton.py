@@ -18,13 +18,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from graphprog.atomic import atomic_write
 from graphprog.backends import onnx
-from graphprog.backends.base import TOLERANCE, Inputs, ParityReport
-from graphprog.backends.onnx_model import BATCH
-from graphprog.backends.providers import open_session
+from graphprog.backends.onnx_model.translate import BATCH
+from graphprog.backends.onnxruntime.providers import open_session
+from graphprog.backends.parity.report import TOLERANCE, Inputs, ParityReport
+from graphprog.compiler.model import Reprogrammed
 from graphprog.errors import BackendError
-from graphprog.reprogrammed import Reprogrammed
+from graphprog.utils.files import atomic_write
 
 _TYPES = {
     "float": "FP32",
@@ -64,7 +64,7 @@ def export(
         program: ``"folded"``; or ``"inputs"``, and every request brings its program.
         version: a number from 1; the server serves the highest unless told otherwise.
         max_batch_size: most rows that the server joins.
-        tolerance: as in :func:`graphprog.backends.base.compare`.
+        tolerance: as in :func:`graphprog.backends.parity.report.compare`.
         inputs: as in :func:`graphprog.backends.onnx.export`.
 
     Raises:

@@ -105,7 +105,7 @@ def show_growth(most: int) -> None:
 def show_gpt2() -> None:
     """GPT-2 small: compile against capture, and the memory it takes."""
     sys.path.insert(0, str(ROOT))
-    from tests.cpu_torchvision import declare_missing_operators
+    from tests.support.cpu_torchvision import declare_missing_operators
 
     _kept = declare_missing_operators()  # transformers may find a torchvision built for CUDA
     from transformers import GPT2Config, GPT2LMHeadModel

@@ -39,7 +39,7 @@ def main() -> None:
     programs = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     small = "small" in sys.argv[2:]
     sys.path.append(str(ROOT))
-    from tests.cpu_torchvision import declare_missing_operators
+    from tests.support.cpu_torchvision import declare_missing_operators
 
     _kept = declare_missing_operators()  # transformers may find a torchvision built for CUDA
     print(machine())

@@ -33,7 +33,7 @@ Job = tuple[gp.Graph, gp.Program, tuple[torch.Tensor, ...], Loss | None]
 def main() -> None:
     """Measure, and print a table."""
     sys.path.append(str(ROOT))
-    from tests.cpu_torchvision import declare_missing_operators
+    from tests.support.cpu_torchvision import declare_missing_operators
 
     _kept = declare_missing_operators()  # libraries may find a torchvision built for CUDA
     jobs = {"efficientnet": efficientnet, "vit": vit, "gpt2": gpt2}

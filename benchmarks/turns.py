@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from graphprog.backends.distributions import installed_onnxruntimes
+from graphprog.backends.onnxruntime.distributions import installed_onnxruntimes
 
 REPEATS = 7
 

@@ -9,20 +9,7 @@ if (_root / "passes" / "__init__.py").is_file() and not (_root / "graphprog" / "
     __path__.append(str(_root))  # source checkout: graphprog.passes lives in ./passes
 
 # the path above comes first
-from graphprog import (
-    backends,
-    conditioning,
-    errors,
-    inits,
-    losses,
-    masks,
-    methods,
-    passes,
-    patches,
-    peft,
-    reparametrised,
-    text,
-)
+from graphprog import backends, errors, methods, passes, peft, text
 from graphprog.alignments import (
     Alignment,
     BayesianMap,
@@ -37,16 +24,20 @@ from graphprog.alignments import (
     Slice,
     Verbalizer,
 )
-from graphprog.cached import Cached, Uncached, cached
-from graphprog.capture import capture
-from graphprog.compile import compile
-from graphprog.fold_memory import fold
-from graphprog.generation.asking import asking, self_consistent
+from graphprog.capture.capture import capture
+from graphprog.compiler.compile import compile
+from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.precompute import fold
+from graphprog.compiler.program import Contract, Program
+from graphprog.compiler.soft_prompt import soften
 from graphprog.generation.generate import generate
-from graphprog.generation.written import Token, Written
-from graphprog.graph import Graph
-from graphprog.hub import pull, push
-from graphprog.interface import Interface
+from graphprog.generation.kv_decoder import Cached, Uncached, cached
+from graphprog.generation.output import Token, Written
+from graphprog.generation.self_consistency import asking, self_consistent
+from graphprog.io.hub import pull, push
+from graphprog.io.saving import load
+from graphprog.ir.graph import Graph
+from graphprog.ir.interface import Interface
 from graphprog.manipulations import (
     Adapter,
     Adaption,
@@ -71,15 +62,14 @@ from graphprog.manipulations import (
     Scale,
     TokenSource,
 )
-from graphprog.optimise import optimise
-from graphprog.program import Contract, Program
-from graphprog.remembered import Remembered
-from graphprog.reprogrammed import Reprogrammed
-from graphprog.saving import load
-from graphprog.soften import soften
+from graphprog.passes.optimize.optimize import optimise
 from graphprog.text import Demonstrations, Instruction, Parse, Template
-from graphprog.train import SGD, Adam, AdamW, Evaluation, History, evaluate, fit
-from graphprog.values import Fixed, Learnable
+from graphprog.train import SGD, Adam, AdamW, Evaluation, History, evaluate, fit, losses
+from graphprog.values import conditioning, masks, patches
+from graphprog.values import initializers as inits
+from graphprog.values import reparameterized as reparametrised
+from graphprog.values.base import Fixed, Learnable
+from graphprog.values.text_prefix import Remembered
 
 __version__ = "0.1.0"
 

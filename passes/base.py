@@ -11,9 +11,9 @@ from contextvars import ContextVar
 from typing import ClassVar
 
 from graphprog.errors import GraphprogError, PassError
-from graphprog.graph import Graph, Step
-from graphprog.passes.trace import keeping_sizes
-from graphprog.spec import Spec
+from graphprog.ir.graph import Graph, Step
+from graphprog.rewriting.fake_tracing import keeping_sizes
+from graphprog.spec.registry import Spec
 
 Watcher = Callable[["Pass", Graph, Graph], None]
 """Called with a pass that has run, the graph it was given, and its result."""

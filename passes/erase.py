@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from graphprog.graph import Graph
+from graphprog.ir.graph import Graph
+from graphprog.ir.weights import Weights
 from graphprog.passes.base import Pass
-from graphprog.passes.edges import set_leaf
-from graphprog.passes.editor import Editor
-from graphprog.passes.order import arrange
-from graphprog.spec import spec
-from graphprog.weights import Weights
+from graphprog.rewriting.edges import set_leaf
+from graphprog.rewriting.editor import Editor
+from graphprog.rewriting.toposort import arrange
+from graphprog.spec.registry import spec
 
 
 @spec("erase-program")

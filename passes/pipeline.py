@@ -8,10 +8,10 @@ from collections.abc import Mapping, MutableMapping
 import torch
 
 from graphprog.errors import FileError, GraphprogError, PassError
-from graphprog.graph import Graph
+from graphprog.ir.graph import Graph
 from graphprog.passes.base import Pass
-from graphprog.spec import from_json, spec, to_json
-from graphprog.spec_text import Parser, format_tree
+from graphprog.spec.grammar import Parser, format_tree
+from graphprog.spec.registry import from_json, spec, to_json
 
 
 @spec("pipeline")

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import torch
 
 from graphprog.errors import PassError
-from graphprog.graph import Graph
-from graphprog.passes.edges import leaves_of
+from graphprog.ir.graph import Graph
+from graphprog.ir.sizes import counts_data, same_for_examples, same_size
 from graphprog.passes.erase import EraseProgram
-from graphprog.passes.kernels import Kernels
-from graphprog.passes.stretch import counts_data, same_for_examples, same_size
-from graphprog.passes.trace import fake_mode_of, running
+from graphprog.rewriting.edges import leaves_of
+from graphprog.rewriting.fake_execution import Kernels
+from graphprog.rewriting.fake_tracing import fake_mode_of, running
 
 
 def _structure(graph: Graph, base: Graph) -> None:

@@ -34,9 +34,9 @@ def main() -> None:
     """Run what is asked for and is not done, then write the page."""
     import sweep.preload  # noqa: F401
     from sweep.checks import CHECKS
+    from sweep.families.registry import families
     from sweep.outcome import append, read
     from sweep.page import page
-    from sweep.registry import families
     from sweep.runner import run
 
     options = arguments()

@@ -12,13 +12,13 @@ import torch
 import graphprog as gp
 from graphprog.backends import onnx
 from graphprog.backends.onnxruntime import Session
+from graphprog.compiler.model import Reprogrammed
 from graphprog.errors import BackendError
-from graphprog.reprogrammed import Reprogrammed
 from sweep.concatenation import early, middle, none
 from sweep.family import CAPTURED
 from sweep.outcome import RefusedError, WrongError
 from sweep.subject import Subject, compared, gradients, hooked, require, results, tensors
-from tests.oracle import changed
+from tests.support.oracle import changed
 
 Check = Callable[[Subject], str]
 

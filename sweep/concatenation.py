@@ -10,7 +10,7 @@ import torch
 from torch import fx
 
 import graphprog as gp
-from graphprog.backends.base import difference
+from graphprog.backends.parity.report import difference
 from sweep.outcome import WrongError
 from sweep.subject import (
     TOLERANCE,
@@ -22,7 +22,7 @@ from sweep.subject import (
     results,
     tensors,
 )
-from tests.oracle import changed
+from tests.support.oracle import changed
 
 LENGTH = 5
 

@@ -12,7 +12,7 @@ warnings.filterwarnings("ignore")
 
 import torch
 
-from tests.cpu_torchvision import declare_missing_operators
+from tests.support.cpu_torchvision import declare_missing_operators
 
 torch.set_num_threads(1)
 OPERATORS = declare_missing_operators()

@@ -10,14 +10,14 @@ import torch
 from torch.utils import _pytree as pytree
 
 import graphprog as gp
-from graphprog.backends.base import difference
+from graphprog.backends.parity.report import difference
+from graphprog.compiler.model import Reprogrammed
 from graphprog.errors import CaptureError, DataError, GraphprogError
-from graphprog.graph import Graph
-from graphprog.inputs import check_type, inputs_of
-from graphprog.reprogrammed import Reprogrammed
+from graphprog.ir.graph import Graph
+from graphprog.ir.inputs import check_type, inputs_of
 from sweep.family import CAPTURED, UNSEEN, Case
 from sweep.outcome import NotApplicableError, RefusedError, WrongError
-from tests.oracle import values_of
+from tests.support.oracle import values_of
 
 DEFECTS = ("this is a defect", "verification of", " cannot run on a value of shape")
 """What errors of graphprog say that are no refusals: nobody decided them."""

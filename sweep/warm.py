@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import graphprog as gp
-from graphprog.backends.onnx import lower
+from graphprog.backends.onnx.export import lower
 
 
 def warm() -> None:

@@ -15,9 +15,9 @@ import torch
 
 from graphprog.errors import GraphprogError
 from sweep.checks import CHECKS
+from sweep.families.registry import family_named
 from sweep.family import CAPTURED, Case, Family, measured
 from sweep.outcome import NotApplicableError, Outcome, RefusedError
-from sweep.registry import family_named
 from sweep.subject import captured
 
 MEMORY = 6 * 2**30

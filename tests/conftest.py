@@ -18,11 +18,11 @@ import hypothesis
 import pytest
 import torch
 
-from graphprog.graph import Graph
+from graphprog.ir.graph import Graph
 from graphprog.passes.base import Pass, watching
 from graphprog.passes.erase import EraseProgram
 from graphprog.passes.verify import verify
-from tests.cpu_torchvision import declare_missing_operators
+from tests.support.cpu_torchvision import declare_missing_operators
 
 if _IS_WORKER:
     torch.set_num_threads(1)

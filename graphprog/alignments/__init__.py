@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from graphprog.alignments.base import Alignment
-from graphprog.alignments.bayesian import BayesianMap, WeightedSources
-from graphprog.alignments.counting import hard_counts, soft_counts
-from graphprog.alignments.fixed_map import FixedMap
-from graphprog.alignments.frequency import FrequencyMap, IterativeMap, MatchedSources
 from graphprog.alignments.identity import Identity
-from graphprog.alignments.label_tokens import LabelTokens
+from graphprog.alignments.label_mapping.bayesian import BayesianMap, WeightedSources
+from graphprog.alignments.label_mapping.counting import hard_counts, soft_counts
+from graphprog.alignments.label_mapping.fixed_map import FixedMap
+from graphprog.alignments.label_mapping.frequency import FrequencyMap, IterativeMap, MatchedSources
+from graphprog.alignments.label_mapping.matching import Matching, frequency_matching
+from graphprog.alignments.label_mapping.random_map import RandomMap
+from graphprog.alignments.label_mapping.report import MappingReport
+from graphprog.alignments.label_mapping.selection import SelectedSources, select_sources
+from graphprog.alignments.label_mapping.statistical import StatisticalAlignment, StatisticalModule
+from graphprog.alignments.label_mapping.weighting import bayesian_weights
 from graphprog.alignments.last_token import LastToken
 from graphprog.alignments.linear import LinearHead, PooledLinear
-from graphprog.alignments.matching import Matching, frequency_matching
-from graphprog.alignments.random_map import RandomMap
-from graphprog.alignments.report import MappingReport
-from graphprog.alignments.score import Score
-from graphprog.alignments.selection import SelectedSources, select_sources
 from graphprog.alignments.slice import Slice
-from graphprog.alignments.statistical import StatisticalAlignment, StatisticalModule
-from graphprog.alignments.verbalizer import Verbalizer
-from graphprog.alignments.weighting import bayesian_weights
+from graphprog.alignments.verbalizers.label_tokens import LabelTokens
+from graphprog.alignments.verbalizers.score import Score
+from graphprog.alignments.verbalizers.verbalizer import Verbalizer
 
 __all__ = [
     "Alignment",

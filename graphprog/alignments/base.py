@@ -11,11 +11,11 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from graphprog.errors import ProgramError
-from graphprog.spec import Spec
+from graphprog.spec.registry import Spec
 
 if TYPE_CHECKING:
-    from graphprog.graph import Graph
-    from graphprog.text.prompt import Prompt
+    from graphprog.ir.graph import Graph
+    from graphprog.text.prompting.prompt import Prompt
 
 
 @dataclass(frozen=True)

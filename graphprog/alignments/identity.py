@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from graphprog.alignments.base import Alignment
-from graphprog.spec import spec
+from graphprog.spec.registry import spec
 
 
 @spec("identity")

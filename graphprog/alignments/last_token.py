@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from graphprog.alignments.base import Alignment, home_of
-from graphprog.alignments.picked import Picked, require_by_token
-from graphprog.spec import spec
+from graphprog.alignments.token_readout import Picked, require_by_token
+from graphprog.spec.registry import spec
 
 if TYPE_CHECKING:
-    from graphprog.graph import Graph
+    from graphprog.ir.graph import Graph
 
 
 @spec("last-token")
@@ -30,7 +30,7 @@ class LastToken(Alignment):
 
     def reads(self, graph: Graph) -> tuple[str, ...]:
         """The mask, where there is one."""
-        from graphprog.token_inputs import TokenInputs
+        from graphprog.analysis.token_inputs import TokenInputs
 
         mask = TokenInputs.of(graph).mask
         return (mask,) if mask else ()

@@ -10,10 +10,10 @@ from torch import nn
 from torch.nn import functional
 
 from graphprog.alignments.base import Alignment, home_of
-from graphprog.alignments.checks import require_choice, require_integer
 from graphprog.alignments.picture import Pictured
 from graphprog.errors import ProgramError
-from graphprog.spec import spec
+from graphprog.spec.checks import require_choice, require_integer
+from graphprog.spec.registry import spec
 
 Pool = Literal["none", "mean", "first", "last", "flatten"]
 

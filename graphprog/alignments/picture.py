@@ -27,8 +27,8 @@ class Pictured(abc.ABC):
         top: int = 3,
         path: str | os.PathLike[str] | None = None,
     ) -> Figure:
-        """Draw the mapping; see :func:`graphprog.plots.plot_mapping`."""
-        from graphprog.plots import plot_mapping
+        """Draw the mapping; see :func:`graphprog.utils.plots.plot_mapping`."""
+        from graphprog.utils.plots import plot_mapping
 
         return plot_mapping(self.mapping(), labels, source_labels, top, path)
 

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from graphprog.alignments.base import Alignment
-from graphprog.alignments.checks import require_integer
 from graphprog.errors import ProgramError
-from graphprog.spec import spec
+from graphprog.spec.checks import require_integer
+from graphprog.spec.registry import spec
 
 Range = tuple[int, int, int | None]
 """Axis, start and stop."""

@@ -10,19 +10,19 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from graphprog.cached import Uncached, cached, worded
+from graphprog.analysis.roles import MEANINGS, Roles
+from graphprog.compiler.model import Reprogrammed
 from graphprog.errors import DataError, ProgramError
-from graphprog.generation.beams import Beam, search
-from graphprog.generation.choice import Choice
-from graphprog.generation.prompts import Prompts, Rows, batches_of, rows_of
-from graphprog.generation.roles import MEANINGS, Roles
-from graphprog.generation.texts import Text
-from graphprog.generation.wording import Wording
-from graphprog.generation.writer import Writer
-from graphprog.generation.writing import write
-from graphprog.generation.written import Token, Written
-from graphprog.graph import Graph
-from graphprog.reprogrammed import Reprogrammed
+from graphprog.generation.batching import Prompts, Rows, batches_of, rows_of
+from graphprog.generation.beam_search import Beam, search
+from graphprog.generation.decode_loop import write
+from graphprog.generation.decoder import Wording
+from graphprog.generation.decoder_protocol import Writer
+from graphprog.generation.kv_decoder import Uncached, cached, worded
+from graphprog.generation.output import Token, Written
+from graphprog.generation.sampling import Choice
+from graphprog.generation.streaming import Text
+from graphprog.ir.graph import Graph
 
 
 def generate(

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from graphprog.manipulations.adapter import Adapter
-from graphprog.manipulations.adaption import Adaption
-from graphprog.manipulations.additive import Additive
 from graphprog.manipulations.base import Manipulation
-from graphprog.manipulations.bound import Bound
-from graphprog.manipulations.canvas import Canvas
-from graphprog.manipulations.concatenative import Concatenative
-from graphprog.manipulations.conditional import Conditional
-from graphprog.manipulations.dictionary import Dictionary
-from graphprog.manipulations.generated import Generated
-from graphprog.manipulations.memory import Memory
-from graphprog.manipulations.mixture import Mixture
-from graphprog.manipulations.normalise import Normalise
-from graphprog.manipulations.parametric import Parametric
-from graphprog.manipulations.place import Place
-from graphprog.manipulations.projection import Projection
-from graphprog.manipulations.prototypes import PatchTokens, Prototypes
-from graphprog.manipulations.replacement import Replacement
-from graphprog.manipulations.retrained import Retrained
-from graphprog.manipulations.sample_mask import SampleMask
-from graphprog.manipulations.scale import Scale
-from graphprog.manipulations.token_source import TokenSource
+from graphprog.manipulations.inputs.constant_inputs import Bound
+from graphprog.manipulations.inputs.image_grid import Canvas
+from graphprog.manipulations.inputs.normalize import Normalise
+from graphprog.manipulations.inputs.prototypes import PatchTokens, Prototypes
+from graphprog.manipulations.inputs.resize_pad import Place
+from graphprog.manipulations.inputs.token_source import TokenSource
+from graphprog.manipulations.inputs.vocabulary_map import Dictionary
+from graphprog.manipulations.modules.adapter import Adapter
+from graphprog.manipulations.modules.additive import Additive
+from graphprog.manipulations.modules.conditional import Conditional
+from graphprog.manipulations.modules.generated import Generated
+from graphprog.manipulations.modules.mixture import Mixture
+from graphprog.manipulations.modules.parametric import Parametric
+from graphprog.manipulations.modules.projection import Projection
+from graphprog.manipulations.modules.sample_mask import SampleMask
+from graphprog.manipulations.modules.scale import Scale
+from graphprog.manipulations.modules.trainable_layer import Retrained
+from graphprog.manipulations.prompts.adaption_prompt import Adaption
+from graphprog.manipulations.prompts.concatenative import Concatenative
+from graphprog.manipulations.prompts.prefix import Memory
+from graphprog.manipulations.prompts.replacement import Replacement
 
 __all__ = [
     "Adapter",

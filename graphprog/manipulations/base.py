@@ -8,8 +8,8 @@ from abc import abstractmethod
 import torch
 from torch import nn
 
-from graphprog.graph import Graph
-from graphprog.spec import Spec
+from graphprog.ir.graph import Graph
+from graphprog.spec.registry import Spec
 
 
 @dataclasses.dataclass(frozen=True)

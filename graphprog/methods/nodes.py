@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from graphprog.manipulations import Additive, Mixture
-from graphprog.values import Learnable
+from graphprog.values.base import Learnable
 
 
 def gpf(features: int, at: str = "input") -> tuple[Additive, ...]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from graphprog.manipulations import Memory
 from graphprog.methods.prompts import Parts
-from graphprog.reparametrised import MLP
-from graphprog.values import Learnable
+from graphprog.values.base import Learnable
+from graphprog.values.reparameterized import MLP
 
 
 def prefix_tuning(

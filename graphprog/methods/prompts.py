@@ -6,14 +6,14 @@ for language modelling.
 
 from __future__ import annotations
 
-from graphprog.entries import Derived, Shared
 from graphprog.errors import ProgramError
-from graphprog.initial import Init
-from graphprog.inits import PatchUniform
 from graphprog.manipulations import Concatenative, Replacement
 from graphprog.manipulations.base import Manipulation
-from graphprog.reparametrised import LSTM, MLP
-from graphprog.values import Learnable
+from graphprog.values.base import Learnable
+from graphprog.values.entries import Derived, Shared
+from graphprog.values.initial import Init
+from graphprog.values.initializers import PatchUniform
+from graphprog.values.reparameterized import LSTM, MLP
 
 Parts = tuple[Manipulation, ...]
 """The manipulations of a method."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphprog.manipulations import Dictionary, Prototypes
-from graphprog.patches import SeriesPatches
+from graphprog.values.patches import SeriesPatches
 
 
 def time_llm(

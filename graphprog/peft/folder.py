@@ -13,11 +13,11 @@ import safetensors
 import safetensors.torch
 import torch
 
-from graphprog.atomic import atomic_write
 from graphprog.errors import FileError
-from graphprog.hub import download, folder_of
+from graphprog.io.hub import download, folder_of
 from graphprog.manipulations.base import Manipulation
-from graphprog.strict_json import parse_json
+from graphprog.utils.files import atomic_write
+from graphprog.utils.json import parse_json
 
 CONFIG = "adapter_config.json"
 TENSORS = "adapter_model.safetensors"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 
 from graphprog.errors import FileError, InterfaceError
-from graphprog.graph import Graph
-from graphprog.printing import module_path
+from graphprog.ir.graph import Graph
+from graphprog.ir.printing import module_path
 
 ENCODER_IDS, DECODER_IDS = "input_ids", "decoder_input_ids"
 

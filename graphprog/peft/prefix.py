@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from graphprog.attention import Attention
+from graphprog.analysis.attention import Attention
 from graphprog.errors import FileError, ProgramError
-from graphprog.graph import Graph
+from graphprog.ir.graph import Graph
 from graphprog.manipulations import Memory
-from graphprog.passes.match_attention import matched
+from graphprog.passes.attention.match_attention import matched
 from graphprog.peft.folder import Folder, Part
-from graphprog.values import Learnable
+from graphprog.values.base import Learnable
 
 _SELF, _DECODER = "attention[*]", "decoder.attention[*]"
 

@@ -8,18 +8,18 @@ from collections.abc import Iterator
 
 import torch
 
-from graphprog.compile import compile
+from graphprog.compiler.compile import compile
+from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.program import Program
 from graphprog.errors import FileError, GraphprogError
-from graphprog.graph import Graph, require_graph
+from graphprog.ir.graph import Graph, require_graph
 from graphprog.manipulations import Concatenative, Scale
-from graphprog.manipulations.retrained import Retrained
+from graphprog.manipulations.modules.trainable_layer import Retrained
 from graphprog.peft.folder import MULTITASK, PREFIX, PROMPTS, Folder, Part, read
 from graphprog.peft.places import DECODER_IDS, module_key, tokens_of
 from graphprog.peft.prefix import read_prefix
-from graphprog.program import Program
-from graphprog.reparametrised import LowRank
-from graphprog.reprogrammed import Reprogrammed
-from graphprog.values import Learnable
+from graphprog.values.base import Learnable
+from graphprog.values.reparameterized import LowRank
 
 _VECTOR = "ia3_l"
 

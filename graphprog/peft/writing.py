@@ -9,17 +9,17 @@ from typing import Any
 
 import torch
 
+from graphprog.compiler.lower_text import realised
+from graphprog.compiler.merge_reparameterization import fold
+from graphprog.compiler.model import Reprogrammed
 from graphprog.errors import ProgramError
-from graphprog.folding import fold
-from graphprog.graph import Insertion
+from graphprog.ir.graph import Insertion
 from graphprog.manipulations import Concatenative, Manipulation, Memory, Scale
-from graphprog.manipulations.retrained import Retrained
+from graphprog.manipulations.modules.trainable_layer import Retrained
 from graphprog.peft import folder
 from graphprog.peft.places import same_place, tokens_of
 from graphprog.peft.prefix import prefix_fields
-from graphprog.reparametrised import LSTM, MLP, LowRank
-from graphprog.reprogrammed import Reprogrammed
-from graphprog.textual import realised
+from graphprog.values.reparameterized import LSTM, MLP, LowRank
 
 TASKS = ("CAUSAL_LM", "SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS", "SEQ_2_SEQ_LM", "FEATURE_EXTRACTION")
 _HEADS: dict[str, tuple[str, ...]] = {

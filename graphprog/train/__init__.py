@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from graphprog.train.evaluate import Evaluation, evaluate
-from graphprog.train.fit import fit
 from graphprog.train.history import EpochRecord, History
+from graphprog.train.loop.evaluate import Evaluation, evaluate
+from graphprog.train.loop.fit import fit
 from graphprog.train.optimizers import SGD, Adam, AdamW
 
 __all__ = ["SGD", "Adam", "AdamW", "EpochRecord", "Evaluation", "History", "evaluate", "fit"]

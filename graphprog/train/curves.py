@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from graphprog.plots import figure, keep
+from graphprog.utils.plots import figure, keep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

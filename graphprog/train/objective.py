@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 
-from graphprog.checks import class_count
+from graphprog.compiler.data_checks import class_count
 from graphprog.errors import TrainingError
 
 if TYPE_CHECKING:
-    from graphprog.reprogrammed import Reprogrammed
+    from graphprog.compiler.model import Reprogrammed
 
 Loss = Callable[[Any, torch.Tensor], torch.Tensor]
 

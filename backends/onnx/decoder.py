@@ -1,0 +1,196 @@
+"""ONNX files that write token after token: keys and values go in and come out.
+
+A decoder is one file: with no keys and values before it, it reads a text; with them, what is new.
+An encoder with a decoder is two: what reads at first is beside it, its name ending in
+``.prefill.onnx``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal
+
+import onnx_ir as ir
+import torch
+
+from graphprog.analysis.roles import Roles
+from graphprog.backends.onnx_model.export_program import exported_graph
+from graphprog.backends.onnx_model.external_data import written
+from graphprog.backends.onnx_model.metadata import KEY, describe, viewer_entries
+from graphprog.backends.onnx_model.precision import linear_in_int8
+from graphprog.backends.onnx_model.pretranspose import turn_weights
+from graphprog.backends.onnx_model.translate import (
+    name_nodes,
+    optimise,
+    refuse_foreign_operators,
+    translate,
+)
+from graphprog.backends.onnxruntime.decoder import ROLES, WORDING, Writer, prefill_path
+from graphprog.backends.parity.report import TOLERANCE
+from graphprog.compiler.compile import compile
+from graphprog.compiler.merge_reparameterization import fold
+from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.program import Program
+from graphprog.errors import BackendError, FileError
+from graphprog.generation.decoder import words_of
+from graphprog.generation.kv_decoder import Cached, Values, cached, device_of
+from graphprog.generation.verify_cache import inputs_of_length, parts_of
+from graphprog.ir.graph import Graph
+from graphprog.ir.inputs import inputs_of
+from graphprog.passes.attention.split_kv import SplitMemory
+from graphprog.passes.kv.kv_layout import Slots
+from graphprog.spec.registry import to_json
+from graphprog.utils.files import atomic_write
+from graphprog.utils.json import render_json
+
+Precision = Literal["float32", "int8"]
+
+
+@dataclasses.dataclass(frozen=True)
+class WriterReport:
+    """How a file writes, beside the graph that reads whole texts.
+
+    Attributes:
+        precision: of the weights of linear layers.
+        max_absolute: largest difference of a logit, over two texts and one, read in three parts.
+        max_relative: the same as a share of the largest logit.
+        passed: whether that is within the tolerance; in int8 it is reported and not judged.
+    """
+
+    precision: str
+    max_absolute: float
+    max_relative: float
+    passed: bool
+
+
+def export_writer(
+    model: Reprogrammed | Graph,
+    path: str | os.PathLike[str],
+    *,
+    precision: Precision = "float32",
+    tolerance: float = TOLERANCE,
+) -> WriterReport:
+    """Write a model that generates as ONNX, and read texts with it beside the graph.
+
+    Args:
+        model: a task or a graph that :func:`graphprog.cached` takes.
+        path: the file, written atomically; its name ends in ``.onnx``. Weights of 2 GiB and more
+            lie beside it.
+        precision: ``int8`` quantises the weights of linear layers, and their inputs as they come;
+            the tensors of the program stay as they are.
+        tolerance: largest difference that counts as equal, absolute or relative.
+
+    Raises:
+        BackendError: no translation, bfloat16, or the results differ.
+        FileError: the place cannot be written. As with every error, an old file stays.
+        PassError: the model has no cache.
+    """
+    if precision not in ("float32", "int8"):
+        raise BackendError(f'precision={precision!r} is unknown; "float32" or "int8"')
+    if not os.fspath(path).endswith(".onnx"):
+        raise FileError(f"{os.fspath(path)}: the name of an ONNX file ends in .onnx")
+    task = fold(model if isinstance(model, Reprogrammed) else compile(model, Program()))
+    both = cached(task)
+    _refuse_bfloat16(both)
+    graphs = [both.decode]
+    if has_towers := any(name.startswith("cross_") for name in both.decode.call_spec.inputs):
+        graphs.append(both.prefill)
+    reports: list[WriterReport] = []
+    with ExitStack() as kept:
+        ready = []
+        for graph, at in zip(graphs, _files(path), strict=False):
+            lowered = _document(_lowered(both, graph), task, both.roles)
+            fewer = linear_in_int8(lowered) if precision == "int8" else lowered
+            ready.append(kept.enter_context(written(fewer, at)))
+
+        def write(temporary: Path) -> None:
+            try:
+                for one, at in zip(ready, _files(temporary), strict=False):
+                    ir.save(one, at)
+                writer = Writer(temporary, providers="cpu")
+                reports.append(_compared(both, writer, precision, tolerance))
+                if has_towers:
+                    os.replace(prefill_path(temporary), prefill_path(path))
+            finally:
+                prefill_path(temporary).unlink(missing_ok=True)
+
+        atomic_write(path, write)
+    return reports[0]
+
+
+def _files(path: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """Where the graphs of a writer lie: of every step, and of the first one."""
+    return Path(path), prefill_path(path)
+
+
+def _refuse_bfloat16(both: Cached) -> None:
+    if any(spec.dtype is torch.bfloat16 for spec in inputs_of(both.decode)):
+        raise BackendError(
+            f"{both.source.name} computes in bfloat16, which ONNX Runtime does not",
+            ["capture the source model in float32 or float16"],
+        )
+
+
+def _lowered(both: Cached, graph: Graph) -> ir.Model:
+    """The ONNX model of a graph, without metadata."""
+    inputs, memory = _example(both)
+    values = {**inputs, **(memory if graph is both.decode else {})}
+    specs = inputs_of(graph)
+    example = tuple(values[spec.name] for spec in specs)
+    names = tuple(node.name for node in graph.output_nodes)
+    program = exported_graph(SplitMemory()(graph), example, names, device_of(graph))
+    model = translate(program, specs, graph.outputs, None)
+    optimise(model, swappable=False)
+    turn_weights(model)
+    name_nodes(model)
+    refuse_foreign_operators(model)
+    return model
+
+
+def _example(both: Cached) -> tuple[Values, Values]:
+    """Inputs of some tokens, and the memory of those but the last."""
+    axis = Slots.of(both.source.code).axis
+    whole = inputs_of_length(both.source, axis, 11)
+    first = {
+        name: value.narrow(both.roles.dim(name), 0, 6) if name in both.roles.meanings else value
+        for name, value in whole.items()
+    }
+    with torch.no_grad():
+        _, memory = both.results(first)
+    return whole, memory
+
+
+def _document(model: ir.Model, task: Reprogrammed, roles: Roles) -> ir.Model:
+    from graphprog import __version__
+
+    model.producer_name, model.producer_version = KEY, __version__
+    model.graph.name = task.base.name
+    texts, parser = words_of(task.spec)
+    words = Program(texts) if parser is None else Program(texts, align=parser)
+    told = {name: getattr(roles, name) for name in ("tokens", "axis", "meanings", "logits", "rows")}
+    model.metadata_props[KEY] = describe(task)
+    model.metadata_props[ROLES] = json.dumps(told)
+    model.metadata_props[WORDING] = render_json(to_json(words, {}, "words"), WORDING)
+    entries = viewer_entries(task) | {"mode": "writer", "version": __version__}
+    model.metadata_props.update({f"{KEY}.{name}": text for name, text in entries.items()})
+    return model
+
+
+def _compared(both: Cached, writer: Writer, precision: Precision, tolerance: float) -> WriterReport:
+    """Read texts in parts, two at once and one alone."""
+    parts = [part for rows in (2, 1) for part in parts_of(both.source, writer.results, rows)]
+    gaps = [gap for part in parts for gap in part.gaps.values()]
+    passed = precision == "int8" or all(gap.within(tolerance) for gap in gaps)
+    report = WriterReport(
+        precision, max(gap.absolute for gap in gaps), max(gap.relative for gap in gaps), passed
+    )
+    if not passed:
+        raise BackendError(
+            f"{both.source.name}: ONNX Runtime writes other than the graph: {report}",
+            ["capture the source model in float32", "a higher tolerance"],
+        )
+    return report

@@ -1,0 +1,160 @@
+"""ONNX: one file that any ONNX runtime loads, with the program baked in or left swappable.
+
+Folded: the program is constant, and whatever depends on it alone is computed at export.
+Swappable: every ``program.*`` tensor stays an initialiser of that name which is also an input, so
+that one session serves many programs.
+Inputs: what a saved program holds is not in the file, but plain inputs, which every caller gives;
+for runtimes that replace no initialisers, such as those of JavaScript and of inference servers.
+Bank: the program is a bank of programs, and every row of a batch says which is its own; see
+:mod:`graphprog.backends.onnx.per_row`.
+
+Inputs and outputs keep their names; the batch axis is called ``batch``. The file's metadata carry
+the contract, the labels, the program and the source's fingerprint, as one JSON document under
+``graphprog`` and, for viewers, as plain entries ``graphprog.*``. Every node keeps the path of its
+module in its name; those of the program's parts begin with ``program.``.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import onnx_ir as ir
+
+from graphprog.backends.onnx.decoder import export_writer as export_writer
+from graphprog.backends.onnx.multi_graph import export_slots as export_slots
+from graphprog.backends.onnx.per_row import export_bank
+from graphprog.backends.onnx.program_inputs import leave_out
+from graphprog.backends.onnx.quantize import quantise as quantise
+from graphprog.backends.onnx_model.export_program import exported_graph, output_names, output_nodes
+from graphprog.backends.onnx_model.external_data import describe_model, opened, written
+from graphprog.backends.onnx_model.pretranspose import turn_weights
+from graphprog.backends.onnx_model.translate import (
+    name_nodes,
+    optimise,
+    refuse_foreign_operators,
+    translate,
+)
+from graphprog.backends.onnx_model.zero_padding import keep_zero_padding
+from graphprog.backends.onnxruntime.providers import open_session
+from graphprog.backends.parity.bisect import require_parity
+from graphprog.backends.parity.report import (
+    TOLERANCE,
+    Inputs,
+    ParityReport,
+    compare,
+    example_batch,
+    parity_batches,
+    task_device,
+)
+from graphprog.backends.program_rows.push_down_selection import leave_out_unread_rows
+from graphprog.compiler.data_checks import warn_uncounted
+from graphprog.compiler.merge_reparameterization import fold
+from graphprog.compiler.model import Reprogrammed
+from graphprog.errors import BackendError
+from graphprog.passes.attention.split_kv import SplitMemory
+from graphprog.utils.files import atomic_write
+
+Mode = Literal["folded", "swappable", "inputs", "bank"]
+
+
+def export(
+    task: Reprogrammed,
+    path: str | os.PathLike[str],
+    *,
+    program: Mode = "folded",
+    opset: int | None = None,
+    tolerance: float = TOLERANCE,
+    inputs: Inputs | None = None,
+) -> ParityReport:
+    """Write a task as an ONNX file, after running it in ONNX Runtime beside the task itself.
+
+    Args:
+        task: what to export; it is not changed.
+        path: the file, written atomically. Weights of 2 GiB and more lie beside it; see
+            :mod:`graphprog.backends.onnx_model.external_data`.
+        program: ``"folded"``, ``"swappable"``, ``"inputs"`` or ``"bank"``; the module says what
+            each is.
+        opset: version of the operator set, 18 or above; None takes the exporter's default.
+        tolerance: as in :func:`graphprog.backends.parity.report.compare`.
+        inputs: examples to compare on, one and all; None takes 1 and 5 random rows.
+
+    Raises:
+        BackendError: no translation; or the results differ, and where first.
+        DataError: ``inputs`` are not what the task takes.
+        FileError: the place cannot be written. As with every error, an old file stays.
+    """
+    if program not in get_args(Mode):
+        raise BackendError(f"program={program!r} is unknown; one of {', '.join(get_args(Mode))}")
+    warn_uncounted(task)
+    task = fold(task)
+    batches, example = parity_batches(task, inputs), example_batch(task, inputs)
+    if program == "bank":
+        return export_bank(task, path, batches, example, opset, tolerance)
+    kept: Mode = "folded" if program == "folded" else "swappable"
+    model = lower(task, example, kept, opset)
+    own = leave_out(model, task.program_state()) if program == "inputs" else None
+    describe_model(model, task, program)
+    reports: list[ParityReport] = []
+
+    def probe(nodes: tuple[str, ...], given: Inputs) -> list[np.ndarray]:
+        return run_model(lower(task, example, kept, opset, nodes), given)
+
+    def write(temporary: Path) -> None:
+        ir.save(ready, temporary)
+        session = opened(temporary)
+
+        def run(given: Inputs) -> list[np.ndarray]:
+            return session.evaluate(given, own)
+
+        report = compare(task, run, batches, f"onnx ({program})", tolerance)
+        reports.append(require_parity(task, report, example, probe))
+
+    with written(model, path) as ready:
+        atomic_write(path, write)
+    return reports[0]
+
+
+def lower(
+    task: Reprogrammed,
+    example: Inputs,
+    program: Mode,
+    opset: int | None = None,
+    nodes: tuple[str, ...] | None = None,
+) -> ir.Model:
+    """Make the ONNX model of a task, without metadata.
+
+    Args:
+        task: what to lower.
+        example: inputs of two rows to trace with.
+        program: as in :func:`export`.
+        opset: as in :func:`export`.
+        nodes: names of graph nodes to return in place of the task's outputs.
+    """
+    names = output_names(task) if nodes is None else nodes
+    graph = SplitMemory()(task.graph)
+    traced = exported_graph(graph, example, nodes or output_nodes(task), task_device(task))
+    leave_out_unread_rows(traced.graph_module)
+    model = translate(traced, task.inputs, names, opset)
+    optimise(model, swappable=program == "swappable")
+    turn_weights(model)
+    keep_zero_padding(model)
+    name_nodes(model)
+    refuse_foreign_operators(model)
+    return model
+
+
+def run_model(model: ir.Model, inputs: Inputs) -> list[np.ndarray]:
+    """Run an ONNX model on the processor; its inputs in order, its outputs in order."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        with written(model, path) as ready:
+            ir.save(ready, path)
+        session = open_session(path, "cpu")
+    names = [entry.name for entry in session.get_inputs()]
+    values = [value.detach().cpu().numpy() for value in inputs]
+    results: list[np.ndarray] = session.run(None, dict(zip(names, values, strict=True)))
+    return results

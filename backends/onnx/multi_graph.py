@@ -1,0 +1,101 @@
+"""A folder of ONNX files over one source: a graph for each kind of program, the weights once.
+
+What a program does to a graph, prompts of another length for instance, is compiled into the graph,
+so a slot that a program does not use costs it nothing: it is not in its graph. The graphs are
+small; the weights lie beside them in one file.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx_ir as ir
+
+from graphprog.backends.onnx.per_row import lower_bank
+from graphprog.backends.onnx_model.external_data import beside, describe_model, opened
+from graphprog.backends.parity.report import (
+    TOLERANCE,
+    Inputs,
+    ParityReport,
+    example_batch,
+    parity_batches,
+)
+from graphprog.backends.parity.rows import prove_rows
+from graphprog.compiler.compile import compile
+from graphprog.compiler.merge_reparameterization import fold
+from graphprog.compiler.program import Program
+from graphprog.errors import BackendError, FileError
+from graphprog.ir.graph import Graph
+from graphprog.utils.files import atomic_write
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+def export_slots(
+    graph: Graph,
+    folder: str | os.PathLike[str],
+    slots: Mapping[str, Program],
+    *,
+    opset: int | None = None,
+    tolerance: float = TOLERANCE,
+    inputs: Mapping[str, Inputs] | None = None,
+) -> dict[str, ParityReport]:
+    """Write a source model that serves several kinds of programs, a program a row.
+
+    Args:
+        graph: the source.
+        folder: is made if it is not there. Each slot becomes a file of its name in it, as by
+            ``onnx.export(..., program="bank")``.
+        slots: a program of each kind, by the name of the slot. What counts is the spec; where an
+            alignment has a number of classes, programs of the slot may have another.
+        opset: as in :func:`graphprog.backends.onnx.export`.
+        tolerance: likewise.
+        inputs: likewise, by the name of the slot.
+
+    Returns:
+        How each slot compares with PyTorch.
+
+    Raises:
+        BackendError: no slots; a name that is none of a file; or as in ``onnx.export``. Files
+            that were there stay as they were.
+        FileError: the place cannot be written.
+    """
+    if not slots:
+        raise BackendError("there are no slots", ['slots={"pixels": gp.Program(...), ...}'])
+    for name in slots:
+        if not _NAME.fullmatch(name):
+            raise BackendError(
+                f"slot {name!r} cannot be the name of a file", ["letters, digits, '-' and '_'"]
+            )
+    given = dict(inputs or {})
+    if unknown := sorted(given.keys() - slots.keys()):
+        raise BackendError(f"inputs for {', '.join(unknown)}, which are no slots")
+    banks, batches = {}, {}
+    for name, program in slots.items():
+        task = fold(compile(graph, program))
+        batches[name] = parity_batches(task, given.get(name))
+        banks[name] = lower_bank(task, example_batch(task, given.get(name)), opset)
+        describe_model(banks[name].model, task, "bank", banks[name].axes)
+    target = Path(folder)
+    reports = {}
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=target) as temporary:
+            trial = Path(temporary)
+            with beside([bank.model for bank in banks.values()], trial, "source") as data:
+                for name, bank in banks.items():
+                    path = trial / f"{name}.onnx"
+                    atomic_write(path, functools.partial(ir.save, bank.model))
+                    run = opened(path).evaluate
+                    reports[name] = prove_rows(bank.tasks, run, batches[name], tolerance)
+                os.replace(data, target / data.name)
+                for name in banks:
+                    os.replace(trial / f"{name}.onnx", target / f"{name}.onnx")
+    except OSError as error:
+        raise FileError(f"{target}: cannot be written: {error}", ["check the folder"]) from error
+    return reports

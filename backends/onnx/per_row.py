@@ -1,0 +1,216 @@
+"""ONNX files whose rows each have their own program: tensors of programs come stacked, as banks.
+
+Beside the model's inputs, such a file takes ``program.row`` [batch] int64, the number of each
+row's program; every tensor of a program under its name, [programs, *S]; and, where programs may
+differ in their number of classes, ``program.classes`` [programs] int64, how many each has. Tensors
+are then padded on that axis, and logits of classes that a row's program has not are -inf.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch.nn import functional
+
+from graphprog.backends.onnx_model.export_program import export_module, output_names, output_nodes
+from graphprog.backends.onnx_model.external_data import describe_model, opened, written
+from graphprog.backends.onnx_model.pretranspose import turn_weights
+from graphprog.backends.onnx_model.program_files import CLASSES, ROW
+from graphprog.backends.onnx_model.translate import (
+    name_nodes,
+    optimise,
+    refuse_foreign_operators,
+    translate,
+)
+from graphprog.backends.onnx_model.zero_padding import keep_zero_padding
+from graphprog.backends.parity.report import Inputs, ParityReport, task_device
+from graphprog.backends.parity.rows import changed, prove_rows
+from graphprog.backends.program_rows.push_down_selection import leave_out_unread_rows
+from graphprog.backends.program_rows.vmap import ProgramRows, expression
+from graphprog.compiler.compile import compile
+from graphprog.compiler.data_checks import class_count
+from graphprog.compiler.model import Reprogrammed
+from graphprog.errors import BackendError, GraphprogError
+from graphprog.ir.graph import executable
+from graphprog.ir.inputs import InputSpec, batch_axis
+from graphprog.passes.attention.split_kv import SplitMemory
+from graphprog.utils.files import atomic_write
+
+_PROGRAMS = "programs"
+
+
+@dataclasses.dataclass(frozen=True)
+class BankModel:
+    """The model of a task whose rows have their own programs.
+
+    Attributes:
+        model: without metadata.
+        axes: see :attr:`graphprog.backends.onnx_model.metadata.Deployed.bank`.
+        tasks: what to compare with: the task, one with other numbers, and, where the number of
+            classes may be another, one with one more.
+    """
+
+    model: ir.Model
+    axes: Mapping[str, int | None]
+    tasks: tuple[Reprogrammed, ...]
+
+
+def export_bank(
+    task: Reprogrammed,
+    path: str | os.PathLike[str],
+    batches: Sequence[Inputs],
+    example: Inputs,
+    opset: int | None,
+    tolerance: float,
+) -> ParityReport:
+    """Write a task whose rows have their own programs; see :func:`graphprog.backends.onnx.export`.
+
+    Args:
+        task: a folded task.
+        path: the file.
+        batches: to compare on.
+        example: to trace with.
+        opset: as in ``export``.
+        tolerance: likewise.
+    """
+    bank = lower_bank(task, example, opset)
+    describe_model(bank.model, task, "bank", bank.axes)
+    reports: list[ParityReport] = []
+
+    def write(temporary: Path) -> None:
+        ir.save(ready, temporary)
+        reports.append(prove_rows(bank.tasks, opened(temporary).evaluate, batches, tolerance))
+
+    with written(bank.model, path) as ready:
+        atomic_write(path, write)
+    return reports[0]
+
+
+def lower_bank(task: Reprogrammed, example: Inputs, opset: int | None = None) -> BankModel:
+    """Make the ONNX model of a task whose rows have their own programs.
+
+    The number of classes is left open where the graph allows it.
+
+    Args:
+        task: what to lower.
+        example: inputs of two rows to trace with.
+        opset: as in :func:`graphprog.backends.onnx.export`.
+
+    Raises:
+        BackendError: the graph has no axis of examples, or an operation joins program and batch
+            such that rows cannot have their own.
+    """
+    tasks = [task, changed(task)]
+    other = _wider(task)
+    if other is not None:
+        axes = _class_axes(task, other)
+        try:
+            return BankModel(_lower(task, example, axes, opset), axes, (*tasks, other))
+        except BackendError:  # the number of classes is part of an operation
+            pass
+    fixed = dict.fromkeys(task.program_state())
+    return BankModel(_lower(task, example, fixed, opset), fixed, tuple(tasks))
+
+
+def _wider(task: Reprogrammed) -> Reprogrammed | None:
+    """The same task with one more class; None where its program does not have a number of them."""
+    align = task.spec.align
+    names = {field.name for field in dataclasses.fields(align)}
+    classes = getattr(align, "classes", None)
+    if "classes" not in names or classes is None or class_count(task) != classes:
+        return None
+    contract = dataclasses.replace(task.spec.contract, labels=())
+    more: dict[str, Any] = {"classes": classes + 1}
+    try:
+        spec = dataclasses.replace(
+            task.spec, align=dataclasses.replace(align, **more), contract=contract
+        )
+        return compile(task.base, spec, task.seed)
+    except GraphprogError:  # the source may have no class left for one more
+        return None
+
+
+def _class_axes(task: Reprogrammed, other: Reprogrammed) -> dict[str, int | None]:
+    """For every tensor of the program, the axis of the classes, told by a task with one more."""
+    own = task.program_state()
+    axes: dict[str, int | None] = {}
+    for name, tensor in other.program_state().items():
+        pairs = enumerate(zip(tensor.shape, own[name].shape, strict=True))
+        axes[name] = next((axis for axis, (more, less) in pairs if more != less), None)
+    return axes
+
+
+def _lower(
+    task: Reprogrammed, example: Inputs, axes: Mapping[str, int | None], opset: int | None
+) -> ir.Model:
+    letter = batch_axis(task.inputs)
+    if letter is None:
+        raise BackendError(
+            f"{task.base.name} has no axis of examples, so no rows that could have programs",
+            ["capture it with a dynamic batch", 'program="swappable"'],
+        )
+    graph = SplitMemory()(task.graph)
+    device = task_device(task)
+    module = executable(graph, output_nodes(task), device)
+    leave_out_unread_rows(module)
+    state = task.program_state()
+    read = {str(node.target) for node in module.graph.find_nodes(op="get_attr")}
+    names = [name for name in state if name in read]
+    padded = any(axes[name] is not None for name in names)
+    specs = [*task.inputs, InputSpec(ROW, (letter,), torch.int64)]
+    specs += [InputSpec(CLASSES, (_PROGRAMS,), torch.int64)] if padded else []
+    specs += [_bank(name, state[name], axes[name]) for name in names]
+    given: list[torch.Tensor] = [*example, torch.tensor([0, 2])]
+    given += [torch.ones(3, dtype=torch.int64)] if padded else []
+    given += [
+        _one_more(state[name], axes[name]).expand(3, *(-1,) * state[name].ndim) for name in names
+    ]
+    placeholder = next(
+        node
+        for node, spec in zip(graph.placeholders, task.inputs, strict=True)
+        if spec.shape[:1] == (letter,)
+    )
+    symbol = expression(placeholder.meta["val"].shape[0])
+    rows = ProgramRows(module, names, symbol, padded)
+    traced = export_module(rows, given, specs, device, task.base.name)
+    model = translate(traced, specs, output_names(task), opset)
+    optimise(model, swappable=False)
+    turn_weights(model)
+    keep_zero_padding(model)
+    name_nodes(model)
+    refuse_foreign_operators(model)
+    _give_own(model, {name: state[name] for name in names}, class_count(task) if padded else None)
+    return model
+
+
+def _bank(name: str, tensor: torch.Tensor, axis: int | None) -> InputSpec:
+    sizes: list[int | str] = list(tensor.shape)
+    if axis is not None:
+        sizes[axis] = "classes"
+    return InputSpec(name, (_PROGRAMS, *sizes), tensor.dtype)
+
+
+def _one_more(tensor: torch.Tensor, axis: int | None) -> torch.Tensor:
+    """With room for one more class, so that no example has an axis of length 1."""
+    if axis is None:
+        return tensor
+    widths = [0, 0] * (tensor.ndim - 1 - axis) + [0, 1]
+    return functional.pad(tensor, widths)
+
+
+def _give_own(model: ir.Model, state: Mapping[str, torch.Tensor], classes: int | None) -> None:
+    """Make the task's own program the default of the banks: a bank of one."""
+    own = {name: tensor[None].numpy() for name, tensor in state.items()}
+    if classes is not None:
+        own[CLASSES] = np.array([classes])
+    for value in model.graph.inputs:
+        if value.name in own:
+            value.const_value = ir.tensor(own[value.name], name=value.name)
+            model.graph.register_initializer(value)

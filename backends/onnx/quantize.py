@@ -1,0 +1,216 @@
+"""Exported files with the source in fewer bits, and what that costs in agreement and accuracy."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import torch
+from onnx_ir.passes.common import ShapeInferencePass
+
+from graphprog.backends.onnx_model.external_data import written
+from graphprog.backends.onnx_model.metadata import KEY
+from graphprog.backends.onnx_model.precision import (
+    compute_in_float16,
+    linear_in_int8,
+    store_convolutions_in_int8,
+    store_in_bfloat16,
+)
+from graphprog.backends.onnx_model.translate import PROGRAM
+from graphprog.backends.onnxruntime.batches import run_in_batches
+from graphprog.backends.onnxruntime.program_cache import Array, Program
+from graphprog.backends.onnxruntime.providers import Providers
+from graphprog.backends.onnxruntime.session import Session
+from graphprog.backends.parity.report import Difference, difference
+from graphprog.errors import BackendError, DataError, FileError
+from graphprog.ir.inputs import batch_axis, random_inputs
+from graphprog.utils.files import atomic_write
+
+Precision = Literal["int8", "float16", "bfloat16"]
+_RANDOM_ROWS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class QuantisationReport:
+    """A file with its source in fewer bits, beside the file it was made from; prints as a table.
+
+    Attributes:
+        source: precision of the source.
+        bytes_before: size of the file it was made from, with the weights beside it.
+        bytes_after: size of the new file, likewise.
+        rows: how many examples were compared.
+        max_absolute: largest difference of a value of the first output.
+        max_relative: the same as a share of that output's largest magnitude.
+        label_agreement: share of rows whose largest value is at the same place of the last axis.
+        accuracy_before: share of rows of the given label, of the file it was made from; None
+            where no labels were given.
+        accuracy_after: the same of the new file.
+    """
+
+    source: Precision
+    bytes_before: int
+    bytes_after: int
+    rows: int
+    max_absolute: float
+    max_relative: float
+    label_agreement: float
+    accuracy_before: float | None = None
+    accuracy_after: float | None = None
+
+    def __str__(self) -> str:
+        share = self.bytes_after / self.bytes_before
+        lines = {
+            "source in": self.source,
+            "bytes": f"{self.bytes_before:,} before, {self.bytes_after:,} after ({share:.0%})",
+            "rows compared": str(self.rows),
+            "largest difference": f"{self.max_absolute:.3g}, relative {self.max_relative:.3g}",
+            "same label": f"{self.label_agreement:.2%}",
+        }
+        if self.accuracy_before is not None:
+            lines["accuracy"] = (
+                f"{self.accuracy_before:.2%} before, {self.accuracy_after:.2%} after"
+            )
+        width = max(map(len, lines))
+        return "\n".join(f"{name.ljust(width)}  {text}" for name, text in lines.items())
+
+
+def quantise(
+    path: str | os.PathLike[str],
+    to: str | os.PathLike[str],
+    source: Precision,
+    *,
+    inputs: Sequence[Array] | None = None,
+    labels: Array | None = None,
+    program: Program | None = None,
+    providers: Providers = "auto",
+) -> QuantisationReport:
+    """Write an exported file anew with its source in fewer bits, and run both on the same rows.
+
+    The tensors and operations of the program stay in float32, and programs fit both files.
+
+    ``int8``: linear layers and tables are computed in int8, with a scale a channel and inputs
+    quantised as they come; weights of convolutions are stored in int8, with a scale a channel,
+    and computed with in float32. ``float16``: computed in half precision, except for
+    normalisations and softmax; a processor casts back and forth, a GPU gains. ``bfloat16``:
+    weights are stored so and computed with in float32, because ONNX Runtime has no operations in
+    bfloat16 on processors.
+
+    Args:
+        path: a file that :func:`graphprog.backends.onnx.export` wrote in float32.
+        to: the new file, written atomically. Weights of 2 GiB and more lie beside it.
+        source: precision of the source.
+        inputs: examples to compare on, in the order of the inputs; None takes 8 random rows.
+        labels: int64 [N], the class of each row of the first output, for the accuracy.
+        program: what to run both files with, in place of their own.
+        providers: where to run them, as for :class:`graphprog.backends.onnxruntime.Session`.
+
+    Raises:
+        BackendError: the precision is unknown, the source is not float32, or the result
+            does not run.
+        DataError: the inputs are not what the file takes, or the labels not one a row.
+        FileError: a file cannot be read or written. As with every error, an old file stays.
+    """
+    if source not in get_args(Precision):
+        raise BackendError(f"source={source!r} is unknown; one of {', '.join(get_args(Precision))}")
+    before = Session(path, providers)
+    if inputs is None:
+        inputs = random_inputs(before.inputs, _RANDOM_ROWS, before.contract.range or (-1, 1), 0)
+    expected = _first_output(before, inputs, program)
+    reports: list[QuantisationReport] = []
+
+    with written(_in_fewer_bits(_loaded(path), source), to) as ready:
+
+        def write(temporary: Path) -> None:
+            ir.save(ready, temporary)
+            try:
+                found = _first_output(Session(temporary, providers), inputs, program)
+            except FileError as error:
+                raise BackendError(f"{path}: in {source} it does not run: {error}") from error
+            sizes = _size(path), _size(temporary)
+            gap = difference(expected, found)
+            reports.append(_report(source, sizes, gap, expected, found, labels))
+
+        atomic_write(to, write)
+    return reports[0]
+
+
+def _loaded(path: str | os.PathLike[str]) -> ir.Model:
+    """The model with the type of every value."""
+    model: ir.Model = ShapeInferencePass()(ir.external_data.load_to_model(ir.load(path))).model
+    values = [value for node in model.graph for value in node.outputs]
+    unknown = [str(value.name) for value in values if value.dtype is None]
+    if unknown:
+        raise BackendError(
+            f"{os.fspath(path)}: the types of its values cannot be told: {', '.join(unknown[:5])}",
+            ["export the task again"],
+        )
+    return model
+
+
+def _size(path: str | os.PathLike[str]) -> int:
+    """Bytes of a file, and of the data beside it that it reads."""
+    tensors = onnx.load(path, load_external_data=False).graph.initializer
+    told = {
+        entry.value for one in tensors for entry in one.external_data if entry.key == "location"
+    }
+    files = [Path(path), *(Path(path).parent / name for name in told)]
+    return sum(file.stat().st_size for file in files)
+
+
+def _in_fewer_bits(model: ir.Model, source: Precision) -> ir.Model:
+    """The model with its source in a precision."""
+    weights = {v.dtype for name, v in model.graph.initializers.items() if PROGRAM not in name}
+    if f"{KEY}.precision" in model.metadata_props or ir.DataType.FLOAT not in weights:
+        raise BackendError(
+            "the source is not in float32", ["quantise the file that was exported in float32"]
+        )
+    model.metadata_props[f"{KEY}.precision"] = source
+    change: dict[Precision, Callable[[ir.Model], None]] = {
+        "int8": store_convolutions_in_int8,
+        "float16": compute_in_float16,
+        "bfloat16": store_in_bfloat16,
+    }
+    change[source](model)
+    return linear_in_int8(model) if source == "int8" else model
+
+
+def _first_output(session: Session, inputs: Sequence[Array], program: Program | None) -> np.ndarray:
+    """The first output for all rows."""
+    if batch_axis(session.inputs) is None:
+        return session.evaluate(inputs, program)[0]
+    return run_in_batches(session, *inputs, program=program)[0]
+
+
+def _report(
+    source: Precision,
+    sizes: tuple[int, int],
+    gap: Difference,
+    expected: np.ndarray,
+    found: np.ndarray,
+    labels: Array | None,
+) -> QuantisationReport:
+    before, after = expected.argmax(-1), found.argmax(-1)
+    report = QuantisationReport(
+        source,
+        *sizes,
+        rows=len(expected),
+        max_absolute=gap.absolute,
+        max_relative=gap.relative,
+        label_agreement=float((before == after).mean()),
+    )
+    if labels is None:
+        return report
+    right = torch.as_tensor(labels).cpu().numpy()
+    if right.shape != before.shape:
+        raise DataError(f"labels are {list(right.shape)}, one a row is {list(before.shape)}")
+    return dataclasses.replace(
+        report,
+        accuracy_before=float((before == right).mean()),
+        accuracy_after=float((after == right).mean()),
+    )

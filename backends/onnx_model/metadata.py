@@ -1,0 +1,221 @@
+"""What a deployed file says of itself: its contract, its inputs, where it comes from.
+
+The text of one JSON object, stored under the key ``graphprog`` of a file's metadata. It has all
+that a saved program's document has, and the interface of the model around it. Entries that a
+reader does not know are ignored; ``format.version`` is raised only when an older reader would
+misread a file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from graphprog.backends.onnx_model.export_program import output_names
+from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.program import Contract
+from graphprog.errors import FileError
+from graphprog.io.artifact import check_format
+from graphprog.io.saving import document_of
+from graphprog.ir.fingerprint import Fingerprint
+from graphprog.ir.inputs import InputSpec
+from graphprog.spec.registry import from_json
+from graphprog.utils.json import parse_json, render_json
+
+KEY = "graphprog"
+FORMAT_NAME = "graphprog-deployed"
+FORMAT_VERSION = 1
+_NOT_OURS = ["give a file that a graphprog backend exported"]
+_BROKEN = ["export the task again: this file is damaged"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Deployed:
+    """A deployed file's document, read and checked.
+
+    Attributes:
+        inputs: names, shapes and dtypes, in order.
+        outputs: names, in order.
+        contract: the space, normalisation, range and labels of the program.
+        source_name: of the source model.
+        source: fingerprint of the source model.
+        program: the program's spec as JSON.
+        state: shape and dtype of every tensor that a saved program of this spec has.
+        fixed: SHA-256 of every tensor that belongs to the spec, by its name there.
+        bank: where each row of a batch has its own program, the tensors of a program that are
+            stacked in inputs of these names, and which of their axes has a length of its own a
+            program: that of the classes, or None. Otherwise empty.
+    """
+
+    inputs: tuple[InputSpec, ...]
+    outputs: tuple[str, ...]
+    contract: Contract
+    source_name: str
+    source: Fingerprint
+    program: Mapping[str, Any]
+    state: Mapping[str, str]
+    fixed: Mapping[str, str]
+    bank: Mapping[str, int | None] = dataclasses.field(default_factory=dict)
+
+
+class Documented:
+    """What is run from a deployed file, and says what the file says."""
+
+    document: Deployed
+
+    @property
+    def contract(self) -> Contract:
+        """Space, normalisation, range and labels of the program."""
+        return self.document.contract
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the target classes; empty where the program has none."""
+        return self.document.contract.labels
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """Name, shape and dtype of every input."""
+        return self.document.inputs
+
+
+def describe(task: Reprogrammed, bank: Mapping[str, int | None] | None = None) -> str:
+    """Text of the document of a task.
+
+    Args:
+        task: what the file holds.
+        bank: see :class:`Deployed`.
+
+    Raises:
+        FileError: the task's training summary is not JSON.
+    """
+    from graphprog import __version__
+
+    state = task.program_state()
+    tensors = dict(state)
+    document = document_of(task, tensors)
+    document |= {
+        "format": {"name": FORMAT_NAME, "version": FORMAT_VERSION},
+        "graphprog": __version__,
+        "inputs": [
+            {"name": spec.name, "shape": spec.shape, "dtype": _dtype_name(spec.dtype)}
+            for spec in task.inputs
+        ],
+        "outputs": output_names(task),
+        "state": {name: type_of(tensor) for name, tensor in state.items()},
+        "fixed": fixed_tensors({k: v for k, v in tensors.items() if k not in state}),
+    }
+    if bank is not None:
+        document["bank"] = bank
+    return render_json(document, "document")
+
+
+def viewer_entries(task: Reprogrammed) -> dict[str, str]:
+    """Plain entries that viewers of a file show beside the document."""
+    contract = task.spec.contract
+    return {
+        "program": str(task.spec),
+        "pipeline": str(task.pipeline),
+        "contract": str(contract),
+        "labels": ", ".join(contract.labels),
+        "source": f"{task.base.name}: {task.base.fingerprint}",
+    }
+
+
+def type_of(tensor: torch.Tensor) -> str:
+    """Such as ``float32[1,3,224,224]``."""
+    return f"{_dtype_name(tensor.dtype)}[{','.join(map(str, tensor.shape))}]"
+
+
+def fixed_tensors(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """SHA-256 of type and bytes of every tensor."""
+    found = {}
+    for name, tensor in tensors.items():
+        data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        found[name] = hashlib.sha256(type_of(tensor).encode() + data.numpy().tobytes()).hexdigest()
+    return found
+
+
+def read_document(text: Any) -> Deployed:
+    """Read a document.
+
+    Args:
+        text: what the file has under :data:`KEY`; anything at all.
+
+    Raises:
+        FileError: it is none, damaged, hostile, or of a version this package does not know.
+    """
+    if not isinstance(text, str):
+        raise FileError("not a file of graphprog: it has no document", _NOT_OURS)
+    document = parse_json(text, "document")
+    if not isinstance(document, dict):
+        raise FileError(f"document: a {type(document).__name__}, expected an object", _BROKEN)
+    foreign = FileError("not a deployed file of graphprog: its document is another", _NOT_OURS)
+    check_format(document.get("format"), FORMAT_NAME, FORMAT_VERSION, foreign)
+    contract = from_json(document.get("contract"), {})
+    if not isinstance(contract, Contract):
+        raise FileError("the document holds no contract", _BROKEN)
+    source = _texts(document, "source")
+    program = document.get("program")
+    if not isinstance(program, dict):
+        raise FileError("the document holds no program", _BROKEN)
+    return Deployed(
+        inputs=tuple(_input(entry) for entry in _list(document, "inputs")),
+        outputs=tuple(_name(entry) for entry in _list(document, "outputs")),
+        contract=contract,
+        source_name=source.get("name", ""),
+        source=Fingerprint(source.get("text", ""), source.get("weights", "")),
+        program=program,
+        state=_texts(document, "state"),
+        fixed=_texts(document, "fixed"),
+        bank=_bank(document.get("bank", {})),
+    )
+
+
+def _list(document: Mapping[str, Any], name: str) -> list[Any]:
+    value = document.get(name)
+    if not isinstance(value, list):
+        raise FileError(f"document.{name}: expected a list", _BROKEN)
+    return value
+
+
+def _texts(document: Mapping[str, Any], name: str) -> dict[str, str]:
+    value = document.get(name)
+    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+        raise FileError(f"document.{name}: expected an object of texts", _BROKEN)
+    return value
+
+
+def _bank(value: Any) -> dict[str, int | None]:
+    axes = value.values() if isinstance(value, dict) else (False,)
+    if not all(axis is None or (type(axis) is int and 0 <= axis < 16) for axis in axes):
+        raise FileError("document.bank: expected an object of axes", _BROKEN)
+    return dict(value)
+
+
+def _name(entry: Any) -> str:
+    if not isinstance(entry, str):
+        raise FileError("document.outputs: expected names", _BROKEN)
+    return entry
+
+
+def _input(entry: Any) -> InputSpec:
+    if isinstance(entry, dict) and isinstance(entry.get("shape"), list):
+        name, shape, dtype = entry.get("name"), entry["shape"], _dtype(entry.get("dtype"))
+        sizes = all(isinstance(size, int | str) and not isinstance(size, bool) for size in shape)
+        if isinstance(name, str) and sizes and dtype is not None:
+            return InputSpec(name, tuple(shape), dtype)
+    raise FileError("document.inputs: expected name, shape and dtype of each", _BROKEN)
+
+
+def _dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _dtype(name: Any) -> torch.dtype | None:
+    found = getattr(torch, name, None) if isinstance(name, str) else None
+    return found if isinstance(found, torch.dtype) else None

@@ -1,0 +1,3 @@
+"""Gradients of operations, as operations of inference."""
+
+from __future__ import annotations

@@ -1,0 +1,185 @@
+"""ONNX Runtime writing token after token; keys and values stay where they are computed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+
+from graphprog.analysis.roles import Roles
+from graphprog.backends.onnx_model.metadata import KEY, Deployed, Documented, read_document
+from graphprog.backends.onnxruntime.providers import Providers, open_session
+from graphprog.backends.onnxruntime.session_options import Options, SessionOptions
+from graphprog.compiler.program import Program
+from graphprog.errors import BackendError, FileError
+from graphprog.generation.decoder import Wording
+from graphprog.generation.kv_decoder import carried
+from graphprog.io.artifact import within
+from graphprog.spec.registry import from_json
+from graphprog.utils.json import parse_json
+
+ROLES = f"{KEY}.roles"
+WORDING = f"{KEY}.wording"
+_BROKEN = ["export it again: this file is damaged"]
+_TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+}
+Memory = Mapping[str, onnxruntime.OrtValue]
+
+
+def prefill_path(path: str | os.PathLike[str]) -> Path:
+    """Where the graph lies that reads at first, for an encoder with a decoder."""
+    return Path(path).with_suffix(".prefill.onnx")
+
+
+class Writer(Documented):
+    """What :func:`graphprog.backends.onnx.export_writer` wrote, to be given to ``gp.generate``.
+
+    Args:
+        path: the ONNX file.
+        tokenizer: of the source model; needed for prompts that are texts.
+        providers: as for :class:`graphprog.backends.onnxruntime.Session`.
+        options: as for :class:`graphprog.backends.onnxruntime.Session`.
+
+    Raises:
+        FileError: a file is missing, damaged, or does not write.
+        BackendError: a provider that was asked for is absent or does not start.
+
+    Attributes:
+        document: what the file says of itself.
+        roles: what its inputs are.
+        wording: what its program puts around prompts, and how answers are read.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        tokenizer: Any = None,
+        providers: Providers = "auto",
+        options: Options = None,
+    ) -> None:
+        self.path = os.fspath(path)
+        with within(path):
+            if not os.path.isfile(path):
+                raise FileError("no such file", ["check the path"])
+            self._decode = open_session(path, providers, options)
+            metadata = self._decode.get_modelmeta().custom_metadata_map
+            self.document: Deployed = read_document(metadata.get(KEY))
+            if ROLES not in metadata:
+                raise FileError(
+                    "it does not write token after token",
+                    ["gp.backends.onnx.export_writer(task, path)", "onnxruntime.Session(path)"],
+                )
+            self.roles = _roles(metadata[ROLES], self.document)
+            words = from_json(parse_json(metadata.get(WORDING, ""), WORDING), {})
+            if not isinstance(words, Program):
+                raise FileError("it does not hold the words of its program", _BROKEN)
+        self.wording = Wording.of(words, tokenizer)
+        self._prefill: onnxruntime.InferenceSession | None = None
+        if any(entry.name.startswith("cross_") for entry in self._decode.get_inputs()):
+            beside = prefill_path(path)
+            with within(beside):
+                if not beside.is_file():
+                    raise FileError("no such file", [f"it belongs beside {self.path}"])
+                self._prefill = open_session(beside, providers, _beside(options))
+        self.device = "cuda" if "CUDA" in self._decode.get_providers()[0] else "cpu"
+        self._empty = _nothing(self._decode)
+
+    def results(
+        self, inputs: Mapping[str, torch.Tensor], memory: Memory | None = None
+    ) -> tuple[dict[str, torch.Tensor], Memory]:
+        """Compute what is new; as :meth:`graphprog.generation.kv_decoder.Cached.results`.
+
+        Raises:
+            BackendError: ONNX Runtime fails, for instance on more tokens than there are positions.
+        """
+        first = memory is None and self._prefill is not None
+        session = self._prefill if first and self._prefill is not None else self._decode
+        kept = memory if memory is not None else self._blank(inputs)
+        binding = session.io_binding()
+        for entry in session.get_inputs():
+            if entry.name in kept:
+                binding.bind_ortvalue_input(entry.name, kept[entry.name])
+            else:
+                binding.bind_cpu_input(entry.name, _array(inputs[entry.name]))
+        names = [entry.name for entry in session.get_outputs()]
+        for name in names:
+            binding.bind_output(name, self.device if _is_memory(name) else "cpu")
+        try:
+            session.run_with_iobinding(binding)
+        except Exception as error:
+            shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in inputs.items())
+            raise BackendError(f"{self.path}: failed on {shapes}: {error}") from error
+        found = dict(zip(names, binding.get_outputs(), strict=True))
+        results, after = carried(found, memory)
+        return {name: torch.from_numpy(value.numpy()) for name, value in results.items()}, after
+
+    def advance(
+        self, inputs: Mapping[str, torch.Tensor], memory: Memory | None = None
+    ) -> tuple[torch.Tensor, Memory]:
+        """Logits [B, T, V] of the T tokens that the memory does not have, and the new memory."""
+        results, memory = self.results(inputs, memory)
+        return results[self.roles.logits], memory
+
+    def select(self, memory: Memory, rows: torch.Tensor) -> Memory:
+        """The memory of some rows, in that order."""
+        if not memory:
+            return memory
+        batch = next(iter(memory.values())).shape()[0]
+        if rows.tolist() == list(range(batch)):
+            return memory
+        order = rows.cpu().numpy()
+        return {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(value.numpy()[order], self.device)
+            for name, value in memory.items()
+        }
+
+    def _blank(self, inputs: Mapping[str, torch.Tensor]) -> Memory:
+        """Keys and values of no tokens."""
+        batch = len(inputs[self.roles.tokens])
+        return {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(
+                np.zeros((batch, *shape), dtype), self.device
+            )
+            for name, (shape, dtype) in self._empty.items()
+        }
+
+
+def _beside(options: Options) -> Options:
+    """Options for the file beside, whose optimised graph is saved beside that of the first."""
+    if not isinstance(options, SessionOptions) or options.optimised is None:
+        return options
+    return dataclasses.replace(options, optimised=prefill_path(options.optimised))
+
+
+def _is_memory(name: str) -> bool:
+    return name.startswith(("present_", "cross_"))
+
+
+def _array(value: torch.Tensor) -> np.ndarray:
+    return value.detach().cpu().contiguous().numpy()
+
+
+def _nothing(session: onnxruntime.InferenceSession) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Shape without the batch, and type, of the keys and values of no tokens."""
+    return {
+        entry.name: ((entry.shape[1], 0, entry.shape[3]), _TYPES[entry.type])
+        for entry in session.get_inputs()
+        if entry.name.startswith("past_")
+    }
+
+
+def _roles(text: str, document: Deployed) -> Roles:
+    try:
+        return Roles(inputs=document.inputs, **json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise FileError(f"what its inputs are cannot be read: {error}", _BROKEN) from error

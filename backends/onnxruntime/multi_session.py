@@ -1,0 +1,185 @@
+"""ONNX Runtime: programs of several kinds on one source, each run by the graph of its kind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from graphprog.backends.onnx_model.metadata import KEY, Deployed, read_document
+from graphprog.backends.onnx_model.program_files import LoadedProgram, load_for
+from graphprog.backends.onnxruntime.program_cache import Array, Program, Programs
+from graphprog.backends.onnxruntime.providers import Providers
+from graphprog.backends.onnxruntime.stacking import by_group, some_rows
+from graphprog.errors import BackendError, FileError
+from graphprog.io.artifact import within
+
+if TYPE_CHECKING:
+    from graphprog.backends.onnxruntime.session import Session
+
+
+class Slots(Programs):
+    """A folder that :func:`graphprog.backends.onnx.export_slots` wrote, run by ONNX Runtime.
+
+    The graph of a slot is loaded when a program needs it.
+
+    Args:
+        path: the folder.
+        providers: as for :class:`graphprog.backends.onnxruntime.Session`.
+        memory: likewise.
+        share: let all graphs read the same weights in memory. Otherwise each arranges those of
+            its linear layers in a copy, for which ONNX Runtime computes faster.
+
+    Raises:
+        FileError: no such folder, a file in it is damaged, or they are of different sources.
+
+    Attributes:
+        documents: what the file of each slot says of itself, by the name of the slot.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        providers: Providers = "auto",
+        memory: int | None = None,
+        share: bool = False,
+    ) -> None:
+        super().__init__(memory)
+        self.path = Path(path)
+        self._providers = providers
+        self._weights: dict[tuple[int, str], Any] | None = {} if share else None
+        self._sessions: dict[str, Session] = {}
+        with within(path):
+            files = sorted(self.path.glob("*.onnx"))
+            if not files:
+                raise FileError("there are no slots: no ONNX file", ["onnx.export_slots(...)"])
+            self.documents = {file.stem: _document(file) for file in files}
+            if len({document.source for document in self.documents.values()}) > 1:
+                raise FileError("its files are of different sources")
+
+    def session(self, slot: str) -> Session:
+        """The session of a slot.
+
+        Raises:
+            BackendError: there is no such slot, or a provider does not start.
+            FileError: its file is damaged.
+        """
+        if slot not in self.documents:
+            raise BackendError(f"there is no slot {slot!r}; there are {', '.join(self.documents)}")
+        if slot not in self._sessions:
+            from graphprog.backends.onnxruntime.session import Session
+
+            file = self.path / f"{slot}.onnx"
+            options = onnxruntime.SessionOptions()
+            options.log_severity_level = 3  # errors only
+            weights = [] if self._weights is None else _share(file, options, self._weights)
+            session = Session(file, self._providers, options)
+            session.borrowed = weights
+            self._sessions[slot] = session
+        return self._sessions[slot]
+
+    def checked(self, program: Program) -> LoadedProgram:
+        """A program with its slot; see :meth:`Programs.checked`."""
+        if isinstance(program, str | os.PathLike):
+            return load_for(program, self.documents)
+        if isinstance(program, LoadedProgram) and program.slot in self.documents:
+            return program
+        raise BackendError(
+            f"a {type(program).__name__} does not say which slot it is for",
+            ["give the file of a saved program", "session(slot) takes tensors by name"],
+        )
+
+    def run(self, *inputs: Array, program: Program | Sequence[Program]) -> np.ndarray:
+        """Run on one batch.
+
+        Args:
+            inputs: tensors or arrays in order, as the slots of these programs take them.
+            program: as for :meth:`Session.run`. Rows whose programs are of different slots are
+                computed slot by slot.
+
+        Returns:
+            Target logits [B, classes]; rows with fewer classes than others have -inf behind them.
+
+        Raises:
+            BackendError: an unknown program.
+            DataError: inputs that do not fit, or another number of rows than of programs.
+            FileError: a program's file is unreadable, or fits no slot.
+        """
+        return self._run(inputs, self._meant(program))
+
+    def predict(self, *inputs: Array, program: Program | Sequence[Program]) -> list[str]:
+        """Label of every row of a batch; arguments as in :meth:`run`.
+
+        Raises:
+            BackendError: a program does not name its classes.
+        """
+        meant = self._meant(program)
+        numbers = self._run(inputs, meant).argmax(1)
+        return list(self.labels_of(meant, numbers))
+
+    def _meant(self, program: Any) -> LoadedProgram | list[LoadedProgram]:
+        several = isinstance(program, Sequence) and not isinstance(program, str)
+        return self.resolve_rows(program) if several else self.resolve(program)
+
+    def _run(
+        self, inputs: Sequence[Array], program: LoadedProgram | list[LoadedProgram]
+    ) -> np.ndarray:
+        if isinstance(program, LoadedProgram):
+            return self.session(program.slot).run(*inputs, program=program)
+
+        def run(rows: Sequence[int]) -> list[np.ndarray]:
+            slot = program[rows[0]].slot
+            given = some_rows(self.documents[slot].inputs, inputs, rows, len(program))
+            logits = self.session(slot).run(*given, program=[program[row] for row in rows])
+            if logits.ndim != 2 and len(rows) < len(program):
+                raise BackendError(
+                    "rows of several slots are put together where all have logits [B, K]"
+                )
+            return [logits]
+
+        return by_group([one.slot for one in program], run)[0]
+
+
+def _document(file: Path) -> Deployed:
+    """What a file says of itself, without loading weights."""
+    with within(file):
+        try:
+            model = onnx.load(file, load_external_data=False)
+        except Exception as error:
+            raise FileError(f"not an ONNX file: {error}", ["export the slots again"]) from error
+        return read_document({one.key: one.value for one in model.metadata_props}.get(KEY))
+
+
+def _share(
+    file: Path, options: onnxruntime.SessionOptions, weights: dict[tuple[int, str], Any]
+) -> list[Any]:
+    """Let a session read weights from the memory that others read them from; returns them.
+
+    They are mapped from the file, so that they are in memory as far as they are used.
+    """
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    used = []
+    for tensor in onnx.load(file, load_external_data=False).graph.initializer:
+        told = {entry.key: entry.value for entry in tensor.external_data}
+        if not told:
+            continue
+        try:
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+            data, offset = file.parent / Path(told["location"]).name, int(told["offset"])
+            key = offset, f"{dtype}{list(tensor.dims)}"
+            if key not in weights:
+                array = np.memmap(data, dtype, "r", offset, tuple(tensor.dims))
+                weights[key] = onnxruntime.OrtValue.ortvalue_from_numpy(array)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise FileError(
+                f"{file}: the weights {tensor.name!r} cannot be read: {error}",
+                ["export the slots again: data that belong beside this file are gone or damaged"],
+            ) from error
+        options.add_initializer(tensor.name, weights[key])
+        used.append(weights[key])
+    return used

@@ -1,0 +1,227 @@
+"""Named programs, ready to run: those used least recently lie on disk where memory is limited."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import os
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+import torch
+
+from graphprog.backends.onnx_model.program_files import LoadedProgram
+from graphprog.errors import BackendError, DataError, FileError
+
+Array = np.ndarray | torch.Tensor
+Program = LoadedProgram | Mapping[str, Array] | str | os.PathLike[str]
+"""A loaded program, tensors by name, the name of a program that was added, or a saved file."""
+
+
+class Library:
+    """Loaded programs by name; may be used from several threads.
+
+    Args:
+        limit: bytes of tensors to keep in memory, the last one used always; None keeps all.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        self._limit = limit
+        self._kept: OrderedDict[str, LoadedProgram] = OrderedDict()
+        self._stored: dict[str, tuple[Path, LoadedProgram]] = {}
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._files = 0
+        self._bytes = 0
+        self._names: dict[str, None] = {}
+        self._lock = threading.RLock()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all programs, in the order in which they were put here."""
+        with self._lock:
+            return tuple(self._names)
+
+    @property
+    def kept(self) -> int:
+        """Bytes of tensors in memory."""
+        return self._bytes
+
+    def put(self, name: str, program: LoadedProgram) -> None:
+        """Store a program, in place of one of that name.
+
+        Raises:
+            FileError: another program has to go to disk, and there is no room.
+        """
+        with self._lock:
+            if name in self._names:
+                self.drop(name)
+            self._names[name] = None
+            self._keep(name, program)
+
+    def get(self, name: str) -> LoadedProgram:
+        """The program of a name that is here; it is then the one used last.
+
+        Raises:
+            FileError: the disk does not give it back, or takes no other.
+        """
+        with self._lock:
+            if name in self._kept:
+                self._kept.move_to_end(name)
+                return self._kept[name]
+            path, empty = self._stored[name]
+            try:
+                arrays = safetensors.numpy.load_file(path)
+                program = dataclasses.replace(empty, tensors=arrays)
+            except Exception as error:
+                raise FileError(f"program {name!r}, put aside at {path}, is gone: {error}") from (
+                    error
+                )
+            self._keep(name, program)
+            return program
+
+    def drop(self, name: str) -> None:
+        """Forget a program that is here."""
+        with self._lock:
+            del self._names[name]
+            if name in self._kept:
+                self._bytes -= self._kept.pop(name).nbytes
+            if name in self._stored:
+                self._stored.pop(name)[0].unlink(missing_ok=True)
+
+    def _keep(self, name: str, program: LoadedProgram) -> None:
+        self._kept[name] = program
+        self._bytes += program.nbytes
+        while self._limit is not None and self._bytes > self._limit and len(self._kept) > 1:
+            oldest = next(iter(self._kept))
+            self._put_aside(oldest, self._kept[oldest])
+            self._bytes -= self._kept.pop(oldest).nbytes
+
+    def _put_aside(self, name: str, program: LoadedProgram) -> None:
+        if name in self._stored:  # it came from there, and has not changed
+            return
+        try:
+            if self._folder is None:
+                self._folder = tempfile.TemporaryDirectory(prefix="graphprog-")
+            self._files += 1
+            path = Path(self._folder.name) / f"{self._files}.safetensors"
+            arrays = {key: np.ascontiguousarray(one) for key, one in program.tensors.items()}
+            safetensors.numpy.save_file(arrays, path)
+        except Exception as error:
+            raise FileError(
+                f"program {name!r} cannot be put aside: {error}",
+                ["memory=None keeps all programs in memory", "TMPDIR names another folder"],
+            ) from error
+        self._stored[name] = path, dataclasses.replace(program, tensors={})
+
+
+class Programs(abc.ABC):
+    """What serves programs that were added to it by name."""
+
+    def __init__(self, memory: int | None) -> None:
+        self._library = Library(memory)
+
+    @abc.abstractmethod
+    def checked(self, program: Program) -> LoadedProgram:
+        """A program that can run here, loaded and checked.
+
+        Raises:
+            BackendError: tensors that do not fit.
+            FileError: the file is unreadable, or belongs to another source or spec.
+        """
+
+    def add(self, name: str, program: Program) -> None:
+        """Name a program, for ``run(..., program=name)``; one of that name is replaced.
+
+        Args:
+            name: any text that is not empty.
+            program: a saved file, a loaded program, or tensors by name.
+
+        Raises:
+            BackendError: no name; tensors that do not fit.
+            FileError: the file is unreadable, or belongs to another source or spec.
+        """
+        if not name:
+            raise BackendError(f"{name!r} is no name of a program", ['add("digits", ...)'])
+        self._library.put(name, self.checked(program))
+
+    def remove(self, name: str) -> None:
+        """Forget a program that was added.
+
+        Raises:
+            BackendError: there is none of that name; says which there are.
+        """
+        if name not in self._library.names:
+            raise self._unknown(name)
+        self._library.drop(name)
+
+    def resolve(self, program: Any) -> LoadedProgram:
+        """The program that a caller means: by name, by file, or itself.
+
+        Raises:
+            BackendError: neither a name nor a file, or tensors that do not fit.
+            FileError: the file is unreadable, or belongs to another source or spec.
+        """
+        if isinstance(program, str):
+            if program in self._library.names:
+                return self._library.get(program)
+            if not os.path.exists(program):
+                raise self._unknown(program)
+        return self.checked(program)
+
+    def resolve_rows(self, programs: Sequence[Any]) -> list[LoadedProgram]:
+        """The programs of rows; each that is meant several times is one object.
+
+        Raises:
+            DataError: there are none; otherwise as :meth:`resolve`.
+        """
+        if not programs:
+            raise DataError("the list of programs is empty", ["one program a row"])
+        texts = {one: self.resolve(one) for one in programs if isinstance(one, str | os.PathLike)}
+        others = {id(one): one for one in programs if not isinstance(one, str | os.PathLike)}
+        found = {number: self.resolve(one) for number, one in others.items()}
+        return [
+            texts[one] if isinstance(one, str | os.PathLike) else found[id(one)] for one in programs
+        ]
+
+    def _unknown(self, name: str) -> BackendError:
+        names = ", ".join(map(repr, self._library.names))
+        return BackendError(
+            f"there is no program {name!r}, nor a file of that name; "
+            f"{f'there are {names}' if names else 'none was added yet'}",
+            [f'add({name!r}, "program.safetensors")'],
+        )
+
+    def labels_of(
+        self,
+        program: LoadedProgram | Sequence[LoadedProgram] | None,
+        classes: np.ndarray,
+        own: tuple[str, ...] = (),
+    ) -> Sequence[str]:
+        """Names of classes that programs gave.
+
+        Args:
+            program: of all rows, or of each; None is that of the file.
+            classes: number of each row's class.
+            own: labels of the file.
+
+        Raises:
+            BackendError: a program does not name its classes.
+        """
+        rows = program if isinstance(program, Sequence) else [program] * len(classes)
+        labels = [own if one is None else one.labels for one in rows]
+        if not all(labels):
+            raise BackendError(
+                "the program does not name its classes",
+                ["Contract(labels=(...)) in the program", "run(...).argmax(1) gives numbers"],
+            )
+        return [names[number] for names, number in zip(labels, classes, strict=True)]
+
+    def list(self) -> tuple[str, ...]:
+        """Names of the programs that were added, in order."""
+        return self._library.names

@@ -1,0 +1,287 @@
+"""ONNX Runtime: running exported files, with the program they hold or another."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from graphprog.backends.onnx_model.metadata import KEY, Deployed, Documented, read_document, type_of
+from graphprog.backends.onnx_model.program_files import (
+    CLASSES,
+    ROW,
+    LoadedProgram,
+    load_program,
+    require_one_count,
+    same_type,
+)
+from graphprog.backends.onnx_model.translate import BATCH
+from graphprog.backends.onnxruntime.program_cache import Array, Program, Programs
+from graphprog.backends.onnxruntime.providers import Providers, open_session
+from graphprog.backends.onnxruntime.session_options import Options
+from graphprog.backends.onnxruntime.stacking import by_group, require_as_many, some_rows, stacked
+from graphprog.compiler.data_checks import check_inputs
+from graphprog.errors import BackendError, DataError, FileError
+from graphprog.io.artifact import within
+from graphprog.ir.inputs import rows_of
+
+# ONNX Runtime's names of element types where they are not NumPy's.
+_TYPES = {"float": "float32", "double": "float64"}
+
+Wanted = Program | Sequence[Program] | None
+"""A program for all rows, one a row, or that of the file."""
+
+
+class Session(Documented, Programs):
+    """A task exported by :func:`graphprog.backends.onnx.export`, run by ONNX Runtime.
+
+    Args:
+        path: the ONNX file.
+        providers: ``"auto"``, a name such as ``"cuda"``, or several; see
+            :func:`graphprog.backends.onnxruntime.providers.open_session`.
+        options: threads, memory and optimisation; or ONNX Runtime's own.
+        memory: bytes of programs that were added by name to keep in memory, the one used last
+            always; others are put aside on disk. None keeps all.
+
+    Raises:
+        FileError: the file is missing, damaged, incomplete, or not one of graphprog's.
+        BackendError: a provider that was asked for is absent or does not start.
+
+    Attributes:
+        document: what the file says of itself.
+        swappable: name to type, such as ``float32[3,96,96]``, of every tensor of the program
+            that can be overridden; empty for a folded file.
+        open: those of them that the file does not hold, so that every call gives them.
+        borrowed: weights that other sessions read too; the session keeps them alive.
+    """
+
+    borrowed: Sequence[Any] = ()
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        providers: Providers = "auto",
+        options: Options = None,
+        memory: int | None = None,
+    ) -> None:
+        super().__init__(memory)
+        self.path = os.fspath(path)
+        with within(path):
+            if not os.path.isfile(path):
+                raise FileError("no such file", ["check the path"])
+            self._session = open_session(path, providers, options)
+            metadata = self._session.get_modelmeta().custom_metadata_map
+            self.document: Deployed = read_document(metadata.get(KEY))
+            entries = self._session.get_inputs()
+            self.open = {entry.name for entry in entries}.intersection(self.document.state)
+            expected = {spec.name for spec in self.document.inputs}
+            if self.document.bank:
+                expected.add(ROW)
+            given = {entry.name for entry in entries} - self.open
+            entries = [entry for entry in entries if entry.name in self.open]
+            entries += self._session.get_overridable_initializers()
+            banks = {entry.name for entry in entries if self.document.bank} - {CLASSES}
+            known = self.document.bank.keys() & self.document.state.keys()
+            if given != expected or not banks <= known:
+                raise FileError("its document belongs to another model: the inputs differ")
+        self.swappable = {
+            entry.name: self.document.state[entry.name] if self.document.bank else _type_text(entry)
+            for entry in entries
+            if entry.name != CLASSES
+        }
+        self._padded = CLASSES in {entry.name for entry in entries}
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Where the model runs, most preferred first, in ONNX Runtime's names."""
+        return tuple(self._session.get_providers())
+
+    def run(self, *inputs: Array, program: Wanted = None, **named: Array) -> np.ndarray:
+        """Run on one batch.
+
+        Args:
+            inputs: tensors or arrays in order, checked against the contract.
+            program: use this program in place of the file's own: the name of one that was added,
+                a saved program file (read at every call), what :meth:`load_program` made of one,
+                or tensors by name. A list of such, one a row: in one run where the file was
+                exported with ``program="bank"``, else in a run for each different program.
+            named: further inputs by name.
+
+        Returns:
+            The first output: target logits [B, classes] where the program aligns. Rows whose
+            program has fewer classes than another row's have -inf behind them.
+
+        Raises:
+            DataError: inputs are missing, unknown, or of another shape, dtype or range; or there
+                are as many programs, but not as many rows.
+            BackendError: the program is unknown or does not fit, or the file is folded.
+            FileError: the program file is unreadable, or belongs to another source or spec.
+        """
+        return self.evaluate(self._arranged(inputs, named), program)[0]
+
+    def predict(self, *inputs: Array, program: Wanted = None, **named: Array) -> list[str]:
+        """Label of every row of a batch; arguments as in :meth:`run`.
+
+        Raises:
+            BackendError: neither the file nor the program names its classes.
+        """
+        meant = self._meant(program)
+        numbers = self.run(*inputs, program=meant, **named).argmax(1)
+        return list(self.labels_of(meant, numbers, self.labels))
+
+    def evaluate(self, inputs: Sequence[Array], program: Wanted = None) -> list[np.ndarray]:
+        """All outputs, for inputs in order; otherwise as :meth:`run`."""
+        tensors = tuple(_tensor(value) for value in inputs)
+        check_inputs(self.inputs, self.contract, tensors)
+        meant = self._meant(program)
+        if isinstance(meant, list) and not self.document.bank:
+            self.require_rows()
+
+            def run(rows: Sequence[int]) -> list[np.ndarray]:
+                some = some_rows(self.inputs, tensors, rows, len(meant))
+                return self._evaluated(some, meant[rows[0]])
+
+            return by_group([id(one) for one in meant], run)
+        return self._evaluated(tensors, meant)
+
+    def _evaluated(
+        self, tensors: Sequence[torch.Tensor], program: LoadedProgram | list[LoadedProgram] | None
+    ) -> list[np.ndarray]:
+        """All outputs of one run, for inputs that were checked."""
+        feeds = {
+            spec.name: value.to(spec.dtype).numpy()
+            for spec, value in zip(self.inputs, tensors, strict=True)
+        }
+        feeds |= self._overrides(program, tensors)
+        try:
+            outputs: list[np.ndarray] = self._session.run(None, feeds)
+        except Exception as error:
+            shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in feeds.items())
+            raise BackendError(f"{self.path}: failed on {shapes}: {error}") from error
+        return outputs
+
+    def require_rows(self) -> None:
+        """Refuse to put outputs of several runs together where they are not one entry a row.
+
+        Raises:
+            BackendError: names the outputs that are not.
+        """
+        others = [one.name for one in self._session.get_outputs() if one.shape[:1] != [BATCH]]
+        if others:
+            raise BackendError(
+                f"{self.path}: outputs {', '.join(others)} have no axis of rows in front, so those "
+                "of several runs cannot be put together",
+                ["one program for all rows, and all rows at once"],
+            )
+
+    def load_program(self, path: str | os.PathLike[str]) -> LoadedProgram:
+        """Read a saved program that was made for the same source and the same spec.
+
+        Raises:
+            FileError: unreadable; for another source; or of another spec than the file's, so
+                that the graph in the file is not that program's.
+            BackendError: the file is folded.
+        """
+        self._require_swappable()
+        loaded = load_program(path, self.document, self.path)
+        used = {name: one for name, one in loaded.tensors.items() if name in self.swappable}
+        return dataclasses.replace(loaded, tensors=used)
+
+    def _arranged(self, inputs: Sequence[Array], named: Mapping[str, Array]) -> list[Array]:
+        names = [spec.name for spec in self.inputs]
+        given = dict(zip(names, inputs, strict=False))
+        both, unknown = set(given).intersection(named), set(named).difference(names)
+        if len(inputs) > len(names) or both or unknown or len(given) + len(named) < len(names):
+            raise DataError(
+                f"the model takes {', '.join(map(str, self.inputs))}; given were {len(inputs)} by "
+                f"position and {', '.join(named) or 'none'} by name"
+            )
+        given.update(named)
+        return [given[name] for name in names]
+
+    def _require_swappable(self) -> None:
+        if not self.swappable:
+            raise BackendError(
+                f"{self.path}: its program is folded in and cannot be replaced",
+                ['export(task, path, program="swappable")'],
+            )
+
+    def _meant(self, program: Wanted) -> LoadedProgram | list[LoadedProgram] | None:
+        """The program, or that of each row.
+
+        Raises:
+            BackendError: the file holds none, and none is given.
+        """
+        if isinstance(program, Sequence) and not isinstance(program, str):
+            return self.resolve_rows(program)
+        if program is not None:
+            return self.resolve(program)
+        if self.open:
+            raise BackendError(
+                f"{self.path}: it holds no program", ['run(..., program="digits.safetensors")']
+            )
+        return None
+
+    def checked(self, program: Program) -> LoadedProgram:
+        """A program that can run here; see :meth:`Programs.checked`."""
+        self._require_swappable()
+        if isinstance(program, str | os.PathLike):
+            return self.load_program(program)
+        tensors = program.tensors if isinstance(program, LoadedProgram) else program
+        labels = program.labels if isinstance(program, LoadedProgram) else ()
+        unread = self.document.state.keys() - self.swappable.keys()
+        found = {name: _tensor(one) for name, one in tensors.items() if name not in unread}
+        known = "\n  ".join(f"{key}: {text}" for key, text in self.swappable.items())
+        types = {name: type_of(value) for name, value in found.items()}
+        for name, text in types.items():
+            if not same_type(text, self.swappable.get(name), self.document.bank.get(name)):
+                raise BackendError(
+                    f"{name}: {text} replaces no tensor of the program; it has\n  {known}"
+                )
+        needed = self.swappable if self.document.bank else self.open
+        if missing := set(needed).difference(found):
+            raise BackendError(f"the program has no {', '.join(sorted(missing))}")
+        require_one_count(types, self.document.bank)
+        return LoadedProgram({name: value.numpy() for name, value in found.items()}, labels)
+
+    def _overrides(
+        self, program: LoadedProgram | list[LoadedProgram] | None, inputs: Sequence[torch.Tensor]
+    ) -> dict[str, np.ndarray]:
+        """What is fed for the program, checked, beside the inputs."""
+        if not self.document.bank:
+            assert not isinstance(program, list)
+            return {} if program is None else dict(program.tensors)
+        rows = rows_of(self.inputs, inputs)
+        if program is None:
+            return {ROW: np.zeros(rows, dtype=np.int64)}
+        if isinstance(program, LoadedProgram):
+            program = [program] * rows
+        else:
+            require_as_many(len(program), rows)
+        return self.bank_of(program)
+
+    def bank_of(self, programs: Sequence[LoadedProgram]) -> dict[str, np.ndarray]:
+        """What a file with a program a row is fed for rows of these programs, by name."""
+        axes = {name: self.document.bank[name] for name in self.swappable}
+        banks, places, classes = stacked(programs, axes)
+        return banks | {ROW: places} | ({CLASSES: classes} if self._padded else {})
+
+
+def _tensor(value: Any) -> torch.Tensor:
+    """On the processor, sharing memory with an array where it may be written to."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu()
+    array = np.asarray(value)
+    try:
+        return torch.from_numpy(array if array.flags.writeable else array.copy())
+    except (TypeError, ValueError) as error:
+        raise DataError(f"not an array of numbers: {str(error)[:200]}") from error
+
+
+def _type_text(entry: Any) -> str:
+    element = entry.type.removeprefix("tensor(").removesuffix(")")
+    return f"{_TYPES.get(element, element)}[{','.join(map(str, entry.shape))}]"

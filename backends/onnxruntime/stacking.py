@@ -1,0 +1,135 @@
+"""Banks: the tensors of several programs, stacked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from graphprog.backends.onnx_model.program_files import LoadedProgram
+from graphprog.errors import DataError
+from graphprog.ir.inputs import InputSpec, batch_axis
+
+
+def stacked(
+    programs: Sequence[LoadedProgram], axes: Mapping[str, int | None]
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """Banks of the programs of rows.
+
+    Args:
+        programs: one a row.
+        axes: for each tensor to stack, the axis of the classes, or None.
+
+    Returns:
+        Banks [N, *S], padded by zeros on the axis of the classes; the place of each row's program
+        in them, int64 [rows]; how many classes each program has, int64 [N], 0 where none says.
+    """
+    places: dict[int, int] = {}
+    different: list[LoadedProgram] = []
+    for program in programs:
+        if id(program) not in places:
+            places[id(program)] = len(different)
+            different.append(program)
+    banks = {
+        name: _stacked([program.tensors[name] for program in different], axis)
+        for name, axis in axes.items()
+    }
+    counted = next(((name, axis) for name, axis in axes.items() if axis is not None), None)
+    classes = [
+        program.tensors[counted[0]].shape[counted[1]] if counted and counted[1] is not None else 0
+        for program in different
+    ]
+    rows = np.array([places[id(program)] for program in programs], dtype=np.int64)
+    return banks, rows, np.array(classes, dtype=np.int64)
+
+
+def _stacked(arrays: Sequence[np.ndarray], axis: int | None) -> np.ndarray:
+    if len(arrays) == 1:
+        return arrays[0][None]
+    if axis is None or len({array.shape[axis] for array in arrays}) == 1:
+        return np.stack(arrays)
+    shape = [len(arrays), *arrays[0].shape]
+    shape[axis + 1] = max(array.shape[axis] for array in arrays)
+    bank = np.zeros(shape, arrays[0].dtype)
+    for row, array in zip(bank, arrays, strict=True):
+        row[tuple(slice(size) for size in array.shape)] = array
+    return bank
+
+
+def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Rows of several results, one after the other; where some have fewer classes, -inf is behind.
+
+    Args:
+        parts: [B_i, ...], alike save for the number of rows and, of logits [B, K], of classes.
+    """
+    widths = {part.shape[1] for part in parts if part.ndim == 2}
+    if len(widths) < 2:
+        return np.concatenate(parts)
+    found = np.full((sum(map(len, parts)), max(widths)), -np.inf, dtype=parts[0].dtype)
+    start = 0
+    for part in parts:
+        found[start : start + len(part), : part.shape[1]] = part
+        start += len(part)
+    return found
+
+
+def by_group(
+    groups: Sequence[Hashable], run: Callable[[Sequence[int]], list[np.ndarray]]
+) -> list[np.ndarray]:
+    """Outputs of a batch of which some rows are computed together, and then others.
+
+    Args:
+        groups: what each row is told apart by.
+        run: outputs for rows of one group, by their numbers in the batch.
+    """
+    rows: dict[Hashable, list[int]] = {}
+    for row, group in enumerate(groups):
+        rows.setdefault(group, []).append(row)
+    if len(rows) == 1:
+        return run(range(len(groups)))
+    found = [run(some) for some in rows.values()]
+    order = np.argsort([row for some in rows.values() for row in some])
+    return [joined(parts)[order] for parts in zip(*found, strict=True)]
+
+
+def some_rows(
+    specs: Sequence[InputSpec], inputs: Sequence[Any], rows: Sequence[int], count: int
+) -> list[Any]:
+    """The inputs of some rows; those without an axis of rows as they are.
+
+    Args:
+        specs: of the inputs.
+        inputs: of all rows.
+        rows: which to take.
+        count: how many there should be in all.
+
+    Raises:
+        DataError: there are others; another number of inputs; or no input has rows.
+    """
+    if len(inputs) != len(specs):
+        names = ", ".join(map(str, specs))
+        raise DataError(f"the model takes {names}; given were {len(inputs)} inputs")
+    letter = batch_axis(specs)
+    if letter is None:
+        raise DataError("the model has no axis of rows that could have their own programs")
+    taken: list[Any] = []
+    for spec, value in zip(specs, inputs, strict=True):
+        varies = spec.shape[:1] == (letter,)
+        if varies:
+            require_as_many(count, len(value))
+        taken.append(value[list(rows)] if varies else value)
+    return taken
+
+
+def require_as_many(programs: int, rows: int) -> None:
+    """Refuse another number of programs than of rows.
+
+    Raises:
+        DataError: says both.
+    """
+    if programs != rows:
+        raise DataError(
+            f"there are {programs} programs for {rows} rows",
+            ["one program a row", 'program="digits" for all rows'],
+        )

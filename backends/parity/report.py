@@ -1,0 +1,224 @@
+"""What every backend promises, and the comparison that proves it kept the promise."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+
+from graphprog.compiler.model import Reprogrammed
+from graphprog.errors import BackendError
+from graphprog.ir.inputs import InputSpec, batch_axis, rows_of
+
+Inputs = tuple[torch.Tensor, ...]
+Runner = Callable[[Inputs], Sequence[np.ndarray]]
+"""Runs the lowered task: its tensor inputs in order to the values of its outputs in order."""
+
+TOLERANCE = 1e-4
+"""Largest difference that counts as equal, absolute or relative to the largest magnitude."""
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """Something that lowers a task to a file.
+
+    ``export`` leaves the task as it is: tensors, graph, flags. It runs what it wrote and compares
+    it with the task at two batch sizes (see :func:`compare`); where that fails it raises
+    BackendError with the report and the first interface that diverges, and no file is left, or
+    the old one.
+    """
+
+    def export(
+        self, task: Reprogrammed, path: str | os.PathLike[str], *, tolerance: float = TOLERANCE
+    ) -> ParityReport:
+        """Write the file and report how it compares."""
+
+
+def checked_backend(name: str, loaded: Any) -> Backend:
+    """A backend of another package, once it is known to be one.
+
+    Raises:
+        BackendError: it has no ``export``.
+    """
+    if not isinstance(loaded, Backend):
+        raise BackendError(
+            f"the entry point {name!r} gives {loaded!r}, which has no export function",
+            ["update or remove the package that declares it"],
+        )
+    return loaded
+
+
+@dataclasses.dataclass(frozen=True)
+class ParityReport:
+    """How a lowered task compares with the task itself; prints as a table.
+
+    Attributes:
+        backend: what ran the lowered task.
+        rows: how many examples were compared, over all batches.
+        batch_sizes: of the batches compared.
+        max_absolute: largest difference of two output values.
+        max_relative: largest difference, as a share of the largest magnitude of that output in
+            that batch.
+        label_agreement: share of rows whose largest value is at the same place of the first
+            output's last axis; None where that output has fewer than two axes.
+        tolerance: what was asked for.
+        passed: whether, in every output of every batch, the difference is within the tolerance,
+            absolute or relative.
+        first_divergence: where it did not pass, key of the first interface that differs, if it
+            was looked for and found.
+    """
+
+    backend: str
+    rows: int
+    batch_sizes: tuple[int, ...]
+    max_absolute: float
+    max_relative: float
+    label_agreement: float | None
+    tolerance: float
+    passed: bool
+    first_divergence: str | None = None
+
+    def __str__(self) -> str:
+        sizes = " and ".join(map(str, self.batch_sizes))
+        lines = {
+            f"parity of {self.backend}": "passed" if self.passed else "FAILED",
+            "rows compared": f"{self.rows}, in batches of {sizes}",
+            "largest difference": f"{self.max_absolute:.3g}, relative {self.max_relative:.3g}",
+            "tolerance": f"{self.tolerance:g}",
+        }
+        if self.label_agreement is not None:
+            lines["same label"] = f"{self.label_agreement:.2%}"
+        if self.first_divergence is not None:
+            lines["first divergence"] = self.first_divergence
+        width = max(map(len, lines))
+        return "\n".join(f"{name.ljust(width)}  {text}" for name, text in lines.items())
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """Largest difference of two arrays, and its share of the reference's largest magnitude."""
+
+    absolute: float
+    relative: float
+
+    def within(self, tolerance: float) -> bool:
+        """Whether it is small enough, absolute or relative."""
+        return min(self.absolute, self.relative) <= tolerance
+
+
+def difference(reference: Any, found: Any) -> Difference:
+    """Compare two arrays or tensors; what is not finite must be equal, or differs infinitely."""
+    right, other = _wide(reference), _wide(found)
+    if right.shape != other.shape:
+        return Difference(float("inf"), float("inf"))
+    if right.size == 0:
+        return Difference(0.0, 0.0)
+    same = (right == other) | (np.isnan(right) & np.isnan(other))
+    with np.errstate(invalid="ignore"):
+        gaps = np.where(same, 0.0, np.abs(right - other))
+    largest = float(np.nan_to_num(gaps, nan=np.inf, posinf=np.inf).max())
+    finite = np.abs(right[np.isfinite(right)])
+    scale = float(finite.max()) if finite.size else 0.0
+    return Difference(largest, largest / scale if scale else (0.0 if largest == 0 else np.inf))
+
+
+def _wide(value: Any) -> np.ndarray:
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().to(torch.float64).numpy()
+    return np.asarray(value, dtype=np.float64)
+
+
+def parity_batches(
+    task: Reprogrammed, inputs: Inputs | None = None, smallest: int = 1
+) -> list[Inputs]:
+    """Batches of two sizes to compare on: the smallest, and 5 random rows or all given ones.
+
+    A graph whose batch is fixed has only its own size.
+
+    Raises:
+        DataError: the given inputs are not what the task takes.
+    """
+    if inputs is None:
+        sizes = (smallest, 5) if batch_axis(task.inputs) is not None else (1,)
+        return [task.input_example(size, seed=size) for size in sizes]
+    task.check(inputs)
+    rows = rows_of(task.inputs, inputs)
+    return [inputs] if rows <= smallest else [_take_rows(task, inputs, smallest), inputs]
+
+
+def example_batch(task: Reprogrammed, inputs: Inputs | None = None) -> Inputs:
+    """Inputs of two rows to trace with: the first of the given ones, or random ones."""
+    return task.input_example(2) if inputs is None else _take_rows(task, inputs, 2)
+
+
+def _take_rows(task: Reprogrammed, inputs: Inputs, rows: int) -> Inputs:
+    batch = rows_of(task.inputs, inputs) if batch_axis(task.inputs) is not None else 0
+    return tuple(
+        torch.cat([value, value])[:rows] if batch and _is_batch(spec, value, batch) else value
+        for spec, value in zip(task.inputs, inputs, strict=True)
+    )
+
+
+def _is_batch(spec: InputSpec, value: torch.Tensor, rows: int) -> bool:
+    """Whether an input has a row an example; its letter is another where nothing joins inputs."""
+    first = spec.shape[0] if spec.shape else 0
+    return isinstance(first, str) and first.isalpha() and len(value) == rows
+
+
+def compare(
+    task: Reprogrammed,
+    run: Runner,
+    batches: Sequence[Inputs],
+    backend: str,
+    tolerance: float = TOLERANCE,
+    reference: Callable[[Inputs], list[torch.Tensor]] | None = None,
+) -> ParityReport:
+    """Run a lowered task and the task itself on the same batches.
+
+    Args:
+        task: the reference; it is run without gradients.
+        run: the lowered task.
+        batches: inputs of the task; see :func:`parity_batches`.
+        backend: name for the report.
+        tolerance: see :data:`TOLERANCE`.
+        reference: what to compare with in place of the task.
+    """
+    differences, agreements, sizes = [], [], []
+    for inputs in batches:
+        expected = reference_outputs(task, inputs) if reference is None else reference(inputs)
+        found = list(run(inputs))
+        if len(found) != len(expected):
+            raise BackendError(f"{backend} returned {len(found)} outputs, not {len(expected)}")
+        differences += [difference(*pair) for pair in zip(expected, found, strict=True)]
+        sizes.append(rows_of(task.inputs, inputs))
+        if expected[0].ndim >= 2:
+            labels = expected[0].cpu().numpy().argmax(-1), np.asarray(found[0]).argmax(-1)
+            agreements.append((labels[0] == labels[1]).reshape(-1))
+    return ParityReport(
+        backend=backend,
+        rows=sum(sizes),
+        batch_sizes=tuple(sizes),
+        max_absolute=max(gap.absolute for gap in differences),
+        max_relative=max(gap.relative for gap in differences),
+        label_agreement=float(np.concatenate(agreements).mean()) if agreements else None,
+        tolerance=tolerance,
+        passed=all(gap.within(tolerance) for gap in differences),
+    )
+
+
+def reference_outputs(task: Reprogrammed, inputs: Inputs) -> list[torch.Tensor]:
+    """The tensors the task returns, in order, on the device its weights are on."""
+    device = task_device(task)
+    with torch.no_grad():
+        outputs = task.graph.run([value.to(device) for value in inputs])
+    return [value for value in outputs if isinstance(value, torch.Tensor)]
+
+
+def task_device(task: Reprogrammed) -> torch.device:
+    """Where the tensors of a task are."""
+    tensors = [*task.parameters(), *task.buffers()]
+    return tensors[0].device if tensors else torch.device("cpu")

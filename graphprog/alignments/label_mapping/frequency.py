@@ -1,0 +1,116 @@
+"""Label mappings matched greedily by frequency, once or again as the program changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from graphprog.alignments.base import home_of
+from graphprog.alignments.label_mapping.counting import hard_counts
+from graphprog.alignments.label_mapping.matching import frequency_matching
+from graphprog.alignments.label_mapping.report import MappingReport
+from graphprog.alignments.label_mapping.selection import Aggregate, Selection, select_sources
+from graphprog.alignments.label_mapping.statistical import (
+    StatisticalAlignment,
+    StatisticalModule,
+    empty_classes,
+    unpredicted_sources,
+)
+from graphprog.alignments.picture import selection_matrix
+from graphprog.errors import ProgramError
+from graphprog.spec.registry import spec
+
+
+@dataclass(frozen=True)
+class MatchedAlignment(Selection, StatisticalAlignment):
+    """Base of alignments by `frequency_matching` of predicted source and target classes."""
+
+    def build(self, values: torch.Tensor, generator: torch.Generator) -> MatchedSources:
+        """Values [B, K_S] to logits [B, K_T]; ``generator`` is not used.
+
+        Raises:
+            ProgramError: as :class:`Selection`.
+        """
+        available = self.available_sources(values)
+        table = self.first_sources().to(home_of(values))
+        return MatchedSources(table, self.aggregate, available)
+
+
+@spec("frequency-map")
+@dataclass(frozen=True)
+class FrequencyMap(MatchedAlignment):
+    """The source classes predicted most for each target class, matched once, before training.
+
+    FLM, Tsai et al. 2020 (arXiv:2007.08714) and Chen et al. 2023 (arXiv:2211.11635). What is
+    counted are the predictions under the program as it was initialised.
+    """
+
+    every: int | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.every is not None or self.collect != "pass":
+            raise ProgramError(
+                f"{self.kind} is matched once, before training; every and collect cannot be set",
+                [f"IterativeMap({self.classes}), matched again before every epoch"],
+            )
+
+
+@spec("iterative-map")
+@dataclass(frozen=True)
+class IterativeMap(MatchedAlignment):
+    """As :class:`FrequencyMap`, matched again before every n-th epoch with the current program.
+
+    ILM, Chen et al. 2023 (arXiv:2211.11635).
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.every is None:
+            raise ProgramError(
+                f"{self.kind}: every=None would match only once",
+                [f"FrequencyMap({self.classes})", "every=1"],
+            )
+
+
+class MatchedSources(StatisticalModule):
+    """Module of the frequency-matched maps.
+
+    Buffers:
+        sources: int64 [K_T, m]; row t holds the source classes of target class t.
+        refreshed: bool, a scalar.
+    """
+
+    sources: torch.Tensor
+
+    def __init__(self, sources: torch.Tensor, aggregate: Aggregate, source_classes: int) -> None:
+        super().__init__(source_classes, sources.shape[0], sources.device)
+        self.register_buffer("sources", sources)
+        self.aggregate = aggregate
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Values [B, K_S] to logits [B, K_T]; see :func:`select_sources`."""
+        return select_sources(values, self.sources, self.aggregate)
+
+    def mapping(self) -> torch.Tensor:
+        """1/m at every matched source class."""
+        return selection_matrix(self.sources, self.source_classes)
+
+    def tally(self, values: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Counts of predictions."""
+        return hard_counts(values, labels, self.target_classes)
+
+    def remap(self, counts: torch.Tensor) -> MappingReport:
+        """Match and report."""
+        matching = frequency_matching(counts, self.sources.shape[1])
+        self.sources.copy_(matching.sources)
+        return MappingReport(
+            sources=self.source_classes,
+            classes=self.target_classes,
+            total=float(counts.sum()),
+            empty=empty_classes(counts),
+            leftover=matching.leftover,
+            unpredicted=unpredicted_sources(counts),
+            ties=matching.ties,
+        )

@@ -1,0 +1,37 @@
+"""Random label mapping."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from graphprog.alignments.base import home_of
+from graphprog.alignments.label_mapping.selection import SelectedSources, Selection
+from graphprog.spec.checks import require_integer
+from graphprog.spec.registry import spec
+
+
+@spec("random-map")
+@dataclass(frozen=True)
+class RandomMap(Selection):
+    """Source classes drawn once without replacement (RLM, Chen et al. 2023, arXiv:2211.11635).
+
+    The draw depends on ``seed`` and K_S alone, so the text of a program fixes its map.
+
+    Attributes:
+        seed: of the draw, at least 0.
+    """
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_integer(self.kind, "seed", self.seed, 0)
+
+    def build(self, values: torch.Tensor, generator: torch.Generator) -> SelectedSources:
+        """Values [B, K_S] to logits [B, K_T]; ``generator`` is not used."""
+        available = self.available_sources(values)
+        order = torch.randperm(available, generator=torch.Generator().manual_seed(self.seed))
+        table = order[: self.classes * self.per_class].reshape(self.classes, self.per_class)
+        return SelectedSources(table.to(home_of(values)), self.aggregate)

@@ -1,0 +1,3 @@
+"""Alignments that read labels as words."""
+
+from __future__ import annotations

@@ -1,0 +1,205 @@
+"""Aliases of interfaces, found by structure alone: no model class is known here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping
+
+from torch import fx
+
+from graphprog.analysis.attention import attentions, is_cross
+from graphprog.analysis.boundaries import (
+    cut_boundaries,
+    existing,
+    is_tensor,
+    model_boundaries,
+    module_boundaries,
+)
+from graphprog.analysis.lookups import ids_of, rows_of
+from graphprog.analysis.repeated_blocks import Chain, find_chains
+from graphprog.ir.graph import Graph, Site
+from graphprog.ir.interface import Edge
+from graphprog.ir.printing import module_path, operator_name
+from graphprog.rewriting.edges import uses_of
+
+_AFFINE = ("linear", "addmm", "mm", "matmul", "bmm")
+
+
+def with_structure(graph: Graph) -> Graph:
+    """Give a graph its interfaces and their aliases."""
+    # in the order in which data meets them, which decides between places with the same uses
+    inputs, outputs = model_boundaries(graph)
+    sites = inputs | (dict(graph.sites) or module_boundaries(graph))
+    named = _Aliases()
+    chains: list[Chain] = []
+    if len(sites) > len(inputs):
+        chains = find_chains(graph.code, sites)
+        _name_blocks(named, chains)
+    else:
+        cuts, ends = cut_boundaries(graph)
+        sites |= cuts
+        if ends:
+            named.add("", "embedding", ends[0])
+            for index, key in enumerate(ends[1:]):
+                named.add("", f"hidden[{index}]", key)
+    _name_attention(graph, sites, chains, named)
+    sites |= outputs
+    for key in inputs:
+        named.add(key.removeprefix("input:") if len(inputs) > 1 else "", "input", key)
+    _name_tokens(graph, sites, named)
+    _name_head(graph, sites, named)
+    return dataclasses.replace(graph, sites=sites, aliases=named.keys, choices=named.choices)
+
+
+class _Aliases:
+    """Aliases, with a qualifier where a graph has several candidates."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, str] = {}
+        self.choices: dict[str, tuple[str, ...]] = {}
+
+    def add(self, tower: str, alias: str, key: str) -> None:
+        if not tower:
+            self.keys[alias] = key
+            return
+        qualified = f"{tower}.{alias}"
+        self.keys[qualified] = key
+        self.choices[alias] = (*self.choices.get(alias, ()), qualified)
+
+
+def _name_blocks(named: _Aliases, chains: list[Chain]) -> None:
+    for chain, tower in zip(chains, _tower_names(chains), strict=True):
+        named.add(tower, "embedding", chain[0].inner)
+        for index, block in enumerate(chain):
+            named.add(tower, f"hidden[{index}]", block.outer)
+
+
+def _name_attention(
+    graph: Graph, sites: dict[str, Site], chains: list[Chain], named: _Aliases
+) -> None:
+    """``attention[k]`` and ``cross_attention[k]``: what the operations of a tower return."""
+    towers = dict(zip(_tower_names(chains), chains, strict=True))
+    counts: Counter[tuple[str, str]] = Counter()
+    for attention in attentions(graph.code):
+        path = module_path(attention.node)
+        tower = next((name for name, chain in towers.items() if _lies_in(path, chain)), "")
+        alias = "cross_attention" if is_cross(attention) else "attention"
+        number = counts[tower, alias]
+        counts[tower, alias] += 1
+        key = f"{path}:attention" if path else f"attention.{len(counts)}.{number}:out"
+        if key in sites:
+            key += f"[{number}]"
+        key = _ensure(sites, attention.node, uses_of(attention.node), key)
+        named.add(tower, f"{alias}[{number}]", key)
+
+
+def _lies_in(path: str, chain: Chain) -> bool:
+    """Whether a module lies in a block of a chain."""
+    return any(f"{path}.".startswith(f"{block.path.split('@')[0]}.") for block in chain)
+
+
+def _tower_names(chains: list[Chain]) -> list[str]:
+    """The first part of the module path in which the towers differ; one tower needs none."""
+    if len(chains) < 2:
+        return ["" for _ in chains]
+    paths = [chain[0].path.split(".") for chain in chains]
+    depth = 0
+    while all(len(path) > depth + 1 for path in paths) and len({p[depth] for p in paths}) == 1:
+        depth += 1
+    names = [path[depth].removesuffix("_model") for path in paths]
+    if len(set(names)) == len(names):
+        return names
+    return [".".join(path[depth:-1]) or f"tower{i}" for i, path in enumerate(paths)]
+
+
+def _name_tokens(graph: Graph, sites: dict[str, Site], named: _Aliases) -> None:
+    """``tokens``: what looking an integer input up in the largest table gives.
+
+    A module that also scales what it looks up gives it scaled, and so it is where prompts act.
+    """
+    tables: dict[str, list[fx.Node]] = {}
+    for node in graph.code.nodes:
+        if (ids := ids_of(node)) is not None:
+            tables.setdefault(str(ids.target), []).append(node)
+    rows = {name: max(rows_of(node) for node in nodes) for name, nodes in tables.items()}
+    largest = [name for name in tables if rows[name] == max(rows.values())]
+    for name in largest:
+        node = next(node for node in tables[name] if rows_of(node) == rows[name])
+        node = _scaled(graph, sites, node)
+        key = _ensure(sites, node, uses_of(node), f"tokens:{name}")
+        named.add(name if len(largest) > 1 else "", "tokens", key)
+
+
+def _scaled(graph: Graph, sites: Mapping[str, Site], lookup: fx.Node) -> fx.Node:
+    """The output of the module that looks up, where it is the lookup times a number.
+
+    Some rows may be others there, such as that of a token which the table does not have.
+    """
+    site = sites.get(f"{module_path(lookup)}:out")
+    node = graph.nodes[site.node] if site else lookup
+    while node is not lookup:
+        name = operator_name(node).partition(".")[0]
+        data = [part for part in node.all_input_nodes if is_tensor(part) and part.meta["val"].ndim]
+        if name in ("where", "index_put", "masked_fill"):
+            data = [part for part in data if part.meta["val"].ndim == lookup.meta["val"].ndim]
+        elif name not in ("mul", "to", "_to_copy"):
+            return lookup
+        if len(data) != 1:
+            return lookup
+        node = data[0]
+    return graph.nodes[site.node] if site else lookup
+
+
+def _name_head(graph: Graph, sites: dict[str, Site], named: _Aliases) -> None:
+    """``logits``: the output of that name, or the only one. ``features``: see below."""
+    outputs = [key for key in sites if key.startswith("output:")]
+    if "output:logits" in outputs:
+        outputs = ["output:logits"]
+    for key in outputs:
+        named.add(key.removeprefix("output:") if len(outputs) > 1 else "", "logits", key)
+    if len(outputs) == 1:
+        head = _last_affine(graph, sites[outputs[0]].node)
+        if head is not None:
+            value, slot = _affine_input(head)
+            key = _ensure(sites, value, [(head, slot)], "features")
+            named.add("", "features", key)
+
+
+def _last_affine(graph: Graph, name: str) -> fx.Node | None:
+    """The affine layer with own weights that the logits come from by a single path."""
+    depends = _depends_on_input(graph)
+    node = graph.nodes[name]
+    while node.op == "call_function":
+        data = [part for part in node.all_input_nodes if part in depends and is_tensor(part)]
+        if operator_name(node) in _AFFINE and len(data) == 1:
+            return node
+        if len(data) != 1:
+            return None
+        node = data[0]
+    return None
+
+
+def _affine_input(node: fx.Node) -> tuple[fx.Node, int]:
+    slot = 1 if operator_name(node) == "addmm" else 0
+    value = node.args[slot]
+    assert isinstance(value, fx.Node)
+    return value, slot
+
+
+def _depends_on_input(graph: Graph) -> set[fx.Node]:
+    found: set[fx.Node] = set()
+    for node in graph.code.nodes:
+        if node.op == "placeholder" or any(part in found for part in node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def _ensure(
+    sites: dict[str, Site], node: fx.Node, edges: list[tuple[fx.Node, int]], key: str
+) -> str:
+    """The key of this place, which becomes ``key`` if it had none."""
+    known = existing(sites, node, edges)
+    if not known:
+        sites[key] = Site(node.name, tuple(Edge(user.name, slot) for user, slot in edges))
+    return known or key

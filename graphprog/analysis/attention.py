@@ -1,0 +1,139 @@
+"""Attention in a graph: which operations attend, over what, with how many heads."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import fx
+
+from graphprog.analysis.lookups import ids_of
+from graphprog.ir.ops import ancestors, values_of
+from graphprog.ir.printing import operator_name
+
+ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
+
+_SAME_VALUES = {"view", "reshape", "_unsafe_view", "clone", "contiguous", "slice", "unsqueeze"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Attention:
+    """One attention operation: softmax(q k^T * scale + mask) v.
+
+    Attributes:
+        node: the operation; queries [B, H, T, d], keys [B, h, S, d], values [B, h, S, e].
+    """
+
+    node: fx.Node
+
+    def argument(self, position: int, default: Any = None) -> Any:
+        """An argument by its position in the schema."""
+        name = ATTENTION._schema.arguments[position].name
+        args = self.node.args
+        return args[position] if position < len(args) else self.node.kwargs.get(name, default)
+
+    @property
+    def query(self) -> fx.Node:
+        """The queries."""
+        node: fx.Node = self.argument(0)
+        return node
+
+    @property
+    def key(self) -> fx.Node:
+        """The keys, as the operation reads them."""
+        node: fx.Node = self.argument(1)
+        return node
+
+    @property
+    def value(self) -> fx.Node:
+        """The values, as the operation reads them."""
+        node: fx.Node = self.argument(2)
+        return node
+
+    @property
+    def mask(self) -> fx.Node | None:
+        """The mask, of truth values or of numbers that are added."""
+        node: fx.Node | None = self.argument(3)
+        return node
+
+    @property
+    def causal(self) -> bool:
+        """Whether the operation itself hides what comes later."""
+        return bool(self.argument(5, False))
+
+    @property
+    def repeats(self) -> int:
+        """How often each key head is repeated in front of the operation, for grouped queries."""
+        return repeats_of(behind_memory(self.key))
+
+
+def attentions(code: fx.Graph) -> list[Attention]:
+    """The attention operations of a graph, in order."""
+    return [Attention(node) for node in code.nodes if node.target is ATTENTION]
+
+
+def behind_memory(heads: fx.Node) -> fx.Node:
+    """The keys or values that come from the sequence, without what a memory put in front."""
+    while "graphprog" in heads.meta and heads.target is torch.ops.aten.cat.default:
+        heads = heads.args[0][-1]  # type: ignore[index, assignment]
+    return heads
+
+
+def repeats_of(heads: fx.Node) -> int:
+    """How often each head of [B, H, S, d] stands in a row, told by how they were repeated."""
+    shape, node = heads.meta["val"].shape, heads
+    repeated = 1
+    while operator_name(node).partition(".")[0] in {*_SAME_VALUES, "expand", "repeat_interleave"}:
+        name = operator_name(node).partition(".")[0]
+        before = node.args[0]
+        assert isinstance(before, fx.Node)
+        value, source = node.meta["val"], before.meta["val"]
+        if name == "expand" and value.ndim == source.ndim == 5 and value.shape[2] != 1:
+            repeated = int(value.shape[2]) if source.shape[2] == 1 else repeated
+        if name == "repeat_interleave" and value.ndim == 4:
+            repeated = int(value.shape[1]) // int(source.shape[1])
+        node = before
+        if repeated > 1 and node.meta["val"].ndim == 4:
+            break
+    fits = repeated > 1 and node.meta["val"].ndim == 4
+    return repeated if fits and node.meta["val"].shape[1] * repeated == shape[1] else 1
+
+
+def activations(code: fx.Graph, positions: Collection[str] = ()) -> frozenset[fx.Node]:
+    """What is computed from data: from a float input, or from rows looked up by an input's ids.
+
+    Masks, positions and sizes are not: they can be computed for any length.
+
+    Args:
+        code: of a graph.
+        positions: names of inputs that hold positions.
+    """
+    found: set[fx.Node] = set()
+    for node in code.nodes:
+        value = node.meta.get("val")
+        if node.op == "placeholder":
+            begins = isinstance(value, torch.Tensor) and value.is_floating_point()
+        elif node.op != "call_function" or not isinstance(value, torch.Tensor | list | tuple):
+            continue
+        else:
+            ids = ids_of(node)
+            begins = ids is not None and ids.target not in positions
+            begins |= any(part in found for part in values_of(node))
+        if begins:
+            found.add(node)
+    return frozenset(found)
+
+
+def is_cross(attention: Attention) -> bool:
+    """Whether queries come from elsewhere than keys: from another length, or from other inputs."""
+    query, key = attention.query, behind_memory(attention.key)
+    if str(query.meta["val"].shape[-2]) != str(key.meta["val"].shape[-2]):
+        return True
+    return not inputs_behind(query) <= inputs_behind(key)
+
+
+def inputs_behind(node: fx.Node) -> set[fx.Node]:
+    """The inputs that a value's numbers come from."""
+    return {part for part in ancestors(node, values_of) if part.op == "placeholder"}

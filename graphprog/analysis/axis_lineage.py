@@ -1,0 +1,210 @@
+"""Where the entries that were inserted on one axis stand in the values behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import fx
+
+from graphprog.ir.graph import Graph
+from graphprog.ir.sizes import same_shape, same_size
+from graphprog.passes.normalize.cleanup import schema_name
+from graphprog.rewriting.refusal import RefusalError
+
+_ALONG_A_DIMENSION = {
+    "aten::cat",
+    "aten::constant_pad_nd",
+    "aten::flip",
+    "aten::gather",
+    "aten::index",
+    "aten::index_select",
+    "aten::narrow",
+    "aten::pad",
+    "aten::repeat",
+    "aten::repeat_interleave",
+    "aten::roll",
+    "aten::scatter",
+    "aten::select_scatter",
+    "aten::slice",
+    "aten::slice_scatter",
+    "aten::sort",
+    "aten::take_along_dim",
+    "aten::unfold",
+}
+_EVERYWHERE = ("aten::as_strided", "aten::masked_select", "aten::grid_sampler", "aten::upsample")
+
+
+class Lineage:
+    """An axis that an insertion made longer, followed from there to the outputs.
+
+    Attributes:
+        grown: of every value that has the axis, the dimensions that became longer.
+        whole: of these, the ones that are the axis itself, not folded with another.
+        blocked: by value, the operation that moved entries along the axis on the way there, and
+            what is wrong with it.
+    """
+
+    def __init__(self, graph: Graph, number: int, axis: int) -> None:
+        """Follow one insertion.
+
+        Args:
+            graph: with the insertion in it.
+            number: of the insertion, of the kind ``axis``.
+            axis: of the value at its interface.
+        """
+        insertion = graph.insertions[number]
+        self.before: dict[str, Any] = insertion.old[1]
+        self.later = [
+            one.old[1] for one in graph.insertions[number + 1 :] if one.kind in ("axis", "bound")
+        ]
+        start = graph.nodes[insertion.result]
+        self.length = self._value(start).shape[axis]
+        self.grown = {start: frozenset({axis})}
+        self.whole = {start: frozenset({axis})}
+        self.blocked: dict[fx.Node, tuple[fx.Node, str]] = {}
+        placed = {
+            graph.nodes[one.result]: graph.nodes[one.original]
+            for one in graph.insertions
+            if one.kind in ("value", "axis")
+        }
+        parts = {f"program.{one.name}" for one in graph.insertions if one.kind != "output"}
+        for node in graph.code.nodes:
+            if node in placed and node is not start:
+                self._inherit(node, placed[node])
+            elif node.op == "call_function" and node.meta.get("graphprog") not in parts:
+                self._follow(node)
+
+    def axes_of(self, node: fx.Node) -> frozenset[int]:
+        """The dimensions of a value on which the entries stand where they were inserted.
+
+        Raises:
+            RefusalError: a dimension is longer, but where they stand on it is not known.
+        """
+        if node in self.blocked:
+            raise RefusalError(*self.blocked[node])
+        grown = self.grown.get(node, frozenset())
+        if grown - self.whole.get(node, frozenset()):
+            raise RefusalError(node, "its length is computed from that of the axis")
+        return grown
+
+    def _inherit(self, node: fx.Node, old: fx.Node) -> None:
+        """What a part of the program returns has the entries of what it took."""
+        for known in (self.grown, self.whole, self.blocked):
+            if old in known:
+                known[node] = known[old]  # type: ignore[assignment]
+
+    def _follow(self, node: fx.Node) -> None:
+        sources = [read for read in node.all_input_nodes if read in self.grown]
+        value = self._value(node)
+        if not sources or value is None:
+            return
+        if isinstance(value, list | tuple):  # several at once: as they are when taken apart
+            self.grown[node] = frozenset().union(*(self.grown[one] for one in sources))
+            self.whole[node] = frozenset()
+        elif not isinstance(value, torch.Tensor):
+            return
+        elif node.name in self.before:
+            pairs = enumerate(zip(value.shape, self.before[node.name].shape, strict=True))
+            self.grown[node] = frozenset(dim for dim, pair in pairs if not same_size(*pair))
+            self.whole[node] = _dims_of(value, [self.length]) & self.grown[node]
+        else:
+            self._recognise(node, value, sources)
+        if not self.grown[node]:
+            del self.grown[node], self.whole[node]
+        else:
+            self._judge(node, sources)
+
+    def _recognise(self, node: fx.Node, value: torch.Tensor, sources: list[fx.Node]) -> None:
+        """The axis in a value that was not there when it became longer: an alignment's."""
+        for known in (self.grown, self.whole):
+            same = next((one for one in sources if same_shape(value, one.meta["val"])), None)
+            sizes = [one.meta["val"].shape[dim] for one in sources for dim in known[one]]
+            known[node] = known[same] if same is not None else _dims_of(value, sizes)
+        sizes = [value.shape[dim] for dim in self.grown[node]]
+        if same is None and any(isinstance(size, int) for size in sizes):
+            self.blocked[node] = (node, "a number does not tell whether its length is the axis")
+
+    def _judge(self, node: fx.Node, sources: list[fx.Node]) -> None:
+        """Note what came in blocked, and what this operation itself moves."""
+        for one in sources:
+            if one in self.blocked:
+                self.blocked.setdefault(node, self.blocked[one])
+            elif moves(node, one, self.grown[one]):
+                self.blocked.setdefault(node, (node, "it moves entries along the axis"))
+
+    def _value(self, node: fx.Node) -> Any:
+        """What a value was right after the insertion, in front of all later ones."""
+        for before in self.later:
+            if node.name in before:
+                return before[node.name]
+        return node.meta.get("val")
+
+
+def moves(node: fx.Node, source: fx.Node, dims: frozenset[int]) -> bool:
+    """Whether an operation may put entries of what it reads elsewhere along some dimensions.
+
+    Args:
+        node: the operation.
+        source: which of the values that it reads.
+        dims: of the source.
+    """
+    name = schema_name(node)
+    arguments = bound(node)
+    if name.startswith(_EVERYWHERE):
+        return True
+    if "stride" in arguments and name != "aten::as_strided":
+        strides = arguments["stride"]
+        return any(stride != 1 for stride in (strides if isinstance(strides, list) else [strides]))
+    if name not in _ALONG_A_DIMENSION:
+        return False
+    rank = source.meta["val"].ndim
+    if name == "aten::slice" and _takes_all(arguments):
+        return False
+    return bool({dim % rank for dim in _named_dims(name, arguments, rank)} & dims)
+
+
+def bound(node: fx.Node) -> dict[str, Any]:
+    """The arguments of an operator by their names, with its defaults."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return {}
+    found = {}
+    for number, argument in enumerate(node.target._schema.arguments):
+        default = argument.default_value if argument.has_default_value() else None
+        given = node.args[number] if number < len(node.args) else default
+        found[argument.name] = node.kwargs.get(argument.name, given)
+    return found
+
+
+def _named_dims(name: str, arguments: dict[str, Any], rank: int) -> Iterable[int]:
+    if name == "aten::index":
+        return [dim for dim, index in enumerate(arguments["indices"]) if index is not None]
+    if name in ("aten::pad", "aten::constant_pad_nd"):
+        pad = arguments["pad"]
+        return [rank - 1 - number // 2 for number, size in enumerate(pad) if size != 0]
+    if name == "aten::repeat":
+        repeats = arguments["repeats"]
+        return [dim - len(repeats) + rank for dim, size in enumerate(repeats) if size != 1]
+    if name == "aten::unfold":
+        return [arguments["dimension"]]
+    dims = arguments.get("dims", arguments.get("dim"))
+    if dims is None or dims == []:
+        return range(rank)  # of the flattened value
+    return [dims] if isinstance(dims, int) else dims
+
+
+def _takes_all(arguments: dict[str, Any]) -> bool:
+    end = arguments["end"]
+    whole = end is None or (isinstance(end, int) and end >= 2**62)
+    return arguments["start"] in (None, 0) and whole and arguments["step"] == 1
+
+
+def _dims_of(value: torch.Tensor, sizes: Iterable[Any]) -> frozenset[int]:
+    """The dimensions of one of these sizes."""
+    wanted = list(sizes)
+    return frozenset(
+        dim
+        for dim, size in enumerate(value.shape)
+        if any(same_size(size, other) for other in wanted)
+    )

@@ -1,0 +1,165 @@
+"""What the inputs of a graph are to someone who writes token after token."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import torch
+from torch import fx
+
+from graphprog.analysis.lookups import ids_of, rows_of
+from graphprog.errors import DataError, ProgramError
+from graphprog.ir.graph import Graph
+from graphprog.ir.inputs import InputSpec, inputs_of
+from graphprog.ir.sizes import expression, is_symbolic, same_size
+from graphprog.ir.symbols import size_text
+from graphprog.passes.extend_axis.side_inputs import inferred_meaning
+
+MEANINGS = ("present", "repeated", "positions")
+
+
+@dataclasses.dataclass(frozen=True)
+class Roles:
+    """Which input holds the tokens, and how the others grow with them.
+
+    Attributes:
+        inputs: of the graph.
+        tokens: name of the input of token ids [B, S] that are written.
+        axis: letter of S.
+        meanings: of every input that has the axis: ``tokens``; ``present``, 1 for a new token;
+            ``repeated``, as the token before; ``positions``, one more than the token before;
+            empty where it is not known.
+        logits: name of the result [B, S, V], or [B, P + S, V] behind P inserted tokens.
+        rows: size of the vocabulary.
+    """
+
+    inputs: tuple[InputSpec, ...]
+    tokens: str
+    axis: str
+    meanings: Mapping[str, str]
+    logits: str
+    rows: int
+
+    @property
+    def mask(self) -> str | None:
+        """Name of the input [B, S] that says which tokens are present."""
+        found = [name for name, meaning in self.meanings.items() if meaning == "present"]
+        plain = [spec.name for spec in self.inputs if spec.name in found and len(spec.shape) == 2]
+        return plain[0] if plain else None
+
+    def dim(self, name: str) -> int:
+        """The dimension of an input that counts tokens."""
+        shape = next(spec.shape for spec in self.inputs if spec.name == name)
+        return shape.index(self.axis)
+
+    def grown(
+        self, inputs: Mapping[str, torch.Tensor], new: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """The inputs with one more token in each row.
+
+        Args:
+            inputs: by name.
+            new: ids [B].
+
+        Raises:
+            DataError: how an input goes on is not known.
+        """
+        found = dict(inputs)
+        for name, meaning in self.meanings.items():
+            value, dim = inputs[name], self.dim(name)
+            last = value.narrow(dim, value.shape[dim] - 1, 1)
+            if meaning == "tokens":
+                more = new.to(value.device, value.dtype).reshape(last.shape)
+            elif meaning == "present":
+                more = torch.ones_like(last)
+            elif meaning == "positions":
+                more = last + 1
+            elif meaning == "repeated" and bool((value == last).all()):
+                more = last
+            else:
+                raise DataError(
+                    f"how input {name!r} goes on for a new token is not known",
+                    [f'sides={{"{name}": "positions"}}, or "present", or "repeated"'],
+                )
+            found[name] = torch.cat([value, more], dim)
+        return found
+
+
+def roles_of(graph: Graph) -> Roles:
+    """Find them: tokens are what is looked up in a table with a row for each logit.
+
+    Where no table has as many rows as a result has numbers, they are looked up in the largest one.
+    Logits may have entries for tokens that a program inserted.
+
+    Raises:
+        ProgramError: nothing in the graph is looked up by ids, or its logits are not told.
+    """
+    tokens, table, logits = _tokens_and_logits(graph)
+    length = expression(tokens.meta["val"].shape[1])
+    meanings = {}
+    for node in graph.placeholders:
+        if any(expression(size) == length for size in node.meta["val"].shape):
+            looked_up = "repeated" if inferred_meaning(node) == "zero" else ""
+            plain = inferred_meaning(node) == "present"
+            meanings[str(node.target)] = "present" if plain else looked_up
+    meanings[str(tokens.target)] = "tokens"
+    axis = str(size_text(tokens.meta["val"].shape[1], graph.symbols))
+    return Roles(inputs_of(graph), str(tokens.target), axis, meanings, logits, rows_of(table))
+
+
+def _tokens_and_logits(graph: Graph) -> tuple[fx.Node, fx.Node, str]:
+    """The input of token ids, the lookup that reads it, and the name of the logits."""
+    results = _results(graph)
+    lookups = [
+        (ids, node)
+        for node in graph.code.nodes
+        if (ids := ids_of(node)) is not None
+        and ids.meta["val"].ndim == 2
+        and is_symbolic(ids.meta["val"].shape[1])
+    ]
+    pairs = [
+        (ids, node, name)
+        for name, value in results.items()
+        for ids, node in lookups
+        if (expression(value.shape[1]) - expression(ids.meta["val"].shape[1])).is_number
+    ]
+    if not pairs:
+        raise ProgramError(
+            f"{graph.name}: no input of token ids [B, S], with S varying, leads to "
+            f"{', '.join(results)}",
+            ['capture with dynamic_axes={"input_ids": {0: "batch", 1: "sequence"}}'],
+        )
+    named = graph.aliases.get("logits", "").removeprefix("output:")
+
+    def fitness(pair: tuple[fx.Node, fx.Node, str]) -> tuple[bool, bool, int]:
+        _, node, name = pair
+        return same_size(results[name].shape[2], rows_of(node)), name == named, rows_of(node)
+
+    ids, table, logits = max(pairs, key=fitness)
+    rows, width = table.args[0].meta["val"].shape
+    if rows != width and same_size(results[logits].shape[2], width):
+        raise ProgramError(
+            f"{graph.name}: {logits} has the width of its embeddings, {width}, and no logit for "
+            f"each of the {rows} tokens",
+            ["capture the model with its language modelling head"],
+        )
+    return ids, table, logits
+
+
+def _results(graph: Graph) -> dict[str, torch.Tensor]:
+    """What may be logits [B, S, V], by name."""
+    found = {
+        name: value
+        for name, node in zip(graph.outputs, graph.output_nodes, strict=True)
+        if isinstance(node, fx.Node)
+        and isinstance(value := node.meta.get("val"), torch.Tensor)
+        and value.ndim == 3
+        and value.is_floating_point()
+    }
+    if found:
+        return found
+    raise ProgramError(
+        f"{graph.name} returns no logits [B, S, V]: its results are {', '.join(graph.outputs)}",
+        ["an alignment that keeps all tokens: Identity or Parse"],
+    )

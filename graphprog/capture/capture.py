@@ -1,0 +1,265 @@
+"""Capture: from a PyTorch model to a Graph."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export import Dim, ExportedProgram
+from torch.utils import _pytree as pytree
+
+from graphprog.analysis.aliases import with_structure
+from graphprog.capture.exported_program import read_exported, user_line
+from graphprog.capture.fixed_axes import check_free
+from graphprog.capture.lift import lift
+from graphprog.capture.taps import tapping
+from graphprog.errors import CaptureError
+from graphprog.ir.graph import Graph
+
+DynamicAxes = Mapping[str, Mapping[int, str]]
+
+
+def capture(
+    model: nn.Module | ExportedProgram | str | os.PathLike[str],
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    dynamic_axes: DynamicAxes | None = None,
+    *,
+    tokenizer: Any = None,
+) -> Graph:
+    """Capture a model as a Graph; its weights are shared, not copied.
+
+    The model is traced by ``torch.export`` in eval mode, non-strict first and strict second, and
+    is left exactly as it was found. An ``fx.GraphModule`` is a model like any other. An
+    ``ExportedProgram`` or ``.pt2`` file is taken as it is: it must have been exported in eval mode,
+    and ``args``, ``kwargs`` and ``dynamic_axes`` were decided then.
+
+    Args:
+        model: what to capture.
+        args: example positional arguments.
+        kwargs: example keyword arguments; only those given here exist in the graph.
+        dynamic_axes: per input name, the axes whose length may vary and what they are called,
+            such as ``{"input_ids": {0: "batch", 1: "sequence"}}``. Without it, axis 0 of every
+            tensor is the batch. An example of length 1 on such an axis is repeated, since
+            tracing would fix the length 1.
+        tokenizer: of the model, as transformers have them, for programs of text. It is kept, not
+            copied.
+
+    Raises:
+        CaptureError: the model cannot be traced. The text has both tracing errors, the line of
+            user code that stopped them, and what to try.
+        FileError: the ``.pt2`` file cannot be read, or holds pickled objects or code.
+    """
+    graph = _captured(model, args, kwargs, dynamic_axes)
+    return graph if tokenizer is None else dataclasses.replace(graph, tokenizer=tokenizer)
+
+
+def _captured(
+    model: nn.Module | ExportedProgram | str | os.PathLike[str],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+    dynamic_axes: DynamicAxes | None,
+) -> Graph:
+    if isinstance(model, str | os.PathLike):
+        return _from_exported(read_exported(Path(model)), Path(model).stem, dynamic_axes)
+    if isinstance(model, ExportedProgram):
+        return _from_exported(model, "exported", dynamic_axes)
+    if not isinstance(model, nn.Module):
+        raise CaptureError(
+            f"capture takes an nn.Module, ExportedProgram or .pt2 path, not {type(model).__name__}"
+        )
+    args, kwargs = tuple(args), dict(kwargs or {})
+    names = _input_names(model, args, kwargs)
+    axes = _checked_axes(names, dynamic_axes)
+    args, kwargs = _widened(args, kwargs, names, axes)
+    shapes = _dynamic_shapes(model, args, kwargs, names, axes, dynamic_axes)
+    exported = _export(model, args, kwargs, shapes)
+    graph = lift(exported, type(model).__name__, axes)
+    _check_dynamic(graph, dynamic_axes)
+    check_free(graph)
+    return with_structure(graph)
+
+
+def _from_exported(program: ExportedProgram, name: str, axes: DynamicAxes | None) -> Graph:
+    if axes is not None:
+        raise CaptureError("dynamic axes of an exported program were fixed when it was exported")
+    return with_structure(lift(program, name, {}))
+
+
+def _input_names(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> list[tuple[str, Any]]:
+    """Name and value of every leaf of a call, in pytree order."""
+    signature = inspect.signature(model.forward)
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise CaptureError(
+            f"{type(model).__name__}.forward{signature} cannot be called with the example: {error}",
+            ["capture(model, args, kwargs) takes the arguments of one call of the model"],
+        ) from error
+    slots: list[str] = []
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            slots += [f"{name}_{number}" for number in range(len(args) - len(slots))]
+        elif parameter.kind not in (
+            inspect.Parameter.KEYWORD_ONLY,
+            inspect.Parameter.VAR_KEYWORD,
+        ):
+            slots.append(name)
+    found: list[tuple[str, Any]] = []
+    for name, value in zip(slots, args, strict=False):  # what follows is given by keyword
+        found += _named_leaves(name, value)
+    for name, value in kwargs.items():
+        found += _named_leaves(name, value)
+    return found
+
+
+def _named_leaves(name: str, value: Any) -> list[tuple[str, Any]]:
+    leaves, _ = pytree.tree_flatten_with_path(value)
+    return [(name + _path_text(path), leaf) for path, leaf in leaves]
+
+
+def _path_text(path: tuple[Any, ...]) -> str:
+    return "".join(f"_{getattr(step, 'idx', getattr(step, 'key', step))}" for step in path)
+
+
+def _checked_axes(
+    names: list[tuple[str, Any]], wanted: DynamicAxes | None
+) -> dict[str, dict[int, str]]:
+    """Dynamic axes of every tensor input; axis 0 is the batch where nothing is said."""
+    tensors = {name: value for name, value in names if isinstance(value, torch.Tensor)}
+    if not tensors:
+        raise CaptureError(
+            "capture needs example tensors", ["capture(model, (torch.randn(2, 3, 224, 224),))"]
+        )
+    if wanted is None:
+        return {name: {0: "batch"} if value.ndim else {} for name, value in tensors.items()}
+    for name, axes in wanted.items():
+        if name not in tensors:
+            raise CaptureError(
+                f"dynamic_axes names an input {name!r}; the inputs are {', '.join(tensors)}"
+            )
+        for axis in axes:
+            if not 0 <= axis < tensors[name].ndim:
+                raise CaptureError(
+                    f"dynamic_axes: {name!r} has shape {tuple(tensors[name].shape)}, no axis {axis}"
+                )
+    return {name: dict(wanted.get(name, {})) for name in tensors}
+
+
+def _widened(
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    names: list[tuple[str, Any]],
+    axes: dict[str, dict[int, str]],
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Repeat examples of length 1 along their dynamic axes, and tell equal inputs apart."""
+    leaves, tree = pytree.tree_flatten((args, kwargs))
+    seen: set[int] = set()
+    for position, (name, value) in enumerate(names):
+        if isinstance(value, torch.Tensor) and id(value) in seen:
+            leaves[position] = value.clone()  # tracing takes one tensor for one input
+        seen.add(id(value))
+        for axis in axes.get(name, {}):
+            if isinstance(value, torch.Tensor) and value.shape[axis] == 1:
+                leaves[position] = leaves[position].repeat_interleave(2, axis)
+    result: tuple[tuple[Any, ...], dict[str, Any]] = pytree.tree_unflatten(leaves, tree)
+    return result
+
+
+def _dynamic_shapes(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    names: list[tuple[str, Any]],
+    axes: dict[str, dict[int, str]],
+    wanted: DynamicAxes | None,
+) -> Any:
+    """What torch.export wants; a batch nobody asked for may turn out fixed, a named axis not."""
+    kind = Dim.AUTO if wanted is None else Dim.DYNAMIC
+    leaves, tree = pytree.tree_flatten((args, kwargs))
+    shapes = [
+        dict.fromkeys(axes[name], kind) if isinstance(leaf, torch.Tensor) else None
+        for leaf, (name, _) in zip(leaves, names, strict=True)
+    ]
+    positional, named = pytree.tree_unflatten(shapes, tree)
+    signature = inspect.signature(model.forward)
+    bound = signature.bind(*positional, **named)
+    for parameter in signature.parameters.values():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD and parameter.name in bound.arguments:
+            unnamed = ", ".join(bound.arguments[parameter.name])
+            raise CaptureError(
+                f"{type(model).__name__}.forward{signature} does not name {unnamed}, and tracing "
+                "cannot vary the shape of what has no name",
+                ["wrap the model in a module whose forward names its arguments"],
+            )
+    return dict(bound.arguments)
+
+
+def _check_dynamic(graph: Graph, wanted: DynamicAxes | None) -> None:
+    if graph.symbols or wanted is not None:
+        return
+    first = graph.placeholders[0]
+    raise CaptureError(
+        f"tracing fixed the batch size: {first.target} has shape {tuple(first.meta['val'].shape)}",
+        [
+            "look for a batch size written as a number in forward (view(8, -1), torch.zeros(8, d))",
+            'pass dynamic_axes={...} to say which axes vary, or {"name": {}} for none',
+        ],
+    )
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode for the whole model; every module's own flag is restored."""
+    flags = {module: module.training for module in model.modules()}
+    for module in flags:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, training in flags.items():
+            module.training = training
+
+
+def _export(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], shapes: Any
+) -> ExportedProgram:
+    errors: list[Exception] = []
+    with _evaluating(model):
+        for strict in (False, True):
+            try:
+                with tapping(model):
+                    return torch.export.export(
+                        model, args, kwargs, dynamic_shapes=shapes, strict=strict
+                    )
+            except Exception as error:
+                errors.append(error)
+    raise _explained(model, errors) from errors[0]
+
+
+def _explained(model: nn.Module, errors: list[Exception]) -> CaptureError:
+    first, second = (f"{type(error).__name__}: {_head(error)}" for error in errors)
+    return CaptureError(
+        f"{type(model).__name__} cannot be captured.{user_line(errors)}\n"
+        f"  non-strict tracing: {first}\n  strict tracing: {second}",
+        [
+            "a Python branch on tensor values cannot be traced: use torch.where",
+            "a model that returns a cache object needs use_cache=False among its kwargs",
+            "pass other example arguments, or dynamic_axes={...} if a fixed length is the matter",
+            "capture the part of the model that is plain tensor code",
+        ],
+    )
+
+
+def _head(error: Exception, limit: int = 600) -> str:
+    text = str(error).strip()
+    return text if len(text) <= limit else text[:limit] + " ..."

@@ -1,0 +1,121 @@
+"""What surrounds torch.export: reading its files with care, and finding the line it stopped at."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import sysconfig
+import traceback
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from graphprog.errors import FileError
+
+_EXPRESSION = (
+    *(ast.Expression, ast.Call, ast.keyword, ast.Name, ast.Constant, ast.Load, ast.Compare),
+    *(ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop, ast.cmpop),
+)
+
+
+def read_exported(path: Path) -> ExportedProgram:
+    """Read a ``.pt2`` file. Pickled objects are refused, and so is code in place of a size.
+
+    Raises:
+        FileError: the file is absent, corrupt, or holds more than tensors and operations.
+    """
+    if not path.is_file():
+        raise FileError(f"{path}: no such file")
+    try:
+        _check_sizes(path)
+        with _no_pickle():
+            return torch.export.load(path)
+    except FileError:
+        raise
+    except Exception as error:
+        raise FileError(
+            f"{path}: not a readable .pt2 file: {error}", ["write it with torch.export.save"]
+        ) from error
+
+
+@contextmanager
+def _no_pickle() -> Iterator[None]:
+    """Forbid torch the unrestricted pickle that it falls back to where the safe way fails."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
+
+
+def _check_sizes(path: Path) -> None:
+    """Symbolic sizes are evaluated when torch reads them, so they must be sizes and no more."""
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith(".json"):
+                for text in _sizes(json.loads(archive.read(name))):
+                    if not _is_size(text):
+                        raise FileError(f"{path}: {text!r:.80} is not a size, in {name}")
+
+
+def _sizes(tree: Any) -> Iterator[str]:
+    pending = [tree]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            if "expr_str" in item:
+                yield str(item["expr_str"])
+            pending += item.values()
+        elif isinstance(item, list):
+            pending += item
+
+
+def _is_size(text: str) -> bool:
+    """Whether a text is arithmetic over symbols, in words such as ``Mul(Symbol('s0'), 2)``."""
+    for node in ast.walk(ast.parse(text, mode="eval")):
+        if not isinstance(node, _EXPRESSION):
+            return False
+        if isinstance(node, ast.Call) and not (
+            isinstance(node.func, ast.Name) and node.func.id[0].isupper()
+        ):
+            return False
+        if isinstance(node, ast.Constant) and not re.fullmatch(r"-?[\w.]+", str(node.value)):
+            return False
+    return True
+
+
+def user_line(errors: Sequence[BaseException]) -> str:
+    """The innermost line of the user's code that the errors passed through, for messages."""
+    frames = [
+        (frame.filename, frame.lineno, frame.line)
+        for error in errors
+        for frame in traceback.extract_tb(error.__traceback__)
+    ]
+    for error in errors:  # a second error may quote the frames that its traceback has lost
+        quoted = re.findall(r'File "(.+?)", line (\d+), in .*\n +(.*)', str(error))
+        frames += [(name, int(number), line) for name, number, line in quoted]
+        own = [frame for frame in frames if is_users(frame[0])]
+        if own:
+            name, number, line = own[-1]
+            return f"\n  at {name}:{number}: {line}"
+    return ""
+
+
+def is_users(filename: str) -> bool:
+    """Whether a file is neither of this package, nor of PyTorch, nor of Python itself."""
+    ours = (os.path.dirname(os.path.dirname(__file__)), os.path.dirname(torch.__file__))
+    standard = sysconfig.get_path("stdlib")
+    if filename.startswith("<") or any(filename.startswith(path + os.sep) for path in ours):
+        return False
+    return not filename.startswith(standard + os.sep) or "site-packages" in filename

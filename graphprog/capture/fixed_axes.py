@@ -1,0 +1,49 @@
+"""Axes that were to vary, and of which tracing fixed the length by what was computed from it."""
+
+from __future__ import annotations
+
+import sympy
+import torch
+
+from graphprog.errors import CaptureError
+from graphprog.ir.graph import Graph
+
+_LENGTHS = 512
+
+
+def check_free(graph: Graph) -> None:
+    """Refuse a graph in which an axis is as good as fixed, though its length is a symbol.
+
+    Some operations take numbers only. Where a model hands them what it computed from a length,
+    tracing puts the number there and relies on the equation, such as ``S//2 = 4``.
+
+    Raises:
+        CaptureError: names the input, the axis and the equation.
+    """
+    for node in graph.placeholders:
+        for axis, size in enumerate(node.meta["val"].shape):
+            if not isinstance(size, torch.SymInt) or not size.node.expr.is_Symbol:
+                continue
+            for guard in size.node.shape_env.guards:
+                if _pins(guard.expr, size):
+                    equation = guard.expr.xreplace(dict(graph.symbols))
+                    raise CaptureError(
+                        f"tracing fixed axis {axis} of {node.target}, since it relied on "
+                        f"{equation.lhs} = {equation.rhs}",
+                        [
+                            "look for a pooling or another operation that takes numbers only",
+                            "leave the axis out of dynamic_axes, and capture once for each length",
+                        ],
+                    )
+
+
+def _pins(guard: sympy.Basic, size: torch.SymInt) -> bool:
+    """Whether an equation of a length holds for no length of twice the example's or more."""
+    symbol = size.node.expr
+    if not isinstance(guard, sympy.Eq) or guard.free_symbols != {symbol}:
+        return False
+    start = 2 * int(size.node.hint)
+    upper = size.node.shape_env.bound_sympy(symbol).upper
+    stop = min(start + _LENGTHS, int(upper) + 1) if upper.is_Integer else start + _LENGTHS
+    lengths = (sympy.Integer(length) for length in range(start, stop))
+    return start < stop and not any(guard.xreplace({symbol: n}) != sympy.false for n in lengths)

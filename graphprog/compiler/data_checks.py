@@ -1,0 +1,116 @@
+"""Checks of the data a program is given, before any of it is used."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from graphprog.errors import DataError
+from graphprog.ir.inputs import InputSpec, check_type
+
+if TYPE_CHECKING:
+    from graphprog.compiler.model import Reprogrammed
+    from graphprog.compiler.program import Contract
+
+_SLACK = 1e-3
+
+
+def check_batch(
+    task: Reprogrammed, inputs: tuple[torch.Tensor, ...], labels: torch.Tensor | None
+) -> None:
+    """Check shapes, dtypes, finiteness, range and labels of one batch; see Reprogrammed.check."""
+    check_inputs(task.inputs, task.spec.contract, inputs)
+    if labels is not None:
+        _check_labels(task, labels, len(inputs[0]))
+
+
+def check_inputs(
+    specs: Sequence[InputSpec], contract: Contract, inputs: Sequence[torch.Tensor]
+) -> None:
+    """Check shapes, dtypes, finiteness and range of the inputs; the range is that of the first.
+
+    Raises:
+        DataError: naming the input, what it should be and what it is.
+    """
+    if len(inputs) != len(specs):
+        names = ", ".join(spec.name for spec in specs)
+        raise DataError(f"a batch has {len(inputs)} inputs, the graph takes {names}")
+    for number, (spec, value) in enumerate(zip(specs, inputs, strict=True)):
+        check_type(spec, value)
+        if value.is_floating_point():
+            _check_values(contract, spec.name, value, ranged=number == 0)
+
+
+def _check_values(contract: Contract, name: str, value: torch.Tensor, ranged: bool) -> None:
+    if value.numel() == 0:
+        return
+    # one pass over the data: an end is not finite where any entry is not
+    low, high = (float(bound) for bound in torch.aminmax(value.detach()))
+    if not math.isfinite(low) or not math.isfinite(high):
+        finite = torch.isfinite(value).reshape(value.shape[0] if value.ndim else 1, -1)
+        row = int((~finite).any(1).nonzero()[0])
+        raise DataError(
+            f"input {name!r}: row {row} of the batch has values that are not finite",
+            ["clean the data: torch.isfinite finds the entries"],
+        )
+    bounds = contract.range
+    if not ranged or bounds is None:
+        return
+    if low < bounds[0] - _SLACK or high > bounds[1] + _SLACK:
+        remedies = ["check the contract's space and range against the data"]
+        if bounds == (0.0, 1.0) and low >= 0 and high <= 255:
+            remedies.insert(0, "divide images of [0, 255] by 255")
+        raise DataError(
+            f"input {name!r}: values lie in [{low:g}, {high:g}], but the contract of the program "
+            f"({contract.space} space) says [{bounds[0]:g}, {bounds[1]:g}]",
+            remedies,
+        )
+
+
+def _check_labels(task: Reprogrammed, labels: torch.Tensor, rows: int) -> None:
+    if labels.dtype != torch.int64 or labels.ndim != 1 or len(labels) != rows:
+        raise DataError(
+            f"labels must be int64 [{rows}], one class number a row, "
+            f"not {labels.dtype}{list(labels.shape)}",
+            ["labels.long() for other numbers, labels.argmax(1) for one-hot rows"],
+        )
+    classes = class_count(task)
+    if classes is None or not rows:
+        return
+    low, high = (int(bound) for bound in torch.aminmax(labels))
+    if low < 0 or high >= classes:
+        remedies = ["check the label numbering"]
+        if low >= 0:
+            remedies.insert(0, f"set classes={high + 1} in the alignment")
+        if low == 1 and high == classes:
+            remedies.insert(0, "subtract 1: the labels are numbered from 1")
+        raise DataError(
+            f"labels lie in [{low}, {high}], but the program has {classes} classes, "
+            "numbered from 0",
+            remedies,
+        )
+
+
+def warn_uncounted(task: Reprogrammed) -> None:
+    """Warn where a map that is counted on data was never counted: it reads the first classes."""
+    refreshed = getattr(task.alignment, "refreshed", None)
+    if isinstance(refreshed, torch.Tensor) and not bool(refreshed):
+        warnings.warn(
+            f"{task.spec.align.kind} was never counted on data: until gp.fit, it maps the first "
+            "source classes to the targets",
+            stacklevel=3,
+        )
+
+
+def class_count(task: Reprogrammed) -> int | None:
+    """Number of classes of the task's one output [B, K]; None where it returns anything else."""
+    outputs = task.graph.output_nodes
+    value = outputs[0].meta["val"] if len(outputs) == 1 and hasattr(outputs[0], "meta") else None
+    if not isinstance(value, torch.Tensor) or value.ndim != 2 or not value.is_floating_point():
+        return None
+    size: object = value.shape[1]
+    return size if isinstance(size, int) else None

@@ -1,0 +1,119 @@
+"""Which entries of a task's outputs stand where a program inserted some."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from graphprog.analysis.axis_lineage import Lineage
+from graphprog.errors import ProgramError
+from graphprog.manipulations.prompts.concatenative import Concatenative
+from graphprog.rewriting.refusal import RefusalError
+
+if TYPE_CHECKING:
+    from graphprog.compiler.model import Reprogrammed
+
+
+@dataclasses.dataclass(frozen=True)
+class Inserted:
+    """Entries of one output that a part of the program inserted.
+
+    Attributes:
+        part: of the program.
+        axis: of the output.
+        offset: of the first of them; -1 means that they are the last.
+        length: how many.
+    """
+
+    part: str
+    axis: int
+    offset: int
+    length: int
+
+    def remove(self, value: torch.Tensor) -> torch.Tensor:
+        """The value without them."""
+        size = value.shape[self.axis]
+        first = size - self.length if self.offset == -1 else self.offset
+        behind = value.narrow(self.axis, first + self.length, size - first - self.length)
+        if first == 0:
+            return behind
+        return torch.cat([value.narrow(self.axis, 0, first), behind], self.axis)
+
+    def fill(self, value: torch.Tensor, number: int) -> torch.Tensor:
+        """A value of the original length with ``number`` where they stand in the output."""
+        size = value.shape[self.axis]
+        first = size if self.offset == -1 else self.offset
+        shape = list(value.shape)
+        shape[self.axis] = self.length
+        before = value.narrow(self.axis, 0, first)
+        behind = value.narrow(self.axis, first, size - first)
+        return torch.cat([before, value.new_full(shape, number), behind], self.axis)
+
+
+def inserted(task: Reprogrammed, output: str = "logits") -> tuple[Inserted, ...]:
+    """What a program inserted into an output, in the order in which it did.
+
+    Taken out in the opposite order, they leave the entries of the source's own output.
+
+    Args:
+        task: the compiled program.
+        output: name of one of the outputs; see ``task.graph.outputs``.
+
+    Raises:
+        ProgramError: there is no such output; or the positions cannot be told, because on the way
+            to the output the axis is cut, shifted, reordered or multiplied. Says by what.
+    """
+    graph = task.graph
+    if output not in graph.outputs:
+        raise ProgramError(
+            f"the task has no output {output!r}; it returns {', '.join(graph.outputs)}"
+        )
+    node = graph.output_nodes[graph.outputs.index(output)]
+    if not isinstance(node, fx.Node):
+        return ()
+    specs = [part for part in task.spec.lowered() if isinstance(part, Concatenative)]
+    steps = [number for number, one in enumerate(graph.insertions) if one.kind == "axis"]
+    found: list[Inserted] = []
+    for number, spec in zip(steps, specs, strict=True):
+        try:
+            axes = Lineage(graph, number, spec.axis).axes_of(node)
+        except RefusalError as refusal:
+            raise ProgramError(
+                f"which entries of output {output!r} the part {graph.insertions[number].name!r} "
+                f"inserted cannot be told: {refusal}",
+                ["read an output or interface in front of that operation"],
+            ) from refusal
+        part = graph.insertions[number].name
+        found += [Inserted(part, axis, spec.offset, spec.length) for axis in sorted(axes)]
+    return tuple(found)
+
+
+def without_inserted(value: torch.Tensor, entries: tuple[Inserted, ...]) -> torch.Tensor:
+    """An output with only the entries that the source's own output has."""
+    for one in reversed(entries):
+        value = one.remove(value)
+    return value
+
+
+def original(task: Reprogrammed, outputs: Any) -> Any:
+    """The outputs of a task without inserted entries, in the form that the task returns.
+
+    Args:
+        task: the compiled program.
+        outputs: what it returned.
+
+    Raises:
+        ProgramError: as :func:`inserted`, for any of the outputs.
+    """
+    flat, tree = pytree.tree_flatten(outputs)
+    return pytree.tree_unflatten(
+        [
+            without_inserted(value, inserted(task, name))
+            for name, value in zip(task.graph.outputs, flat, strict=True)
+        ],
+        tree,
+    )

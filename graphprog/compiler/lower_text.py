@@ -1,0 +1,140 @@
+"""Text parts of a program become tokens: what compilation does with them before any pass."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from graphprog.alignments import Alignment, Score, Verbalizer
+from graphprog.analysis.token_inputs import TokenInputs, sees_ahead, writes_on
+from graphprog.compiler.program import Program
+from graphprog.errors import InterfaceError, PassError, ProgramError
+from graphprog.ir.graph import Graph
+from graphprog.manipulations import Concatenative, Manipulation, Memory
+from graphprog.text.prompting.part import TextPart
+from graphprog.text.prompting.prompt import Prompt
+from graphprog.text.prompting.tokenizer import require_tokenizer
+from graphprog.values.base import Learnable
+from graphprog.values.initializers import Tokens
+from graphprog.values.text_prefix import Remembered
+
+if TYPE_CHECKING:
+    from graphprog.compiler.model import Reprogrammed
+
+KEEP_AS_TEXT = "kept='text' on instruction and demonstrations"
+
+LABEL = "prompt"
+"""Name of the part of the program that stands for its text."""
+
+
+def realised(program: Program, graph: Graph) -> tuple[Program, Prompt | None]:
+    """A program whose text parts are memories or prompts of tokens, and whose words are tokens.
+
+    Args:
+        program: any program; one without text is returned as it is.
+        graph: what it is compiled into.
+
+    Returns:
+        The program, and what puts its text around queries; None where the graph has no tokenizer.
+
+    Raises:
+        ProgramError: it needs a tokenizer and there is none; a word or a text does not suit it; the
+            text cannot be kept as it is to be kept.
+    """
+    prompt = _prompt(program, graph)
+    if prompt is None:
+        return program, None
+    parts: list[Manipulation | TextPart] = list(program.manipulations)
+    texts = [part for part in parts if isinstance(part, TextPart)]
+    if texts:
+        place = parts.index(texts[0])
+        parts[place:place] = _kept(prompt, graph)
+    own = tuple(part for part in parts if not isinstance(part, TextPart))
+    align: Alignment = program.align.with_tokens(prompt)
+    if not texts and align is program.align:
+        return program, prompt
+    return dataclasses.replace(program, manipulations=own, align=align), prompt
+
+
+def needs_tokenizer(program: Program) -> bool:
+    """Whether a program has text or words in it."""
+    texts = any(isinstance(part, TextPart) for part in program.manipulations)
+    return texts or isinstance(program.align, Verbalizer | Score)
+
+
+def _prompt(program: Program, graph: Graph) -> Prompt | None:
+    texts = tuple(part for part in program.manipulations if isinstance(part, TextPart))
+    words = isinstance(program.align, Verbalizer | Score)
+    if graph.tokenizer is None and not needs_tokenizer(program):
+        return None
+    wanted = ", ".join([*(part.kind for part in texts), *([program.align.kind] if words else [])])
+    tokens = require_tokenizer(graph.tokenizer, wanted or "a query")
+    gap = isinstance(program.align, Verbalizer) and program.align.at == "mask"
+    prompt = Prompt(texts, tokens, answer=tokens.mask[0] if gap else "")
+    # what marks the end of a text would end it in front of what a language model is to write
+    ends = bool(tokens.back) and not writes_on(graph)
+    return dataclasses.replace(prompt, ends=True) if ends else prompt
+
+
+def _kept(prompt: Prompt, graph: Graph) -> Sequence[Manipulation]:
+    """The manipulations that stand for the text in front of all queries."""
+    if prompt.kept in ("text", "stored") or not prompt.remembered:
+        return ()
+    ids = prompt.remembered
+    if prompt.kept == "learnt-tokens":
+        until = "logits" if _by_token(graph) else ""
+        value = Learnable(Tokens(ids))
+        return (Concatenative(at="tokens", length=len(ids), value=value, until=until, name=LABEL),)
+    if sees_ahead(graph):
+        raise ProgramError(
+            f"{graph.name} sees what follows a token, so the keys and values of a text depend on "
+            "the query behind it and cannot be remembered",
+            [KEEP_AS_TEXT, "kept='learnt-tokens', to train"],
+        )
+    learnable = prompt.kept == "learnt-memory"
+    return (Memory(value=Remembered(ids, learnable=learnable), name=LABEL),)
+
+
+@contextmanager
+def advising(prompt: Prompt | None) -> Iterator[None]:
+    """Where a text cannot be remembered, say what else can be done with it."""
+    try:
+        yield
+    except (InterfaceError, PassError) as error:
+        if prompt is not None and prompt.remembered and "memory" in prompt.kept:
+            raise type(error)(error.what, [*error.remedies, KEEP_AS_TEXT]) from error
+        raise
+
+
+def _by_token(graph: Graph) -> bool:
+    """Whether the logits have one entry a token."""
+    if "logits" not in graph.aliases:
+        return False
+    name = TokenInputs.of(graph).ids
+    ids = next(node for node in graph.placeholders if node.target == name)
+    logits = graph.nodes[graph.interfaces().resolve("logits").node].meta["val"]
+    return logits.ndim == 3 and str(logits.shape[1]) == str(ids.meta["val"].shape[1])
+
+
+def calibrate(task: Reprogrammed) -> None:
+    """Set what a calibrated verbalizer subtracts: what labels get from queries without content.
+
+    Raises:
+        DataError: a text without content cannot be a query here.
+    """
+    align = task.spec.align
+    if not isinstance(align, Verbalizer) or not align.content_free or task.prompt is None:
+        return
+    part = task.prompt.demonstrations
+    fields = () if part is None else part.template.fields
+    texts = align.content_free
+    queries = [dict.fromkeys(fields, text) if fields else text for text in texts]
+    module = task.alignment
+    with torch.no_grad():
+        logits: torch.Tensor = task(**task.encode(queries))
+        shares = logits.float().softmax(1).mean(0)
+        module.then.prior.copy_(shares.log())  # type: ignore[union-attr, operator]

@@ -1,0 +1,282 @@
+"""The compiled thing: a module whose only trainable parameters are ``program.*``."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from graphprog.compiler.data_checks import check_inputs
+from graphprog.errors import ProgramError
+from graphprog.ir.fingerprint import weight_hash
+from graphprog.ir.graph import Graph, copy_code
+from graphprog.ir.inputs import check_type, inputs_of, random_inputs
+
+if TYPE_CHECKING:
+    from graphprog.compiler.program import Program
+    from graphprog.passes.pipeline import Pipeline
+    from graphprog.text.prompting.prompt import Prompt, Query
+    from graphprog.text.prompting.selection import Embed
+
+
+class Reprogrammed(nn.Module):
+    """A frozen source model with a program in it; made by :func:`graphprog.compiler.compile`.
+
+    Attributes:
+        base: the source graph.
+        graph: the rewritten graph.
+        spec: the program as data.
+        pipeline: the passes that were run.
+        seed: of the initial values.
+        prompt: what the program puts around queries; None where the graph has no tokenizer.
+        source: the frozen tensors.
+        program: the program's tensors, one child a part.
+        summary: what training left to be saved with the program; JSON values only.
+    """
+
+    def __init__(
+        self,
+        base: Graph,
+        graph: Graph,
+        spec: Program,
+        pipeline: Pipeline,
+        seed: int,
+        prompt: Prompt | None = None,
+    ) -> None:
+        super().__init__()
+        self.base = base
+        self.graph = graph
+        self.spec = spec
+        self.pipeline = pipeline
+        self.seed = seed
+        self.prompt = prompt
+        self.summary: dict[str, Any] = {}
+        self.source = graph.weights.source
+        self.program = graph.weights.program
+        self.source.requires_grad_(False)
+        self.inputs = inputs_of(graph)
+        self._disabled = False
+        self._paired = _paired(graph)
+
+    @property
+    def alignment(self) -> nn.Module | None:
+        """The module that aligns the outputs; None where nothing is aligned."""
+        return getattr(self.program, "align", None)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer that the source was captured with; None without one."""
+        return self.base.tokenizer
+
+    def encode(
+        self, queries: Sequence[Query], embed: Embed | None = None
+    ) -> dict[str, torch.Tensor]:
+        """The inputs of the graph for queries: ``task(**task.encode(queries))``.
+
+        The program's text is put around each query, except for what the task remembers; that all
+        tokens are those of the whole text is checked. Rows are padded behind.
+
+        Args:
+            queries: for each a mapping with the fields of the template that stand before the
+                answer, or a plain text where there is one such field or no template.
+            embed: of n texts to an array [n, d], for demonstrations in the ``nearest`` order.
+
+        Returns:
+            Tensors [B, S] by input name, in the order of the graph, on the device of the task.
+
+        Raises:
+            DataError: a query does not suit the template, the limit, the remembered text or the
+                graph.
+            ProgramError: the graph has no tokenizer, or the order is ``nearest`` and ``embed`` is
+                not given.
+        """
+        from graphprog.compiler.encoding import encode
+
+        return encode(self, queries, embed)
+
+    def score(self, queries: Sequence[Query], embed: Embed | None = None) -> torch.Tensor:
+        """Scores of answers [B, A]; the alignment is a :class:`graphprog.Score`.
+
+        Args:
+            queries: as for :meth:`encode`; each is run with each of the answers, in one call.
+            embed: likewise.
+
+        Raises:
+            DataError: as :meth:`encode`.
+            ProgramError: as :meth:`encode`, or the program scores no answers.
+        """
+        from graphprog.compiler.scoring import score
+
+        return score(self, queries, embed)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the reprogrammed model.
+
+        Args:
+            args: the tensor inputs in order, or the arguments given at capture.
+            kwargs: likewise.
+
+        Returns:
+            Target logits [B, classes] where the program aligns, else what the source returns.
+
+        Raises:
+            DataError: an input of another shape or dtype than the graph takes; in eval mode, on
+                the processor, also values that are not finite or outside of the contract's range.
+        """
+        if self._disabled:
+            return self.base(*args, **kwargs)
+        flat = self.graph.run(self._bound(args, kwargs), self.training)
+        return pytree.tree_unflatten(flat, self.graph.out_spec)
+
+    def both(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Target logits, and the value that the alignment reads; one run for both.
+
+        Raises:
+            ProgramError: the program has no alignment.
+        """
+        if self._paired is None:
+            raise ProgramError("the program has an identity alignment: there is one output only")
+        aligned, read = self._paired.run(self._bound(args, kwargs), self.training)
+        return aligned, read
+
+    def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+        tensors = all(isinstance(item, torch.Tensor) for item in args)
+        if not kwargs and tensors and len(args) == len(self.inputs):
+            flat = list(args)
+        else:
+            flat = self.graph.call_spec.bind(args, kwargs)
+        if not torch.compiler.is_compiling():
+            for spec, value in zip(self.inputs, flat, strict=True):
+                check_type(spec, value)
+            if not self.training and all(value.device.type == "cpu" for value in flat):
+                check_inputs(self.inputs, self.spec.contract, flat)
+        return flat
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Run the source model inside the block, bit for bit; it takes the source's inputs."""
+        self._disabled = True
+        try:
+            yield
+        finally:
+            self._disabled = False
+
+    def train(self, mode: bool = True) -> Reprogrammed:
+        """Switch the program's mode; the source was captured in eval mode and stays there."""
+        super().train(mode)
+        self.source.eval()
+        return self
+
+    def program_state(self) -> dict[str, torch.Tensor]:
+        """Everything learnt or counted, as ``program.*`` names to detached CPU copies."""
+        return {
+            f"program.{name}": value.detach().cpu().clone()
+            for name, value in self.program.state_dict().items()
+        }
+
+    def load_program_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Set everything learnt or counted.
+
+        Raises:
+            ProgramError: a tensor is missing, unknown, or of another shape or dtype.
+        """
+        own = {f"program.{name}": v for name, v in self.program.state_dict().items()}
+        missing, unknown = sorted(set(own) - set(state)), sorted(set(state) - set(own))
+        if missing or unknown:
+            raise ProgramError(f"program state: missing {missing}, unknown {unknown}")
+        for name, value in state.items():
+            if value.shape != own[name].shape or value.dtype != own[name].dtype:
+                raise ProgramError(
+                    f"program state: {name} is {value.dtype}{list(value.shape)}, "
+                    f"expected {own[name].dtype}{list(own[name].shape)}"
+                )
+        self.program.load_state_dict(
+            {name.removeprefix("program."): value for name, value in state.items()}
+        )
+
+    def source_hash(self) -> str:
+        """SHA-256 of the source tensors as they are now."""
+        return weight_hash(self.source)
+
+    def trained_parameters(self) -> int:
+        """How many numbers of the program can change the result: masked-out ones are left out."""
+        total = 0
+        for module in self.program.modules():
+            mask = getattr(module, "mask", None)
+            for name, parameter in module.named_parameters(recurse=False):
+                if name == "value" and isinstance(mask, torch.Tensor):
+                    seen = (mask != 0).int().sum_to_size(parameter.shape)
+                    total += int(seen.count_nonzero())
+                else:
+                    total += parameter.numel()
+        return total
+
+    def check(self, inputs: tuple[torch.Tensor, ...], labels: torch.Tensor | None = None) -> None:
+        """Check a batch before it is used.
+
+        Raises:
+            DataError: wrong shape or dtype, values that are not finite or outside of the
+                contract's range, labels that are not int64 class numbers.
+        """
+        from graphprog.compiler.data_checks import check_batch
+
+        check_batch(self, inputs, labels)
+
+    def input_example(self, batch: int = 2, seed: int = 0) -> tuple[torch.Tensor, ...]:
+        """Random inputs of the right shapes: uniform in the contract's range, ids below 2.
+
+        Axes of varying length other than the batch have the length they had at capture.
+        """
+        return random_inputs(self.inputs, batch, self.spec.contract.range or (0.0, 1.0), seed)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Reprogrammed:
+        """A task of its own with the same program, over the same shared source."""
+        from graphprog.compiler.compile import compile
+
+        copy = compile(self.base, self.spec, self.seed)
+        copy.load_program_state(self.program_state())
+        copy.summary = dict(self.summary)
+        copy.train(self.training)
+        return copy
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse to be pickled.
+
+        Raises:
+            ProgramError: says how to keep a task.
+        """
+        raise ProgramError("a task is not pickled", ["task.save(path), then gp.load(path, graph)"])
+
+    def save(self, path: str | os.PathLike[str], resume: bool = False) -> None:
+        """Write the program, not the source, to a ``.safetensors`` file.
+
+        Args:
+            path: the file.
+            resume: keep what entries are computed from; see :func:`graphprog.io.saving.save`.
+        """
+        from graphprog.io.saving import save
+
+        save(self, path, resume)
+
+    def __repr__(self) -> str:
+        return (
+            f"Reprogrammed {self.base.name}({', '.join(map(str, self.inputs))})\n"
+            f"  program: {self.spec}\n  trained parameters: {self.trained_parameters()}"
+        )
+
+
+def _paired(graph: Graph) -> Graph | None:
+    """The graph with a second output: the value that the alignment reads."""
+    align = next((item for item in graph.insertions if item.kind == "output"), None)
+    if align is None:
+        return None
+    code, mapping = copy_code(graph.code)
+    names = (align.result, align.original)
+    code.output_node().args = (tuple(mapping[graph.nodes[name]] for name in names),)
+    return dataclasses.replace(graph, code=code, outputs=("logits", "read"), sites={}, aliases={})

@@ -1,0 +1,211 @@
+"""Folding a fixed prefix: keys and values that never change are computed once and stored."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+
+from graphprog.analysis.attention import Attention
+from graphprog.analysis.token_inputs import TokenInputs
+from graphprog.backends.parity.report import difference
+from graphprog.compiler.compile import compile, lower
+from graphprog.compiler.lower_text import realised
+from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.program import Program
+from graphprog.errors import ProgramError
+from graphprog.ir.graph import Graph, executable
+from graphprog.ir.inputs import random_inputs
+from graphprog.manipulations import Concatenative, Manipulation, Memory
+from graphprog.passes.attention.match_attention import matched
+from graphprog.passes.kv.verify_prefix import TOLERANCES
+from graphprog.text.prompting.part import TextPart
+from graphprog.values.stored import Stored
+
+_FRONTS = ("tokens", "embedding")
+_QUERY = 5
+
+
+def fold(task: Reprogrammed) -> Reprogrammed:
+    """A task whose prefix is stored as keys and values, which the graph adds to those of the query.
+
+    The prefix is what the program puts in front of a sequence: a prompt at ``tokens`` or
+    ``embedding``, learnt or not; a memory; instruction and demonstrations. The result returns what
+    the task returns for the entries of the query, without computing the prefix again. What is
+    stored is saved, loaded without running the source on the text, and swapped in ONNX Runtime
+    like anything learnt. Training does not change it.
+
+    Raises:
+        ProgramError: there is no prefix, or it is none that can be stored: it sees the query, as in
+            a model that is not causal; or what stands in front of it also changes.
+    """
+    tokenised, _ = realised(task.spec, task.base)
+    prompts = [part for part in tokenised.acting if isinstance(part, Concatenative)]
+    memories = [part for part in tokenised.acting if isinstance(part, Memory)]
+    if not prompts and not memories:
+        raise ProgramError(
+            "the program has no prefix to fold",
+            ["gp.Demonstrations, gp.Memory, or gp.Concatenative(at='tokens') in the program"],
+        )
+    if len(prompts) > 1 or (prompts and memories):
+        raise ProgramError(
+            "the program has several prefixes, and folding takes one: "
+            + ", ".join(part.label for part in [*prompts, *memories])
+        )
+    rows = (
+        {prompts[0].label: _computed(task, tokenised, prompts[0])}
+        if prompts
+        else {name: _held(task, name) for name in _names(task)}
+    )
+    # positions that are added in front of a prompt do not move on with it: what is equal is taken
+    gaps = []
+    for positions in ("shift", "keep") if prompts else ("",):
+        folded = _folded(task, _with_rows(task.spec, tokenised, positions), rows)
+        gaps.append(_gap(task, folded))
+        if gaps[-1] is None:
+            return folded
+    raise ProgramError(
+        f"an output would be another with the prefix stored as keys and values (largest difference "
+        f"{gaps[0]:.3g}): something but attention reads it",
+        ["leave the prefix as it is"],
+    )
+
+
+def _folded(task: Reprogrammed, spec: Program, rows: dict[str, torch.Tensor]) -> Reprogrammed:
+    """The task of the stored program, with what else the task has learnt."""
+    folded = compile(task.base, spec, task.seed)
+    state = {name: value for name, value in task.program_state().items() if _kept(name, folded)}
+    for name, value in rows.items():
+        state[f"program.{name}.rows.value"] = value
+    folded.load_program_state(state)
+    folded.summary = dict(task.summary)
+    folded.train(task.training)
+    return folded
+
+
+def _kept(name: str, folded: Reprogrammed) -> bool:
+    return name.removeprefix("program.") in folded.program.state_dict()
+
+
+def _with_rows(spec: Program, tokenised: Program, positions: str) -> Program:
+    """The program with stored memories, and with its text, which is still put around queries."""
+    texts = [part for part in spec.manipulations if isinstance(part, TextPart)]
+    parts: list[Manipulation | TextPart] = [
+        part if part.kept == "text" else dataclasses.replace(part, kept="stored") for part in texts
+    ]
+    for part in tokenised.acting:
+        if isinstance(part, Memory):
+            parts.append(dataclasses.replace(part, value=Stored()) if part.length else part)
+        elif isinstance(part, Concatenative):
+            parts.append(
+                Memory(
+                    at=_attention(part),
+                    length=part.length,
+                    value=Stored(),
+                    positions=positions,
+                    sides=part.sides,
+                    name=part.label,
+                )
+            )
+        else:
+            parts.append(part)
+    return dataclasses.replace(spec, manipulations=tuple(parts))
+
+
+def _attention(part: Concatenative) -> str:
+    """The attention that reads what stands in front of a sequence."""
+    tower, _, alias = part.at.rpartition(".")
+    if alias not in _FRONTS or part.offset != 0 or part.axis != 1:
+        raise ProgramError(
+            f"{part.label} inserts entries at {part.at}, axis {part.axis}, offset {part.offset}; "
+            "what stands in front of a sequence is folded",
+            ["at='tokens' or 'embedding', axis=1, offset=0"],
+        )
+    return f"{tower}.attention[*]" if tower else "attention[*]"
+
+
+def _names(task: Reprogrammed) -> list[str]:
+    """Names of the memories in the graph, in the order of the program."""
+    return [one.name for one in task.graph.insertions if one.kind == "memory"]
+
+
+def _held(task: Reprogrammed, name: str) -> torch.Tensor:
+    """The keys and values of a memory [P, n]."""
+    module = getattr(task.program, name)
+    like = torch.zeros(1, device=next(iter(task.program_state().values()), torch.zeros(1)).device)
+    with torch.no_grad():
+        found: torch.Tensor = module.eval().rows(like)
+    return _wide(found)
+
+
+def _computed(task: Reprogrammed, tokenised: Program, part: Concatenative) -> torch.Tensor:
+    """The keys and values [P, n] of entries in front of a sequence."""
+    at = _attention(part)
+    base = matched(task.base)
+    pipeline = lower(tokenised, task.seed)
+    whole = Reprogrammed(base, pipeline(base), tokenised, pipeline, task.seed)
+    whole.load_program_state(task.program_state())
+    whole.eval()
+    places = whole.graph.interfaces().resolve_all(at)
+    found = [Attention(whole.graph.nodes[place.node]) for place in places]
+    names = [node.name for one in found for node in (one.key, one.value)]
+    repeats = found[0].repeats
+    pairs = [_run(whole.graph, names, inputs) for inputs in _queries(whole)]
+    for name, one, other in zip(names, *pairs, strict=True):
+        first, second = (value[:, :, : part.length] for value in (one, other))
+        if not difference(first, second).within(TOLERANCES[torch.float32]):
+            raise ProgramError(
+                f"{part.label} sees the query behind it: its {name} depends on it",
+                ["a causal model: there keys and values of a prefix are its own"],
+            )
+    heads = [value[0, ::repeats, : part.length] for value in pairs[0]]
+    return _wide(torch.stack(heads).permute(2, 0, 1, 3).flatten(1))
+
+
+def _run(graph: Graph, names: Sequence[str], inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    tensors = [*graph.weights.source.parameters(), *graph.weights.program.parameters()]
+    device = next((tensor.device for tensor in tensors), torch.device("cpu"))
+    with torch.no_grad():
+        found = executable(graph, tuple(names), device)(*(item.to(device) for item in inputs))
+    return [value.detach().cpu() for value in found]
+
+
+def _queries(task: Reprogrammed) -> list[tuple[torch.Tensor, ...]]:
+    """Two batches of one random query each, of the same length."""
+    generator = torch.Generator().manual_seed(0)
+    try:
+        inputs = TokenInputs.of(task.base)
+    except ProgramError:
+        bounds = task.spec.contract.range or (0.0, 1.0)
+        return [random_inputs(task.inputs, 1, bounds, seed) for seed in (0, 1)]
+    others = dict.fromkeys(inputs.others, 0)
+    size = inputs.length or _QUERY
+    rows = torch.randint(inputs.vocabulary, (2, size), generator=generator).tolist()
+    return [tuple(inputs.tensors([row], 0, others).values()) for row in rows]
+
+
+def _gap(task: Reprogrammed, folded: Reprogrammed) -> float | None:
+    """How far both are apart on a query, without what the task returns for the prefix.
+
+    None where they are equal.
+    """
+    (query, _) = _queries(task)
+    for wanted, found in zip(_outputs(task, query), _outputs(folded, query), strict=True):
+        for axis in range(found.ndim):
+            wanted = wanted.narrow(axis, wanted.shape[axis] - found.shape[axis], found.shape[axis])
+        gap = difference(wanted, found)
+        if not gap.within(TOLERANCES.get(found.dtype, 0.02)):
+            return gap.absolute
+    return None
+
+
+def _outputs(task: Reprogrammed, query: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    graph = task.graph
+    nodes = [node for node in graph.output_nodes if hasattr(node, "meta")]
+    floats = [node.name for node in nodes if node.meta["val"].is_floating_point()]
+    return _run(graph, floats, query)
+
+
+def _wide(rows: torch.Tensor) -> torch.Tensor:
+    return rows.detach().cpu().to(torch.promote_types(rows.dtype, torch.float32)).clone()

@@ -1,0 +1,143 @@
+"""Programs: manipulations, one alignment, and the contract around them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from graphprog.alignments import Alignment, Identity
+from graphprog.errors import ProgramError
+from graphprog.manipulations import Bound, Manipulation, Normalise, Place, TokenSource
+from graphprog.spec.registry import Spec, spec
+from graphprog.text.prompting.part import TextPart
+
+SPACES = ("model", "unit", "normalised")
+
+
+@spec("contract")
+@dataclasses.dataclass(frozen=True)
+class Contract(Spec):
+    """What goes in, in which space the input program acts, and what comes out.
+
+    Attributes:
+        space: ``unit``: examples lie in [0, 1], the program acts there, then the graph normalises
+            them. ``normalised``: examples lie in [0, 1], the graph normalises them, then the
+            program acts. ``model``: examples arrive in the source model's own range and nothing
+            is normalised in the graph.
+        mean: per-channel mean of the source model's preprocessing, in units of [0, 1].
+        std: per-channel deviation, likewise.
+        range: (low, high) of valid examples; [0, 1] where the space is not ``model``, unchecked
+            there unless given.
+        labels: names of the target classes, in order.
+    """
+
+    space: str = "model"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    range: tuple[float, float] | None = None
+    labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std", "labels"):
+            value = getattr(self, name)
+            value = (value,) if isinstance(value, int | float) else tuple(value)
+            object.__setattr__(self, name, value)
+        if self.space not in SPACES:
+            raise ProgramError(f"space {self.space!r} is unknown; known: {', '.join(SPACES)}")
+        if self.space == "model" and (self.mean or self.std):
+            raise ProgramError(
+                "a contract in model space has no mean or std: nothing is normalised in the graph",
+                ['space="unit" if examples lie in [0, 1]', "leave mean and std out"],
+            )
+        if self.space != "model" and not (self.mean and self.std):
+            raise ProgramError(
+                f"a contract in {self.space} space needs the source model's mean and std",
+                [
+                    "mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), as most do",
+                    "mean=0.0, std=1.0 for a source that reads [0, 1]",
+                ],
+            )
+        if any(not 0 <= mean <= 1 for mean in self.mean):
+            raise ProgramError(
+                f"mean {self.mean} is not in units of [0, 1]",
+                ["divide mean and std of [0, 255] by 255"],
+            )
+        if any(not deviation > 0 for deviation in self.std):
+            raise ProgramError(f"std {self.std} must be positive")
+        if self.space != "model":
+            object.__setattr__(self, "range", (0.0, 1.0))
+        elif self.range is not None:
+            low, high = self.range
+            if not low < high:
+                raise ProgramError(f"range {self.range} is not in order")
+            object.__setattr__(self, "range", (float(low), float(high)))
+
+
+@spec("program")
+@dataclasses.dataclass(frozen=True)
+class Program(Spec):
+    """A whole program: y = O ∘ f ∘ I(x), without f.
+
+    Pure data: prints, compares, saves and loads, and says nothing of the model it is for beyond
+    the names of interfaces. Manipulations at one interface act in the order given.
+
+    Attributes:
+        manipulations: what is done to inputs and hidden values; and text in front of queries or
+            behind them, :class:`graphprog.Instruction` and :class:`graphprog.Demonstrations`.
+        align: how outputs become target logits.
+        contract: spaces, normalisation and labels.
+    """
+
+    manipulations: tuple[Manipulation | TextPart, ...] = ()
+    align: Alignment = dataclasses.field(default_factory=Identity)
+    contract: Contract = dataclasses.field(default_factory=Contract)
+
+    def __post_init__(self) -> None:
+        given: Sequence[Manipulation | TextPart] | Manipulation | TextPart = self.manipulations
+        parts = (given,) if isinstance(given, Manipulation | TextPart) else tuple(given)
+        for part in parts:
+            if not isinstance(part, Manipulation | TextPart):
+                raise ProgramError(
+                    f"a program takes manipulations, not {type(part).__name__}",
+                    ["Program([Additive(...), ...], align=BayesianMap(classes=10))"],
+                )
+        if not isinstance(self.align, Alignment):
+            raise ProgramError(f"align takes an alignment, not {type(self.align).__name__}")
+        object.__setattr__(self, "manipulations", parts)
+        labels = getattr(self.align, "labels", ())
+        if labels and not self.contract.labels:
+            contract = dataclasses.replace(self.contract, labels=labels)
+            object.__setattr__(self, "contract", contract)
+        classes = getattr(self.align, "classes", None)
+        if classes is not None and self.contract.labels and classes != len(self.contract.labels):
+            raise ProgramError(
+                f"the alignment has {classes} classes, the contract {len(self.contract.labels)} "
+                "labels"
+            )
+
+    @property
+    def acting(self) -> tuple[Manipulation, ...]:
+        """The manipulations, without parts that are text."""
+        return tuple(part for part in self.manipulations if isinstance(part, Manipulation))
+
+    def lowered(self) -> tuple[Manipulation, ...]:
+        """The manipulations in the order in which data meets them, normalisation included."""
+        contract = self.contract
+        parts = self.acting
+        places = [part for part in parts if isinstance(part, Place)]
+        tokens = [part for part in parts if isinstance(part, TokenSource)]
+        bound = [part for part in parts if isinstance(part, Bound)]
+        others = [part for part in parts if not isinstance(part, Place | TokenSource | Bound)]
+        inputs = [part for part in others if part.at.split(":")[0].split(".")[-1] == "input"]
+        inner = [part for part in others if part not in inputs]
+        if contract.space == "model":
+            return (*places, *tokens, *inputs, *inner, *bound)
+        at = next((part.at for part in [*places, *inputs]), "input")
+        normalise = Normalise(contract.mean, contract.std, at=at)
+        if contract.space == "unit":
+            return (*places, *tokens, *inputs, normalise, *inner, *bound)
+        # a zero of normalised space is the mean in unit space, where placing happens
+        places = [
+            part if part.fill else dataclasses.replace(part, fill=contract.mean) for part in places
+        ]
+        return (*places, *tokens, normalise, *inputs, *inner, *bound)

@@ -1,0 +1,75 @@
+"""Scores of answers behind queries: the graph gives the tokens', this adds up the answers'."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from graphprog.alignments import Score
+from graphprog.compiler.encoding import prompt_of, tensors_of
+from graphprog.errors import DataError, ProgramError
+from graphprog.text.parsing.scores import log_probability, per_byte, per_token, relative_to_prior
+from graphprog.text.prompting.answer_place import answered
+from graphprog.text.prompting.prompt import Prompt, Query
+from graphprog.text.prompting.selection import Embed
+
+if TYPE_CHECKING:
+    from graphprog.compiler.model import Reprogrammed
+
+
+def score(task: Reprogrammed, queries: Sequence[Query], embed: Embed | None = None) -> torch.Tensor:
+    """Scores [B, A] of answers behind queries; see :meth:`graphprog.Reprogrammed.score`."""
+    align = task.spec.align
+    if not isinstance(align, Score):
+        raise ProgramError(
+            f"the program scores no answers: its alignment is {align.kind}",
+            ['gp.Program([...], align=gp.Score([" yes", " no"]))'],
+        )
+    prompt = prompt_of(task)
+    asked = prompt.texts(queries, embed)
+    if align.by == "prior":
+        asked += prompt.texts([_without_content(prompt, align.content_free)], embed)
+    texts = [answered(prompt, text) for text in align.texts]
+    rows, starts = _rows(prompt, asked, texts)
+    ends = [len(row) for row in rows]
+    with torch.no_grad():
+        found: torch.Tensor = task(**tensors_of(task, rows)).float()
+    place = torch.arange(found.shape[1], device=found.device)
+    first, last = (torch.tensor(item, device=found.device)[:, None] for item in (starts, ends))
+    mask = (place >= first) & (place < last)
+    if align.by == "token":
+        scores = per_token(found, mask)
+    elif align.by == "byte":
+        scores = per_byte(found, mask, texts * len(asked))
+    else:
+        scores = log_probability(found, mask)
+    scores = scores.reshape(len(asked), len(texts))
+    return relative_to_prior(scores[:-1], scores[-1]) if align.by == "prior" else scores
+
+
+def _rows(
+    prompt: Prompt, queries: Sequence[str], answers: Sequence[str]
+) -> tuple[list[list[int]], list[int]]:
+    """The tokens of every query with every answer, and where the answers begin."""
+    rows: list[list[int]] = []
+    starts: list[int] = []
+    for query in queries:
+        (own,) = prompt.rows([query])
+        for answer in answers:
+            (row,) = prompt.rows([query + answer])
+            if row[: len(own)] != own or len(row) == len(own):
+                raise DataError(
+                    f"behind {query[-40:]!r} the answer {answer!r:.60} shares a token with the "
+                    "query, so its own cannot be told",
+                    ["answers that begin with a space", "a template that ends in a sign or a word"],
+                )
+            rows.append(row)
+            starts.append(len(own))
+    return rows, starts
+
+
+def _without_content(prompt: Prompt, text: str) -> Query:
+    part = prompt.demonstrations
+    return text if part is None else dict.fromkeys(part.template.query_fields, text)

@@ -1,0 +1,49 @@
+"""A soft start: text that training may go on from."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal, get_args
+
+from graphprog.compiler.program import Program
+from graphprog.errors import ProgramError
+from graphprog.spec.checks import require_choice
+from graphprog.text.prompting.demonstrations import Demonstrations
+from graphprog.text.prompting.instruction import Instruction
+from graphprog.text.prompting.part import Kept, TextPart
+
+As = Literal["memory", "tokens"]
+_FORMS: dict[str, Kept] = {"memory": "learnt-memory", "tokens": "learnt-tokens"}
+
+
+def soften(program: Program, by: As = "memory") -> Program:
+    """A program of text as one that is learnt and starts from the text.
+
+    Compiled, it gives what the text gives; :func:`graphprog.fit` then trains it.
+
+    Args:
+        program: with an instruction, or with demonstrations that all queries share.
+        by: ``memory`` trains the keys and values of the text, as cartridges do (Eyuboglu et al.,
+            2025); ``tokens`` its word vectors, as prompt tuning does, also where a model is not
+            causal.
+
+    Raises:
+        ProgramError: the program has no such text.
+    """
+    require_choice("soften", "by", by, get_args(As))
+    texts = [part for part in program.manipulations if isinstance(part, TextPart)]
+    soft = [part for part in texts if _is_soft(part)]
+    if not soft:
+        raise ProgramError(
+            "the program has no text in front of all queries that training could start from",
+            ["gp.Instruction(text)", "gp.Demonstrations(examples, template), in a fixed order"],
+        )
+    chosen = {id(part): dataclasses.replace(part, kept=_FORMS[by]) for part in soft}
+    parts = tuple(chosen.get(id(part), part) for part in program.manipulations)
+    return dataclasses.replace(program, manipulations=parts)
+
+
+def _is_soft(part: TextPart) -> bool:
+    if isinstance(part, Demonstrations):
+        return part.order != "nearest"
+    return isinstance(part, Instruction) and part.place == "front"

@@ -1,0 +1,82 @@
+"""One token after another, for rows that run together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from graphprog.errors import BackendError
+from graphprog.generation.decoder_protocol import Writer
+from graphprog.generation.sampling import Choice
+from graphprog.generation.streaming import Text
+
+
+def write(
+    writer: Writer,
+    inputs: Mapping[str, torch.Tensor],
+    texts: Sequence[Text],
+    choice: Choice,
+    limit: int,
+    tick: Callable[[int], None],
+) -> None:
+    """Write texts, each to its end.
+
+    Args:
+        writer: gives logits.
+        inputs: of R rows, by name.
+        texts: as many for each row, one row after the other; they take the tokens.
+        choice: of the next token.
+        limit: most tokens of a text.
+        tick: is called with the number of texts that go on, after each token.
+
+    Raises:
+        BackendError: the logits are not numbers.
+    """
+    roles = writer.roles
+    logits, memory = writer.advance(inputs)
+    count = len(inputs[roles.tokens])
+    rows = torch.arange(count).repeat_interleave(len(texts) // count)
+    generators = choice.generators([text.row for text in texts])
+    going = list(range(len(texts)))
+    if len(texts) > count:
+        inputs, memory = select(inputs, rows), writer.select(memory, rows)
+        logits = logits[rows.to(logits.device)]
+    for step in range(limit):
+        scores = last_scores(logits)
+        drawn = [generators[number] for number in going]
+        chosen = choice.choose(inputs[roles.tokens].cpu(), scores, drawn)
+        shares = scores.log_softmax(-1).gather(1, chosen[:, None])[:, 0]
+        for number, token, share in zip(going, chosen.tolist(), shares.tolist(), strict=True):
+            texts[number].add(token, share)
+        kept = [at for at, number in enumerate(going) if not texts[number].ended]
+        tick(len(kept))
+        if not kept or step + 1 == limit:
+            return
+        inputs = roles.grown(inputs, chosen)
+        if len(kept) < len(going):
+            rows = torch.tensor(kept)
+            inputs = select(inputs, rows)
+            memory = writer.select(memory, rows)
+            going = [going[at] for at in kept]
+        logits, memory = writer.advance(inputs, memory)
+
+
+def select(inputs: Mapping[str, torch.Tensor], rows: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Some rows of inputs, in that order."""
+    return {name: value[rows.to(value.device)] for name, value in inputs.items()}
+
+
+def last_scores(logits: torch.Tensor) -> torch.Tensor:
+    """Logits of the last token [B, V], float32, on the processor.
+
+    Raises:
+        BackendError: some are not numbers.
+    """
+    scores = logits[:, -1].detach().to("cpu", torch.float32)
+    if bool(scores.isnan().any()):
+        raise BackendError(
+            "the logits are not numbers (NaN): nothing can be written",
+            ["check the weights of the source", "run it in float32"],
+        )
+    return scores

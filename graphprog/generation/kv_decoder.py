@@ -1,0 +1,198 @@
+"""Writing one token after another with the keys and values of those before."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from graphprog.analysis.roles import Roles, roles_of
+from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.program import Program
+from graphprog.errors import DataError, ProgramError
+from graphprog.generation.decoder import Wording
+from graphprog.ir.graph import Graph
+from graphprog.passes.attention.match_attention import matched
+from graphprog.passes.kv.kv_cache import CacheMemory, ExposeMemory
+
+Values = Mapping[str, torch.Tensor]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Cached:
+    """A graph with a KV cache, as two graphs over the same weights.
+
+    Attributes:
+        source: the graph without a cache.
+        prefill: from all tokens to its results and ``present_key_0``, ``present_value_0``, ...
+            [B, key heads, S, d], and ``cross_key_0``, ... of an encoder's result.
+        decode: the same inputs, without those of the encoder, and ``past_key_0``, ... of the first
+            P tokens; results are those of the last S - P.
+        wording: of the program.
+    """
+
+    source: Graph
+    prefill: Graph
+    decode: Graph
+    wording: Wording = dataclasses.field(default_factory=Wording)
+
+    @cached_property
+    def roles(self) -> Roles:
+        """What the inputs are to someone who writes."""
+        return roles_of(self.source)
+
+    def results(self, inputs: Values, memory: Values | None = None) -> tuple[Values, Values]:
+        """Compute what is new.
+
+        Args:
+            inputs: of all tokens so far, by name; those that a graph does not take are left out.
+            memory: what the call before returned; None at first.
+
+        Returns:
+            The results by name, of the tokens that the memory does not have; and the new memory.
+
+        Raises:
+            DataError: an input is missing, or the graph does not run on these.
+        """
+        graph = self.decode if memory else self.prefill
+        found = _run(graph, {**inputs, **(memory or {})})
+        return carried(dict(zip(graph.outputs, found, strict=True)), memory)
+
+    def advance(self, inputs: Values, memory: Values | None = None) -> tuple[torch.Tensor, Values]:
+        """Logits [B, T, V] of the T tokens that the memory does not have, and the new memory.
+
+        Raises:
+            DataError: the memory is of other rows, or has all tokens; as :meth:`results`.
+        """
+        _check(inputs, memory or {}, self.roles)
+        with torch.no_grad():
+            results, memory = self.results(inputs, memory)
+        return results[self.roles.logits], memory
+
+    def select(self, memory: Values, rows: torch.Tensor) -> Values:
+        """The memory of some rows, in that order."""
+        return {name: value[rows.to(value.device)] for name, value in memory.items()}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Uncached:
+    """A graph that reads all tokens again for each new one, as any model can.
+
+    Attributes:
+        source: the graph.
+        wording: of the program.
+    """
+
+    source: Graph
+    wording: Wording = dataclasses.field(default_factory=Wording)
+
+    @cached_property
+    def roles(self) -> Roles:
+        """What the inputs are to someone who writes."""
+        return roles_of(self.source)
+
+    def advance(self, inputs: Values, memory: Values | None = None) -> tuple[torch.Tensor, Values]:
+        """Logits [B, S, V] of all tokens; there is no memory."""
+        with torch.no_grad():
+            found = dict(zip(self.source.outputs, _run(self.source, inputs), strict=True))
+        return found[self.roles.logits], {}
+
+    def select(self, memory: Values, rows: torch.Tensor) -> Values:
+        """Nothing."""
+        return {}
+
+
+def _check(inputs: Values, memory: Values, roles: Roles) -> None:
+    """Refuse a memory that is not of the first tokens of these rows."""
+    past = memory.get("past_key_0")
+    if past is None or roles.tokens not in inputs:
+        return
+    rows, length = inputs[roles.tokens].shape
+    if len(past) != rows:
+        raise DataError(
+            f"the memory is of {len(past)} rows, and {roles.tokens} has {rows}",
+            ["select(memory, rows)"],
+        )
+    if past.shape[2] >= length:
+        raise DataError(
+            f"the memory has {past.shape[2]} tokens, and {roles.tokens} no more than {length}",
+            ["inputs of all tokens so far, and those that are new"],
+        )
+
+
+def _run(graph: Graph, given: Values) -> tuple[Any, ...]:
+    """Run a graph on inputs by name, on the device of its weights."""
+    device = device_of(graph)
+    wanted = [str(node.target) for node in graph.placeholders]
+    if missing := [name for name in wanted if name not in given]:
+        raise DataError(f"{graph.name} also takes {', '.join(missing)}")
+    try:
+        return graph.run([given[name].to(device) for name in wanted])
+    except (IndexError, RuntimeError) as error:
+        own = [name for name in given if not name.startswith(("past_", "cross_"))]
+        shapes = ", ".join(f"{name} {list(given[name].shape)}" for name in own)
+        raise DataError(
+            f"{graph.name} cannot run on {shapes}: {error}", ["fewer tokens"]
+        ) from error
+
+
+def device_of(graph: Graph) -> torch.device:
+    """Where the weights of a graph are."""
+    return next((t.device for t in graph.weights.source.parameters()), torch.device("cpu"))
+
+
+def carried(found: Mapping[str, Any], memory: Mapping[str, Any] | None) -> tuple[Any, Any]:
+    """Divide what a graph returned into results and memory."""
+    kept = {name: value for name, value in (memory or {}).items() if name.startswith("cross_")}
+    results: dict[str, Any] = {}
+    for name, value in found.items():
+        if name.startswith("present_"):
+            kept[f"past_{name.removeprefix('present_')}"] = value
+        elif name.startswith("cross_"):
+            kept[name] = value
+        else:
+            results[name] = value
+    return results, kept
+
+
+def cached(model: Graph | Reprogrammed) -> Cached:
+    """Derive the graphs that write one token after another.
+
+    Nothing but the graph is consulted, and that both compute what it computes is tried out before
+    this returns. They read the weights and the program of ``model``, and follow their changes.
+
+    Args:
+        model: a causal decoder, or an encoder with a decoder, captured with a varying number of
+            tokens; with or without a program.
+
+    Raises:
+        PassError: something reads other tokens in a way that has no cache; names operation,
+            module and source line.
+        ProgramError: something else is given.
+    """
+    from graphprog.generation.verify_cache import prove
+
+    graph, wording = worded(model)
+    source = matched(graph)
+    found = Cached(source, ExposeMemory()(source), CacheMemory()(source), wording)
+    prove(found)
+    return found
+
+
+def worded(model: Graph | Reprogrammed) -> tuple[Graph, Wording]:
+    """The graph that computes what a graph or a task does, and its words.
+
+    Raises:
+        ProgramError: something else is given.
+    """
+    if isinstance(model, Reprogrammed):
+        return model.graph, Wording.of(model.spec, model.tokenizer)
+    if isinstance(model, Graph):
+        return model, Wording.of(Program(), model.tokenizer)
+    raise ProgramError(
+        f"a graph or a task is needed, not a {type(model).__name__}",
+        ["gp.capture(model, (example,)) makes a graph of a model"],
+    )

@@ -1,0 +1,69 @@
+"""Programs of several texts: votes over chains of thought, and stages that ask again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from graphprog.compiler.model import Reprogrammed
+from graphprog.errors import ProgramError
+from graphprog.generation.batching import Prompts
+from graphprog.generation.decoder_protocol import Writer
+from graphprog.generation.generate import generate, writer_of
+from graphprog.ir.graph import Graph
+from graphprog.text.parsing.vote import Vote, vote
+
+
+def self_consistent(
+    model: Reprogrammed | Graph | Writer,
+    prompts: Prompts,
+    *,
+    samples: int = 20,
+    temperature: float = 0.7,
+    seed: int = 0,
+    **options: Any,
+) -> list[Vote]:
+    """Draw several chains of thought for each prompt, and vote on their answers.
+
+    Self-consistency (Wang et al., ICLR 2023, arXiv:2203.11171).
+
+    Args:
+        model: as for :func:`graphprog.generate`; its program has a parser, or ``parse`` is given.
+        prompts: likewise.
+        samples: chains for each prompt.
+        temperature: of the draws.
+        seed: of the draws.
+        options: further ones of :func:`graphprog.generate`.
+
+    Raises:
+        ProgramError: nothing reads answers.
+    """
+    writer = writer_of(model, options.pop("cache", True))
+    if writer.wording.parser is None and options.get("parse") is None:
+        raise ProgramError(
+            "votes need answers, and nothing reads them",
+            ['align=gp.Parse(r"answer is (-?\\d+)", type=int) in the program', "parse=..."],
+        )
+    written = generate(
+        writer, prompts, samples=samples, temperature=temperature, seed=seed, **options
+    )
+    answers = [text.answer for text in written]
+    return [vote(answers[at : at + samples]) for at in range(0, len(answers), samples)]
+
+
+def asking(model: Reprogrammed | Graph | Writer, **options: Any) -> Callable[[str], str]:
+    """A function from a text to what a model writes behind it.
+
+    This is what programs in stages take: ``gp.text.Trigger().run(query, gp.asking(task))``, and
+    likewise :class:`graphprog.text.LeastToMost`.
+
+    Args:
+        model: as for :func:`graphprog.generate`; its cache is derived once.
+        options: of :func:`graphprog.generate`.
+    """
+    writer = writer_of(model, options.pop("cache", True))
+
+    def ask(text: str) -> str:
+        return generate(writer, [text], **options)[0].text
+
+    return ask

@@ -1,0 +1,99 @@
+"""Texts that are being written: decoding, stop strings, streaming."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from graphprog.generation.output import Token, Written
+
+_INCOMPLETE = "\ufffd"
+
+
+class Text:
+    """One text.
+
+    Args:
+        row: its number.
+        prompt: number of its prompt.
+        tokenizer: None where ids are all that is wanted.
+        ends: ids of tokens that end it.
+        stop: strings that end it.
+        tell: is called with every token.
+    """
+
+    def __init__(
+        self,
+        row: int,
+        prompt: int,
+        tokenizer: Any,
+        ends: frozenset[int],
+        stop: Sequence[str],
+        tell: Callable[[Token], None] | None,
+    ) -> None:
+        self.row = row
+        self.prompt = prompt
+        self.tokenizer = tokenizer
+        self.ends = ends
+        self.stop = stop
+        self.tell = tell
+        self.ids: list[int] = []
+        self.text = ""
+        self.told = 0
+        self.log_probability = 0.0
+        self.ended = ""
+
+    def again(self) -> Text:
+        """The same text from its beginning, told to nobody."""
+        return Text(self.row, self.prompt, self.tokenizer, self.ends, self.stop, None)
+
+    def add(self, number: int, log_probability: float) -> None:
+        """Take a token."""
+        self.log_probability += log_probability
+        if number in self.ends:
+            self.ended = "end"
+            self._tell(number)
+            return
+        self.ids.append(number)
+        if self.tokenizer is not None:
+            self.text = self.tokenizer.decode(self.ids, skip_special_tokens=True)
+            places = [self.text.find(word) for word in self.stop]
+            found = [place for place in places if place >= 0]
+            if found:
+                self.text, self.ended = self.text[: min(found)], "stop"
+        self._tell(number)
+
+    def _tell(self, number: int) -> None:
+        """Say what is new and will not change: a character may need several tokens."""
+        if self.tell is None:
+            return
+        safe = len(self.text)
+        if not self.ended:
+            safe = len(self.text.rstrip(_INCOMPLETE)) - self._may_stop()
+        new = self.text[self.told : max(safe, self.told)]
+        self.told += len(new)
+        self.tell(Token(self.row, number, new))
+
+    def _may_stop(self) -> int:
+        """How much at the end may be the beginning of a stop string."""
+        return max(
+            (
+                size
+                for word in self.stop
+                for size in range(1, len(word))
+                if self.text.endswith(word[:size])
+            ),
+            default=0,
+        )
+
+    def written(self, parser: Callable[[str], Any] | None) -> Written:
+        """The result."""
+        answer = parser(self.text) if parser is not None else None
+        return Written(
+            self.prompt,
+            tuple(self.ids),
+            self.ended or "length",
+            self.log_probability,
+            self.text,
+            answer,
+        )

@@ -1,0 +1,186 @@
+"""The proof that a graph with a KV cache computes what the graph without it does."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import fx
+
+from graphprog.analysis.lookups import ids_of, rows_of
+from graphprog.backends.parity.report import Difference, difference
+from graphprog.errors import DataError, PassError
+from graphprog.generation.kv_decoder import Cached, Values, device_of
+from graphprog.ir.graph import Graph, executable
+from graphprog.ir.sizes import same_size
+from graphprog.passes.kv.kv_layout import Slots
+from graphprog.passes.kv.verify_prefix import TOLERANCES
+from graphprog.rewriting.refusal import RefusalError
+
+LENGTHS = (4, 5, 11)
+"""Tokens that are read at first, then one more, then several more."""
+
+
+def prove(cached: Cached) -> None:
+    """Read tokens in three parts, keeping keys and values, and compare with reading them at once.
+
+    Raises:
+        PassError: a result differs; names the operation at which it begins to.
+    """
+    try:
+        for part in parts_of(cached.source, cached.results):
+            if not all(gap.within(part.tolerance) for gap in part.gaps.values()):
+                raise _differing(cached, part)
+    except DataError as error:
+        raise PassError(
+            f"{cached.source.name} cannot have a KV cache: it does not run on the last tokens "
+            f"alone: {error.what}",
+            ["pick a token from the results, not in the graph"],
+        ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Some tokens behind others, compared with the whole text.
+
+    Attributes:
+        done: how many tokens were read before.
+        given: the inputs of the whole text.
+        inputs: what was given now, memory included.
+        gaps: how far each result is off.
+        tolerance: what counts as equal for their type.
+    """
+
+    done: int
+    given: dict[str, torch.Tensor]
+    inputs: dict[str, Any]
+    gaps: dict[str, Difference]
+    tolerance: float
+
+
+Advance = Callable[[Values, Any], tuple[Mapping[str, torch.Tensor], Any]]
+
+
+def parts_of(source: Graph, advance: Advance, rows: int = 2) -> Iterator[Part]:
+    """Read a text of random tokens part by part.
+
+    Args:
+        source: the graph that reads it at once.
+        advance: from inputs of all tokens so far and a memory to results by name and a memory.
+        rows: how many texts.
+    """
+    axis = Slots.of(source.code).axis
+    whole_text = inputs_of_length(source, axis, LENGTHS[-1], rows)
+    device = device_of(source)
+    with torch.no_grad():
+        found = source.run([value.to(device) for value in whole_text.values()])
+        whole = dict(zip(source.outputs, found, strict=True))
+        memory: Any = None
+        done = 0
+        for length in LENGTHS:
+            part = _first(source, whole_text, axis, length)
+            results, after = advance(part, memory)
+            gaps = {
+                name: _gap(whole[name].cpu(), value.cpu(), _dims(source, name, axis), done)
+                for name, value in results.items()
+            }
+            kind = next(value.dtype for value in results.values() if value.is_floating_point())
+            tolerance = TOLERANCES.get(kind, 0.02)
+            yield Part(done, whole_text, {**part, **(memory or {})}, gaps, tolerance)
+            memory, done = after, length
+
+
+def inputs_of_length(
+    graph: Graph, axis: torch.SymInt, length: int, rows: int = 2
+) -> dict[str, torch.Tensor]:
+    """Inputs for rows of tokens: ids at random, masks of 1; by name."""
+    generator = torch.Generator().manual_seed(0)
+    tables: dict[fx.Node | None, int] = {}
+    for node in graph.code.nodes:
+        if (ids := ids_of(node)) is not None:
+            tables[ids] = min(rows_of(node), tables.get(ids, rows_of(node)))
+    found = {}
+    for node in graph.placeholders:
+        value = node.meta["val"]
+        shape = [_length(size, axis, length) for size in value.shape]
+        if value.dtype.is_floating_point:
+            made = torch.randn(shape, generator=generator)
+        elif node in tables:
+            made = torch.randint(tables[node], shape, generator=generator)
+        else:
+            made = torch.ones(shape)
+        first = value.shape[0] if shape else 1
+        batched = not isinstance(first, int) and not same_size(first, axis)
+        found[str(node.target)] = (made[:rows] if batched else made).to(value.dtype)
+    return found
+
+
+def _length(size: int | torch.SymInt, axis: torch.SymInt, length: int) -> int:
+    if isinstance(size, int):
+        return size
+    if same_size(size, axis):
+        return length
+    return int(size.node.hint)
+
+
+def _first(
+    graph: Graph, given: dict[str, torch.Tensor], axis: torch.SymInt, length: int
+) -> dict[str, torch.Tensor]:
+    """The inputs of the first tokens."""
+    found = dict(given)
+    for node in graph.placeholders:
+        for dim, size in enumerate(node.meta["val"].shape):
+            if same_size(size, axis):
+                name = str(node.target)
+                found[name] = found[name].narrow(dim, 0, length)
+    return found
+
+
+def _dims(graph: Graph, output: str, axis: torch.SymInt) -> list[int]:
+    """The dimensions of a result that count tokens."""
+    node = graph.output_nodes[graph.outputs.index(output)]
+    return [dim for dim, size in enumerate(node.meta["val"].shape) if same_size(size, axis)]
+
+
+def _gap(whole: torch.Tensor, found: torch.Tensor, dims: list[int], done: int) -> Difference:
+    """How far a value of some tokens is from that part of the value of all."""
+    for dim in dims:
+        if whole.shape[dim] < done + found.shape[dim]:
+            return Difference(float("inf"), float("inf"))
+        whole = whole.narrow(dim, done, found.shape[dim])
+    return difference(whole, found)
+
+
+def _differing(cached: Cached, part: Part) -> PassError:
+    """The error that names where tokens begin to be other than in the whole text."""
+    source, graph = cached.source, cached.decode if part.done else cached.prefill
+    axis = Slots.of(source.code).axis
+    values = {
+        node.name: [dim for dim, size in enumerate(node.meta["val"].shape) if same_size(size, axis)]
+        for node in source.code.nodes
+        if node.op == "call_function"
+        and node.name in graph.nodes
+        and isinstance(node.meta.get("val"), torch.Tensor)
+    }
+    dims = {name: found for name, found in values.items() if len(found) == 1}
+    device = device_of(source)
+
+    def run(code: Graph, given: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+        inputs = (given[str(node.target)].to(device) for node in code.placeholders)
+        with torch.no_grad():
+            return [value.cpu() for value in executable(code, tuple(dims), device)(*inputs)]
+
+    whole, found = run(source, part.given), run(graph, part.inputs)
+    first = next(
+        (
+            name
+            for name, one, other in zip(dims, whole, found, strict=True)
+            if not _gap(one, other, dims[name], part.done).within(part.tolerance)
+        ),
+        str(source.output_nodes[0]),
+    )
+    why = "what it gives for a token depends on more than keys and values of those before"
+    refusal = RefusalError(source.nodes[first], why)
+    return PassError(f"{source.name} cannot have a KV cache: {refusal}")

@@ -1,0 +1,3 @@
+"""Files of programs, and hubs."""
+
+from __future__ import annotations

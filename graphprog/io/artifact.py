@@ -1,0 +1,237 @@
+"""The file of a saved program: a safetensors file whose metadata is one JSON document.
+
+Layout, version 1. The tensors are those of ``program.*``. The safetensors metadata has the key
+``graphprog``, whose value is the text of a JSON object with at least
+``"format": {"name": "graphprog", "version": 1}``. The version is raised only when an older reader
+would misread a file; whatever a reader may safely ignore is added without raising it, so unknown
+top-level entries of the document, and metadata beside it, are kept or ignored, never refused.
+
+A file is read as data only: nothing in it is executed, unpickled or imported. It is refused when
+it is larger, or its parts are more numerous or nested deeper, than any program needs.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from graphprog.errors import FileError, ProgramError
+from graphprog.utils.files import atomic_write
+from graphprog.utils.json import parse_json, render_json
+
+FORMAT_NAME = "graphprog"
+FORMAT_VERSION = 1
+TENSOR_PREFIX = "program."
+MAX_FILE_BYTES = 2**30
+MAX_HEADER_BYTES = 8 * 2**20
+MAX_DOCUMENT_BYTES = 4 * 2**20
+MAX_AXES = 16
+_DTYPES = frozenset(
+    getattr(torch, name)
+    for name in (
+        *("float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"),
+        *("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8"),
+        *("bool", "complex64"),
+    )
+)
+_NOT_OURS = "not a graphprog program"
+_BROKEN = ["get the file again, or save the program again: this copy is damaged"]
+
+
+def write(
+    path: str | os.PathLike[str], tensors: Mapping[str, torch.Tensor], document: Mapping[str, Any]
+) -> None:
+    """Save tensors and a document as one file, atomically (see :func:`atomic_write`).
+
+    Args:
+        path: the file; its folder must exist.
+        tensors: any shape, device and layout of dense memory; stored detached, contiguous and
+            apart from each other even where they share memory. Names start with ``program.``.
+            NaN and infinities are stored as they are.
+        document: JSON values; ``format`` is added, or replaced.
+
+    Raises:
+        FileError: a tensor or the document cannot be stored, or the place cannot be written.
+    """
+    with within(path):
+        data = encoded(tensors, document)
+    atomic_write(path, lambda temporary: temporary.write_bytes(data))
+
+
+def encoded(tensors: Mapping[str, torch.Tensor], document: Mapping[str, Any]) -> bytes:
+    """The bytes that :func:`write` writes.
+
+    Raises:
+        FileError: a tensor or the document cannot be stored.
+    """
+    form = {"name": FORMAT_NAME, "version": FORMAT_VERSION}
+    text = render_json({**document, "format": form}, "document")
+    dense = {name: _dense(name, tensor) for name, tensor in tensors.items()}
+    data = safetensors.torch.save(dense, metadata={FORMAT_NAME: text})
+    decoded(data)  # what could not be read back is never written
+    return data
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Load and validate what :func:`write` saved.
+
+    Returns:
+        The tensors, on the CPU, each with memory of its own; and the document, whose ``format``
+        has been checked and whose other entries are JSON values of any kind.
+
+    Raises:
+        FileError: the file is missing, not a program, damaged, cut short, oversized, hostile, or
+            of a version this package does not know. No bytes make it raise anything else.
+    """
+    with within(path):
+        return decoded(_read_bytes(path))
+
+
+@contextmanager
+def within(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Put the path of a file in front of what is said to be wrong with its content.
+
+    Raises:
+        FileError: for every :class:`FileError` or :class:`ProgramError` of the block.
+    """
+    try:
+        yield
+    except (FileError, ProgramError) as error:
+        raise FileError(f"{os.fspath(path)}: {error.what}", error.remedies) from error
+
+
+def _dense(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    if not isinstance(tensor, torch.Tensor):
+        raise FileError(f"tensor {name!r}: a {type(tensor).__name__} is not a tensor")
+    if tensor.dtype not in _DTYPES or tensor.layout != torch.strided or tensor.is_meta:
+        raise FileError(
+            f"tensor {name!r}: {tensor.dtype}, {tensor.layout}, on {tensor.device}:"
+            " only dense tensors of plain numbers, with their values, can be stored",
+            ["convert it, for instance by .to_dense() or .float()"],
+        )
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+
+
+def _read_bytes(path: str | os.PathLike[str]) -> bytes:
+    # Not blocking, so that a named pipe is refused below instead of waited for.
+    no_wait = getattr(os, "O_NONBLOCK", 0)
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | no_wait)) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise FileError("not a regular file", ["give the path of a saved program"])
+            _check_size(status.st_size)
+            return file.read(status.st_size + 1)  # the one more shows a file that is growing
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise FileError(f"cannot be read: {reason}", ["check the path and permissions"]) from error
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_FILE_BYTES:
+        raise FileError(f"larger than the {MAX_FILE_BYTES >> 20} MiB a program may have")
+
+
+def decoded(data: bytes) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """What :func:`read` makes of bytes.
+
+    Raises:
+        FileError: as :func:`read`.
+    """
+    _check_size(len(data))
+    header = _header(data)
+    document = _document(header)
+    for name, entry in header.items():
+        if name != "__metadata__":
+            _check_entry(name, entry)
+    try:
+        tensors = safetensors.torch.load(data)
+    except Exception as fault:  # the library's own, and what torch says of an impossible tensor
+        raise FileError(f"damaged: {_first_line(fault):.300}", _BROKEN) from fault
+    for name, tensor in tensors.items():
+        # A byte that is neither 0 nor 1 in a tensor of booleans has no defined meaning.
+        if tensor.dtype == torch.bool and bool((tensor.view(torch.uint8) > 1).any()):
+            raise FileError(f"damaged: tensor {name!r:.80} holds bytes that are no booleans")
+    return tensors, document
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    """The JSON object in front of the tensors; safetensors itself checks what it says of them."""
+    if len(data) < 8:
+        raise FileError(f"{_NOT_OURS}: only {len(data)} bytes long", _BROKEN)
+    (length,) = struct.unpack_from("<Q", data)
+    if data[8:9] != b"{":
+        raise FileError(f"{_NOT_OURS}: not a safetensors file")
+    if length > MAX_HEADER_BYTES:
+        raise FileError(f"header of {length} bytes, more than {MAX_HEADER_BYTES} allowed", _BROKEN)
+    if 8 + length > len(data):
+        raise FileError(f"cut short: header of {length} bytes in {len(data)}", _BROKEN)
+    try:
+        text = data[8 : 8 + length].decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise FileError(f"damaged: header is not UTF-8: {error.reason}", _BROKEN) from error
+    header: dict[str, Any] = parse_json(text, "header")
+    return header
+
+
+def _document(header: Mapping[str, Any]) -> dict[str, Any]:
+    metadata = header.get("__metadata__")
+    text = metadata.get(FORMAT_NAME) if isinstance(metadata, dict) else None
+    if not isinstance(text, str):
+        raise FileError(
+            f"{_NOT_OURS}: a safetensors file of something else",
+            ["give a file made by task.save(path); weights of a model go into the model itself"],
+        )
+    if len(text.encode()) > MAX_DOCUMENT_BYTES:
+        raise FileError(f"document larger than {MAX_DOCUMENT_BYTES >> 20} MiB")
+    document = parse_json(text, "document")
+    if not isinstance(document, dict):
+        raise FileError(f"document: a {type(document).__name__}, expected an object", _BROKEN)
+    foreign = FileError(f"{_NOT_OURS}: its document does not name the format", _BROKEN)
+    check_format(document.get("format"), FORMAT_NAME, FORMAT_VERSION, foreign)
+    return document
+
+
+def check_format(form: Any, name: str, newest: int, foreign: FileError) -> None:
+    """Check the ``format`` of a document.
+
+    Args:
+        form: what the document has there; anything at all.
+        name: of the format.
+        newest: the latest version that this package reads.
+        foreign: what to raise for a document of something else.
+
+    Raises:
+        FileError: ``foreign``, no version, or a later one.
+    """
+    if not isinstance(form, dict) or form.get("name") != name:
+        raise foreign
+    version = form.get("version")
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise FileError(f"format version {version!r:.40}: expected a whole number from 1", _BROKEN)
+    if version > newest:
+        raise FileError(
+            f"format version {version}; this graphprog reads up to {newest}",
+            ["update graphprog: pip install --upgrade graphprog"],
+        )
+
+
+def _check_entry(name: str, entry: Any) -> None:
+    if not name.startswith(TENSOR_PREFIX) or name == TENSOR_PREFIX:
+        raise FileError(
+            f"tensor {name!r:.80}: only tensors under {TENSOR_PREFIX!r} belong in a program"
+        )
+    shape = entry.get("shape") if isinstance(entry, dict) else None
+    if isinstance(shape, list) and len(shape) > MAX_AXES:
+        raise FileError(f"tensor {name!r:.80}: {len(shape)} axes, more than {MAX_AXES} allowed")
+
+
+def _first_line(fault: Exception) -> str:
+    return (str(fault).splitlines() or [type(fault).__name__])[0]

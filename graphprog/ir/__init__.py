@@ -1,0 +1,3 @@
+"""The graph: operations, weights, interfaces, sizes, and how it prints and runs."""
+
+from __future__ import annotations

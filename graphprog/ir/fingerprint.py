@@ -1,0 +1,42 @@
+"""Fingerprints: which source model a program belongs to."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+import torch
+from torch import nn
+
+from graphprog.ir.graph import Graph
+
+
+@dataclasses.dataclass(frozen=True)
+class Fingerprint:
+    """SHA-256 of a graph's canonical text and of its source weights, in hexadecimal."""
+
+    text: str
+    weights: str
+
+    def __str__(self) -> str:
+        return f"graph {self.text[:12]} weights {self.weights[:12]}"
+
+
+def fingerprint_of(graph: Graph) -> Fingerprint:
+    """Fingerprint of a graph as it is now."""
+    text = hashlib.sha256(graph.bare_text.encode()).hexdigest()
+    return Fingerprint(text, weight_hash(graph.weights.source))
+
+
+def weight_hash(source: nn.Module) -> str:
+    """SHA-256 over name, dtype, shape and bytes of every parameter and buffer, by name."""
+    digest = hashlib.sha256()
+    tensors: list[tuple[str, torch.Tensor]] = [
+        *source.named_parameters(remove_duplicate=False),
+        *source.named_buffers(remove_duplicate=False),
+    ]
+    for name, tensor in sorted(tensors, key=lambda item: item[0]):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        data = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(data.view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,251 @@
+"""The Graph: an immutable handle of a captured, frozen model."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import sympy
+import torch
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from graphprog.errors import ProgramError
+from graphprog.ir.call_spec import CallSpec
+from graphprog.ir.interface import Interface, InterfaceTable
+from graphprog.ir.modes import Mode, switch, write_updates
+from graphprog.ir.records import Insertion as Insertion
+from graphprog.ir.records import Site as Site
+from graphprog.ir.records import Step as Step
+from graphprog.ir.weights import Weights
+
+if TYPE_CHECKING:
+    from graphprog.ir.fingerprint import Fingerprint
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Graph:
+    """A captured model as a flat, functional graph of ATen operations.
+
+    Immutable: passes return a new Graph. Weights are shared with the model it came from.
+    Call it like the model; ``print`` it; ask for :meth:`interfaces`.
+
+    Attributes:
+        name: of the captured model's class, or the file.
+        code: the operations. Placeholders are the tensor inputs, the output is a flat tuple.
+        weights: the tensors; ``weights.source`` is the same object in every derived graph.
+        call_spec: pytree shape of ``(args, kwargs)`` with the constants given at capture.
+        out_spec: pytree shape of the result.
+        outputs: names of the flat outputs.
+        sites: where each interface lies.
+        aliases: alias to interface key.
+        choices: alias that is ambiguous to the qualified aliases.
+        symbols: symbolic sizes to their canonical letters.
+        insertions: what programs put in.
+        modes: what training computes in another way.
+        parts: part of the program to the node of the value that it shares with other parts.
+        history: passes that ran, with their time.
+        tokenizer: of the model; None where it has none, or none was given.
+    """
+
+    name: str
+    code: fx.Graph
+    weights: Weights
+    call_spec: CallSpec
+    out_spec: pytree.TreeSpec
+    outputs: tuple[str, ...]
+    sites: Mapping[str, Site]
+    symbols: Mapping[sympy.Symbol, sympy.Symbol]
+    aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    choices: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    insertions: tuple[Insertion, ...] = ()
+    modes: tuple[Mode, ...] = ()
+    parts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    history: tuple[Step, ...] = ()
+    tokenizer: Any = dataclasses.field(default=None, repr=False)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Graph:
+        """The graph itself: it never changes, and its weights are shared."""
+        return self
+
+    @cached_property
+    def placeholders(self) -> tuple[fx.Node, ...]:
+        """The tensor inputs, in order."""
+        return tuple(self.code.find_nodes(op="placeholder"))
+
+    @cached_property
+    def output_nodes(self) -> tuple[Any, ...]:
+        """The flat outputs: nodes, or constants the model returns."""
+        return tuple(self.code.output_node().args[0])  # type: ignore[arg-type]
+
+    @cached_property
+    def nodes(self) -> Mapping[str, fx.Node]:
+        """Every node by its name."""
+        return {node.name: node for node in self.code.nodes}
+
+    @cached_property
+    def module(self) -> fx.GraphModule:
+        """The graph as a runnable module over the shared weights, without dead code."""
+        return executable(self)
+
+    @cached_property
+    def _variants(self) -> dict[tuple[torch.device, bool], fx.GraphModule]:
+        own: torch.device = self.placeholders[0].meta["val"].device
+        return {(own, False): self.module}
+
+    def run(self, flat: Sequence[torch.Tensor], training: bool = False) -> tuple[Any, ...]:
+        """Run on the flat tensor inputs, on the device they are on; returns the flat outputs.
+
+        In training, :attr:`modes` hold, and the buffers that they update are changed.
+        """
+        variant = (flat[0].device, training and bool(self.modes))
+        if variant not in self._variants:
+            self._variants[variant] = executable(self, device=variant[0], training=variant[1])
+        outputs: tuple[Any, ...] = self._variants[variant](*flat)
+        if variant[1]:
+            count = len(self.output_nodes)
+            write_updates(self, outputs[count:])
+            outputs = outputs[:count]
+        return outputs
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the graph; takes and returns what the captured model takes and returns."""
+        flat = self.run(self.call_spec.bind(args, kwargs))
+        return pytree.tree_unflatten(flat, self.out_spec)
+
+    def interfaces(self) -> InterfaceTable:
+        """All places where a program can act; prints as a table."""
+        return self._interfaces
+
+    @cached_property
+    def _interfaces(self) -> InterfaceTable:
+        from graphprog.ir.symbols import size_text
+
+        names: dict[str, list[str]] = {}
+        for alias, key in self.aliases.items():
+            names.setdefault(key, []).append(alias)
+        table = {}
+        for key, site in self.sites.items():
+            value = self.nodes[site.node].meta["val"]
+            aliases = tuple(names.get(key, ()))
+            table[key] = Interface(
+                key=key,
+                kind=_kind_of(key, aliases),
+                node=site.node,
+                edges=site.edges,
+                shape=tuple(size_text(size, self.symbols) for size in value.shape),
+                dtype=value.dtype,
+                aliases=aliases,
+            )
+        return InterfaceTable(table, self.choices)
+
+    @cached_property
+    def text(self) -> str:
+        """The canonical text; see :func:`graphprog.ir.printing.graph_text`."""
+        from graphprog.ir.printing import graph_text
+
+        return graph_text(self)
+
+    @cached_property
+    def bare_text(self) -> str:
+        """The canonical text without provenance, which fingerprints are taken of."""
+        from graphprog.ir.printing import graph_text
+
+        return graph_text(self, provenance=False)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"<Graph {self.name}: {len(self.nodes)} nodes, {len(self.sites)} interfaces>"
+
+    def diff(self, other: Graph) -> str:
+        """Unified diff of the canonical texts of two graphs; empty when they are the same."""
+        return "\n".join(
+            difflib.unified_diff(
+                str(self).splitlines(), str(other).splitlines(), self.name, other.name, lineterm=""
+            )
+        )
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """Hash of the canonical text and of every source weight, taken once."""
+        from graphprog.ir.fingerprint import fingerprint_of
+
+        return fingerprint_of(self)
+
+    def weight_hash(self) -> str:
+        """Hash of the source weights as they are in memory now."""
+        from graphprog.ir.fingerprint import weight_hash
+
+        return weight_hash(self.weights.source)
+
+
+def _kind_of(key: str, aliases: tuple[str, ...]) -> str:
+    for kind in ("input", "output"):
+        if key.startswith(kind + ":"):
+            return kind
+    words = {alias.rsplit(".", 1)[-1] for alias in aliases}
+    return "embedding" if words & {"embedding", "tokens"} else "hidden"
+
+
+def require_graph(graph: object) -> None:
+    """Raise where something else is given, most likely the model itself.
+
+    Raises:
+        ProgramError: says how to get a graph.
+    """
+    if not isinstance(graph, Graph):
+        raise ProgramError(
+            f"a graph is needed, not a {type(graph).__name__}",
+            ["graph = gp.capture(model, (example,))"],
+        )
+
+
+def copy_code(code: fx.Graph) -> tuple[fx.Graph, dict[fx.Node, fx.Node]]:
+    """Copy the operations, not the tensors; returns the copy and the map of nodes."""
+    copy = fx.Graph()
+    mapping: dict[fx.Node, fx.Node] = {}
+    for node in code.nodes:
+        mapping[node] = copy.node_copy(node, lambda old: mapping[old])
+    return copy, mapping
+
+
+def executable(
+    graph: Graph,
+    outputs: tuple[str, ...] | None = None,
+    device: torch.device | None = None,
+    training: bool = False,
+) -> fx.GraphModule:
+    """A runnable module over the graph's own weights, without dead code.
+
+    Args:
+        graph: what to run.
+        outputs: names of nodes to return in place of the graph's outputs.
+        device: where the code makes new tensors; None leaves it as captured. The weights are
+            wherever they were moved.
+        training: compute what training does, and return updated buffers behind the outputs.
+    """
+    code, mapping = copy_code(graph.code)
+    if outputs is not None:
+        code.output_node().args = (tuple(mapping[graph.nodes[name]] for name in outputs),)
+    if training:
+        switch(graph, code, mapping)
+    code.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
+    for node in code.find_nodes(op="call_function", target=torch.ops.aten.view.default):
+        node.target = torch.ops.aten.reshape.default  # a rewritten value may have other strides
+    if device is not None:
+        for node in code.nodes:
+            node.args, node.kwargs = pytree.tree_map_only(
+                torch.device, lambda _: device, (node.args, node.kwargs)
+            )
+    runnable = fx.GraphModule(graph.weights, code, class_name=graph.name.replace(".", "_"))
+    for child in ("source", "program"):
+        # fx copies the tree of attributes it needs; share ours, so that moving it moves all
+        if hasattr(runnable, child):
+            delattr(runnable, child)
+        setattr(runnable, child, getattr(graph.weights, child))
+    return runnable

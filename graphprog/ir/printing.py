@@ -1,0 +1,123 @@
+"""Canonical text of a graph: one line a node, no addresses, symbols renamed."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import fx
+
+from graphprog.ir.graph import Graph
+from graphprog.ir.interface import dtype_text
+from graphprog.ir.symbols import size_text
+
+_COLUMN = 96
+
+
+def graph_text(graph: Graph, provenance: bool = True) -> str:
+    """One line a node, weights by name, values numbered in order.
+
+    Values of a program are numbered apart, under the name of its part, so that the source reads
+    the same with and without it.
+
+    Args:
+        graph: what to print.
+        provenance: also say what the model is called, and which module or insertion a node comes
+            from. Fingerprints leave this out, since a file on disk may not carry it.
+    """
+    names: dict[fx.Node, str] = {}
+    numbers: defaultdict[str, itertools.count[int]] = defaultdict(itertools.count)
+    for node in graph.code.nodes:
+        if node.op == "placeholder":
+            names[node] = f"%{node.target}"
+        elif node.op == "get_attr":
+            names[node] = str(node.target).removeprefix("source.")
+        elif node.op == "call_function":
+            part = str(node.meta.get("graphprog", "")).removeprefix("program.")
+            number = next(numbers[part])
+            names[node] = f"%{part}.{number}" if part else f"%{number}"
+    lines = [_signature(graph, graph.name if provenance else "")]
+    lines += [
+        _line(graph, node, names, provenance)
+        for node in graph.code.nodes
+        if node.op == "call_function"
+    ]
+    returned = ", ".join(_value(item, names, graph) for item in graph.output_nodes)
+    return "\n".join([*lines, f"  return {returned}"])
+
+
+def _signature(graph: Graph, name: str) -> str:
+    inputs = ", ".join(
+        f"{node.target}: {value_type(node.meta.get('val'), graph)}" for node in graph.placeholders
+    )
+    outputs = ", ".join(
+        f"{key}: {value_type(node.meta.get('val'), graph) if isinstance(node, fx.Node) else node}"
+        for key, node in zip(graph.outputs, graph.output_nodes, strict=True)
+    )
+    return f"graph {name}({inputs}) -> {outputs}"
+
+
+def _line(graph: Graph, node: fx.Node, names: dict[fx.Node, str], provenance: bool) -> str:
+    arguments = [_value(item, names, graph) for item in node.args]
+    arguments += [f"{key}={_value(item, names, graph)}" for key, item in node.kwargs.items()]
+    text = f"  {names[node]} = {operator_name(node)}({', '.join(arguments)})"
+    text = f"{text}  {value_type(node.meta.get('val'), graph)}"
+    where = node.meta.get("graphprog", "") or module_path(node)
+    if provenance and where:
+        text = f"{text.ljust(_COLUMN)}  @{where}"
+    return text
+
+
+def operator_name(node: fx.Node) -> str:
+    """Name of the operation without namespace; overloads other than the default are kept."""
+    target = node.target
+    if isinstance(target, torch._ops.OpOverload):
+        name = target._schema.name.removeprefix("aten::")
+        overload = target._overloadname
+        return name if overload in ("default", "") else f"{name}.{overload}"
+    return getattr(target, "__name__", str(target))
+
+
+def module_path(node: fx.Node) -> str:
+    """Path of the innermost module that made the node, or an empty string."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    path = clean_path(stack[-1][0]) if stack else ""
+    return "" if path.endswith("metadata_hook") else path
+
+
+def clean_path(path: str) -> str:
+    """A module path without the frames that tracing adds in front."""
+    for prefix in ("L['self']", "L__self__"):
+        path = path.removeprefix(prefix)
+    return path.strip(".")
+
+
+def value_type(value: Any, graph: Graph) -> str:
+    """Such as ``f32[B,10]``; sizes of several results in parentheses."""
+    if isinstance(value, torch.Tensor):
+        sizes = ",".join(str(size_text(size, graph.symbols)) for size in value.shape)
+        return f"{dtype_text(value.dtype)}[{sizes}]"
+    if isinstance(value, list | tuple):
+        return "(" + ", ".join(value_type(item, graph) for item in value) + ")"
+    if isinstance(value, torch.SymInt | int) and not isinstance(value, bool):
+        return f"size {size_text(value, graph.symbols)}"
+    return "" if value is None else type(value).__name__
+
+
+def _value(item: Any, names: dict[fx.Node, str], graph: Graph) -> str:
+    if isinstance(item, fx.Node):
+        return names[item]
+    if isinstance(item, list | tuple):
+        return "[" + ", ".join(_value(part, names, graph) for part in item) + "]"
+    if isinstance(item, slice):
+        parts = (item.start, item.stop, item.step)
+        return ":".join("" if part is None else _value(part, names, graph) for part in parts)
+    if isinstance(item, torch.dtype):
+        return dtype_text(item)
+    if isinstance(item, torch.SymInt):
+        return str(size_text(item, graph.symbols))
+    if isinstance(item, float):
+        return repr(item)
+    return str(item)

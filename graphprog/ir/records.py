@@ -1,0 +1,59 @@
+"""What a graph remembers: where its interfaces lie, what was put in, which passes ran."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from graphprog.ir.interface import Edge
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """Where an interface lies in one graph: a node, the uses concerned, the module's class."""
+
+    node: str
+    edges: tuple[Edge, ...]
+    module: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Insertion:
+    """What a rewriting pass put in, and how to take it out again.
+
+    Attributes:
+        kind: what was replaced: a ``value`` on some of its uses, the length of an ``axis``, the
+            ``memory`` of attention, a model ``input``, inputs that are ``bound``, or the
+            ``output`` of the model.
+        name: of the program's part.
+        at: key of the interface.
+        result: node that stands there now.
+        original: node that stood there; for an output, the node the alignment reads; for an
+            input, the name of the input.
+        label: of the manipulation; a wildcard makes several parts of one.
+        old: what the graph had before: the input's fake value; or the names of the output nodes,
+            of the outputs, and their pytree shape; or the order of the nodes, if it had to change;
+            or the bound inputs, what depended on them, and how the graph was called.
+    """
+
+    kind: str
+    name: str
+    at: str
+    result: str
+    original: str
+    label: str = ""
+    old: Any = dataclasses.field(default=None, compare=False, repr=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One entry of a graph's history."""
+
+    text: str
+    milliseconds: float
+    changed: bool
+    nodes: int
+
+    def __str__(self) -> str:
+        effect = "" if self.changed else ", changed nothing"
+        return f"{self.text}  ({self.milliseconds:.1f} ms, {self.nodes} nodes{effect})"

@@ -1,0 +1,77 @@
+"""The tensors a graph reads: the frozen source's, and the program's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Container, Iterator
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@runtime_checkable
+class Adding(Protocol):
+    """A part of a program that adds the same pattern to every row."""
+
+    def pattern(self) -> torch.Tensor:
+        """What is added, in float32."""
+
+
+class ProgramParts(nn.Module):
+    """The modules of a program, one child a part."""
+
+    def patterns(self) -> dict[str, torch.Tensor]:
+        """What the additive parts add, by part, in float32 and without gradient."""
+        return {
+            name: part.pattern().detach()
+            for name, part in self.named_children()
+            if isinstance(part, Adding)
+        }
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
+        """Draw the additive parts; see :func:`graphprog.utils.plots.plot_program`."""
+        from graphprog.utils.plots import plot_program
+
+        return plot_program(self.patterns(), path)
+
+
+class Weights(nn.Module):
+    """Root of all tensors a graph reads: ``source.*`` (frozen) and ``program.*``."""
+
+    def __init__(self, source: nn.Module, program: ProgramParts | None = None) -> None:
+        super().__init__()
+        self.source = source
+        self.program = program if program is not None else ProgramParts()
+
+
+def copied_tree(module: nn.Module, wanted: Container[str] | None = None) -> nn.Module:
+    """The same tensors in a new tree of modules, which can then be changed.
+
+    Args:
+        module: the tree.
+        wanted: paths of the tensors to take; None takes all.
+    """
+    copy = nn.Module()
+    for path, tensor in _tensors(module):
+        if wanted is not None and path not in wanted:
+            continue
+        *parents, name = path.split(".")
+        holder = copy
+        for parent in parents:
+            if not hasattr(holder, parent):
+                holder.add_module(parent, nn.Module())
+            holder = getattr(holder, parent)
+        if isinstance(tensor, nn.Parameter):
+            holder.register_parameter(name, tensor)
+        else:
+            holder.register_buffer(name, tensor)
+    return copy
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from module.named_parameters(remove_duplicate=False)
+    yield from module.named_buffers(remove_duplicate=False)

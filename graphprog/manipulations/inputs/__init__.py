@@ -1,0 +1,3 @@
+"""Manipulations that make the source model's input from another one."""
+
+from __future__ import annotations

@@ -1,0 +1,121 @@
+"""Patches as tokens: by a linear map, or by attention onto prototypes of the source's words."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from graphprog.errors import ProgramError
+from graphprog.manipulations.inputs.token_source import TokenSource
+from graphprog.spec.registry import spec
+from graphprog.values.layers import affine
+from graphprog.values.patches import Patches, SeriesPatches, Size
+
+
+@spec("patch-tokens")
+@dataclasses.dataclass(frozen=True)
+class PatchTokens(TokenSource):
+    """A series or an image in place of ids: every patch is mapped linearly to a token.
+
+    Attributes:
+        patches: how the input is cut.
+    """
+
+    patches: Patches = dataclasses.field(default_factory=SeriesPatches)
+
+    def shape(self, length: Size, where: str) -> tuple[Size, ...]:
+        """What the patches say."""
+        return self.patches.shape(length, where)
+
+    def build_reading(
+        self, values: tuple[torch.Tensor, ...], where: str, generator: torch.Generator
+    ) -> nn.Module:
+        """Make the module for tokens [B, T, d], the input, and a table [V, d]."""
+        return _LinearTokens(self.patches, int(values[0].shape[-1]), generator)
+
+
+class _LinearTokens(nn.Module):
+    """Forward: input [B, ...], table [V, d] -> [B, T, d]."""
+
+    def __init__(self, patches: Patches, width: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.cut = patches.build()
+        self.map = affine(patches.width, width, generator)
+
+    def forward(self, x: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+        """Cut and map."""
+        tokens: torch.Tensor = self.map(self.cut(x))
+        return tokens.to(table.dtype)
+
+
+@spec("prototypes")
+@dataclasses.dataclass(frozen=True)
+class Prototypes(PatchTokens):
+    """A series or an image in place of ids: its patches attend to prototypes of words.
+
+    The reprogramming layer of Time-LLM (Jin et al., ICLR 2024): patches are embedded by a circular
+    convolution over each and its neighbours, without bias; the source's table becomes ``count``
+    prototypes by a linear map over its words, most of the parameters; and multi-head attention
+    from the patches onto the prototypes makes the tokens.
+
+    Attributes:
+        count: of prototypes.
+        width: of the embedded patches.
+        heads: of the attention.
+        keys: width of a head.
+    """
+
+    count: int = 1000
+    width: int = 32
+    heads: int = 8
+    keys: int = 128
+
+    def __post_init__(self) -> None:
+        if min(self.count, self.width, self.heads, self.keys) < 1:
+            raise ProgramError(f"{self} has a size that is not positive")
+
+    def build_reading(
+        self, values: tuple[torch.Tensor, ...], where: str, generator: torch.Generator
+    ) -> nn.Module:
+        """Make the module for tokens [B, T, d], the input, and a table [V, d]."""
+        rows, inner = (int(size) for size in values[2].shape)
+        return _Reprogramming(self, rows, inner, int(values[0].shape[-1]), generator)
+
+
+class _Reprogramming(nn.Module):
+    """Forward: input [B, ...], table [V, d] -> [B, T, d]."""
+
+    def __init__(
+        self, spec: Prototypes, rows: int, inner: int, outer: int, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        wide = spec.heads * spec.keys
+        self.cut = spec.patches.build()
+        self.embed = nn.Conv1d(spec.patches.width, spec.width, 3, bias=False)
+        nn.init.kaiming_normal_(self.embed.weight, nonlinearity="leaky_relu", generator=generator)
+        self.gather = affine(rows, spec.count, generator)
+        self.query = affine(spec.width, wide, generator)
+        self.key = affine(inner, wide, generator)
+        self.value = affine(inner, wide, generator)
+        self.out = affine(wide, outer, generator)
+
+    def forward(self, x: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+        """Embed, gather, attend."""
+        patches: torch.Tensor = self.cut(x).transpose(1, 2)
+        around = torch.cat([patches[..., -1:], patches, patches[..., :1]], -1)
+        embedded = functional.conv1d(around, self.embed.weight).transpose(1, 2)
+        words = self.gather(table.float().T).T
+        shape = (-1, self.spec.keys)
+        queries = self.query(embedded).unflatten(-1, shape).transpose(1, 2)
+        keys, values = (
+            m(words).unflatten(-1, shape).transpose(0, 1) for m in (self.key, self.value)
+        )
+        scores = queries @ keys.transpose(1, 2) / math.sqrt(self.spec.keys)
+        found = scores.softmax(-1) @ values
+        tokens: torch.Tensor = self.out(found.transpose(1, 2).flatten(2))
+        return tokens.to(table.dtype)

@@ -1,0 +1,133 @@
+"""Placement: a target example becomes a canvas of the size the source model reads."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from graphprog.errors import ProgramError
+from graphprog.manipulations.base import Manipulation
+from graphprog.spec.registry import spec
+from graphprog.values.base import shape_text
+from graphprog.values.masks import leading_pad
+
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+
+
+@spec("place")
+@dataclasses.dataclass(frozen=True)
+class Place(Manipulation):
+    """Repeat a grey channel, resize, and pad to the middle of the source model's input.
+
+    The reprogrammed model then takes target examples as they are. Of an odd rest the left and top
+    get the extra pixel: ⌊(out − in + 1)/2⌋ and ⌊(out − in)/2⌋.
+
+    Attributes:
+        shape: of one target example, ``(channels, height, width)``, or ``(channels, length)``.
+        size: side length (or one length an axis) after resizing; None keeps the target's own.
+        interpolation: ``nearest``, ``bilinear`` or ``bicubic``, without antialiasing;
+            ``bilinear`` means linear for one axis.
+        fill: value of the padding for each channel; empty is zero.
+    """
+
+    shape: tuple[int, ...]
+    size: int | tuple[int, ...] | None = None
+    interpolation: str = "bilinear"
+    fill: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(self.shape))
+        if len(self.shape) not in (2, 3) or min(self.shape) < 1:
+            raise ProgramError(
+                f"place: shape {self.shape} is not the shape of one target example",
+                ["Place(shape=(1, 8, 8)) for grey images of 8 by 8"],
+            )
+        if not isinstance(self.size, int | None):
+            object.__setattr__(self, "size", tuple(self.size))
+        if self.size is not None and min(self.placed) < 1:
+            raise ProgramError(f"place: size {self.size} is not positive")
+        if self.interpolation not in INTERPOLATIONS:
+            raise ProgramError(
+                f"interpolation {self.interpolation!r} is unknown; known: "
+                + ", ".join(INTERPOLATIONS)
+            )
+
+    @property
+    def placed(self) -> tuple[int, ...]:
+        """Size of the example on the canvas."""
+        own = self.shape[1:]
+        if self.size is None:
+            return own
+        return (self.size,) * len(own) if isinstance(self.size, int) else tuple(self.size)
+
+    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
+        """Make the module from [B, *shape] to ``value``'s shape.
+
+        Raises:
+            ProgramError: the canvas is too small, of another rank, or has other channels.
+        """
+        canvas = tuple(value.shape[1:])
+        if any(isinstance(size, torch.SymInt) for size in canvas):
+            raise ProgramError(
+                f"place: {where} of shape {shape_text(value)} varies in more than the "
+                "batch, so there is no canvas to place on",
+                ["capture the source with dynamic_axes for the batch only"],
+            )
+        if len(canvas) != len(self.shape):
+            raise ProgramError(
+                f"place: {where} has shape {shape_text(value)}, but the "
+                f"target examples have shape {self.shape}"
+            )
+        if self.shape[0] not in (1, canvas[0]):
+            raise ProgramError(
+                f"place: {self.shape[0]} channels cannot become the {canvas[0]} of {where}",
+                ["give grey examples (1 channel), or as many channels as the source takes"],
+            )
+        if len(self.placed) != len(canvas) - 1 or any(
+            inner > outer for inner, outer in zip(self.placed, canvas[1:], strict=True)
+        ):
+            raise ProgramError(
+                f"place: {self.placed} does not fit the canvas {canvas[1:]} of {where}",
+                ["choose a smaller size", "capture the source on a larger canvas"],
+            )
+        if len(self.fill) not in (0, 1, canvas[0]):
+            raise ProgramError(f"place: {len(self.fill)} fill values for {canvas[0]} channels")
+        return placement(self, tuple(int(size) for size in canvas))
+
+
+def placement(place: Place, canvas: tuple[int, ...]) -> nn.Module:
+    """The module from [B, *shape] of a placement to a canvas that is known to suit."""
+    return _Placement(place, canvas)
+
+
+class _Placement(nn.Module):
+    """Forward: [B, *target shape] -> [B, *canvas]."""
+
+    def __init__(self, place: Place, canvas: tuple[int, ...]) -> None:
+        super().__init__()
+        self.channels = canvas[0]
+        self.placed = place.placed
+        self.resize = place.placed != place.shape[1:]
+        mode = place.interpolation
+        self.mode = "linear" if mode == "bilinear" and len(canvas) == 2 else mode
+        self.pads: list[int] = []
+        for outer, inner in zip(reversed(canvas[1:]), reversed(self.placed), strict=True):
+            before = leading_pad(outer, inner)
+            self.pads += [before, outer - inner - before]
+        self.fill: torch.Tensor | None
+        fill = torch.tensor(place.fill).reshape(-1, *(1,) * len(self.placed))
+        self.register_buffer("fill", fill if place.fill else None, persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Repeat, resize, pad."""
+        if x.shape[1] != self.channels:
+            x = x.expand(-1, self.channels, *x.shape[2:])
+        if self.resize:
+            align = None if self.mode == "nearest" else False
+            x = functional.interpolate(x, self.placed, mode=self.mode, align_corners=align)
+        if self.fill is None:
+            return functional.pad(x, self.pads)
+        return functional.pad(x - self.fill, self.pads) + self.fill

@@ -1,0 +1,61 @@
+"""Inputs of another kind in place of token ids."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import abstractmethod
+
+import torch
+from torch import nn
+
+from graphprog.errors import ProgramError
+from graphprog.manipulations.base import Manipulation
+from graphprog.values.patches import Size
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenSource(Manipulation):
+    """What computes the vectors at ``tokens`` from a new input, which the ids give way to.
+
+    The graph then takes the new input where it took ids. Everything else stays: masks and other
+    side inputs have one entry a token, as before, and positions are added as they are to words.
+    Derived classes make a module that takes the new input and the table of the source's word
+    vectors [V, d], and returns the tokens [B, T, d].
+    """
+
+    at: str = dataclasses.field(default="tokens", kw_only=True)
+
+    @abstractmethod
+    def shape(self, length: Size, where: str) -> tuple[Size, ...]:
+        """Shape of the new input, without the batch, that makes ``length`` tokens.
+
+        Args:
+            length: tokens of the graph; symbolic where they vary.
+            where: interface key, for messages.
+        """
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the new input."""
+        return torch.float32
+
+    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
+        """Refuse: the module is made for the new input and the table.
+
+        Raises:
+            ProgramError: always.
+        """
+        raise ProgramError(f"{where}: {self.kind} takes the place of an input")
+
+    @abstractmethod
+    def build_reading(
+        self, values: tuple[torch.Tensor, ...], where: str, generator: torch.Generator
+    ) -> nn.Module:
+        """Make the module.
+
+        Args:
+            values: fake tensors: the tokens that are replaced [B, T, d], the new input, and the
+                table [V, d].
+            where: interface key, for messages.
+            generator: source of random initial values.
+        """

@@ -1,0 +1,86 @@
+"""A learnt dictionary: words of the target in terms of the source's."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from graphprog.errors import ProgramError
+from graphprog.manipulations.inputs.token_source import TokenSource
+from graphprog.spec.registry import spec
+from graphprog.values.patches import Size
+
+
+@spec("dictionary")
+@dataclasses.dataclass(frozen=True)
+class Dictionary(TokenSource):
+    """Target ids [B, T] in place of the source's, each a combination of source words.
+
+    The vector of target word t is ``Σ_s Θ_ts e_s`` over the source's table: the learnt linear map
+    of ReprogBERT (Melnyk et al., ICML 2023); with ``top``, only the largest coefficients of a word
+    count, a simple stand-in for the sparse coding by K-SVD of R2DL (Vinod et al., 2020). Θ starts
+    as N(0, 1/V), so that vectors start about as long as those of the source.
+
+    Attributes:
+        words: size of the target vocabulary; ids lie in 0 .. words − 1.
+        weighting: ``none``, or ``softmax`` for convex combinations.
+        top: how many coefficients of a word count, by magnitude; None counts all.
+    """
+
+    words: int
+    weighting: str = "none"
+    top: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.words < 1:
+            raise ProgramError(f"dictionary: {self.words} words")
+        if self.weighting not in ("none", "softmax"):
+            raise ProgramError(f"weighting {self.weighting!r} is unknown; known: none, softmax")
+        if self.top is not None and self.top < 1:
+            raise ProgramError(f"dictionary: top {self.top} is not positive")
+
+    def shape(self, length: Size, where: str) -> tuple[Size, ...]:
+        """(T,)."""
+        return (length,)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Ids."""
+        return torch.int64
+
+    def build_reading(
+        self, values: tuple[torch.Tensor, ...], where: str, generator: torch.Generator
+    ) -> nn.Module:
+        """Make the module for tokens [B, T, d], ids [B, T] and a table [V, d].
+
+        Raises:
+            ProgramError: more coefficients should count than there are source words.
+        """
+        rows = int(values[2].shape[0])
+        if self.top is not None and self.top > rows:
+            raise ProgramError(f"{where}: top {self.top} of {rows} source words")
+        module = _Combination(self, rows)
+        nn.init.normal_(module.value, std=rows**-0.5, generator=generator)
+        return module
+
+
+class _Combination(nn.Module):
+    """Forward: ids [B, T], table [V, d] -> [B, T, d]."""
+
+    def __init__(self, spec: Dictionary, rows: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.value = nn.Parameter(torch.empty(spec.words, rows))
+
+    def forward(self, ids: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+        """Look up in the target's own table."""
+        weights: torch.Tensor = self.value
+        if self.spec.weighting == "softmax":
+            weights = weights.softmax(-1)
+        if self.spec.top is not None:
+            kept = weights.abs().topk(self.spec.top, -1).indices
+            weights = weights * torch.zeros_like(weights).scatter(-1, kept, 1.0)
+        return functional.embedding(ids, weights.to(table.dtype) @ table)

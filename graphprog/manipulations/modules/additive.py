@@ -1,0 +1,112 @@
+"""The additive operator: x + squash(W) ⊙ M."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import nn
+
+from graphprog.errors import InterfaceError, ProgramError
+from graphprog.manipulations.base import Manipulation
+from graphprog.spec.registry import spec
+from graphprog.values.base import Fixed, Learnable, Value, static_shape
+from graphprog.values.masks import FullMask, Mask
+
+SQUASHES = ("none", "sigmoid", "tanh")
+
+
+@spec("additive")
+@dataclasses.dataclass(frozen=True)
+class Additive(Manipulation):
+    """Add the same pattern to every row of a batch: ``clip(x + squash(W) ⊙ M)``.
+
+    At ``input`` with a border mask this is the padding pattern of visual reprogramming (Elsayed
+    et al., ICLR 2019, with ``squash="tanh"``; Chen et al., CVPR 2023, with ``"sigmoid"``); with a
+    frame or full mask the watermark of Bahng et al., 2022 (``"none"``). At ``hidden[k]`` with a
+    vector it steers. W has the interface's own shape unless the value says otherwise, is kept in
+    float32 and is cast to the dtype of the interface where it is added.
+
+    Note that ``sigmoid`` of a zero W is a grey pattern of 0.5, not nothing.
+
+    Attributes:
+        at: interface; ``hidden[*]`` puts an independent pattern at each.
+        name: of the program's part; the kind where empty.
+        value: W, learnt or fixed.
+        mask: M, where the pattern acts; :mod:`graphprog.masks` makes them.
+        squash: ``none``, ``sigmoid`` or ``tanh``, applied to W.
+        clip: (low, high) of the sum in the space the program acts in, or None. Outside of the
+            bounds the gradient is zero.
+    """
+
+    value: Value = dataclasses.field(default_factory=Learnable)
+    mask: Mask = dataclasses.field(default_factory=FullMask)
+    squash: str = "none"
+    clip: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.value, Learnable | Fixed):
+            raise ProgramError(
+                f"the value of {self.kind} is a {type(self.value).__name__}",
+                ["gp.Fixed(tensor) for numbers that stay", "gp.Learnable(init, scale, shape)"],
+            )
+        if not isinstance(self.mask, Mask):
+            raise ProgramError(
+                f"the mask of {self.kind} is a {type(self.mask).__name__}",
+                ["gp.masks.given(tensor)", "gp.masks.border(inner=...)"],
+            )
+        if self.squash not in SQUASHES:
+            raise ProgramError(f"squash {self.squash!r} is unknown; known: {', '.join(SQUASHES)}")
+        if self.clip is not None:
+            low, high = self.clip
+            if not low < high:
+                raise ProgramError(f"clip bounds {self.clip} are not in order")
+            object.__setattr__(self, "clip", (float(low), float(high)))
+
+    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
+        """Make the module for a float value [B, ...].
+
+        Raises:
+            InterfaceError: the interface does not carry floats.
+            ProgramError: value or mask does not broadcast to the interface.
+        """
+        if not value.dtype.is_floating_point:
+            raise InterfaceError(
+                f"{where} carries {value.dtype}: nothing can be added to it",
+                ["act where integers have become floats: at 'tokens' or 'embedding'"],
+            )
+        module = _Pattern(self.squash, self.clip)
+        self.value.attach(module, value, where, generator)
+        shape = tuple(module.value.shape)
+        if not isinstance(self.mask, FullMask):
+            full = tuple(torch.broadcast_shapes(shape, static_shape(value)))
+            module.register_buffer("mask", self.mask.tensor(full), persistent=False)
+        return module
+
+
+class _Pattern(nn.Module):
+    """Forward: [B, ...] -> [B, ...]."""
+
+    value: torch.Tensor
+
+    def __init__(self, squash: str, clip: tuple[float, float] | None) -> None:
+        super().__init__()
+        self.squash = squash
+        self.clip = clip
+        self.mask: torch.Tensor | None
+        self.register_buffer("mask", None)
+
+    def pattern(self) -> torch.Tensor:
+        """What is added, in float32."""
+        value = self.value
+        if self.squash == "sigmoid":
+            value = torch.sigmoid(value)
+        elif self.squash == "tanh":
+            value = torch.tanh(value)
+        return value if self.mask is None else value * self.mask
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Add the pattern."""
+        pattern = self.pattern()
+        result = x + (pattern if pattern.dtype == x.dtype else pattern.to(x.dtype))
+        return result if self.clip is None else result.clamp(*self.clip)

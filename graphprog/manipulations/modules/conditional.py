@@ -1,0 +1,73 @@
+"""Additive patterns that depend on the input."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import nn
+
+from graphprog.manipulations.base import Manipulation
+from graphprog.spec.registry import spec
+from graphprog.values.base import Learnable
+from graphprog.values.conditioning import Conditioned, MetaNet
+from graphprog.values.requirements import last_size, require_floats
+
+
+@spec("conditional")
+@dataclasses.dataclass(frozen=True)
+class Conditional(Manipulation):
+    """Add a vector that depends on the example: ``x + v + π(z)`` along the last axis.
+
+    π is the network of :class:`graphprog.conditioning.Conditioned`, and starts as it does, so that
+    a fresh program is not the source; v starts at zero.
+
+    Attributes:
+        on: what gives the features z [B, f]; see :attr:`Manipulation.reads`. They may not depend
+            on the value at ``at``.
+        reduction: the bottleneck of π has f // reduction units.
+    """
+
+    on: str
+    reduction: int = 16
+
+    def __post_init__(self) -> None:
+        Conditioned(self.on, reduction=self.reduction)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The features."""
+        return (self.on,)
+
+    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
+        """Make the module where the value is its own feature vector."""
+        return self.build_reading((value, value), where, generator)
+
+    def build_reading(
+        self, values: tuple[torch.Tensor, ...], where: str, generator: torch.Generator
+    ) -> nn.Module:
+        """Make the module for a float value [B, ..., d] and features [B, f].
+
+        Raises:
+            InterfaceError: the value or the features have another shape, or carry no floats.
+        """
+        value, features = values
+        require_floats(value, where)
+        by = Conditioned(self.on, Learnable("zeros"), self.reduction)
+        net = by.build(1, last_size(value, where), features, where, generator)
+        return _ConditionalPattern(net, value.ndim)
+
+
+class _ConditionalPattern(nn.Module):
+    """Forward: x [B, ..., d], z [B, f] -> [B, ..., d]."""
+
+    def __init__(self, net: MetaNet, axes: int) -> None:
+        super().__init__()
+        self.vector = net
+        self.axes = axes
+
+    def forward(self, x: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """Add the example's vector everywhere."""
+        vector: torch.Tensor = self.vector(features)
+        middle = (1,) * (self.axes - 2)
+        return x + vector.reshape(-1, *middle, vector.shape[-1]).to(x.dtype)

@@ -1,0 +1,174 @@
+"""Generated prompts: a small decoder paints what is added to an image."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import torch
+from torch import nn
+
+from graphprog.errors import ProgramError
+from graphprog.manipulations.base import Manipulation
+from graphprog.manipulations.modules.parametric import class_name
+from graphprog.rewriting.frozen import Frozen
+from graphprog.spec.registry import spec
+from graphprog.values.layers import restart
+from graphprog.values.requirements import require_axes, require_floats
+
+_MAX_STAGES = 5
+_MIN_SIDE = 7
+
+
+@spec("generated")
+@dataclasses.dataclass(frozen=True)
+class Generated(Manipulation):
+    """``clip(x + strength · h(z))``, with z the features of a frozen encoder and a learnt trigger.
+
+    The coordinator of BlackVIP (Oh et al., CVPR 2023). Features and trigger together are
+    ``channels`` small planes, of 7 by 7 for images of 224 by 224, which up to five stages of
+    depthwise transposed convolution, pointwise convolution, batch norm and GELU double in size,
+    until a last pointwise convolution makes the image's channels. The stages keep the number of
+    channels, which is ours. The trigger starts as U(0, 0.1); a fresh program is not the source.
+
+    The features come from an interface that does not depend on the image, from another part of
+    the program, or, where ``encoder`` is given, from that module applied to the image: it is
+    frozen, shares its memory with the one given, and no file carries it. Loading takes it again:
+    ``gp.load(path, graph, modules={"generated": encoder})``.
+
+    Attributes:
+        clip: (low, high) of the sum in the space the program acts in, or None; outside of the
+            bounds the gradient is zero.
+        encoder: maps images [B, C, H, W] to features [B, f]; put it in eval mode first.
+        features: in its place, what gives the features; see :attr:`Manipulation.reads`.
+        strength: ε.
+        channels: planes that the decoder starts from.
+        of: qualified name of the encoder's class; filled in.
+    """
+
+    clip: tuple[float, float] | None
+    encoder: nn.Module | None = dataclasses.field(
+        default=None, compare=False, repr=False, metadata={"saved": False}
+    )
+    features: str = ""
+    strength: float = 1.0
+    channels: int = 32
+    of: str = ""
+
+    def __post_init__(self) -> None:
+        if self.clip is not None:
+            low, high = self.clip
+            if not low < high:
+                raise ProgramError(f"clip bounds {self.clip} are not in order")
+            object.__setattr__(self, "clip", (float(low), float(high)))
+        if self.encoder is not None:
+            object.__setattr__(self, "of", class_name(self.encoder))
+        if bool(self.features) == bool(self.of):
+            raise ProgramError(
+                "generated prompts take either an encoder or the interface of its features",
+                ["encoder=module", 'features="vision.features"'],
+            )
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The features, where no encoder makes them."""
+        return (self.features,) if self.features else ()
+
+    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
+        """Make the module with an encoder for float images [B, C, H, W]."""
+        if self.encoder is None:
+            raise ProgramError(
+                f"{where}: the encoder of {self.label} ({self.of}) is not in the file",
+                [f'gp.load(path, graph, modules={{"{self.label}": {self.of}(...)}})'],
+            )
+        encoder = Frozen(self.encoder)
+        with torch.no_grad():
+            shape = (2, *require_axes(value, 3, where, "images [B, C, H, W]"))
+            features = encoder(torch.zeros(shape, dtype=value.dtype, device=value.device))
+        return self._made((value, features), encoder, where, generator)
+
+    def build_reading(
+        self, values: tuple[torch.Tensor, ...], where: str, generator: torch.Generator
+    ) -> nn.Module:
+        """Make the module for float images [B, C, H, W] and, without encoder, features [B, f].
+
+        Raises:
+            InterfaceError: the interface carries no floats, or no images of fixed size.
+            ProgramError: there is no encoder, or more features than the planes hold.
+        """
+        if self.features:
+            return self._made(values, None, where, generator)
+        return self.build(values[0], where, generator)
+
+    def _made(
+        self,
+        values: tuple[torch.Tensor, ...],
+        encoder: nn.Module | None,
+        where: str,
+        generator: torch.Generator,
+    ) -> nn.Module:
+        for value in values:
+            require_floats(value, where)
+        shape = require_axes(values[0], 3, where, "images [B, C, H, W]")
+        stages, base = _stages(shape[1:])
+        (features,) = require_axes(values[1], 1, f"{where}, features", "one vector an example")
+        trigger = self.channels * base[0] * base[1] - features
+        if trigger < 1:
+            raise ProgramError(
+                f"{where}: {self.channels} planes of {base[0]} by {base[1]} do not hold the "
+                f"{features} features and a trigger",
+                [f"channels={-(-features // (base[0] * base[1])) + 1} or more"],
+            )
+        module = _Coordinator(self, encoder, trigger, stages, base, shape[0])
+        restart(module.decoder, generator)
+        nn.init.uniform_(module.trigger, 0.0, 0.1, generator=generator)
+        return module
+
+
+def _stages(size: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+    """How often the size is halved, and what is left."""
+    stages = 0
+    while stages < _MAX_STAGES and not any(s % 2 for s in size) and min(size) >= 2 * _MIN_SIDE:
+        size, stages = tuple(side // 2 for side in size), stages + 1
+    return stages, size
+
+
+class _Coordinator(nn.Module):
+    """Forward: x [B, C, H, W], and features [B, f] without encoder -> [B, C, H, W]."""
+
+    def __init__(
+        self,
+        spec: Generated,
+        encoder: nn.Module | None,
+        trigger: int,
+        stages: int,
+        base: tuple[int, ...],
+        channels: int,
+    ) -> None:
+        super().__init__()
+        self.spec, self.base = dataclasses.replace(spec, encoder=None), base
+        self.encoder = encoder
+        self.trigger = nn.Parameter(torch.empty(trigger))
+        layers: list[list[nn.Module]] = [
+            [
+                nn.ConvTranspose2d(n := spec.channels, n, 2, 2, groups=n, bias=False),
+                nn.Conv2d(n, n, 1, bias=False),
+                nn.BatchNorm2d(n),
+                nn.GELU(),
+            ]
+            for _ in range(stages)
+        ]
+        last = nn.Conv2d(spec.channels, channels, 1)
+        self.decoder = nn.Sequential(*itertools.chain(*layers), last)
+
+    def forward(self, x: torch.Tensor, features: torch.Tensor | None = None) -> torch.Tensor:
+        """Paint and add."""
+        if features is None:
+            assert self.encoder is not None
+            features = self.encoder(x)
+        rows = features.float()
+        trigger = self.trigger.expand(rows.shape[0], -1)
+        planes = torch.cat([rows, trigger], 1).unflatten(1, (self.spec.channels, *self.base))
+        prompt: torch.Tensor = self.decoder(planes) * self.spec.strength
+        result = x + prompt.to(x.dtype)
+        return result if self.spec.clip is None else result.clamp(*self.spec.clip)

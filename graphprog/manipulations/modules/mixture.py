@@ -1,0 +1,59 @@
+"""Additive patterns mixed by what they are added to."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import nn
+
+from graphprog.errors import ProgramError
+from graphprog.manipulations.base import Manipulation
+from graphprog.spec.registry import spec
+from graphprog.values.layers import Affine, affine
+from graphprog.values.requirements import last_size, require_floats
+
+
+@spec("mixture")
+@dataclasses.dataclass(frozen=True)
+class Mixture(Manipulation):
+    """Add a mixture of learnt vectors: ``x_i + Σ_j softmax(W x_i + b)_j p_j``.
+
+    Every vector along the last axis, of a token or of a node, weighs the vectors by itself. At the
+    node features of a graph network this is GPF-plus of Fang et al., NeurIPS 2023; with one vector
+    it is GPF, as is an :class:`Additive` of shape ``(d,)``. The vectors start as Glorot's
+    uniform, so that a fresh program is not the source.
+
+    Attributes:
+        count: number of vectors.
+    """
+
+    count: int = 5
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ProgramError(f"mixture: {self.count} vectors")
+
+    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
+        """Make the module for a float value [..., d].
+
+        Raises:
+            InterfaceError: the interface carries no floats, or its last axis varies.
+        """
+        require_floats(value, where)
+        return _MixedPattern(last_size(value, where), self.count, generator)
+
+
+class _MixedPattern(nn.Module):
+    """Forward: [..., d] -> [..., d]."""
+
+    def __init__(self, size: int, count: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.empty(count, size))
+        nn.init.xavier_uniform_(self.value, generator=generator)
+        self.weigh: Affine = affine(size, count, generator)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Add the mixture."""
+        weights: torch.Tensor = self.weigh(x).softmax(-1)
+        return x + weights @ self.value.to(x.dtype)

@@ -1,0 +1,56 @@
+"""Feature projections: x (I + E) and x W."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import nn
+
+from graphprog.manipulations.base import Manipulation
+from graphprog.spec.registry import spec
+from graphprog.values.layers import Affine
+from graphprog.values.requirements import last_size, require_floats
+
+
+@spec("projection")
+@dataclasses.dataclass(frozen=True)
+class Projection(Manipulation):
+    """A learnt linear map of the last axis; a fresh one changes nothing.
+
+    At ``features`` it aligns what a frozen head reads. The residual form ``x + x Eᵀ`` starts at
+    E = 0, and weight decay draws it to the source; the other, ``x Wᵀ``, starts at W = I.
+
+    Attributes:
+        residual: which of the two.
+        bias: whether to add a vector, zero at first.
+    """
+
+    residual: bool = True
+    bias: bool = False
+
+    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
+        """Make the module for a float value [..., d].
+
+        Raises:
+            InterfaceError: the interface carries no floats, or its last axis varies.
+        """
+        require_floats(value, where)
+        return _LinearMap(last_size(value, where), self.residual, self.bias)
+
+
+class _LinearMap(nn.Module):
+    """Forward: [..., d] -> [..., d]."""
+
+    def __init__(self, size: int, residual: bool, bias: bool) -> None:
+        super().__init__()
+        self.residual = residual
+        self.map = Affine(size, size, bias=bias)
+        nn.init.zeros_(self.map.weight) if residual else nn.init.eye_(self.map.weight)
+        if bias:
+            nn.init.zeros_(self.map.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map."""
+        mapped: torch.Tensor = self.map(x)
+        return x + mapped if self.residual else mapped

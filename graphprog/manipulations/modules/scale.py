@@ -1,0 +1,46 @@
+"""The scaling operator: x ⊙ l."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import nn
+
+from graphprog.manipulations.base import Manipulation
+from graphprog.spec.registry import spec
+from graphprog.values.requirements import last_size, require_floats
+
+
+@spec("scale")
+@dataclasses.dataclass(frozen=True)
+class Scale(Manipulation):
+    """Multiply a value by a learnt vector along its last axis; a fresh one changes nothing.
+
+    At the keys, the values, and the input of the second linear layer of each feed-forward block
+    this is (IA)³ of Liu et al., 2022 (Few-shot parameter-efficient fine-tuning is better and
+    cheaper than in-context learning); see :func:`graphprog.methods.ia3`.
+
+    The vector is kept in float32, starts at 1, and is cast to the dtype of the interface.
+    """
+
+    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
+        """Make the module for a float value [..., d].
+
+        Raises:
+            InterfaceError: the interface carries no floats, or its last axis varies.
+        """
+        require_floats(value, where)
+        return _Scaling(last_size(value, where))
+
+
+class _Scaling(nn.Module):
+    """Forward: [..., d] -> [..., d]."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.ones(size))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Scale."""
+        return x * self.value.to(x.dtype)

@@ -1,0 +1,166 @@
+"""Gated adaption prompts: what attention finds in a prompt is added behind a gate of zero."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import torch
+from torch import nn
+
+from graphprog.errors import ProgramError
+from graphprog.manipulations.base import Manipulation
+from graphprog.spec.registry import spec
+from graphprog.values.requirements import last_size, require_floats
+
+
+@spec("adaption")
+@dataclasses.dataclass(frozen=True)
+class Adaption(Manipulation):
+    """``out + gate · softmax(Q K(P)ᵀ / √d) V(P)`` before the output projection of an attention.
+
+    The zero-initialised attention of LLaMA-Adapter (Zhang et al., ICLR 2024). K and V are the
+    model's own frozen projections, applied to a learnt prompt P; the softmax over the prompt is
+    separate from that over the tokens. The gate starts at zero, so that a fresh program changes
+    nothing. For Llama, with queries rotated as the model does it::
+
+        Adaption(
+            at="model.layers.*.self_attn.o_proj:in",
+            queries="model.layers.*.self_attn.q_proj:out",
+            keys=("source.model.layers.*.self_attn.k_proj.weight",),
+            values=("source.model.layers.*.self_attn.v_proj.weight",),
+            rotary=("model.rotary_emb:out[0]", "model.rotary_emb:out[1]"),
+            heads=32,
+        )
+
+    and for GPT-2, where one layer of ``[in, out]`` weights projects all three::
+
+        layer = "source.transformer.h.*.attn.c_attn"
+        Adaption(
+            at="transformer.h.*.attn.c_proj:in",
+            queries="transformer.h.*.attn.c_attn:out",
+            keys=(f"{layer}.weight", f"{layer}.bias"),
+            transposed=True,
+            heads=12,
+        )
+
+    The prompt starts as N(0, 1). Key heads may be fewer than query heads.
+
+    Attributes:
+        queries: interface of the projected queries [B, T, heads · d]; where keys and values
+            follow them on the last axis, the first part is taken.
+        keys: ``source.<path>`` of the keys' weights, and of their bias where they have one.
+        values: likewise; empty where the keys' layer projects the values as well.
+        heads: of the queries.
+        length: n, entries of the prompt.
+        transposed: whether weights are ``[in, out]`` in place of PyTorch's ``[out, in]``.
+        rotary: interfaces of cosine and sine [B, T, d] of the rotary embedding, whose halves are
+            rotated; without them, queries are used as they leave the projection.
+        gates: one gate for ``"all"`` heads, or one for ``"each"``.
+    """
+
+    queries: str
+    keys: tuple[str, ...]
+    values: tuple[str, ...] = ()
+    heads: int = 1
+    length: int = 10
+    transposed: bool = False
+    rotary: tuple[str, ...] = ()
+    gates: str = "all"
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("keys", (1, 2)), ("values", (0, 1, 2)), ("rotary", (0, 2))):
+            given: object = getattr(self, name)
+            paths = (given,) if isinstance(given, str) else tuple(getattr(self, name))
+            object.__setattr__(self, name, paths)
+            if len(paths) not in allowed:
+                raise ProgramError(f"adaption: {name} {paths} are {len(paths)}, not {allowed}")
+        if self.values and len(self.values) != len(self.keys):
+            raise ProgramError("adaption: keys and values both have a bias, or neither has")
+        if self.gates not in ("all", "each"):
+            raise ProgramError(f"gates {self.gates!r} is unknown; known: all, each")
+        if self.heads < 1 or self.length < 1:
+            raise ProgramError(f"adaption: {self.heads} heads, a prompt of {self.length}")
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Queries, weights, and the rotary embedding."""
+        return (self.queries, *self.rotary, *self.keys, *self.values)
+
+    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
+        """Refuse: the sizes come from what is read.
+
+        Raises:
+            ProgramError: always.
+        """
+        raise ProgramError(f"{where}: an adaption prompt is built with what it reads")
+
+    def build_reading(
+        self, values: tuple[torch.Tensor, ...], where: str, generator: torch.Generator
+    ) -> nn.Module:
+        """Make the module for the attended values [B, T, heads · d] and what :attr:`reads` names.
+
+        Raises:
+            InterfaceError: the values carry no floats.
+            ProgramError: heads and widths do not fit each other.
+        """
+        require_floats(values[0], where)
+        width = last_size(values[0], where)
+        weight = values[2 + len(self.rotary)]
+        inner, outer = (int(size) for size in weight.shape[:: 1 if self.transposed else -1])
+        keys = outer if self.values else (outer - width) // 2
+        if width % self.heads or keys < 1 or keys % (width // self.heads):
+            raise ProgramError(
+                f"{where}: {self.heads} heads over {width} entries do not fit the {outer} entries "
+                f"that the keys' weights {tuple(weight.shape)} make",
+                ["heads= of the model's configuration", "transposed=True for [in, out] weights"],
+            )
+        module = _Attention(self, width, keys)
+        module.prompt = nn.Parameter(torch.empty(self.length, inner))
+        nn.init.normal_(module.prompt, generator=generator)
+        return module
+
+
+class _Attention(nn.Module):
+    """Forward: out [B, T, h·d], queries, (cosine, sine), weights, biases -> [B, T, h·d]."""
+
+    prompt: nn.Parameter
+
+    def __init__(self, spec: Adaption, width: int, keys: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.width, self.keys, self.size = width, keys, width // spec.heads
+        count = spec.heads if spec.gates == "each" else 1
+        self.gate = nn.Parameter(torch.zeros(count))
+
+    def forward(self, out: torch.Tensor, *read: torch.Tensor) -> torch.Tensor:
+        """Add what the queries find in the prompt."""
+        rotary = len(self.spec.rotary)
+        queries = read[0][..., : self.width].unflatten(-1, (-1, self.size)).transpose(1, 2)
+        if rotary:
+            first, second = queries.chunk(2, -1)
+            turned = torch.cat([-second, first], -1)
+            queries = queries * read[1].unsqueeze(1) + turned * read[2].unsqueeze(1)
+        keys, values = self._memory(read[1 + rotary :])
+        scores = queries @ keys.transpose(1, 2) / math.sqrt(self.size)
+        weights = self.gate[:, None, None] * scores.softmax(-1, dtype=torch.float32)
+        found = weights.to(values.dtype) @ values
+        added: torch.Tensor = found.transpose(1, 2).flatten(2).to(out.dtype)
+        return out + added
+
+    def _memory(self, tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of the prompt, [heads, n, d] each."""
+        count = len(self.spec.keys)
+        keys = self._project(*tensors[:count])
+        if self.spec.values:
+            values = self._project(*tensors[count:])
+        else:
+            keys, values = keys[:, self.width :].chunk(2, -1)
+        repeats = self.width // self.keys
+        split = [part.unflatten(-1, (-1, self.size)).transpose(0, 1) for part in (keys, values)]
+        return split[0].repeat_interleave(repeats, 0), split[1].repeat_interleave(repeats, 0)
+
+    def _project(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        matrix = weight if self.spec.transposed else weight.T
+        projected = self.prompt.to(weight.dtype) @ matrix
+        return projected if bias is None else projected + bias

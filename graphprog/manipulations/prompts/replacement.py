@@ -1,0 +1,131 @@
+"""Replacement: some entries of a value are taken out and others put in."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import nn
+
+from graphprog.errors import InterfaceError, ProgramError
+from graphprog.ir.graph import Graph
+from graphprog.manipulations.base import Manipulation
+from graphprog.manipulations.prompts.concatenative import Prompt
+from graphprog.spec.registry import spec
+from graphprog.values.base import Learnable, shape_text
+from graphprog.values.entries import Entries, Made, Wanted, entries_module, resized
+
+
+@spec("replacement")
+@dataclasses.dataclass(frozen=True)
+class Replacement(Manipulation):
+    """Put other entries in the place of some along an axis; the length stays.
+
+    Behind a :class:`~graphprog.Concatenative` of the same ``length`` and ``offset`` it makes a
+    prompt deep: the slots that were inserted get fresh entries at every block instead of growing
+    in number (VPT-deep, Jia et al., ECCV 2022; MaPLe, Khattak et al., CVPR 2023, at the end).
+    ``hidden[*]`` has its own entries at each place; ``hidden[0:4]`` is a range of depths.
+
+    Attributes:
+        at: interface, or several.
+        name: of the program's part; the kind where empty.
+        length: how many entries.
+        axis: of the value.
+        offset: of the first; -1 means the last ``length`` entries.
+        value: the entries; as of a Concatenative. ``Shared("concatenative")`` puts the same ones in
+            at every depth.
+        init: shorthand for ``value=Learnable(init)``.
+    """
+
+    length: int = 10
+    axis: int = 1
+    offset: int = 0
+    value: Prompt = dataclasses.field(default_factory=lambda: Learnable("normal", 0.02))
+    init: dataclasses.InitVar[Any] = None
+
+    def __post_init__(self, init: Any) -> None:
+        if init is not None:
+            object.__setattr__(self, "value", Learnable(init))
+        if self.length < 1 or self.offset < -1 or self.axis < 1:
+            raise ProgramError(
+                f"{self.kind}: {self.length} entries at offset {self.offset} of axis {self.axis}",
+                ["length from 1, offset from 0 or -1 for the end, axis from 1"],
+            )
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What the entries are made of, where they are."""
+        return self.value.reads if isinstance(self.value, Made) else ()
+
+    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
+        """Make the module for a value with entries of its own."""
+        return self.build_reading((value,), where, generator)
+
+    def build_reading(
+        self, values: tuple[torch.Tensor, ...], where: str, generator: torch.Generator
+    ) -> nn.Module:
+        """Make the module for a float value; initial values may not come from the source."""
+        return self._build(None, values, where, generator)
+
+    def build_in(
+        self,
+        graph: Graph,
+        values: tuple[torch.Tensor, ...],
+        where: str,
+        generator: torch.Generator,
+    ) -> nn.Module:
+        """Make the module for a float value.
+
+        Raises:
+            InterfaceError: the value has no such entries, or holds no floats.
+            ProgramError: the entries do not fit.
+        """
+        return self._build(graph, values, where, generator)
+
+    def _build(
+        self,
+        graph: Graph | None,
+        values: tuple[torch.Tensor, ...],
+        where: str,
+        generator: torch.Generator,
+    ) -> nn.Module:
+        value = values[0]
+        if value.ndim <= self.axis:
+            raise InterfaceError(f"{where} of shape {shape_text(value)} has no axis {self.axis}")
+        size: int | torch.SymInt = value.shape[self.axis]
+        last = max(self.offset, 0) + self.length
+        if isinstance(size, int) and size < last:
+            raise InterfaceError(
+                f"{where} has {size} entries on axis {self.axis}, no {last}",
+                ["insert them first, with a Concatenative of the same length and offset"],
+            )
+        like = resized(value, self.axis, self.length)
+        wanted = Wanted(like, self.axis, where, generator, graph)
+        entries = entries_module(self.value, wanted, values[1:])
+        return _Slots(entries, self.axis, self.offset, self.length)
+
+
+class _Slots(nn.Module):
+    """Forward: the value, and what the entries are made of -> the value, and the entries."""
+
+    def __init__(self, entries: Entries, axis: int, offset: int, length: int) -> None:
+        super().__init__()
+        self.entries = entries
+        self.axis = axis
+        self.offset = offset
+        self.length = length
+
+    def forward(self, x: torch.Tensor, *others: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Put the entries between what stands in front of the slots and behind."""
+        entries = self.entries(x, *others)
+        shape = list(x.shape)
+        shape[self.axis] = self.length
+        size = x.shape[self.axis]
+        first = size - self.length if self.offset == -1 else self.offset
+        parts = [x.narrow(self.axis, 0, first)] if self.offset else []
+        parts.append(entries.expand(shape))
+        if self.offset != -1:
+            behind = first + self.length
+            parts.append(x.narrow(self.axis, behind, size - behind))
+        return torch.cat(parts, self.axis), entries

@@ -1,0 +1,3 @@
+"""Mechanics of changing a graph: the editor, edges, fake values, refusals."""
+
+from __future__ import annotations

@@ -1,0 +1,299 @@
+"""The Editor: the only code that mutates an fx graph."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from graphprog.errors import PassError
+from graphprog.ir.graph import Graph, Insertion, Site, copy_code
+from graphprog.ir.interface import Edge
+from graphprog.ir.weights import ProgramParts, Weights
+from graphprog.rewriting.edges import Slot, leaves_of, set_leaf, uses_of
+from graphprog.rewriting.fake_tracing import fake_mode_of, running
+
+
+@dataclasses.dataclass
+class _OpenSite:
+    """A Site while its graph is being edited: nodes, not names."""
+
+    node: fx.Node
+    edges: set[Slot]
+    module: str
+
+
+class Editor:
+    """Edit a private copy of a graph's code; :meth:`finish` returns the new Graph.
+
+    Fake values of new nodes come from running the operations, never from a rule; interfaces
+    follow what is replaced; weights stay shared.
+
+    Args:
+        graph: the graph to start from; it is not touched.
+        made_by: text of the pass, kept on every node it adds.
+    """
+
+    def __init__(self, graph: Graph, made_by: str = "") -> None:
+        self.graph = graph
+        self.made_by = made_by
+        self.code, mapping = copy_code(graph.code)
+        self._named = {old.name: new for old, new in mapping.items()}
+        self.sites = {
+            key: _OpenSite(
+                self._named[site.node],
+                {(self._named[edge.user], edge.slot) for edge in site.edges},
+                site.module,
+            )
+            for key, site in graph.sites.items()
+        }
+        self._lying: defaultdict[fx.Node, set[str]] = defaultdict(set)
+        for key, open_site in self.sites.items():
+            self._lying[open_site.node].add(key)
+        self._rank = {key: number for number, key in enumerate(self.sites)}
+        self.insertions = list(graph.insertions)
+        self.modes = list(graph.modes)
+        self.parts = {part: self._named[name] for part, name in graph.parts.items()}
+        self.changes: dict[str, Any] = {}
+        self._children: dict[str, nn.Module] = {}
+
+    def node(self, name: str) -> fx.Node:
+        """The copy of the node that has this name in the original graph."""
+        return self._named[name]
+
+    def stand_in(self, name: str, node: fx.Node) -> None:
+        """Let :meth:`node` find a new node under the name of one that is gone."""
+        self._named[name] = node
+
+    def alive(self, names: Iterable[str]) -> list[fx.Node]:
+        """The copies of the nodes of these names that are still in the code."""
+        nodes = set(self.code.nodes)
+        return [self._named[name] for name in names if self._named.get(name) in nodes]
+
+    def edges(self, edges: Iterable[Edge]) -> set[Slot]:
+        """The copies of edges of the original graph."""
+        return {(self._named[edge.user], edge.slot) for edge in edges}
+
+    def add_module(self, name: str, module: nn.Module) -> None:
+        """Hang a module under ``program.<name>``.
+
+        Raises:
+            PassError: the name is taken.
+        """
+        if hasattr(self.graph.weights.program, name) or name in self._children:
+            raise PassError(
+                f"the program already has a part named {name!r}", ["give one of them another name"]
+            )
+        self._children[name] = module
+
+    def redirect(
+        self, old: fx.Node, edges: set[Slot], new: fx.Node, before: set[Slot], at: str = ""
+    ) -> None:
+        """R1: let some uses of ``old`` read ``new``; interfaces follow.
+
+        Interfaces with the same uses, such as the output of a block and the input of the next,
+        lie one behind the other, in the order of the table: those in front of ``at`` keep the old
+        value, so that it does not matter which of them is changed first.
+
+        Args:
+            old: the value replaced.
+            edges: the uses that change.
+            new: what they read from now on.
+            before: uses of ``old`` by the nodes that compute ``new``.
+            at: key of the interface that changes; empty where the value itself does.
+        """
+        for user, slot in edges:
+            set_leaf(user, slot, new)
+        for key in self._at(old):
+            site = self.sites[key]
+            in_front = bool(at) and self._rank[key] < self._rank.get(at, len(self._rank))
+            if site.edges <= edges and not (in_front and site.edges == edges):
+                self._move(key, new)
+            elif site.edges & edges:
+                site.edges = (site.edges - edges) | before
+
+    def _at(self, node: fx.Node) -> list[str]:
+        """The interfaces that lie at a node, in the order of the table."""
+        return sorted(
+            (key for key in self._lying[node] if key in self.sites), key=self._rank.__getitem__
+        )
+
+    def _move(self, key: str, node: fx.Node) -> None:
+        """Let an interface lie at another node."""
+        site = self.sites[key]
+        self._lying[site.node].discard(key)
+        self._lying[node].add(key)
+        site.node = node
+
+    def add_site(self, key: str, node: fx.Node, module: str = "") -> None:
+        """Name all uses of a node an interface; without any use there is none."""
+        edges = set(uses_of(node))
+        if edges:
+            self.sites[key] = _OpenSite(node, edges, module)
+            self._lying[node].add(key)
+            self._rank.setdefault(key, len(self._rank))
+
+    def bypass(self, node: fx.Node) -> None:
+        """Remove a node that returns its first argument unchanged."""
+        value = node.args[0]
+        assert isinstance(value, fx.Node)
+        added = uses_of(node)
+        removed = [(node, slot) for user, slot in uses_of(value) if user is node]
+        for user, slot in added:
+            set_leaf(user, slot, value)
+        for key in self._at(node):
+            self._move(key, value)
+        for key in self._at(value):
+            site = self.sites[key]
+            if any(edge in site.edges for edge in removed):
+                site.edges = (site.edges - set(removed)) | set(added)
+        self.code.erase_node(node)
+
+    def provenance(self, part: str) -> dict[str, Any]:
+        """What is kept on a node that belongs to a part of the program."""
+        return {"graphprog": f"program.{part}", "made_by": self.made_by}
+
+    def call(
+        self,
+        target: Callable[..., Any],
+        args: tuple[Any, ...],
+        before: fx.Node,
+        part: str,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> fx.Node:
+        """Put an operation in front of a node; its fake value comes from running it."""
+        named = dict(kwargs or {})
+        with self.code.inserting_before(before):
+            node = self.code.call_function(target, args, named)
+        values = fx.node.map_arg(args, lambda inner: inner.meta["val"])
+        mode = fake_mode_of(self.code.find_nodes(op="placeholder")[0].meta["val"])
+        with running(mode):
+            node.meta = {"val": target(*values, **named), **self.provenance(part)}
+        return node
+
+    def add_source(
+        self, source: nn.Module, path: str, value: torch.Tensor, like: fx.Node
+    ) -> fx.Node:
+        """Hang a new frozen tensor under ``source`` and read it in front of a node.
+
+        It takes dtype and fake mode of that node's value, and a number behind its name where
+        another tensor has the name, as for a layer that is called twice.
+        """
+        fake = like.meta["val"]
+        own = nn.Parameter(value.to(fake.dtype), requires_grad=False)
+        *parents, name = path.split(".")
+        for parent in parents:
+            source = source.get_submodule(parent)
+        names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(1)))
+        free = next(candidate for candidate in names if not hasattr(source, candidate))
+        source.register_parameter(free, own)
+        with self.code.inserting_before(like):
+            node = self.code.create_node("get_attr", ".".join(("source", *parents, free)))
+        node.meta["val"] = fake_mode_of(fake).from_tensor(own, static_shapes=True)
+        return node
+
+    def substitute(self, old: fx.Node, new: fx.Node) -> None:
+        """Let everything that reads ``old`` read ``new``, and remove ``old``."""
+        for user, slot in uses_of(old):
+            set_leaf(user, slot, new)
+        for key in self._at(old):
+            self._move(key, new)
+        self.code.erase_node(old)
+
+    def replace_placeholder(self, old: fx.Node, value: torch.Tensor) -> fx.Node:
+        """A new input in the place and under the name of an old one, which stays for now."""
+        with self.code.inserting_before(old):
+            new = self.code.placeholder(str(old.target))
+        new.meta["val"] = value
+        return new
+
+    def add_input(self, name: str, value: torch.Tensor) -> fx.Node:
+        """A new input behind the others; whoever adds it says how the graph is called."""
+        with self.code.inserting_after(self.code.find_nodes(op="placeholder")[-1]):
+            node = self.code.placeholder(name)
+        node.meta["val"] = value
+        return node
+
+    def drop_sites(self, keys: Iterable[str]) -> None:
+        """Forget interfaces that exist no longer."""
+        for key in keys:
+            del self.sites[key]
+
+    def set_outputs(self, nodes: Sequence[Any], reading: Collection[Slot] = ()) -> None:
+        """Let the graph return these nodes; what the old outputs need stays in the code.
+
+        Args:
+            nodes: the new results.
+            reading: uses that took the place of a use as a result; interfaces follow.
+        """
+        output = self.code.output_node()
+        for site in self.sites.values():
+            returned = {edge for edge in site.edges if edge[0] is output}
+            if returned:
+                moved = {edge for edge in reading if leaves_of(edge[0])[edge[1]] is site.node}
+                site.edges = (site.edges - returned) | moved
+        output.args = (tuple(nodes),)
+
+    def record(self, insertion: Insertion) -> None:
+        """Remember how to take out what was put in."""
+        self.insertions.append(insertion)
+
+    def share(self, part: str, value: fx.Node) -> None:
+        """Let other parts of the program read a value as ``program.<part>``."""
+        self.parts[part] = value
+
+    def erase_dead(self, roots: Iterable[fx.Node] = ()) -> None:
+        """Remove nodes that nothing reads; inputs, outputs, modes and ``roots`` stay."""
+        kept = {*roots, *self.alive(name for mode in self.modes for name in mode.nodes)}
+        # not by fx, which wants the order of nodes to be right while some are still to go
+        waiting = [node for node in self.code.nodes if _is_dead(node, kept)]
+        while waiting:
+            node = waiting.pop()
+            read = node.all_input_nodes
+            self.code.erase_node(node)
+            waiting += [part for part in read if _is_dead(part, kept)]
+
+    def finish(self) -> Graph:
+        """Check the code and return the new Graph."""
+        self.code.lint()
+        alive = set(self.code.nodes)
+        sites = {}
+        for key, site in self.sites.items():
+            edges = {(user, slot) for user, slot in site.edges if user in alive}
+            if site.node in alive and edges:
+                ordered = sorted(edges, key=lambda item: (item[0].name, item[1]))
+                sites[key] = Site(
+                    site.node.name,
+                    tuple(Edge(user.name, slot) for user, slot in ordered),
+                    site.module,
+                )
+        weights: Weights = self.changes.pop("weights", self.graph.weights)
+        if self._children:
+            weights = Weights(weights.source, _extended(weights.program, self._children))
+        fields: dict[str, Any] = {
+            "code": self.code,
+            "weights": weights,
+            "sites": sites,
+            "aliases": {alias: key for alias, key in self.graph.aliases.items() if key in sites},
+            "insertions": tuple(self.insertions),
+            "modes": tuple(self.modes),
+            "parts": {part: node.name for part, node in self.parts.items() if node in alive},
+        }
+        return dataclasses.replace(self.graph, **(fields | self.changes))
+
+
+def _is_dead(node: fx.Node, kept: Collection[fx.Node]) -> bool:
+    return not node.users and node.op not in ("placeholder", "output") and node not in kept
+
+
+def _extended(program: nn.Module, children: dict[str, nn.Module]) -> ProgramParts:
+    """A program holder with the old children and the new ones."""
+    holder = ProgramParts()
+    for name, child in [*program.named_children(), *children.items()]:
+        holder.add_module(name, child)
+    return holder

@@ -1,0 +1,154 @@
+"""Tracing a module in the fake mode of the values it is put behind."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch._dispatch.python import enable_python_dispatcher
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.fx.experimental import _config as sizes_config
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import _ShapeEnvGuardError
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from graphprog.errors import PassError
+from graphprog.rewriting.batch_norm import Switch, take_switches
+
+
+def fake_mode_of(value: torch.Tensor) -> FakeTensorMode:
+    """The fake mode that a traced value lives in."""
+    assert isinstance(value, FakeTensor)
+    return value.fake_mode
+
+
+@contextmanager
+def keeping_sizes(values: Iterable[Any]) -> Iterator[None]:
+    """Raise where code would fix or bound a varying size, by comparing it with a number.
+
+    All graphs of one capture share what is known of their sizes, so it must not come to that.
+    """
+    with ExitStack() as stack:
+        for value in values:
+            sizes: Any = value.fake_mode.shape_env if isinstance(value, FakeTensor) else None
+            if hasattr(sizes, "error_on_new_guards"):  # older PyTorch: verification finds it later
+                stack.enter_context(sizes.error_on_new_guards())
+        yield
+
+
+_SYMBOL = re.compile(r"\b[su]\d+\b")
+
+_TALKATIVE = ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes")
+"""Loggers that print every failure of an operation with its trace."""
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    before = [logger.disabled for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.disabled = True
+        yield
+    finally:
+        for logger, was in zip(loggers, before, strict=True):
+            logger.disabled = was
+
+
+@contextmanager
+def running(mode: FakeTensorMode) -> Iterator[None]:
+    """Run operations on fake values without fixing or bounding any varying size.
+
+    What kernels ask about sizes is answered for the example and forgotten: whether what is left of
+    a slice has one entry, say, which decides strides and not shapes. An operation that does not
+    run raises, and logs nothing.
+    """
+    sizes: Any = mode.shape_env
+    strict = getattr(sizes, "_error_on_new_guards", False)
+    caching = mode.cache_enabled
+    mode.cache_enabled = False  # its entries cost more than the few operations run here
+    sizes._error_on_new_guards = False
+    try:
+        quiet = sizes.ignore_fresh_unbacked_symbols()  # counts of data, which no tracer waits for
+        with mode, sizes.suppress_guards(), quiet, enable_python_dispatcher(), _silence():
+            yield
+    finally:
+        sizes._error_on_new_guards = strict
+        mode.cache_enabled = caching
+
+
+class _Forgetting(TorchDispatchMode):
+    """Let kernels, but not the code that calls them, compare a size with a number.
+
+    Whether a batch is large decides which kernel runs, and is forgotten as in :func:`running`.
+    That two sizes are equal decides whether the operation runs at all, and may not be assumed.
+    """
+
+    def __init__(self, mode: FakeTensorMode) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.sizes: Any = mode.shape_env
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        strict = getattr(self.sizes, "_error_on_new_guards", False)
+        try:
+            self.sizes._error_on_new_guards = True
+            return func(*args, **(kwargs or {}))
+        except _ShapeEnvGuardError as error:
+            if len(set(_SYMBOL.findall(str(error)))) > 1:
+                raise
+            self.sizes._error_on_new_guards = False
+            with self.sizes.suppress_guards():
+                return func(*args, **(kwargs or {}))
+        finally:
+            self.sizes._error_on_new_guards = strict
+
+
+def trace(
+    module: nn.Module, values: Sequence[Any], where: str
+) -> tuple[fx.GraphModule, dict[str, torch.Tensor]]:
+    """Trace a module in the fake mode of its inputs, its tensors as further arguments.
+
+    The traced graph returns the module's results, and what layers that switch between training
+    and evaluation compute.
+    """
+    tensors: dict[str, torch.Tensor] = {**dict(module.named_parameters())}
+    tensors |= dict(module.named_buffers())
+    mode = fake_mode_of(next(value for value in values if isinstance(value, torch.Tensor)))
+
+    def call(*flat: Any) -> Any:
+        own = dict(zip(tensors, flat[len(values) :], strict=True))
+        result = torch.func.functional_call(module, own, tuple(flat[: len(values)]))
+        return result, {path: _fields(item) for path, item in take_switches(module).items()}
+
+    with mode:
+        fakes = [mode.from_tensor(tensor, static_shapes=True) for tensor in tensors.values()]
+        try:
+            # what only decides strides is answered without a guess about sizes
+            oblivious = sizes_config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
+            with _Forgetting(mode), oblivious, _silence():
+                traced = make_fx(call, pre_dispatch=True, tracing_mode="real")(*values, *fakes)
+        except Exception as error:
+            shapes = ", ".join(str(tuple(getattr(value, "shape", ()))) for value in values)
+            remedies = [
+                "check its shapes against print(graph.interfaces())",
+                "let sizes vary: neither int() of one nor a comparison with a number",
+            ]
+            if len(values) > 1:
+                remedies.append("the sizes of the values read must be known to agree: pool first")
+            if "DataDependent" in type(error).__name__:
+                remedies = ["what forward does depends on the numbers: use torch.where, not if"]
+            raise PassError(
+                f"{where}: {type(module).__name__} cannot run on a value of shape {shapes}: "
+                f"{type(error).__name__}: {error}",
+                remedies,
+            ) from error
+    return traced, tensors
+
+
+def _fields(switch: Switch) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+    return switch.evaluating, switch.training, switch.updates

@@ -1,0 +1,3 @@
+"""What an answer says."""
+
+from __future__ import annotations

@@ -1,0 +1,85 @@
+"""Reading an answer by a regular expression, as a number, or as JSON."""
+
+from __future__ import annotations
+
+import builtins
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from graphprog.spec.checks import require_choice
+from graphprog.spec.registry import spec
+from graphprog.spec.text_checks import require_pattern
+from graphprog.text.parsing.answers import AnswerParser, Unparsed
+from graphprog.text.parsing.json_answers import ParseJSON
+from graphprog.text.parsing.numbers import ParseNumber, read_number
+
+_TYPES = {int: "int", float: "float", str: "str"}
+_Type: TypeAlias = Literal["int", "float", "str"] | type[int] | type[float] | type[str]
+
+
+@spec("parse")
+@dataclass(frozen=True)
+class Parse(AnswerParser):
+    r"""Reads what a regular expression finds: ``Parse(r"answer is (-?\d+)", type=int)``.
+
+    Calling it on a text gives the value, or :class:`graphprog.text.Unparsed`: no text raises.
+
+    Attributes:
+        pattern: in the syntax of :mod:`re`; its one group is the answer, or without a group all
+            that it matches.
+        pick: ``last`` or ``first`` of the matches.
+        type: ``int``, ``float`` or ``str``, as classes or by name; kept as names. Numbers are read
+            as :class:`graphprog.text.ParseNumber` does, and must be all there is; texts lose the
+            white space around them.
+    """
+
+    pattern: str
+    pick: Literal["last", "first"] = "last"
+    type: _Type = "str"
+
+    def __post_init__(self) -> None:
+        require_pattern(self.kind, "pattern", self.pattern)
+        require_choice(self.kind, "pick", self.pick, ("last", "first"))
+        name = _TYPES.get(self.type, "") if isinstance(self.type, builtins.type) else self.type
+        require_choice(self.kind, "type", name, tuple(_TYPES.values()))
+        object.__setattr__(self, "type", name)
+
+    def __call__(self, text: str) -> int | float | str | Unparsed:
+        """The value of the match that is picked."""
+        found = list(re.finditer(self.pattern, text))
+        if not found:
+            return Unparsed(text, f"nothing matches {self.pattern!r:.80}")
+        match = found[-1 if self.pick == "last" else 0]
+        answer = (match[match.re.groups] or "").strip()
+        if not answer:
+            return Unparsed(text, "the match is empty")
+        if self.type == "str":
+            return answer
+        value = _number(answer, whole=self.type == "int")
+        return Unparsed(text, f"{answer!r:.40} is no {self.type}") if value is None else value
+
+    @staticmethod
+    def number(pick: Literal["last", "first"] = "last") -> ParseNumber:
+        """A parser of numbers in running text."""
+        return ParseNumber(pick)
+
+    @staticmethod
+    def json(schema: Mapping[str, Any] | str, pick: Literal["last", "first"] = "last") -> ParseJSON:
+        """A parser of JSON that fits a schema; for what a schema may say, see :class:`ParseJSON`.
+
+        Raises:
+            ProgramError: the schema says something else.
+        """
+        return ParseJSON.of(schema, pick)
+
+
+def _number(answer: str, whole: bool) -> int | float | None:
+    value = read_number(answer)
+    if whole:
+        return value if isinstance(value, int) else None
+    try:
+        return None if value is None else float(value)
+    except OverflowError:
+        return None

@@ -1,0 +1,63 @@
+"""Self-consistency: several chains of thought, one vote each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from graphprog.errors import DataError
+from graphprog.text.parsing.answers import Unparsed
+from graphprog.text.parsing.schema import json_key
+
+
+@dataclass(frozen=True)
+class Vote:
+    """The outcome of a vote.
+
+    Attributes:
+        answer: the one with most votes; :class:`Unparsed` where no text gave an answer.
+        share: its share of the votes cast, in [0, 1]; 0 where there are none.
+        counts: every answer with its votes, most first, of equal ones the first seen first.
+        unparsed: number of texts that gave no answer, and so no vote.
+    """
+
+    answer: Any
+    share: float
+    counts: tuple[tuple[Any, int], ...]
+    unparsed: int
+
+
+def vote(answers: Sequence[Any]) -> Vote:
+    """Majority over parsed answers (Wang et al., ICLR 2023, arXiv:2203.11171).
+
+    ``vote([parse(generate(text)) for _ in range(k)])``, where ``generate`` samples. Of answers
+    with equally many votes, the one seen first wins. Numbers are equal by value (``3`` and
+    ``3.0``), JSON by content.
+
+    Args:
+        answers: k parsed answers, in the order they were sampled.
+
+    Raises:
+        DataError: there are no answers.
+    """
+    if not answers:
+        raise DataError("there are no answers to vote")
+    failed = [answer for answer in answers if isinstance(answer, Unparsed)]
+    votes: dict[Any, list[Any]] = {}
+    for answer in answers:
+        if not isinstance(answer, Unparsed):
+            votes.setdefault(_key(answer), []).append(answer)
+    if not votes:
+        return Vote(failed[0], 0.0, (), len(failed))
+    # the sort is stable, so that equal ones stay in the order of their first vote
+    ranked = sorted(votes.values(), key=len, reverse=True)
+    counts = tuple((same[0], len(same)) for same in ranked)
+    best, most = counts[0]
+    return Vote(best, most / (len(answers) - len(failed)), counts, len(failed))
+
+
+def _key(answer: Any) -> Any:
+    if isinstance(answer, dict | list):
+        return "json", json_key(answer)
+    return answer

@@ -1,0 +1,3 @@
+"""What text a program puts around a query."""
+
+from __future__ import annotations

@@ -1,0 +1,43 @@
+"""Fixed words around a query."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from graphprog.spec.checks import require_choice
+from graphprog.spec.registry import spec
+from graphprog.spec.text_checks import require_text
+from graphprog.text.prompting.part import TextPart
+
+
+@spec("instruction")
+@dataclass(frozen=True)
+class Instruction(TextPart):
+    """Fixed text in front of a query, or behind it: prompt instruction.
+
+    ``Instruction("Is the review good or bad?").render(query)``. In front of demonstrations it
+    stands once, before the first of them.
+
+    Attributes:
+        text: what is said.
+        place: ``front`` or ``behind``. What stands behind is the last that the model reads, so it
+            suits queries that do not end in the middle of a sentence. It is always kept as text.
+        separator: what stands between instruction and query.
+        kept: see :class:`graphprog.text.TextPart`.
+    """
+
+    text: str
+    place: Literal["front", "behind"] = "front"
+    separator: str = "\n\n"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_text(self.kind, "text", self.text)
+        require_choice(self.kind, "place", self.place, ("front", "behind"))
+        require_text(self.kind, "separator", self.separator, blank=True)
+
+    def render(self, text: str) -> str:
+        """The text with the instruction around it; no spaces at its end."""
+        parts = (self.text, text) if self.place == "front" else (text, self.text)
+        return self.separator.join(parts).rstrip(" \t")

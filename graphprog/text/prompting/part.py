@@ -1,0 +1,30 @@
+"""What a program of text consists of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from graphprog.spec.checks import require_choice
+from graphprog.spec.registry import Spec
+
+Kept = Literal["memory", "text", "learnt-memory", "learnt-tokens", "stored"]
+
+
+@dataclass(frozen=True)
+class TextPart(Spec):
+    """Text around a query, in a :class:`graphprog.Program`.
+
+    Attributes:
+        kept: how a compiled program keeps what does not depend on the query. ``memory``: as keys
+            and values of attention, computed once; the model then reads the query alone.
+            ``text``: as text, which is read again in front of every query, and so is all that
+            stands behind it. ``learnt-memory`` and ``learnt-tokens`` start from the text and are
+            trained: keys and values, or word vectors. ``stored``: as another part of the program,
+            which is what :func:`graphprog.fold` makes.
+    """
+
+    kept: Kept = field(default="memory", kw_only=True)
+
+    def __post_init__(self) -> None:
+        require_choice(self.kind, "kept", self.kept, get_args(Kept))

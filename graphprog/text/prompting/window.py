@@ -1,0 +1,48 @@
+"""How much text a model can read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from graphprog.errors import DataError, ProgramError
+from graphprog.spec.checks import require_integer
+
+
+@dataclass(frozen=True)
+class Window:
+    """A number of tokens that a text and its answer must fit into.
+
+    ``Window(1024, lambda text: len(tokenizer(text)["input_ids"]), reserve=16)``.
+
+    Attributes:
+        limit: tokens the model can read.
+        count_tokens: number of tokens of a whole text. What is put around the text later counts
+            too: ``lambda text: count(instruction.render(text))``.
+        reserve: tokens kept free for the answer.
+    """
+
+    limit: int
+    count_tokens: Callable[[str], int]
+    reserve: int = 0
+
+    def __post_init__(self) -> None:
+        require_integer("window", "limit", self.limit, 1)
+        require_integer("window", "reserve", self.reserve, 0)
+        if self.reserve >= self.limit:
+            raise ProgramError(
+                f"window: reserve {self.reserve} leaves nothing of the limit {self.limit}"
+            )
+
+    def holds(self, text: str) -> bool:
+        """Whether a text fits, with the reserve behind it."""
+        return self.count_tokens(text) + self.reserve <= self.limit
+
+    def overflow(self, text: str) -> DataError:
+        """The error that a text does not fit."""
+        return DataError(
+            f"a query has {self.count_tokens(text)} tokens without demonstrations, the window "
+            f"{self.limit - self.reserve} (limit {self.limit}, reserve {self.reserve}): "
+            f"{text!r:.80}",
+            ["shorten the query", "choose a model that reads more"],
+        )

@@ -1,0 +1,3 @@
+"""Training data: tensors, datasets and loaders as batches, and splits."""
+
+from __future__ import annotations

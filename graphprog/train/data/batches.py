@@ -1,0 +1,128 @@
+"""Batches: what one step reads, checked, and which part of it this process answers for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from graphprog.errors import DataError
+
+if TYPE_CHECKING:
+    from graphprog.compiler.model import Reprogrammed
+    from graphprog.train.objective import Objective
+
+Parts = tuple[tuple[torch.Tensor, ...], torch.Tensor]
+"""The inputs of a task in order, each [B, ...], and the labels, int64 [B, ...]."""
+
+_FORMS = ["give (inputs, labels), where inputs are one tensor, a tuple of them, or a dict by name"]
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which of several processes this one is."""
+
+    index: int = 0
+    count: int = 1
+
+    def of(self, rows: torch.Tensor) -> torch.Tensor:
+        """The rows of a batch that are this process's own; possibly none."""
+        return rows if self.count == 1 else rows[self.index :: self.count]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One process's part of a batch.
+
+    Attributes:
+        inputs: of the task, in order, each [B, ...].
+        labels: int64 [B], or [B, ...] where the objective takes more.
+        own: rows that count; 0 where a small batch left nothing to this process, which then
+            holds another's row, so that all processes take the same steps.
+        total: rows of the batch over all processes.
+    """
+
+    inputs: tuple[torch.Tensor, ...]
+    labels: torch.Tensor
+    own: int
+    total: int
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device."""
+        if self.labels.device == device and all(part.device == device for part in self.inputs):
+            return self
+        inputs = tuple(part.to(device, non_blocking=True) for part in self.inputs)
+        return Batch(inputs, self.labels.to(device, non_blocking=True), self.own, self.total)
+
+
+def unpack(item: Any, task: Reprogrammed, place: str) -> Parts:
+    """Inputs and labels of what a data set or loader yields.
+
+    Args:
+        item: ``(inputs, labels)`` or ``(input, ..., labels)``.
+        task: names the inputs of a dict.
+        place: what is unpacked, for messages.
+
+    Raises:
+        DataError: anything else.
+    """
+    if not isinstance(item, Sequence) or isinstance(item, str) or len(item) < 2:
+        raise DataError(
+            f"{place}: a {type(item).__name__} is not a pair of inputs and labels", _FORMS
+        )
+    *inputs, labels = item
+    if len(inputs) == 1 and isinstance(inputs[0], Mapping):
+        inputs = _by_name(inputs[0], task, place)
+    elif len(inputs) == 1 and isinstance(inputs[0], tuple | list):
+        inputs = list(inputs[0])
+    for part in (*inputs, labels):
+        if not isinstance(part, torch.Tensor):
+            raise DataError(
+                f"{place}: a {type(part).__name__} where a tensor is needed",
+                ["torch.as_tensor converts arrays and numbers", *_FORMS],
+            )
+    return tuple(inputs), labels
+
+
+def _by_name(given: Mapping[str, Any], task: Reprogrammed, place: str) -> list[Any]:
+    names = [spec.name for spec in task.inputs]
+    if set(given) != set(names):
+        raise DataError(
+            f"{place}: inputs are named {', '.join(map(str, given))}, "
+            f"but the graph takes {', '.join(names)}"
+        )
+    return [given[name] for name in names]
+
+
+def check_parts(objective: Objective, parts: Parts, where: Callable[[int | None], str]) -> None:
+    """Check a batch, and say where in the data set the fault lies.
+
+    Args:
+        objective: whose check it is.
+        parts: inputs and labels.
+        where: names the place of a row, or of the whole batch.
+
+    Raises:
+        DataError: as the check of the objective.
+    """
+    try:
+        objective.check(*parts)
+    except DataError as error:
+        row = _faulty_row(objective, parts)
+        raise DataError(f"{where(row)}: {error.what}", error.remedies) from error
+
+
+def _faulty_row(objective: Objective, parts: Parts) -> int | None:
+    """The first row that fails alone; None where rows pass and only the batch does not."""
+    inputs, labels = parts
+    if any(part.ndim == 0 or len(part) != len(labels) for part in inputs):
+        return None
+    for row in range(len(labels)):
+        one = slice(row, row + 1)
+        try:
+            objective.check(tuple(part[one] for part in inputs), labels[one])
+        except DataError:
+            return row
+    return None

@@ -1,0 +1,103 @@
+"""A loader of the user's as a split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data.distributed import DistributedSampler
+
+from graphprog.errors import DataError
+from graphprog.train.data.batches import Batch, Parts, Share, check_parts, unpack
+from graphprog.train.data.splits import Split
+
+if TYPE_CHECKING:
+    from graphprog.compiler.model import Reprogrammed
+    from graphprog.train.objective import Objective
+
+
+class LoaderSplit(Split):
+    """A loader of the user's, read as it is."""
+
+    def __init__(
+        self, task: Reprogrammed, objective: Objective, name: str, loader: DataLoader[Any]
+    ) -> None:
+        self.task = task
+        self.objective = objective
+        self.name = name
+        self.loader = loader
+        self.streams = isinstance(loader.dataset, IterableDataset)
+        counted = not self.streams and loader.batch_sampler is not None
+        self.rows = len(loader.dataset) if counted else None  # type: ignore[arg-type]
+        if self.steps(1) == 0:
+            raise DataError(f"{name} data: the loader yields no batches")
+
+    def steps(self, batch_size: int) -> int | None:
+        """As many as the loader says, whatever the batch size asked for."""
+        return None if self.streams else len(self.loader)
+
+    def batches(
+        self, batch_size: int, share: Share, shuffle: torch.Generator | None = None
+    ) -> Iterator[Batch]:
+        """Batches as the loader makes them; batch size and shuffling are its own."""
+        sampler = self.loader.sampler
+        if share.count > 1 and isinstance(sampler, DistributedSampler):
+            raise DataError(
+                f"{self.name} data: the loader hands every process its own examples already",
+                ["give every process the same loader, without DistributedSampler: fit shares it"],
+            )
+        for number, item in enumerate(self.loader):
+            parts = unpack(item, self.task, f"{self.name} batch {number}")
+            check_parts(self.objective, parts, self._namer(number))
+            yield _shared(parts, share)
+
+    def _namer(self, number: int) -> Callable[[int | None], str]:
+        place = f"{self.name} batch {number}"
+        return lambda row: place if row is None else f"{place}, row {row}"
+
+    def in_order(self) -> Split:
+        """All of the loader's data set without shuffling; a stream is read as it comes."""
+        loader = self.loader
+        if self.streams:
+            return self
+        size = loader.batch_size
+        if size is None and self.rows is not None:  # batches made by a sampler of its own
+            size = -(-self.rows // len(loader))
+        ordered = DataLoader(
+            loader.dataset,
+            batch_size=size,
+            collate_fn=loader.collate_fn,
+            num_workers=loader.num_workers,
+            pin_memory=loader.pin_memory,
+            worker_init_fn=loader.worker_init_fn,
+            generator=torch.Generator().manual_seed(0),
+        )
+        return LoaderSplit(self.task, self.objective, self.name, ordered)
+
+    def begin(self, epoch: int) -> None:
+        """Tell samplers that ask for it."""
+        for part in (self.loader.sampler, self.loader.batch_sampler):
+            set_epoch = getattr(part, "set_epoch", None)
+            if set_epoch is not None:
+                set_epoch(epoch)
+
+    def generators(self) -> list[torch.Generator]:
+        """Those of the loader and its samplers."""
+        inner = getattr(self.loader.batch_sampler, "sampler", None)
+        owners = (self.loader, self.loader.sampler, self.loader.batch_sampler, inner)
+        found = (getattr(owner, "generator", None) for owner in owners)
+        kept = {id(item): item for item in found if isinstance(item, torch.Generator)}
+        return list(kept.values())
+
+
+def _shared(parts: Parts, share: Share) -> Batch:
+    inputs, labels = parts
+    total = len(labels)
+    if share.count == 1:
+        return Batch(inputs, labels, total, total)
+    every = torch.arange(total)
+    own = share.of(every)
+    rows = (own if len(own) else every[:1]).to(labels.device)
+    return Batch(tuple(part[rows] for part in inputs), labels[rows], len(own), total)

@@ -1,0 +1,138 @@
+"""Splits: examples of one kind of use, read batch by batch."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import torch
+
+from graphprog.errors import DataError
+from graphprog.train.data.batches import Batch, Parts, Share, check_parts
+from graphprog.utils.tensor_tree import checksum
+
+if TYPE_CHECKING:
+    from graphprog.train.objective import Objective
+
+_CHECKED_ROWS = 512
+
+
+class Split(abc.ABC):
+    """Examples of one split: ``training``, ``validation`` or ``evaluation``.
+
+    Attributes:
+        rows: number of examples; None where only reading tells.
+    """
+
+    rows: int | None
+
+    @abc.abstractmethod
+    def steps(self, batch_size: int) -> int | None:
+        """Number of batches of one reading; None where only reading tells."""
+
+    @abc.abstractmethod
+    def batches(
+        self, batch_size: int, share: Share, shuffle: torch.Generator | None = None
+    ) -> Iterator[Batch]:
+        """Read once; shuffled where a generator is given. Nothing is dropped.
+
+        Raises:
+            DataError: examples that the task refuses, with their place.
+        """
+
+    def in_order(self) -> Split:
+        """The same examples in an order that is always the same, all of them."""
+        return self
+
+    def begin(self, epoch: int) -> None:  # noqa: B027 (most splits have nobody to tell)
+        """Tell what shuffles by itself which epoch begins."""
+
+    def generators(self) -> list[torch.Generator]:
+        """Sources of randomness whose state outlives an epoch."""
+        return []
+
+    def digest(self) -> dict[str, int | None]:
+        """What tells this data from other data, as far as that is cheap to know."""
+        return {"examples": self.rows}
+
+
+class IndexedSplit(Split):
+    """Examples fetched by their numbers."""
+
+    def __init__(
+        self, objective: Objective, name: str, rows: int, fetch: Callable[[torch.Tensor], Parts]
+    ) -> None:
+        if rows == 0:
+            raise DataError(f"{name} data: there are no examples")
+        self.objective = objective
+        self.name = name
+        self.rows = rows
+        self.fetch = fetch
+
+    def steps(self, batch_size: int) -> int | None:
+        """Batches of one reading, the last one possibly smaller."""
+        assert self.rows is not None
+        return -(-self.rows // batch_size)
+
+    def batches(
+        self, batch_size: int, share: Share, shuffle: torch.Generator | None = None
+    ) -> Iterator[Batch]:
+        """Fetch, check and share out, batch after batch."""
+        assert self.rows is not None
+        order = torch.randperm(self.rows, generator=shuffle) if shuffle else torch.arange(self.rows)
+        for chunk in order.split(batch_size):
+            own = share.of(chunk)
+            yield Batch(*self.read(own if len(own) else chunk[:1]), len(own), len(chunk))
+
+    def read(self, numbers: torch.Tensor) -> Parts:
+        """Fetch and check examples."""
+        parts = self.fetch(numbers)
+        self.check(parts, numbers)
+        return parts
+
+    def check(self, parts: Parts, numbers: torch.Tensor) -> None:
+        """Refuse examples that the task cannot take."""
+
+        def where(row: int | None) -> str:
+            return (
+                f"{self.name} data" if row is None else f"{self.name} example {int(numbers[row])}"
+            )
+
+        check_parts(self.objective, parts, where)
+
+
+class TensorSplit(IndexedSplit):
+    """Tensors in memory, checked once; ``index`` selects rows of them."""
+
+    def __init__(
+        self, objective: Objective, name: str, parts: Parts, index: torch.Tensor | None
+    ) -> None:
+        inputs, labels = parts
+        self.tensors = (*inputs, labels)
+        self.index = index
+        if len({len(tensor) if tensor.ndim else -1 for tensor in self.tensors}) > 1:
+            sizes = ", ".join(str(list(tensor.shape)) for tensor in self.tensors)
+            raise DataError(f"{name} data: inputs and labels differ in length: {sizes}")
+        rows = len(labels) if index is None else len(index)
+        super().__init__(objective, name, rows, self._select)
+        for numbers in torch.arange(rows).split(_CHECKED_ROWS):
+            self.check(self._select(numbers), numbers)
+
+    def _select(self, numbers: torch.Tensor) -> Parts:
+        rows = numbers if self.index is None else self.index[numbers]
+        *inputs, labels = (part.index_select(0, rows.to(part.device)) for part in self.tensors)
+        return tuple(inputs), labels
+
+    def read(self, numbers: torch.Tensor) -> Parts:
+        """Select examples; they were checked when the split was made."""
+        return self._select(numbers)
+
+    def digest(self) -> dict[str, int | None]:
+        """Number of examples, and a checksum of all of them."""
+        found = 0
+        assert self.rows is not None
+        for numbers in torch.arange(self.rows).split(_CHECKED_ROWS):
+            inputs, labels = self._select(numbers)
+            found = checksum((*inputs, labels), found)
+        return {"examples": self.rows, "checksum": found}

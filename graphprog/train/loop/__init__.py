@@ -1,0 +1,3 @@
+"""The training loop: epochs, steps, checkpoints, meters, counted mappings."""
+
+from __future__ import annotations

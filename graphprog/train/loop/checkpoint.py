@@ -1,0 +1,137 @@
+"""The folder of a run: one file, replaced after every epoch, that has all it takes to go on."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from graphprog.errors import FileError, TrainingError
+from graphprog.train.history import EpochRecord
+from graphprog.train.loop.state import RunState
+from graphprog.utils.files import atomic_write
+from graphprog.utils.json import parse_json, render_json
+from graphprog.utils.tensor_tree import checksum, decode, encode
+
+FILE_NAME = "state.safetensors"
+_KEY = "graphprog-run"
+_VERSION = 1
+_REMEDIES = ["give another checkpoint folder", "give the arguments of the run in this folder"]
+
+
+@dataclasses.dataclass
+class Snapshot:
+    """All of a run between two epochs.
+
+    Attributes:
+        state: of the run.
+        program: tensors of the program as trained so far.
+        optimizer: its state dict; None where nothing is trained.
+        scaler: state dict of the gradient scaler; empty where there is none.
+        generators: states of the loaders' own generators.
+    """
+
+    state: RunState
+    program: dict[str, torch.Tensor]
+    optimizer: dict[str, Any] | None
+    scaler: dict[str, Any]
+    generators: list[torch.Tensor]
+
+
+def write_snapshot(folder: Path, identity: dict[str, Any], snapshot: Snapshot) -> None:
+    """Replace the file of a run, atomically.
+
+    Raises:
+        FileError: the folder cannot be written.
+        TrainingError: the optimizer's state cannot be kept.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    fields = {item.name: getattr(snapshot, item.name) for item in dataclasses.fields(snapshot)}
+    state = dict(vars(snapshot.state))
+    state["records"] = [dataclasses.asdict(record) for record in state["records"]]
+    fields["state"] = state
+    document = {"version": _VERSION, "run": identity, "snapshot": encode(fields, tensors, "run")}
+    document["checksum"] = _checksum(tensors)
+    metadata = {_KEY: render_json(document, "checkpoint")}
+    atomic_write(
+        folder / FILE_NAME,
+        lambda path: safetensors.torch.save_file(tensors, path, metadata),
+    )
+
+
+def read_snapshot(folder: Path, identity: dict[str, Any]) -> Snapshot | None:
+    """What a run left in its folder; None where it has not begun. The folder is made.
+
+    Raises:
+        FileError: the folder cannot be made, or its file is damaged or of another version.
+        TrainingError: it belongs to another run; says what differs.
+    """
+    path = folder / FILE_NAME
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{folder}: cannot be made: {error.strerror}") from error
+    if not path.exists():
+        return None
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+    if _KEY not in metadata:
+        raise FileError(f"{path}: not the checkpoint of a training run", _REMEDIES[:1])
+    document = parse_json(metadata[_KEY], str(path))
+    try:
+        version, found, fields = document["version"], document["run"], document["snapshot"]
+        if document["checksum"] != _checksum(tensors):
+            raise ValueError("the tensors are not those that were written")
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from error
+    if version != _VERSION:
+        raise FileError(f"{path}: checkpoint version {version!r:.40}, this reads {_VERSION}")
+    _check_identity(path, found, identity)
+    try:
+        return _snapshot(decode(fields, tensors))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _checksum(tensors: dict[str, torch.Tensor]) -> int:
+    return checksum(tensors[name] for name in sorted(tensors))
+
+
+def _snapshot(fields: dict[str, Any]) -> Snapshot:
+    state = RunState(**fields.pop("state"))
+    state.records = [EpochRecord(**record) for record in state.records]  # type: ignore[arg-type]
+    return Snapshot(state=state, **fields)
+
+
+def _check_identity(path: Path, found: Any, identity: dict[str, Any]) -> None:
+    if not isinstance(found, dict):
+        raise FileError(f"{path}: damaged: it does not say which run it belongs to")
+    own = parse_json(render_json(identity, "run"), "run")
+    for name in {**found, **own}:
+        if found.get(name) != own.get(name):
+            raise TrainingError(
+                f"{path} belongs to another run: {name} was {_short(found.get(name))} there and "
+                f"is {_short(own.get(name))} here",
+                _REMEDIES,
+            )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _damaged(path: Path, error: Exception) -> FileError:
+    return FileError(
+        f"{path}: damaged: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+        ["delete the file to start the run again"],
+    )

@@ -1,0 +1,150 @@
+"""One epoch of training."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from graphprog.train.data.batches import Batch
+from graphprog.train.data.splits import Split
+from graphprog.train.loop.engine import Engine
+from graphprog.train.loop.mapping import Mapping
+from graphprog.train.loop.meter import DivergenceError, Meter, Scores
+from graphprog.train.loop.randomness import derived_seed
+from graphprog.train.objective import Objective
+from graphprog.train.progress import Bar
+from graphprog.train.recipe import Recipe
+
+_STEPS_BETWEEN_CHECKS = 32
+
+
+@dataclass
+class Trainer:
+    """The parts of a run that a training step uses.
+
+    Attributes:
+        engine: what runs.
+        recipe: how.
+        objective: what for.
+        split: the training data.
+        parameters: what is trained, by name; the optimizer holds the same objects.
+        optimizer: None where nothing is trained.
+        mapping: the counted alignment, if it is one.
+        bar: shows progress.
+    """
+
+    engine: Engine
+    recipe: Recipe
+    objective: Objective
+    split: Split
+    parameters: dict[str, nn.Parameter]
+    optimizer: torch.optim.Optimizer | None
+    mapping: Mapping | None
+    bar: Bar
+
+    def __post_init__(self) -> None:
+        self.base_lrs: list[float] = []
+        if self.optimizer is not None:
+            self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
+            scaled = self.engine.accelerator.scaler is not None
+            prepared = self.engine.accelerator.prepare_optimizer(self.optimizer)
+            # accelerate's own step costs more than Adam's; only scaling and XLA need it
+            needed = scaled or self.engine.device.type == "xla"
+            self._step = prepared.step if needed else self.optimizer.step
+
+    def groups(self) -> int | None:
+        """Optimizer steps an epoch; None where only reading tells."""
+        steps = self.split.steps(self.recipe.batch_size)
+        return None if steps is None else -(-steps // self.recipe.accumulate)
+
+    def train(self, epoch: int) -> tuple[Scores, torch.Tensor | None]:
+        """Train for one epoch, counted from 0.
+
+        Returns:
+            Scores of the epoch, and counts of its outputs, summed over the processes, where the
+            mapping collects them.
+
+        Raises:
+            DivergenceError: a loss or a parameter is not finite.
+        """
+        meter, accumulated = Meter(), None
+        if self.mapping is not None and self.mapping.collects_in(epoch):
+            accumulated = self.mapping.empty_counts()
+        self.engine.step.train()
+        steps = self.groups()
+        for number, group in enumerate(self._groups(epoch)):
+            done = (number / steps if steps else 0.0) + epoch
+            self.set_lr(done / self.recipe.epochs)
+            loss = self._take_step(group, meter, accumulated)
+            if self._checks_after(number):
+                self._check(meter, epoch)
+            self.bar.step(loss)
+        self._check(meter, epoch)
+        for name, parameter in self.parameters.items():
+            if not parameter.isfinite().all():
+                raise DivergenceError(f"program.{name} is not finite after epoch {epoch + 1}")
+        scores = meter.scores(self.engine)
+        return scores, None if accumulated is None else self.engine.total(accumulated)
+
+    def set_lr(self, progress: float) -> None:
+        """Set the learning rates for a share of all steps."""
+        if self.optimizer is not None:
+            factor = self.recipe.lr_factor(progress)
+            for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+                group["lr"] = base * factor
+
+    def _groups(self, epoch: int) -> Iterator[list[Batch]]:
+        """Batches of the epoch, as many together as one optimizer step takes."""
+        shuffle = torch.Generator().manual_seed(derived_seed(self.recipe.seed, epoch, 1))
+        batches = self.split.batches(self.recipe.batch_size, self.engine.share, shuffle)
+        while group := list(itertools.islice(batches, self.recipe.accumulate)):
+            yield group
+
+    def _take_step(
+        self, group: list[Batch], meter: Meter, accumulated: torch.Tensor | None
+    ) -> torch.Tensor:
+        """One optimizer step; returns the loss of the last batch."""
+        rows = sum(batch.total for batch in group)
+        for batch in group[:-1]:
+            with self.engine.accelerator.no_sync(self.engine.step):
+                self._backward(batch, rows, meter, accumulated)
+        loss = self._backward(group[-1], rows, meter, accumulated)
+        self._step()
+        for parameter in self.parameters.values():
+            parameter.grad = None
+        return loss
+
+    def _backward(
+        self, given: Batch, rows: int, meter: Meter, accumulated: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Add the gradient of the mean loss over all rows of a step, of all processes."""
+        batch = given.to(self.engine.device)
+        logits, values = self.engine.step(batch.inputs, accumulated is not None)
+        loss = self.objective(logits, batch.labels)
+        # gradients are averaged over the processes, whose batches may differ in size
+        weight = batch.own * self.engine.share.count / rows
+        self.engine.accelerator.backward(loss if weight == 1.0 else loss * weight)
+        if accumulated is not None and self.mapping is not None:
+            if values.isfinite().all():
+                accumulated += self.mapping.count(values, batch)
+            else:
+                loss = loss * torch.nan  # all processes must learn of it, as they do of losses
+        with torch.no_grad():
+            meter.add(loss, self.objective.score(logits, batch.labels), batch)
+        return loss.detach()
+
+    def _checks_after(self, number: int) -> bool:
+        """Whether to wait for the device after a step and look for NaN."""
+        cheap = self.engine.device.type == "cpu" and self.engine.share.count == 1
+        return cheap or (number + 1) % _STEPS_BETWEEN_CHECKS == 0
+
+    def _check(self, meter: Meter, epoch: int) -> None:
+        bad = meter.first_bad()
+        wrong = self.engine.total(torch.tensor(0 if bad is None else 1))
+        if wrong > 0:
+            place = "of another process" if bad is None else f"of batch {bad}"
+            raise DivergenceError(f"the loss {place} of epoch {epoch + 1} is not finite")

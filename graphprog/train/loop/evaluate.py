@@ -1,0 +1,133 @@
+"""Evaluation of a task on a split of data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from graphprog.compiler.data_checks import class_count, warn_uncounted
+from graphprog.train.data.batches import Batch
+from graphprog.train.data.datasets import open_split
+from graphprog.train.data.splits import Split
+from graphprog.train.loop.engine import Engine, running
+from graphprog.train.loop.meter import Meter, Scores
+from graphprog.train.loop.randomness import preserved, reseed
+from graphprog.train.objective import Classification, Loss, Objective, objective_of
+from graphprog.train.recipe import Recipe
+
+if TYPE_CHECKING:
+    from graphprog.compiler.model import Reprogrammed
+
+_SHOWN_CLASSES = 20
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well a task does on a split.
+
+    Attributes:
+        loss: mean over the labels.
+        accuracy: share of labels that are predicted right.
+        count: number of labels: that of the examples, where each has one.
+        confusion: int64 [K, K]; row: class of the example, column: predicted class. Empty for
+            losses that are no plain function of logits [B, K].
+        labels: names of the classes, where the program's contract has them.
+    """
+
+    loss: float
+    accuracy: float
+    count: int
+    confusion: torch.Tensor = field(repr=False, compare=False)
+    labels: tuple[str, ...] = ()
+
+    @property
+    def class_accuracy(self) -> tuple[float | None, ...]:
+        """Accuracy for each class; None for a class without examples."""
+        right = self.confusion.diagonal().tolist()
+        return tuple(
+            hits / total if total else None
+            for hits, total in zip(right, self.confusion.sum(1).tolist(), strict=True)
+        )
+
+    def __str__(self) -> str:
+        unit = "examples" if len(self.confusion) else "labels"
+        lines = [f"accuracy {self.accuracy:.2%}  loss {self.loss:.4f}  {unit} {self.count}"]
+        totals = self.confusion.sum(1).tolist()
+        for number, share in list(enumerate(self.class_accuracy))[:_SHOWN_CLASSES]:
+            name = self.labels[number] if self.labels else f"class {number}"
+            text = "no examples" if share is None else f"{share:7.2%} of {totals[number]}"
+            lines.append(f"  {name}: {text}")
+        if len(totals) > _SHOWN_CLASSES:
+            lines.append(f"  and {len(totals) - _SHOWN_CLASSES} classes more")
+        return "\n".join(lines)
+
+
+def evaluate(
+    task: Reprogrammed,
+    data: Any,
+    *,
+    batch_size: int = 64,
+    loss: str | Loss = "cross_entropy",
+    precision: str = "no",
+) -> Evaluation:
+    """Measure a task on data it was not trained on.
+
+    Runs where accelerate puts it, shared among its processes; the task is back where it was
+    afterwards, in eval mode.
+
+    Args:
+        task: what to measure.
+        data: in any form that :func:`graphprog.fit` takes; a loader is read as it is.
+        batch_size: examples read at once.
+        loss: as for :func:`graphprog.fit`.
+        precision: likewise.
+
+    Raises:
+        DataError: data that the task cannot take.
+        TrainingError: the task returns no logits [B, K]; a bad argument.
+    """
+    recipe = Recipe(batch_size=batch_size, loss=loss, precision=precision)
+    warn_uncounted(task)
+    with running(task, precision) as engine, preserved(engine.device):
+        reseed(0)
+        objective = objective_of(task, recipe.loss_function)
+        split = open_split(task, objective, "evaluation", data)
+        classes = class_count(task) if isinstance(objective, Classification) else 0
+        assert classes is not None
+        confusion = torch.zeros(classes * classes, dtype=torch.int64)
+        meter = Meter()
+        for batch, outputs in _outputs(engine, split, recipe, objective, meter):
+            if classes:
+                cells = (batch.labels * classes + outputs.argmax(1))[: batch.own].cpu()
+                confusion += torch.bincount(cells, minlength=classes * classes)
+        scores = meter.scores(engine)
+        confusion = engine.total(confusion).reshape(classes, classes)
+    labels: Sequence[str] = task.spec.contract.labels
+    return Evaluation(scores.loss, scores.accuracy, scores.count, confusion, tuple(labels))
+
+
+def measure(engine: Engine, split: Split, recipe: Recipe, objective: Objective) -> Scores:
+    """Loss and accuracy on a split, in eval mode, without gradient."""
+    meter = Meter()
+    for _ in _outputs(engine, split, recipe, objective, meter):
+        pass
+    return meter.scores(engine)
+
+
+def _outputs(
+    engine: Engine, split: Split, recipe: Recipe, objective: Objective, meter: Meter
+) -> Iterator[tuple[Batch, Any]]:
+    """Batches on the device and what the task returns for them; loss and score are metered."""
+    engine.alone.eval()
+    for given in split.batches(recipe.batch_size, engine.share):
+        if not given.own:
+            continue
+        batch = given.to(engine.device)
+        with torch.no_grad():
+            outputs, _ = engine.forward(batch, read=False)
+            loss, score = objective(outputs, batch.labels), objective.score(outputs, batch.labels)
+            meter.add(loss, score, batch)
+        yield batch, outputs

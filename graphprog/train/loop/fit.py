@@ -1,0 +1,227 @@
+"""Training of a program: the one entry point."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from graphprog.errors import TrainingError
+from graphprog.spec.registry import to_json
+from graphprog.train.data.datasets import open_split
+from graphprog.train.data.splits import Split
+from graphprog.train.history import History
+from graphprog.train.loop.checkpoint import read_snapshot
+from graphprog.train.loop.engine import Engine, running
+from graphprog.train.loop.epoch import Trainer
+from graphprog.train.loop.mapping import Mapping
+from graphprog.train.loop.randomness import preserved, reseed
+from graphprog.train.loop.run import Run
+from graphprog.train.loop.state import RunState
+from graphprog.train.loop.tensorboard import Board
+from graphprog.train.objective import Loss, Objective, objective_of
+from graphprog.train.progress import Bar
+from graphprog.train.recipe import OptimizerMaker, Recipe, Schedule
+from graphprog.utils.tensor_tree import checksum
+
+if TYPE_CHECKING:
+    from graphprog.compiler.model import Reprogrammed
+
+_PathLike = str | os.PathLike[str]
+
+
+def fit(
+    task: Reprogrammed,
+    train: Any,
+    validation: Any = None,
+    *,
+    epochs: int = 20,
+    batch_size: int = 64,
+    optimizer: str | OptimizerMaker = "adam",
+    lr: float = 0.01,
+    weight_decay: float = 0.0,
+    schedule: str | Schedule = "constant",
+    loss: str | Loss = "cross_entropy",
+    accumulate: int = 1,
+    precision: str = "no",
+    patience: int | None = None,
+    seed: int = 0,
+    engine: str = "pytorch",
+    checkpoint: _PathLike | None = None,
+    log_dir: _PathLike | None = None,
+    progress: bool | None = None,
+) -> History:
+    """Train the program of a task; its source stays as it is, bit for bit.
+
+    Runs where accelerate puts it; under ``accelerate launch`` or ``torchrun`` in many processes,
+    which share every batch and so learn what one process learns, up to rounding. A statistical
+    alignment is refreshed before the first epoch and then as its spec says, from the training
+    split alone, in eval mode. The task ends with the program of the best epoch and the mapping
+    it was measured with, in eval mode, where it was before. The global random streams are left
+    untouched.
+
+    Args:
+        task: what to train.
+        train: a ``DataLoader``, read as it is; or tensors ``(input, ..., labels)`` or
+            ``(inputs, labels)`` with a tuple or a dict of tensors by input name; or a data set
+            with a length whose items are ``(inputs, label)``. Labels are int64 class numbers, or
+            what the loss takes.
+        validation: held-out data in any of these forms; it chooses the best epoch.
+        epochs: readings of the training data.
+        batch_size: examples of one forward pass, over all processes together.
+        optimizer: ``adam``, ``adamw``, ``sgd`` (momentum 0.9); a description such as
+            ``gp.Adam(1e-2, clip=1.0)``, or a function from the list of trainable parameters to an
+            ``Optimizer``; these two ignore ``lr`` and ``weight_decay``.
+        lr: learning rate.
+        weight_decay: of the optimizer.
+        schedule: factor of the learning rate, set before every step: ``constant``, ``cosine``
+            (to 0), ``multistep`` (a tenth from 50 % of the steps on, a hundredth from 72 %), or
+            a function of the progress of the run in [0, 1).
+        loss: ``cross_entropy``, a function of logits [B, K] and labels [B] to a mean loss, or one
+            of :mod:`graphprog.losses` for outputs and labels by token. A batch weighs by its
+            examples, whatever number of labels they have.
+        accumulate: batches whose gradients make one step, as if they were one large batch.
+        precision: ``no``, ``bf16`` or ``fp16`` mixed precision.
+        patience: stop after so many epochs without a better one on the validation split.
+        seed: of the order of the examples and of all randomness in a run.
+        engine: what takes the steps: ``pytorch``, or ``onnxruntime``, which first exports one (see
+            :func:`graphprog.backends.onnxruntime.export_training`). The losses agree up to
+            rounding. Data that are only measured are run by PyTorch on the processor.
+        checkpoint: folder of this run. All of it is written there after every epoch; the same
+            call goes on from there after a kill, to the result of a run that was never
+            interrupted, bit for bit; and returns at once when the run is over. What the task
+            holds is then replaced.
+        log_dir: folder for TensorBoard.
+        progress: None shows a bar where there is a terminal; True prints a line an epoch
+            elsewhere; False shows nothing.
+
+    Returns:
+        The history of the run. ``task.summary`` holds the essence, to be saved with the program.
+
+    Raises:
+        DataError: data that the task cannot take, with its place.
+        BackendError: ONNX Runtime cannot take the steps.
+        TrainingError: a bad argument; a trained tensor that the loss does not depend on; numbers
+            that diverged in the first epoch (later, the run ends with the best program so far
+            and a warning); a checkpoint of another run; source weights that changed meanwhile.
+        FileError: a checkpoint that is damaged or cannot be written.
+    """
+    recipe = Recipe(
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer=optimizer,
+        lr=lr,
+        weight_decay=weight_decay,
+        schedule=schedule,
+        loss=loss,
+        accumulate=accumulate,
+        precision=precision,
+        patience=patience,
+        seed=seed,
+        engine=engine,
+    )
+    if patience is not None and validation is None:
+        raise TrainingError("patience needs a validation split", ["fit(task, train, validation)"])
+    on_processor = engine == "onnxruntime"
+    with running(task, precision, log_dir, on_processor) as machine, preserved(machine.device):
+        reseed(seed)
+        source = task.source_hash()
+        objective = objective_of(task, recipe.loss_function)
+        train_split = open_split(task, objective, "training", train)
+        held_out = None
+        if validation is not None:
+            held_out = open_split(task, objective, "validation", validation)
+        folder = None if checkpoint is None else Path(checkpoint)
+        identity = _identity(recipe, source, task, train_split, held_out) if folder else {}
+        trainer = _trainer(machine, recipe, objective, train_split, progress)
+        board = Board(machine, log_dir is not None)
+        run = Run(trainer, held_out, RunState(), board, folder, identity, task.program_state())
+        try:
+            _run(run, source)
+        finally:
+            board.close()
+    return _history(run)
+
+
+def _run(run: Run, source: str) -> None:
+    """Take a run up where it stands, and bring it to its end."""
+    task = run.trainer.engine.task
+    snapshot = None if run.folder is None else read_snapshot(run.folder, run.identity)
+    run.trainer.engine.accelerator.wait_for_everyone()
+    if snapshot is not None:
+        run.resume(snapshot)
+    if not run.state.finished:
+        with run.trainer.bar:
+            run.go()
+    assert run.state.best is not None
+    task.load_program_state(run.state.best)
+    task.eval()
+    if task.source_hash() != source:
+        raise TrainingError(
+            "the source weights changed during training: something else wrote to them",
+            ["look for code that trains, moves or normalises the source model meanwhile"],
+        )
+    task.summary = _history(run).summary()
+    if not run.state.finished:
+        run.state.finished = True
+        run.save()
+
+
+def _trainer(
+    engine: Engine, recipe: Recipe, objective: Objective, split: Split, progress: bool | None
+) -> Trainer:
+    parameters = {
+        name: parameter
+        for name, parameter in engine.task.program.named_parameters()
+        if parameter.requires_grad
+    }
+    optimizer: torch.optim.Optimizer | None = None
+    if parameters:
+        optimizer = recipe.make_optimizer(list(parameters.values()))
+    mapping = Mapping.of(engine.task)
+    shown = progress if engine.accelerator.is_main_process else False
+    steps = split.steps(recipe.batch_size)
+    bar = Bar(shown, recipe.epochs, None if steps is None else -(-steps // recipe.accumulate))
+    parts = (engine, recipe, objective, split, parameters, optimizer, mapping, bar)
+    if recipe.engine == "onnxruntime" and parameters:
+        from graphprog.backends.onnx_training.fit_engine import (
+            OnnxTrainer,  # needs the backends, which need this
+        )
+
+        return OnnxTrainer(*parts)
+    return Trainer(*parts)
+
+
+def _identity(
+    recipe: Recipe, source: str, task: Reprogrammed, train: Split, held_out: Split | None
+) -> dict[str, Any]:
+    """What a run is, as JSON values; a checkpoint is for one run only."""
+    constants: dict[str, torch.Tensor] = {}
+    return {
+        **recipe.settings(),
+        "program": to_json(task.spec, constants),
+        "program seed": task.seed,
+        "program constants": checksum(constants.values()),
+        "source graph": task.base.fingerprint.text,
+        "source weights": source,
+        "training data": train.digest(),
+        "validation data": None if held_out is None else held_out.digest(),
+    }
+
+
+def _history(run: Run) -> History:
+    state, trainer = run.state, run.trainer
+    examples = {"training": trainer.split.rows}
+    if run.validation is not None:
+        examples["validation"] = run.validation.rows
+    return History(
+        records=tuple(state.records),
+        best_epoch=state.best_epoch,
+        stopped=state.stopped,
+        notes=tuple(state.notes),
+        seconds=state.seconds,
+        settings=trainer.recipe.settings(),
+        examples=examples,
+    )

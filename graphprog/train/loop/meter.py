@@ -1,0 +1,66 @@
+"""Loss and accuracy of a reading of the data, gathered without waiting for the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from graphprog.errors import DataError
+from graphprog.train.data.batches import Batch
+from graphprog.train.loop.engine import Engine
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Mean loss, share of right labels, and number of labels, over all processes."""
+
+    loss: float
+    accuracy: float
+    count: int
+
+
+class DivergenceError(Exception):
+    """Numbers stopped being finite; the text says which and where."""
+
+
+class Meter:
+    """Collects the batches of one reading."""
+
+    def __init__(self) -> None:
+        self.losses: list[torch.Tensor] = []
+        self.right: list[torch.Tensor] = []
+        self.counted: list[torch.Tensor] = []
+        self._checked = 0
+
+    def add(
+        self, loss: torch.Tensor, score: tuple[torch.Tensor, torch.Tensor], batch: Batch
+    ) -> None:
+        """Add a batch: its mean loss, how many labels are right, and how many count."""
+        if batch.own:
+            right, counted = score
+            self.losses.append(loss.detach())
+            self.right.append(right)
+            self.counted.append(counted)
+
+    def first_bad(self) -> int | None:
+        """Number of the first batch, of those not looked at yet, whose loss is not finite."""
+        recent = self.losses[self._checked :]
+        if not recent:
+            return None
+        wrong = (~torch.stack(recent).isfinite()).nonzero()
+        start, self._checked = self._checked, len(self.losses)
+        return start + int(wrong[0]) if len(wrong) else None
+
+    def scores(self, engine: Engine) -> Scores:
+        """Scores over all processes."""
+        sums = [0.0, 0.0, 0.0]
+        if self.losses:
+            counted = torch.stack(self.counted).cpu().double()
+            losses = torch.stack(self.losses).cpu().double()
+            right = int(torch.stack(self.right).sum())
+            sums = [float(losses @ counted), float(right), float(counted.sum())]
+        loss, right_sum, count = engine.total(torch.tensor(sums, dtype=torch.float64)).tolist()
+        if count == 0:
+            raise DataError("no label counts in any example: all of them are to be ignored")
+        return Scores(loss / count, right_sum / count, int(count))

@@ -1,0 +1,196 @@
+"""All epochs of a run."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from graphprog.errors import TrainingError
+from graphprog.train.data.splits import Split
+from graphprog.train.history import EpochRecord
+from graphprog.train.loop.checkpoint import Snapshot, write_snapshot
+from graphprog.train.loop.epoch import Trainer
+from graphprog.train.loop.evaluate import measure
+from graphprog.train.loop.gradient_check import check_reach
+from graphprog.train.loop.mapping import Refresh, empty_class_note
+from graphprog.train.loop.meter import DivergenceError, Scores
+from graphprog.train.loop.randomness import reseed
+from graphprog.train.loop.state import ProgramState, RunState
+from graphprog.train.loop.tensorboard import Board
+
+
+@dataclass
+class Run:
+    """A run in progress.
+
+    Attributes:
+        trainer: takes the steps.
+        validation: held-out data, if there is any.
+        state: where the run stands.
+        board: takes the numbers of every epoch.
+        folder: of the checkpoint, if one is kept.
+        identity: what tells this run from others, as JSON values.
+        start: the program before the first step.
+    """
+
+    trainer: Trainer
+    validation: Split | None
+    state: RunState
+    board: Board
+    folder: Path | None
+    identity: dict[str, Any]
+    start: ProgramState
+
+    @property
+    def epochs(self) -> int:
+        """How many there will be: one suffices where nothing is trained."""
+        return self.trainer.recipe.epochs if self.trainer.parameters else 1
+
+    def go(self) -> None:
+        """Run the epochs that remain.
+
+        Raises:
+            TrainingError: the numbers diverged in the first epoch, or before.
+        """
+        while len(self.state.records) < self.epochs and not self.state.stopped:
+            try:
+                record, counts = self._epoch(len(self.state.records))
+            except DivergenceError as error:
+                self._stop_diverged(error)
+                return
+            task = self.trainer.engine.task
+            self.state.add(record, task.program_state(), self.trainer.recipe.patience)
+            self.state.counts = counts
+            self.board.log(record)
+            self.trainer.bar.end(record)
+            self.save()
+
+    def save(self) -> None:
+        """Write the checkpoint, from one process."""
+        accelerator = self.trainer.engine.accelerator
+        if self.folder is not None and accelerator.is_main_process:
+            optimizer, scaler = self.trainer.optimizer, accelerator.scaler
+            streams = [source.get_state() for source in self._generators()]
+            snapshot = Snapshot(
+                state=self.state,
+                program=self.trainer.engine.task.program_state(),
+                optimizer=None if optimizer is None else optimizer.state_dict(),
+                scaler={} if scaler is None else scaler.state_dict(),
+                generators=streams,
+            )
+            write_snapshot(self.folder, self.identity, snapshot)
+
+    def resume(self, snapshot: Snapshot) -> None:
+        """Go back to where a snapshot was taken."""
+        self.state = snapshot.state
+        self.trainer.engine.task.load_program_state(snapshot.program)
+        if self.trainer.optimizer is not None and snapshot.optimizer is not None:
+            self.trainer.optimizer.load_state_dict(snapshot.optimizer)
+        if snapshot.scaler:
+            self.trainer.engine.accelerator.scaler.load_state_dict(snapshot.scaler)
+        for source, stream in zip(self._generators(), snapshot.generators, strict=True):
+            source.set_state(stream)
+
+    def note(self, text: str) -> None:
+        """Tell the user once, now and in the history."""
+        if text and text not in self.state.notes:
+            self.state.notes.append(text)
+            if self.trainer.engine.accelerator.is_main_process:
+                warnings.warn(text, UserWarning, stacklevel=2)
+
+    def _generators(self) -> list[torch.Generator]:
+        splits = (self.trainer.split, self.validation)
+        found = [source for split in splits if split is not None for source in split.generators()]
+        return list({id(source): source for source in found}.values())
+
+    def _epoch(self, epoch: int) -> tuple[EpochRecord, torch.Tensor | None]:
+        started = time.monotonic()
+        trainer, counts = self.trainer, None
+        trainer.bar.begin(epoch)
+        seed = trainer.recipe.seed
+        reseed(seed, epoch, 2)
+        refresh = self._refresh(epoch)
+        if epoch == 0:
+            self._prepare()
+        trainer.set_lr(epoch / trainer.recipe.epochs)
+        lr = trainer.optimizer.param_groups[0]["lr"] if trainer.optimizer else 0.0
+        reseed(seed, epoch, 3)
+        if trainer.parameters:
+            trainer.split.begin(epoch)
+            scores, counts = trainer.train(epoch)
+        else:
+            scores = _finite(self._measure(trainer.split.in_order()))
+        reseed(seed, epoch, 4)
+        held_out = self._validate()
+        record = EpochRecord(
+            epoch=epoch + 1,
+            train_loss=scores.loss,
+            train_accuracy=scores.accuracy,
+            validation_loss=None if held_out is None else held_out.loss,
+            validation_accuracy=None if held_out is None else held_out.accuracy,
+            lr=lr,
+            seconds=time.monotonic() - started,
+            mapping="" if refresh is None else str(refresh.report),
+            mapping_changes=None if refresh is None else refresh.changes,
+        )
+        return record, counts
+
+    def _validate(self) -> Scores | None:
+        if self.validation is None:
+            return None
+        return _finite(self._measure(self.validation))
+
+    def _measure(self, split: Split) -> Scores:
+        trainer = self.trainer
+        return measure(trainer.engine, split, trainer.recipe, trainer.objective)
+
+    def _refresh(self, epoch: int) -> Refresh | None:
+        """Refresh the mapping before an epoch, if it is due."""
+        mapping, trainer = self.trainer.mapping, self.trainer
+        if mapping is None or not mapping.is_due(epoch):
+            return None
+        counts = self.state.counts if mapping.spec.collect == "epoch" else None
+        if counts is None:
+            counts = mapping.read(trainer.engine, trainer.split, trainer.recipe.batch_size)
+        refresh = mapping.refresh(counts)
+        labels = trainer.engine.task.spec.contract.labels
+        self.note(empty_class_note(refresh.report, labels))
+        return refresh
+
+    def _prepare(self) -> None:
+        """What is looked at once, before the first step."""
+        trainer = self.trainer
+        if not trainer.parameters:
+            self.state.notes.append(
+                "nothing to train: the mapping was set and the program measured"
+            )
+            return
+        if self.validation is None:
+            self.state.notes.append("no validation split: the last program is kept, not the best")
+        share = trainer.engine.share
+        first = next(trainer.split.in_order().batches(trainer.recipe.batch_size, share))
+        batch = first.to(trainer.engine.device)
+        for text in check_reach(trainer.engine, batch, trainer.objective):
+            self.note(text)
+
+    def _stop_diverged(self, error: DivergenceError) -> None:
+        best = self.state.best
+        self.trainer.engine.task.load_program_state(self.start if best is None else best)
+        if best is None:
+            raise TrainingError(
+                f"training diverged before any epoch was finished: {error}",
+                ["a smaller lr", 'precision="no"', "look at the data and the loss function"],
+            ) from error
+        self.state.stopped = f"{error}; the program of epoch {self.state.best_epoch} was kept"
+        self.note(f"training diverged: {self.state.stopped}")
+
+
+def _finite(scores: Scores) -> Scores:
+    if not torch.tensor(scores.loss).isfinite():
+        raise DivergenceError("the loss on data that is only measured is not finite")
+    return scores

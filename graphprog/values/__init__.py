@@ -1,0 +1,3 @@
+"""Values inside a program: learnable, fixed, computed, and how they start."""
+
+from __future__ import annotations

@@ -1,0 +1,170 @@
+"""Configuration λ: where a manipulation's numbers come from, learnt or fixed."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import nn
+
+from graphprog.errors import ProgramError
+from graphprog.ir.graph import Graph
+from graphprog.spec.registry import Spec, spec
+from graphprog.values.initial import Init, Spot
+from graphprog.values.initializers import Activations, Given, Vocabulary
+
+INITS = ("zeros", "ones", "normal", "uniform", "vocabulary")
+
+
+@spec("learnable")
+@dataclasses.dataclass(frozen=True)
+class Learnable(Spec):
+    """A tensor that training changes.
+
+    Attributes:
+        init: ``zeros``, ``ones``, ``normal`` N(0, scale²) or ``uniform`` U(-scale, scale); for
+            entries also ``vocabulary``, random tokens; or one of :mod:`graphprog.inits`.
+        scale: spread of the random inits; factor of the others.
+        shape: shape without the batch; None takes the interface's own, with 1 for axes of
+            varying length. It must broadcast to the interface.
+    """
+
+    init: str | Init = "zeros"
+    scale: float = 1.0
+    shape: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.init, Init) and self.init not in INITS:
+            raise ProgramError(
+                f"init {self.init!r} is unknown; known: {', '.join(INITS)}, and gp.inits.*"
+            )
+        if self.shape is not None:
+            object.__setattr__(self, "shape", tuple(self.shape))
+
+    def attach(
+        self,
+        owner: nn.Module,
+        like: torch.Tensor,
+        where: str,
+        generator: torch.Generator,
+        graph: Graph | None = None,
+        axis: int | None = None,
+    ) -> None:
+        """Register ``value`` on a module as a parameter, for values like ``like`` [B, ...].
+
+        Args:
+            owner: the module.
+            like: fake tensor.
+            where: interface key.
+            generator: source of all randomness.
+            graph: what the interface lies in, for initial values that come from the source.
+            axis: of the value without its batch along which entries stand, likewise.
+        """
+        shape = self.shape if self.shape is not None else static_shape(like)
+        check_broadcast(where, "learnable value", shape, like)
+        value = self.start(Spot(where, tuple(shape), generator, axis, graph))
+        owner.register_parameter("value", nn.Parameter(value))
+
+    def start(self, spot: Spot) -> torch.Tensor:
+        """The initial values, float32 of the shape of the spot.
+
+        Raises:
+            ProgramError: they cannot be had there; says why.
+        """
+        if self.init in ("zeros", "ones"):
+            return torch.full(spot.shape, self.scale if self.init == "ones" else 0.0)
+        if self.init == "normal":
+            return torch.empty(spot.shape).normal_(0.0, self.scale, generator=spot.generator)
+        if self.init == "uniform":
+            draw = torch.empty(spot.shape)
+            return draw.uniform_(-self.scale, self.scale, generator=spot.generator)
+        init = self.init if isinstance(self.init, Init) else Vocabulary()
+        value = init.values(spot)
+        if tuple(value.shape) != spot.shape:
+            raise ProgramError(
+                f"{spot.where}: {init.kind} gives values of shape {tuple(value.shape)}, "
+                f"the entries have {spot.shape}"
+            )
+        return value * self.scale if self.scale != 1.0 else value.clone()
+
+    def folded(self) -> Learnable:
+        """The same without initial values that hold tensors: what was learnt takes their place."""
+        held = isinstance(self.init, Activations | Given)
+        return Learnable(shape=self.shape) if held else self
+
+
+@spec("fixed")
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fixed(Spec):
+    """A given tensor that never changes; its shape broadcasts to the interface."""
+
+    tensor: torch.Tensor
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.tensor, torch.Tensor):
+            raise ProgramError(f"Fixed takes a tensor, not {type(self.tensor).__name__}")
+        object.__setattr__(self, "tensor", self.tensor.detach().clone())
+
+    def attach(
+        self,
+        owner: nn.Module,
+        like: torch.Tensor,
+        where: str,
+        generator: torch.Generator,
+        graph: Graph | None = None,
+        axis: int | None = None,
+    ) -> None:
+        """Register ``value`` on a module as a buffer; it is saved with the spec."""
+        check_broadcast(where, "fixed value", tuple(self.tensor.shape), like)
+        owner.register_buffer("value", self.tensor.to(torch.float32), persistent=False)
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, Fixed) and torch.equal(self.tensor, other.tensor)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.tensor.shape))
+
+
+Value = Learnable | Fixed
+
+
+def static_shape(value: torch.Tensor) -> tuple[int, ...]:
+    """Shape of a value without its batch axis; axes of varying length count as 1."""
+    sizes: tuple[int | torch.SymInt, ...] = tuple(value.shape[1:])
+    return tuple(1 if isinstance(size, torch.SymInt) else size for size in sizes)
+
+
+def check_broadcast(where: str, what: str, shape: tuple[int, ...], value: torch.Tensor) -> None:
+    """Check that a tensor added to every row of ``value`` keeps its shape.
+
+    Raises:
+        ProgramError: with both shapes, and the shape a per-channel vector would need.
+    """
+    sizes: tuple[int | torch.SymInt, ...] = tuple(value.shape[1:])
+    target = tuple(None if isinstance(size, torch.SymInt) else size for size in sizes)
+    fits = len(shape) <= len(target) and all(
+        mine in (1, theirs) for mine, theirs in zip(reversed(shape), reversed(target), strict=False)
+    )
+    if fits:
+        return
+    shown = shape_text(value)
+    remedies = [
+        "a shape that broadcasts to it without the batch, with 1 for an axis of varying length"
+    ]
+    if len(shape) == 1 and len(target) > 1 and shape[0] == target[0]:
+        remedies = [f"one number a channel has shape {(shape[0], *(1,) * (len(target) - 1))} here"]
+    raise ProgramError(
+        f"{where}: {what} of shape {shape} does not broadcast to {shown}",
+        remedies,
+    )
+
+
+def shape_text(value: torch.Tensor) -> str:
+    """Shape of a traced value for people: ``[B, 64, 8, 8]``, with ``?`` for other varying axes."""
+    sizes: list[int | torch.SymInt] = list(value.shape)
+    names = [
+        str(size) if isinstance(size, int) else "?" if axis else "B"
+        for axis, size in enumerate(sizes)
+    ]
+    return f"[{', '.join(names)}]"

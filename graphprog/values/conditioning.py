@@ -1,0 +1,100 @@
+"""Prompts that depend on the input: P + π(z), with π a small network of a feature vector z."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from graphprog.errors import InterfaceError, ProgramError
+from graphprog.spec.registry import Spec, spec
+from graphprog.values.base import Learnable, shape_text
+from graphprog.values.layers import affine
+from graphprog.values.requirements import last_size, require_floats
+
+if TYPE_CHECKING:
+    from graphprog.values.entries import Wanted
+
+
+@spec("conditioned")
+@dataclasses.dataclass(frozen=True)
+class Conditioned(Spec):
+    """Learnt vectors, each moved by the same function of the example's features: v_j + π(z).
+
+    π is Linear – ReLU – Linear with a bottleneck, the meta-net of CoCoOp (Zhou et al., CVPR 2022);
+    it has the usual start of linear layers, so that the examples differ from the first step on.
+    With d-dimensional features and vectors, P vectors and a reduction of 16 it has
+    P·d + d·(d/16) + d/16 + (d/16)·d + d parameters.
+
+    Attributes:
+        on: what gives the features [B, f]: an interface, or what another part shares; see
+            :attr:`Manipulation.reads`.
+        value: the vectors before they are moved.
+        reduction: the bottleneck has f // reduction units.
+    """
+
+    on: str
+    value: Learnable = dataclasses.field(default_factory=lambda: Learnable("normal", 0.02))
+    reduction: int = 16
+
+    def __post_init__(self) -> None:
+        if self.reduction < 1:
+            raise ProgramError(f"conditioned: reduction {self.reduction} is below 1")
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The features."""
+        return (self.on,)
+
+    def entries(self, wanted: Wanted, others: tuple[torch.Tensor, ...]) -> nn.Module:
+        """The module for entries of a prompt."""
+        count, width = wanted.shape[wanted.axis - 1], wanted.shape[-1]
+        return self.build(count, width, others[0], wanted.where, wanted.generator)
+
+    def build(
+        self, count: int, width: int, features: torch.Tensor, where: str, generator: torch.Generator
+    ) -> MetaNet:
+        """Make the module for P = ``count`` vectors of ``width`` entries.
+
+        Args:
+            count: P.
+            width: entries of a vector.
+            features: fake tensor [B, f].
+            where: interface key, for messages.
+            generator: source of random initial values.
+
+        Raises:
+            InterfaceError: the features are not one float vector an example.
+        """
+        require_floats(features, where)
+        if features.ndim != 2:
+            raise InterfaceError(
+                f"{where}: {self.on} of shape {shape_text(features)} is not one vector an example",
+                ["read the features behind the pooling, such as 'features'"],
+            )
+        module = MetaNet(last_size(features, where), width, self.reduction, generator)
+        like = torch.empty(1, count, width)
+        self.value.attach(module, like, where, generator)
+        return module
+
+
+class MetaNet(nn.Module):
+    """Forward: features [B, f] -> vectors [B, P, d]."""
+
+    value: torch.Tensor
+
+    def __init__(
+        self, features: int, width: int, reduction: int, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        hidden = max(1, features // reduction)
+        self.net = nn.Sequential(
+            affine(features, hidden, generator), nn.ReLU(), affine(hidden, width, generator)
+        )
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Move every vector by the same function of the features."""
+        moves: torch.Tensor = self.net(features)
+        return self.value.to(features.dtype) + moves[:, None, :]

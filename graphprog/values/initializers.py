@@ -1,0 +1,196 @@
+"""Initial values of learnt entries: tokens, activations, given numbers.
+
+``gp.Concatenative(at="tokens", length=20, init="vocabulary")`` starts at random tokens;
+``init=gp.inits.text(tokenizer, "Is this review kind?")`` at a text. Both run the source graph from
+token ids to the interface, so that whatever it does there (scaling, norms, positions, its dtype)
+is in the values. Which tokens is part of the program as text; so is the seed of what is random.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+
+from graphprog.errors import ProgramError
+from graphprog.spec.registry import spec
+from graphprog.values.initial import Init, Spot
+from graphprog.values.source_activations import Lookup, observed
+
+
+@spec("from-tokens")
+@dataclasses.dataclass(frozen=True)
+class Tokens(Init):
+    """What the source makes of given tokens at the interface.
+
+    Attributes:
+        ids: token ids, one an entry; several in parentheses are averaged to one entry. Too many
+            are cut off, too few are repeated from the first on.
+    """
+
+    ids: tuple[int | tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        ids = tuple(_plain(item) for item in _plain(self.ids))
+        object.__setattr__(self, "ids", ids)
+        if not ids or any(item == () for item in ids):
+            raise ProgramError("there are no tokens to start from", ["Tokens((101, 2003, 102))"])
+
+    def values(self, spot: Spot) -> torch.Tensor:
+        """One entry a token, or a group of tokens.
+
+        Raises:
+            ProgramError: no token ids lead to the interface, or there are no such ids.
+        """
+        source = Lookup.of(spot)
+        count = spot.shape[_axis(spot)]
+        groups = [item if isinstance(item, tuple) else (item,) for item in self.ids]
+        chosen = [groups[number % len(groups)] for number in range(count)]
+        rows = source.rows([number for group in chosen for number in group])
+        means = [part.mean(0) for part in rows.split([len(group) for group in chosen])]
+        return spot.placed(torch.stack(means) if means else rows)
+
+
+@spec("from-vocabulary")
+@dataclasses.dataclass(frozen=True)
+class Vocabulary(Init):
+    """What the source makes of random tokens at the interface; ``init="vocabulary"`` is this.
+
+    Attributes:
+        among: draw from the first so many ids only, such as the 5,000 most common of a
+            vocabulary sorted by frequency (Lester et al., EMNLP 2021); None draws from all.
+    """
+
+    among: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.among is not None and self.among < 1:
+            raise ProgramError(f"among={self.among} leaves no token to draw")
+
+    def values(self, spot: Spot) -> torch.Tensor:
+        """Distinct entries where the vocabulary has so many tokens."""
+        source = Lookup.of(spot)
+        count, size = spot.shape[_axis(spot)], min(source.size, self.among or source.size)
+        return spot.placed(source.rows(_drawn(count, size, spot.generator).tolist()))
+
+
+@spec("from-activations")
+@dataclasses.dataclass(frozen=True, eq=False)
+class Activations(Init):
+    """What the source computes at the interface for real examples.
+
+    Attributes:
+        inputs: the source's tensor inputs, in order. A saved program does not keep them.
+        order: ``random`` takes entries of all examples at random, ``first`` in order.
+    """
+
+    inputs: tuple[torch.Tensor, ...]
+    order: str = "random"
+
+    def __post_init__(self) -> None:
+        given: object = self.inputs
+        tensors = (given,) if isinstance(given, torch.Tensor) else tuple(self.inputs)
+        object.__setattr__(self, "inputs", tensors)
+        if self.order not in ("random", "first"):
+            raise ProgramError(f"order {self.order!r} is unknown; known: random, first")
+
+    def values(self, spot: Spot) -> torch.Tensor:
+        """One entry for each that was taken; they repeat where the examples have fewer.
+
+        Raises:
+            DataError: the examples are not what the source takes.
+        """
+        rows = observed(spot, self.inputs)
+        count = spot.shape[_axis(spot)]
+        if self.order == "random":
+            return spot.placed(rows[_drawn(count, len(rows), spot.generator)])
+        return spot.placed(rows[torch.arange(count) % len(rows)])
+
+
+@spec("from-tensor")
+@dataclasses.dataclass(frozen=True, eq=False)
+class Given(Init):
+    """Numbers of your own, of exactly the shape of the entries: [n, d] at ``tokens``."""
+
+    tensor: torch.Tensor
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.tensor, torch.Tensor):
+            raise ProgramError(f"Given takes a tensor, not {type(self.tensor).__name__}")
+        object.__setattr__(self, "tensor", self.tensor.detach().clone())
+
+    def values(self, spot: Spot) -> torch.Tensor:
+        """The numbers, in float32."""
+        if tuple(self.tensor.shape) != spot.shape:
+            raise ProgramError(
+                f"{spot.where}: the initial values have shape {tuple(self.tensor.shape)}, "
+                f"the entries {spot.shape}"
+            )
+        return self.tensor.to(torch.float32)
+
+
+@spec("patch-uniform")
+@dataclasses.dataclass(frozen=True)
+class PatchUniform(Init):
+    """U(±√(6 / (c·p² + d))): the bound of a patch embedding, as VPT starts its prompts.
+
+    Jia et al., ECCV 2022. d is the last axis of the interface.
+
+    Attributes:
+        size: p, side of a patch in pixels.
+        channels: c, of the image.
+    """
+
+    size: int = 16
+    channels: int = 3
+
+    def values(self, spot: Spot) -> torch.Tensor:
+        """Uniform numbers."""
+        bound = math.sqrt(6 / (self.channels * self.size**2 + spot.shape[-1]))
+        return torch.empty(spot.shape).uniform_(-bound, bound, generator=spot.generator)
+
+
+def text(
+    tokenizer: Callable[[str], Any], texts: str | Iterable[str], average: bool = False
+) -> Tokens:
+    """The tokens of a text, or of several such as the names of classes.
+
+    Args:
+        tokenizer: turns a text into ids, or into a mapping with ``input_ids``. To leave out what
+            marks begin and end: ``lambda text: tokenizer(text, add_special_tokens=False)``.
+        texts: one text or several, whose tokens follow one another.
+        average: make one entry of each text, the mean of its tokens.
+    """
+    found: list[int | tuple[int, ...]] = []
+    for one in (texts,) if isinstance(texts, str) else texts:
+        ids = tokenizer(one)
+        ids = ids["input_ids"] if hasattr(ids, "keys") else getattr(ids, "ids", ids)
+        ids = torch.as_tensor(ids).reshape(-1).tolist()
+        found += [tuple(ids)] if average else ids
+    return Tokens(tuple(found))
+
+
+def _axis(spot: Spot) -> int:
+    if spot.axis is None:
+        raise ProgramError(
+            f"{spot.where}: this value does not consist of entries that tokens could stand for",
+            ["gp.Concatenative(at=..., length=..., init=...)"],
+        )
+    return spot.axis
+
+
+def _drawn(count: int, size: int, generator: torch.Generator) -> torch.Tensor:
+    """Numbers below ``size`` [count], distinct as far as there are enough."""
+    rounds = [torch.randperm(size, generator=generator) for _ in range(0, max(count, 1), size)]
+    return torch.cat(rounds)[:count]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        value = value.tolist()
+    if isinstance(value, Sequence):
+        return tuple(value)
+    return int(value)

@@ -1,0 +1,152 @@
+"""Masks: which entries of a value an additive program may touch."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import abstractmethod
+from typing import Any
+
+import torch
+
+from graphprog.errors import ProgramError
+from graphprog.spec.registry import Spec, spec
+
+
+@dataclasses.dataclass(frozen=True)
+class Mask(Spec):
+    """Base of masks; 1 where the program acts, 0 elsewhere."""
+
+    @abstractmethod
+    def tensor(self, shape: tuple[int, ...]) -> torch.Tensor:
+        """Float32 mask that broadcasts to values of this shape (without the batch axis)."""
+
+
+@spec("full-mask")
+@dataclasses.dataclass(frozen=True)
+class FullMask(Mask):
+    """The whole value."""
+
+    def tensor(self, shape: tuple[int, ...]) -> torch.Tensor:
+        """All ones."""
+        return torch.ones(shape)
+
+
+@spec("border-mask")
+@dataclasses.dataclass(frozen=True)
+class BorderMask(Mask):
+    """Everything but a centred box; see :func:`border`."""
+
+    inner: tuple[int, ...] = ()
+    width: int = 0
+
+    def tensor(self, shape: tuple[int, ...]) -> torch.Tensor:
+        """Ones outside of the box, along the last axes of the value."""
+        canvas = last_axes("border mask", shape, len(self.inner) or min(2, len(shape)))
+        inner = self.inner or tuple(max(0, size - 2 * self.width) for size in canvas)
+        mask = torch.ones(canvas)
+        box = []
+        for size, hole in zip(canvas, inner, strict=True):
+            if not 0 <= hole <= size:
+                raise ProgramError(
+                    f"border mask: a box of {inner} does not fit a canvas of {canvas}",
+                    ["make inner smaller, or capture the model on a larger canvas"],
+                )
+            before = leading_pad(size, hole)
+            box.append(slice(before, before + hole))
+        mask[tuple(box)] = 0
+        return mask.expand(shape).clone()
+
+
+@spec("patch-mask")
+@dataclasses.dataclass(frozen=True)
+class PatchMask(Mask):
+    """A box at a fixed place; see :func:`patch`."""
+
+    size: tuple[int, ...]
+    corner: tuple[int, ...]
+
+    def tensor(self, shape: tuple[int, ...]) -> torch.Tensor:
+        """Ones inside the box, along the last axes of the value."""
+        canvas = last_axes("patch mask", shape, len(self.size))
+        ends = [start + size for start, size in zip(self.corner, self.size, strict=True)]
+        if any(end > limit for end, limit in zip(ends, canvas, strict=True)):
+            raise ProgramError(f"patch mask: {self.size} at {self.corner} leaves canvas {canvas}")
+        mask = torch.zeros(canvas)
+        mask[tuple(slice(s, e) for s, e in zip(self.corner, ends, strict=True))] = 1
+        return mask.expand(shape).clone()
+
+
+@spec("given-mask")
+@dataclasses.dataclass(frozen=True, eq=False)
+class GivenMask(Mask):
+    """A tensor of the user's."""
+
+    values: torch.Tensor
+
+    def tensor(self, shape: tuple[int, ...]) -> torch.Tensor:
+        """The tensor, broadcast to the value's shape."""
+        try:
+            return self.values.to(torch.float32).expand(shape).clone()
+        except RuntimeError as error:
+            raise ProgramError(
+                f"mask of shape {tuple(self.values.shape)} does not broadcast to {shape}"
+            ) from error
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, GivenMask) and torch.equal(self.values, other.values)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.values.shape))
+
+
+def last_axes(what: str, shape: tuple[int, ...], axes: int) -> tuple[int, ...]:
+    """Sizes of the last axes of a value.
+
+    Raises:
+        ProgramError: the value has fewer.
+    """
+    if axes > len(shape):
+        raise ProgramError(f"{what}: {axes} axes of a value of shape {shape}, without the batch")
+    return shape[len(shape) - axes :]
+
+
+def leading_pad(canvas: int, inner: int) -> int:
+    """Entries in front of a centred box; of an odd rest, the front gets the extra one."""
+    return (canvas - inner + 1) // 2
+
+
+def full() -> FullMask:
+    """The whole value."""
+    return FullMask()
+
+
+def border(inner: int | tuple[int, ...] | None = None, width: int | None = None) -> BorderMask:
+    """Everything but a centred box.
+
+    Args:
+        inner: size of the box; one number means a square along the last two axes, a tuple gives
+            one size an axis, so ``(16000,)`` leaves the middle of a waveform alone.
+        width: in place of ``inner``, width of the frame on every side of the last two axes; a
+            frame of half the canvas or more covers all of it.
+
+    Raises:
+        ProgramError: not exactly one of the two is given.
+    """
+    if (inner is None) == (width is None):
+        raise ProgramError("border takes exactly one of inner= and width=")
+    if inner is None:
+        return BorderMask(width=int(width or 0))
+    return BorderMask(inner=(inner, inner) if isinstance(inner, int) else tuple(inner))
+
+
+def patch(size: int | tuple[int, ...], corner: tuple[int, ...] = (0, 0)) -> PatchMask:
+    """A box of ``size`` whose first entry is at ``corner``, along the last axes."""
+    sizes = (size,) * len(corner) if isinstance(size, int) else tuple(size)
+    if len(sizes) != len(corner) or min(sizes, default=0) < 1 or min(corner, default=0) < 0:
+        raise ProgramError(f"patch: size {sizes} and corner {corner} do not fit each other")
+    return PatchMask(sizes, tuple(corner))
+
+
+def given(values: torch.Tensor) -> GivenMask:
+    """A mask of your own, of any shape that broadcasts to the interface (without batch)."""
+    return GivenMask(values.detach().clone())

@@ -1,0 +1,159 @@
+"""Patches: how a series or an image becomes a sequence of vectors."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import abstractmethod
+
+import torch
+from torch import nn
+
+from graphprog.errors import InterfaceError, ProgramError
+from graphprog.spec.registry import Spec, spec
+
+Size = int | torch.SymInt
+
+
+@dataclasses.dataclass(frozen=True)
+class Patches(Spec):
+    """Base of what turns an input [B, ...] into patches [B, T, width]."""
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Numbers in a patch."""
+
+    @abstractmethod
+    def shape(self, length: Size, where: str) -> tuple[Size, ...]:
+        """Shape of an input, without the batch, that makes ``length`` patches."""
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """Make the module from [B, ...] to [B, T, width]; it has no parameters."""
+
+
+@spec("series-patches")
+@dataclasses.dataclass(frozen=True)
+class SeriesPatches(Patches):
+    """Overlapping patches of a series [B, L], or [B, L, channels], of which L / stride are made.
+
+    As in Time-LLM (Jin et al., ICLR 2024): every series is normalised by its own mean and
+    deviation (what comes out is not scaled back), and its last value is repeated at the end to
+    fill the last patch. L is a multiple of the stride, and at least one patch long.
+
+    Attributes:
+        patch: values in a patch.
+        stride: from one patch to the next, at most ``patch``.
+        channels: series side by side in one patch; None for an input without that axis.
+        normalise: whether to.
+    """
+
+    patch: int = 16
+    stride: int = 8
+    channels: int | None = None
+    normalise: bool = True
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.stride <= self.patch or (self.channels or 1) < 1:
+            raise ProgramError(
+                f"series patches: patch {self.patch}, stride {self.stride}, channels "
+                f"{self.channels} do not fit each other",
+                ["a stride of 1 to patch"],
+            )
+
+    @property
+    def width(self) -> int:
+        """Numbers in a patch."""
+        return self.patch * (self.channels or 1)
+
+    def shape(self, length: Size, where: str) -> tuple[Size, ...]:
+        """(L,) or (L, channels), with L = length · stride."""
+        size = length * self.stride
+        return (size,) if self.channels is None else (size, self.channels)
+
+    def build(self) -> nn.Module:
+        """Make the module."""
+        return _SeriesPatching(self)
+
+
+class _SeriesPatching(nn.Module):
+    """Forward: [B, L] or [B, L, C] -> [B, L / stride, patch · C]."""
+
+    def __init__(self, spec: SeriesPatches) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, series: torch.Tensor) -> torch.Tensor:
+        """Normalise, pad, cut."""
+        spec = self.spec
+        if spec.channels is None:
+            series = series[..., None]
+        if spec.normalise:
+            mean = series.mean(1, keepdim=True)
+            variance = series.var(1, keepdim=True, correction=0)
+            series = (series - mean) / torch.sqrt(variance + 1e-5)
+        more = spec.patch - spec.stride
+        padded = torch.cat([series, series[:, -1:].expand(-1, more, -1)], 1)
+        patches: torch.Tensor = padded.unfold(1, spec.patch, spec.stride)  # [B, T, C, patch]
+        return patches.transpose(2, 3).flatten(2)
+
+
+@spec("image-patches")
+@dataclasses.dataclass(frozen=True)
+class ImagePatches(Patches):
+    """Square patches of an image [B, C, H, W], row by row.
+
+    Attributes:
+        image: shape (channels, height, width).
+        patch: side of a patch, which divides height and width.
+    """
+
+    image: tuple[int, int, int]
+    patch: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image", tuple(self.image))
+        _, *sides = self.image
+        fits = self.patch > 0 and not any(side % self.patch for side in sides)
+        if len(sides) != 2 or not fits:
+            raise ProgramError(f"patches of {self.patch} do not divide images of {self.image}")
+
+    @property
+    def width(self) -> int:
+        """Numbers in a patch."""
+        return self.image[0] * self.patch**2
+
+    @property
+    def count(self) -> int:
+        """Patches of an image."""
+        return self.image[1] // self.patch * (self.image[2] // self.patch)
+
+    def shape(self, length: Size, where: str) -> tuple[Size, ...]:
+        """The image's; it must make as many patches as the graph has tokens.
+
+        Raises:
+            InterfaceError: it makes others, or the graph's length varies.
+        """
+        if isinstance(length, torch.SymInt) or length != self.count:
+            known = "varies" if isinstance(length, torch.SymInt) else f"is {length}"
+            raise InterfaceError(
+                f"{where}: images of {self.image} make {self.count} patches, but the number of "
+                f"tokens {known}",
+                [
+                    f"capture the source with examples of {self.count} tokens",
+                    "let the batch alone vary in dynamic_axes",
+                ],
+            )
+        return self.image
+
+    def build(self) -> nn.Module:
+        """Make the module."""
+        return nn.Sequential(nn.Unfold(self.patch, stride=self.patch), _Transposing())
+
+
+class _Transposing(nn.Module):
+    """Forward: [B, m, n] -> [B, n, m]."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Swap the last two axes."""
+        return x.transpose(1, 2)

@@ -1,0 +1,109 @@
+"""Keys and values of given tokens: text that a model has read before, compiled into its memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from graphprog.errors import ProgramError
+from graphprog.ir.graph import Graph
+from graphprog.ir.ops import ancestors
+from graphprog.spec.registry import Spec, spec
+from graphprog.values.initial import Spot
+from graphprog.values.source_activations import Lookup, values_at
+
+
+@spec("remembered")
+@dataclasses.dataclass(frozen=True)
+class Remembered(Spec):
+    """What attention keeps of a text: its keys and values, computed once when compiled.
+
+    A causal model with this memory computes for a query what it computes for the text and the query
+    behind it. Whether it does is tried when it is compiled, and refused where the text would have
+    seen the query. Trained on, it is a soft start from the text, as a cartridge (Eyuboglu et al.,
+    2025).
+
+    Attributes:
+        ids: token ids.
+        learnable: whether training changes it.
+    """
+
+    ids: tuple[int, ...]
+    learnable: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ids", tuple(int(number) for number in self.ids))
+        if not self.ids:
+            raise ProgramError("there are no tokens to remember", ["Remembered((101, 2003, 102))"])
+
+    def rows(
+        self, graph: Graph, where: str, nodes: Sequence[str], repeats: int, dtype: torch.dtype
+    ) -> nn.Module:
+        """The module that holds keys and values of the text.
+
+        Args:
+            graph: what the operations lie in; the source is run on the text.
+            where: interface key.
+            nodes: names of the keys and values [B, H, S, d] that each operation reads, in turn.
+            repeats: how often each head stands there.
+            dtype: of the interface.
+
+        Raises:
+            ProgramError: no token ids lead there, or there are no such ids; another part of the
+                program inserts entries, which the text would have been read without.
+        """
+        upstream = {one.name for name in nodes for one in ancestors(graph.nodes[name])}
+        longer = [
+            one.name
+            for one in graph.insertions
+            if one.kind in ("axis", "memory") and one.result in upstream
+        ]
+        if longer:
+            raise ProgramError(
+                f"{where}: a text is remembered as the source reads it, and the program also "
+                f"inserts entries there: {', '.join(longer)}",
+                [
+                    "kept='text', where the text is one of the program",
+                    "gp.fold(task) of the other part, once it is trained",
+                ],
+            )
+        lookup = lookup_of(graph, where)
+        found = run_on(lookup.source, lookup, self.ids, tuple(nodes))
+        heads = [value[0, ::repeats] for value in found]
+        rows = torch.stack(heads).permute(2, 0, 1, 3).flatten(1)
+        wide = torch.promote_types(rows.dtype, torch.float32)
+        return Rows(rows.to(wide), dtype, self.learnable)
+
+
+class Rows(nn.Module):
+    """Forward: some value -> the rows [P, n], in the dtype of the interface."""
+
+    value: torch.Tensor
+
+    def __init__(self, rows: torch.Tensor, dtype: torch.dtype, learnable: bool) -> None:
+        super().__init__()
+        self.dtype = dtype
+        if learnable:
+            self.value = nn.Parameter(rows)
+        else:
+            self.register_buffer("value", rows, persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The rows."""
+        return self.value if self.value.dtype == self.dtype else self.value.to(self.dtype)
+
+
+def lookup_of(graph: Graph, where: str) -> Lookup:
+    """The input of ids from which attention at an interface is computed."""
+    generator = torch.Generator()
+    return Lookup.of(Spot(where, (1,), generator, 0, graph))
+
+
+def run_on(
+    graph: Graph, lookup: Lookup, ids: Sequence[int], names: tuple[str, ...]
+) -> tuple[torch.Tensor, ...]:
+    """Values of nodes for one row of tokens."""
+    return values_at(graph, names, lookup.inputs(ids), lookup.spot.where)

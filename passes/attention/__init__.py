@@ -1,0 +1,3 @@
+"""Attention written out, found and matched into one operation."""
+
+from __future__ import annotations

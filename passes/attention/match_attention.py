@@ -1,0 +1,132 @@
+"""Rewrite attention that a model writes out by hand into one operation."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+
+import torch
+from torch import fx
+
+from graphprog.analysis.aliases import with_structure
+from graphprog.analysis.attention import ATTENTION
+from graphprog.ir.graph import Graph
+from graphprog.ir.printing import module_path, operator_name
+from graphprog.ir.weights import Weights
+from graphprog.passes.attention.mask import Writer, mask_of
+from graphprog.passes.attention.pattern import Pattern, pattern_at, softmaxes
+from graphprog.passes.attention.score_chain import StoppedError, alike
+from graphprog.passes.base import Pass
+from graphprog.passes.normalize.cleanup import schema_name
+from graphprog.rewriting.editor import Editor
+from graphprog.rewriting.refusal import RefusalError
+from graphprog.spec.registry import spec
+
+_OPS = torch.ops.aten
+
+
+@spec("match-attention")
+@dataclasses.dataclass(frozen=True)
+class MatchAttention(Pass):
+    """Make ``scaled_dot_product_attention`` of softmax(q k^T * scale + masks) v.
+
+    Found by operations alone. Equal up to rounding, and the value that it replaces keeps its shape
+    and type; where all keys of a query are hidden by -inf, a model may give NaN where this does
+    not. Interfaces of scores and weights vanish, and ``attention[k]`` names the results. What
+    cannot be matched stays; :func:`explain` says why.
+    """
+
+    def run(self, graph: Graph) -> Graph:
+        """Rewrite every attention that is found."""
+        edit = Editor(graph, str(self))
+        found = matches(edit.code, graph.weights)
+        if not found:
+            return graph
+        known: dict[str, fx.Node] = {}
+        for softmax in [pattern.softmax for pattern in found]:
+            # found again, since what it reads may have been rewritten meanwhile
+            _rewrite(edit, pattern_at(softmax, graph.weights), known)
+        edit.erase_dead()
+        return _named(edit.finish())
+
+
+def matched(graph: Graph) -> Graph:
+    """A graph in which attention is one operation; the graph itself where nothing is matched."""
+    return MatchAttention()(graph) if matches(graph.code, graph.weights) else graph
+
+
+def matches(code: fx.Graph, weights: Weights) -> list[Pattern]:
+    """The attention that :class:`MatchAttention` rewrites, in the order of its results."""
+    found: list[Pattern] = []
+    for softmax in softmaxes(code):
+        with contextlib.suppress(StoppedError):  # which :func:`explain` tells
+            found.append(pattern_at(softmax, weights))
+    return sorted(found, key=lambda pattern: pattern.result)
+
+
+def explain(graph: Graph) -> list[str]:
+    """For every softmax of a graph, what was found of attention and where matching stopped.
+
+    Returns:
+        One text a softmax, in order: the operations from softmax back to the product of queries
+        and keys and on to the values, and the operation, module and source line of the first that
+        does not fit. One that :class:`MatchAttention` rewrites is told as such.
+    """
+    texts: list[str] = []
+    for softmax in softmaxes(graph.code):
+        path = module_path(softmax)
+        place = f"softmax in module {path!r}" if path else "softmax"
+        try:
+            pattern_at(softmax, graph.weights)
+        except StoppedError as stopped:
+            found = ", ".join(map(operator_name, stopped.found))
+            texts.append(f"{place}: found {found or 'nothing'}; then {stopped.text}")
+        else:
+            texts.append(f"{place}: is attention")
+    return texts
+
+
+def _rewrite(edit: Editor, pattern: Pattern, known: dict[str, fx.Node]) -> None:
+    """Put one operation in the place of the product of weights and values."""
+    old = pattern.result
+    writer = Writer(edit, old, known)
+    source = pattern.transposed.args[0] if _swaps(pattern.transposed) else None
+    if not isinstance(source, fx.Node):
+        source = writer.put(_OPS.transpose.int, pattern.transposed, -2, -1)
+    parts = (pattern.query, source, pattern.value)
+    read = [writer.unfolded(node, pattern.folding) for node in parts]
+    query, key, value = (writer.cast(node, pattern.dtype) for node in read)
+    mask, scale = mask_of(writer, pattern, key)
+    new = writer.put(ATTENTION, query, key, value, mask, 0.0, False, scale=scale)
+    new = writer.cast(new, old.meta["val"].dtype)
+    if pattern.folding is not None:
+        new = writer.put(_OPS.flatten.using_ints, new, 0, 1)
+    if not all(map(alike, new.meta["val"].shape, old.meta["val"].shape)):
+        raise RefusalError(old, f"attention gives {tuple(new.meta['val'].shape)}")
+    edit.substitute(old, new)
+
+
+def _swaps(node: fx.Node) -> bool:
+    """Whether a node swaps the last two dimensions of what it reads, and nothing else."""
+    name, ndim = schema_name(node), node.meta["val"].ndim
+    if name == "aten::transpose":
+        return {int(dim) % ndim for dim in node.args[1:]} == {ndim - 2, ndim - 1}  # type: ignore[arg-type]
+    if name == "aten::permute":
+        order = [int(dim) % ndim for dim in node.args[1]]  # type: ignore[union-attr, arg-type]
+        return order == [*range(ndim - 2), ndim - 1, ndim - 2]
+    return name == "aten::mT"
+
+
+def _named(graph: Graph) -> Graph:
+    """Name what the new operations return; everything else keeps its name."""
+    named = with_structure(graph)
+    new = {alias: key for alias, key in named.aliases.items() if _is_attention(alias)}
+    aliases = {alias: key for alias, key in graph.aliases.items() if not _is_attention(alias)}
+    choices = {alias: keys for alias, keys in graph.choices.items() if not _is_attention(alias)}
+    choices |= {alias: keys for alias, keys in named.choices.items() if _is_attention(alias)}
+    sites = dict(graph.sites) | {key: named.sites[key] for key in new.values()}
+    return dataclasses.replace(graph, sites=sites, aliases=aliases | new, choices=choices)
+
+
+def _is_attention(alias: str) -> bool:
+    return alias.rpartition(".")[2].partition("[")[0] in ("attention", "cross_attention")

@@ -1,0 +1,149 @@
+"""Attention written out by hand: softmax of a product of queries and keys, times the values."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import torch
+from torch import fx
+
+from graphprog.ir.views import CASTS, VIEWS
+from graphprog.ir.weights import Weights
+from graphprog.passes.attention.folded_heads import Folding, folding_of
+from graphprog.passes.attention.score_chain import PRODUCTS, Step, StoppedError, Walk, check_kept
+from graphprog.passes.normalize.cleanup import schema_name
+
+SOFTMAX = {"aten::softmax", "aten::_softmax", "aten::special_softmax"}
+_ABSORBS = 32.0
+"""How large the spacing of numbers at a fill must be, for it to swallow a score added to it."""
+_HIDES = -1e4
+"""A score of which the weight is zero beside any other."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pattern:
+    """One attention that was found.
+
+    Attributes:
+        softmax: over the keys.
+        product: of queries and keys.
+        query: [B, H, T, d] or folded, as the product reads them.
+        transposed: the keys, with their last two dimensions swapped.
+        steps: what happens to the scores, in order.
+        result: the product of weights and values.
+        value: the values.
+        folding: how heads are folded into the batch; None where they are not.
+    """
+
+    softmax: fx.Node
+    product: fx.Node
+    query: fx.Node
+    transposed: fx.Node
+    steps: tuple[Step, ...]
+    result: fx.Node
+    value: fx.Node
+    folding: Folding | None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which attention is computed: what hides a key must not overflow."""
+        return _dtype_of(self.steps, self.product)
+
+
+def softmaxes(code: fx.Graph) -> list[fx.Node]:
+    """Every softmax of a graph, in order."""
+    return [node for node in code.nodes if schema_name(node) in SOFTMAX]
+
+
+def pattern_at(softmax: fx.Node, weights: Weights) -> Pattern:
+    """The attention that a softmax belongs to.
+
+    Raises:
+        StoppedError: at which operation it is no attention that can be rewritten, and why.
+    """
+    scores, dim = softmax.args[:2]
+    assert isinstance(scores, fx.Node)
+    assert isinstance(dim, int)
+    if dim not in (-1, softmax.meta["val"].ndim - 1):
+        raise StoppedError(softmax, f"softmax over dimension {dim}, not the last", [])
+    walk = Walk(weights)
+    steps, product = walk.scores(scores, softmax, [softmax])
+    found = [softmax, *(step.node for step in reversed(steps)), product]
+    result, value, between = _weighted(softmax, found)
+    slot = PRODUCTS[schema_name(product)]
+    query, transposed = product.args[slot : slot + 2]
+    assert isinstance(query, fx.Node)
+    assert isinstance(transposed, fx.Node)
+    folding = None
+    if product.meta["val"].ndim == 3:
+        views = [step.node for step in steps if step.kind == "shape"]
+        folding = folding_of(query, [*views, softmax, *between], result)
+        if folding is None:
+            raise StoppedError(
+                product, "how many heads are folded into the batch cannot be told", found
+            )
+    hiding = _hiding(steps, _dtype_of(steps, product), found)
+    return Pattern(softmax, product, query, transposed, hiding, result, value, folding)
+
+
+def _weighted(softmax: fx.Node, found: list[fx.Node]) -> tuple[fx.Node, fx.Node, list[fx.Node]]:
+    """The product of weights and values, the values, and what is between softmax and it."""
+    node, between = softmax, list[fx.Node]()
+    while True:
+        readers = list(node.users)
+        if len(readers) != 1 or readers[0].op == "output":
+            why = "the weights are returned, or used beside the values"
+            raise StoppedError(node, why, [*found, *between])
+        reader = readers[0]
+        name = schema_name(reader)
+        if name in ("aten::matmul", "aten::bmm") and reader.args[0] is node:
+            break
+        if name not in CASTS | VIEWS or reader.args[0] is not node:
+            why = "the weights are not multiplied with values next"
+            raise StoppedError(reader, why, [*found, *between])
+        check_kept(node, reader, [*found, *between])
+        node = reader
+        between.append(node)
+    value = reader.args[1]
+    assert isinstance(value, fx.Node)
+    ndims = (value.meta["val"].ndim, reader.meta["val"].ndim, found[-1].meta["val"].ndim)
+    if len(set(ndims)) != 1:
+        raise StoppedError(reader, "values have other dimensions than queries and keys", found)
+    return reader, value, between
+
+
+def _dtype_of(steps: Sequence[Step], product: fx.Node) -> torch.dtype:
+    """The widest type in which scores are masked; that of the product where they are not."""
+    masks = [step.node for step in steps if step.kind in ("add", "fill", "keep")]
+    dtypes = [node.meta["val"].dtype for node in masks or [product]]
+    widest: torch.dtype = functools.reduce(torch.promote_types, dtypes)
+    return widest
+
+
+def _hiding(
+    steps: Sequence[Step], dtype: torch.dtype, found: Sequence[fx.Node]
+) -> tuple[Step, ...]:
+    """The steps with fills that hide whatever score they are added to.
+
+    A fill replaces the score, and what is added does not, which shows where all keys of a query
+    are filled: unless nothing of the score is left beside it. Where fills of one number are all
+    the masks there are, any number that hides gives the same weights, so the smallest is taken.
+    """
+    fills = [step for step in steps if step.kind in ("fill", "keep")]
+    limits = torch.finfo(dtype)
+    weak = next((step for step in fills if -step.number * limits.eps < _ABSORBS), None)
+    if weak is None:
+        return tuple(steps)
+    behind = list(steps[steps.index(fills[0]) :])
+    alone = all(step.kind != "add" for step in steps)
+    alone &= all(step.number == weak.number for step in fills)
+    alone &= all(step.kind != "scale" for step in behind)
+    if not alone or weak.number > _HIDES:
+        raise StoppedError(
+            weak.node, f"scores are replaced by {weak.number:g}, which hides too little", found
+        )
+    return tuple(
+        dataclasses.replace(step, number=limits.min) if step in fills else step for step in steps
+    )

@@ -1,0 +1,3 @@
+"""The pass that inserts entries along an axis and re-derives all that follows."""
+
+from __future__ import annotations

@@ -1,0 +1,174 @@
+"""Numbers that may be the length of a fixed axis, where nothing tells whether they are.
+
+A length that was fixed when the model was captured stands in the graph as a number. Where the
+operation runs with the number as it is and with the longer length alike, either could be meant:
+such an operation is refused, and right once the axis may vary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from graphprog.ir.sizes import Size
+from graphprog.ir.views import RESHAPES
+from graphprog.passes.normalize.cleanup import schema_name
+from graphprog.rewriting.fake_execution import FailedError, read_values, run_on
+from graphprog.rewriting.refusal import RefusalError
+
+if TYPE_CHECKING:
+    from graphprog.passes.extend_axis.propagate import Growth
+
+_DECIDED = RESHAPES | {"aten::expand"}
+_DECIDED |= {f"aten::{name}" for name in ("arange", "ones", "zeros", "full", "empty", "eye")}
+_DECIDED |= {f"aten::new_{name}" for name in ("ones", "zeros", "full", "empty")}
+"""Operations of which it is decided elsewhere: by lining up factors, or by what reads them."""
+_NO_LENGTHS = {"dim", "dims", "dim0", "dim1", "start_dim", "end_dim", "axis", "source"} | {
+    *("destination", "stride", "padding", "dilation", "groups", "output_padding"),
+    *("padding_idx", "correction", "alpha", "memory_format"),
+}
+"""Arguments of operations that are integers, and never a length."""
+_ARITHMETIC = {
+    f"aten::{name}{end}"
+    for name in ("add", "sub", "rsub", "mul", "div", "floor_divide", "remainder", "pow")
+    for end in ("", "_")
+}
+
+_READS_AT = {"aten::index", "aten::index_select", "aten::gather", "aten::take_along_dim"}
+
+
+def refuse_doubt(growth: Growth, node: fx.Node, concerned: bool) -> None:
+    """Refuse a node that may hold the length of the axis as a number.
+
+    Args:
+        growth: the re-derivation at work, of an axis of fixed length.
+        node: what has been run again, or need not be.
+        concerned: whether anything that it reads has grown.
+
+    Raises:
+        RefusalError: it may.
+    """
+    name = schema_name(node)
+    if growth.cut.stretch.symbolic or name in _DECIDED or not growth.cut.stretch.added:
+        return
+    if not concerned:
+        if name in _ARITHMETIC:
+            _refuse_numbers(growth, node, {int(growth.cut.stretch.size)})
+        return
+    grown = _grown_lengths(growth, node)
+    if name in ("aten::select", "aten::slice", "aten::narrow"):
+        _refuse_bounds(growth, node)
+        return
+    _refuse_numbers(growth, node, grown)
+    if not _is_data(node) and counted(node):  # the last entry, among positions
+        _refuse_numbers(growth, node, {length - 1 for length in grown})
+    if name not in _READS_AT:
+        return
+    for part in node.all_input_nodes:
+        value = part.meta["val"]
+        fixed = isinstance(value, torch.Tensor) and part not in growth.before
+        if fixed and value.dtype == torch.int64 and grown & set(_numbers(value)) and counted(part):
+            _refuse(node, f"as many positions as there were entries, {tuple(value.shape)},")
+
+
+def _refuse(node: fx.Node, what: str) -> None:
+    raise RefusalError(
+        node, f"whether {what} stands for the length of the axis cannot be told (let it vary)"
+    )
+
+
+def _grown_lengths(growth: Growth, node: fx.Node) -> set[int]:
+    """The lengths before of the dimensions that have grown, of all that a node reads."""
+    found = {int(growth.cut.stretch.size)}
+    for part in node.all_input_nodes:
+        old, new = growth.old_value(part), part.meta["val"]
+        if isinstance(old, torch.Tensor) and isinstance(new, torch.Tensor):
+            found |= {
+                one
+                for one, two in zip(_sizes(old), _sizes(new), strict=False)
+                if isinstance(one, int) and isinstance(two, int) and one != two
+            }
+    return found - {1}
+
+
+def _refuse_numbers(growth: Growth, node: fx.Node, lengths: set[int]) -> None:
+    added = growth.cut.stretch.added
+    for name, slot, leaf in _named_leaves(node):
+        number = isinstance(leaf, int | float) and not isinstance(leaf, bool)
+        if not number or abs(leaf) not in lengths or name in _NO_LENGTHS or abs(leaf) < 2:
+            continue
+        if _runs_with(node, slot, leaf + added if leaf > 0 else leaf - added):
+            _refuse(node, f"the number {leaf}")
+
+
+def _refuse_bounds(growth: Growth, node: fx.Node) -> None:
+    """Refuse an entry, a bound or a step that may have been told by the length of the axis.
+
+    Numbers below 0 count from the end.
+    """
+    source, dim, *bounds = node.args
+    assert isinstance(source, fx.Node)
+    assert isinstance(dim, int)
+    old, new = (value.shape[dim] for value in (growth.old_value(source), source.meta["val"]))
+    if old == new or not isinstance(old, int) or old <= 2:
+        return
+    size = growth.cut.stretch.size
+    numbers = [bound for bound in bounds if isinstance(bound, int)]
+    narrowed = schema_name(node) == "aten::narrow" and sum(numbers) == old
+    for number in numbers:
+        if narrowed or abs(number) in (old - 1, old) or (abs(number) == size and size < old):
+            _refuse(node, f"the number {number}")
+
+
+def _named_leaves(node: fx.Node) -> Iterator[tuple[str, int, Any]]:
+    """Every leaf of a node's arguments, with the argument's name and its slot."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return
+    names = [argument.name for argument in node.target._schema.arguments]
+    slot = 0
+    for name, value in [*zip(names, node.args, strict=False), *node.kwargs.items()]:
+        for leaf in pytree.tree_leaves(value):
+            yield name, slot, leaf
+            slot += 1
+
+
+def _is_data(node: fx.Node) -> bool:
+    value = node.meta.get("val")
+    return not isinstance(value, torch.Tensor) or value.is_floating_point()
+
+
+def _runs_with(node: fx.Node, slot: int, number: int | float) -> bool:
+    """Whether a node runs with another number, and returns as many values."""
+    values = read_values(node)
+    values[slot] = number
+    try:
+        result = run_on(node, values)
+    except FailedError:  # the number is not the length
+        return False
+    several = isinstance(result, list | tuple)
+    return not several or len(result) == len(node.meta["val"])
+
+
+def _numbers(value: torch.Tensor) -> list[int]:
+    return [size for size in _sizes(value) if isinstance(size, int)]
+
+
+def _sizes(value: torch.Tensor) -> list[Size]:
+    return list(value.shape)
+
+
+def counted(position: fx.Node) -> bool:
+    """Whether integers are a count of entries, and no data."""
+    stack = [position]
+    while stack:
+        node = stack.pop()
+        if node.op in ("placeholder", "get_attr"):
+            return False
+        stack += [
+            part for part in node.all_input_nodes if isinstance(part.meta["val"], torch.Tensor)
+        ]
+    return True

@@ -1,0 +1,82 @@
+"""Paddings and windows that a model may have chosen by the length it had when it was captured.
+
+A choice that was made in Python is not in the graph: at another length it would be another one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import fx
+
+from graphprog.ir.sizes import Size, is_symbolic, same_size
+from graphprog.passes.normalize.cleanup import schema_name
+from graphprog.rewriting.edges import leaves_of
+from graphprog.rewriting.refusal import RefusalError
+
+if TYPE_CHECKING:
+    from graphprog.passes.extend_axis.propagate import Growth
+
+_PADS = {"aten::pad", "aten::constant_pad_nd"}
+
+
+def refuse_chosen(growth: Growth, node: fx.Node) -> None:
+    """Refuse an operation whose numbers hint that they go with the length.
+
+    Raises:
+        RefusalError: it pads up to a length, pads to a multiple of a stride, or cuts into windows
+            that no longer fit.
+    """
+    name = schema_name(node)
+    if name in _PADS and growth.cut.stretch.symbolic:
+        _refuse_cropping(growth, node)
+    elif name in _PADS:
+        _refuse_uneven(growth, node)
+    elif name == "aten::im2col" and not growth.cut.stretch.symbolic:
+        _refuse_rest(growth, node)
+
+
+def _refuse_cropping(growth: Growth, node: fx.Node) -> None:
+    """Refuse to pad less the longer the axis: beyond the length padded up to, it would crop."""
+    for leaf in leaves_of(node):
+        amount = growth.old_value(leaf) if isinstance(leaf, fx.Node) else None
+        if is_symbolic(amount) and growth.cut.stretch.growth(amount).is_negative:
+            raise RefusalError(node, "it pads up to a length that does not grow with the axis")
+
+
+def _refuse_uneven(growth: Growth, node: fx.Node) -> None:
+    """Refuse one entry more behind than in front, as convolutions pad to a multiple of a stride."""
+    amounts: Any = node.args[1]
+    old, new = _lengths(growth, node)
+    for pair in range(len(amounts) // 2):
+        first, last = amounts[2 * pair : 2 * pair + 2]
+        moves = not same_size(old[-1 - pair], new[-1 - pair])
+        if moves and isinstance(first, int) and isinstance(last, int) and last - first == 1:
+            raise RefusalError(
+                node,
+                f"whether padding by {first} and {last} was chosen for this length cannot be told "
+                "(let it vary)",
+            )
+
+
+def _refuse_rest(growth: Growth, node: fx.Node) -> None:
+    """Refuse windows that covered an axis and would leave a rest of it out."""
+    windows, dilations, paddings, strides = node.args[1:5]
+    old, new = _lengths(growth, node)
+    for dim in (-2, -1):
+        one, gap, pad, stride = (
+            int(numbers[dim])  # type: ignore[index, arg-type]
+            for numbers in (windows, dilations, paddings, strides)
+        )
+        before, after = (
+            (size[dim] + 2 * pad - gap * (one - 1) - 1) % stride for size in (old, new)
+        )
+        if before == 0 and after != 0:
+            raise RefusalError(node, f"windows of {one} do not cover the longer axis")
+
+
+def _lengths(growth: Growth, node: fx.Node) -> tuple[list[Size], list[Size]]:
+    """Sizes of what a node reads, before and now."""
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    return list(growth.old_value(source).shape), list(source.meta["val"].shape)

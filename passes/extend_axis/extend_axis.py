@@ -1,0 +1,223 @@
+"""R2: insert entries along an axis of a value, and re-derive everything behind."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import fx
+
+from graphprog.errors import GraphprogError, PassError
+from graphprog.ir.graph import Graph, Insertion
+from graphprog.ir.interface import Interface
+from graphprog.ir.ops import ancestors
+from graphprog.ir.sizes import Stretch, has_length, same_size
+from graphprog.manipulations.prompts.concatenative import Concatenative
+from graphprog.passes.base import Pass
+from graphprog.passes.extend_axis.cuts import Change, Cut, End
+from graphprog.passes.extend_axis.ending import take_out
+from graphprog.passes.extend_axis.propagate import Growth
+from graphprog.passes.extend_axis.side_inputs import Sides, is_side
+from graphprog.passes.insert.insert import ordered, unique_label
+from graphprog.passes.insert.operands import read
+from graphprog.rewriting.edges import uses_of
+from graphprog.rewriting.editor import Editor
+from graphprog.rewriting.inliner import inline
+from graphprog.rewriting.refusal import RefusalError
+from graphprog.spec.registry import spec
+
+Undo = tuple[tuple[Change, ...], dict[str, Any]]
+"""Leaves that were replaced, and values before, by node."""
+
+_TRIES = 24
+_ROUNDS = 8
+
+
+@spec("extend-axis")
+@dataclasses.dataclass(frozen=True)
+class ExtendAxis(Pass):
+    """Insert entries into the value at an interface and let everything behind it follow.
+
+    What reads the value from outside of the interface keeps it. Sizes, masks, positions and side
+    inputs that belong to the axis are computed again at the new length for what lies behind.
+
+    Attributes:
+        op: what is inserted, and where.
+        seed: of random initial values.
+    """
+
+    op: Concatenative
+    seed: int = 0
+
+    after = ("replace-input",)
+
+    def run(self, graph: Graph) -> Graph:
+        """Insert, or refuse.
+
+        Raises:
+            PassError: something behind cannot grow: names operation, module and source line, and
+                the nearest interface where the same entries can be inserted.
+        """
+        place = graph.interfaces().resolve(self.op.at)
+        try:
+            return self._extend(graph, place)
+        except RefusalError as refusal:
+            raise PassError(
+                f"{self.op.at}: no entries can be inserted on axis {self.op.axis} here: {refusal}",
+                self._remedies(graph, place),
+            ) from refusal
+
+    def _extend(self, graph: Graph, place: Interface) -> Graph:
+        carriers = self._carriers(graph, place)
+        for _ in range(_ROUNDS):
+            sides = Sides(dict(self.op.sides), self.op.tables, carriers)
+            extended = self._once(graph, place, sides)
+            if sides.carriers == carriers:
+                return extended
+            carriers = sides.carriers  # an input turned out to be longer: begin again with it
+        raise AssertionError("the inputs that carry the axis do not settle")
+
+    def _carriers(self, graph: Graph, place: Interface) -> Mapping[str, frozenset[int]]:
+        """The integer inputs whose length, a number, is that of the axis.
+
+        They are found by asking for a longer value at the interface: what can deliver it is what
+        the length comes from.
+        """
+        size = graph.nodes[place.node].meta["val"].shape[self.op.axis]
+        if not isinstance(size, int):
+            return {}
+        earlier = _lengthened(graph, place, size)
+        integers = [
+            node
+            for node in graph.placeholders
+            if not node.meta["val"].is_floating_point() and has_length(node.meta["val"], size)
+        ]
+        if not integers:
+            return earlier
+        edit = Editor(graph, str(self))
+        value = edit.node(place.node)
+        sides = Sides(dict(self.op.sides), self.op.tables, {})
+        stretch = Stretch(size, max(self.op.length, 1))
+        cut = Cut(value, value, frozenset(edit.edges(place.edges)), stretch, self.op.offset)
+        try:
+            Growth(edit, cut, sides, "").lengthen(value, self.op.axis)
+        except RefusalError:
+            return earlier
+        names = {str(node.target) for node in integers}
+        return earlier | {name: dims for name, dims in sides.carriers.items() if name in names}
+
+    def _once(self, graph: Graph, place: Interface, sides: Sides) -> Graph:
+        op = self.op
+        edit = Editor(graph, str(self))
+        old = edit.node(place.node)
+        value = old.meta["val"]
+        size = value.shape[op.axis] if 0 <= op.axis < value.ndim else None
+        if isinstance(size, int) and size == 1 and op.length:
+            raise RefusalError(
+                old, "the axis has one entry, which may stand for all where others are read beside"
+            )
+        label = unique_label(graph, op.label)
+        generator = torch.Generator().manual_seed(self.seed)
+        edges, known = frozenset(edit.edges(place.edges)), set(uses_of(old))
+        inputs = [old, *(read(edit, graph, name, place.key) for name in op.reads)]
+        values = tuple(node.meta["val"] for node in inputs)
+        module = op.build_entries(values, place.key, generator, graph)
+        (entries,) = inline(edit, label, module, inputs, place.key)
+        edit.share(label, entries)
+        if op.length == 0:  # even an empty piece would give the value other strides
+            return edit.finish()
+        new = _joined(edit, old, entries, op, label)
+        reading = set(uses_of(old)) - known
+        stretch = Stretch(value.shape[op.axis], op.length)
+        edit.redirect(old, set(edges), new, reading, place.key)
+        order = ordered(edit, place.key, op.reads)
+        undo = self._grow(edit, graph, Cut(old, new, edges, stretch, op.offset), sides, label)
+        axis = Insertion("axis", label, place.key, new.name, old.name, op.label, (*undo, order))
+        edit.record(axis)
+        return edit.finish()
+
+    def _grow(self, edit: Editor, graph: Graph, cut: Cut, sides: Sides, label: str) -> Undo:
+        """Re-derive what lies behind, up to where the entries end; returns what it was."""
+        op = self.op
+        end = End.at(edit, graph.interfaces().resolve(op.until)) if op.until else None
+        growth = Growth(edit, cut, sides, label, end)
+        growth.run()
+        if end is not None:
+            value, before = end.node.meta["val"], growth.old_value(end.node)
+            stands = value.ndim > op.axis and same_size(value.shape[op.axis], growth.size)
+            if not stands or not same_size(before.shape[op.axis], cut.stretch.size):
+                raise RefusalError(
+                    end.node, f"the entries do not stand on axis {op.axis} at {op.until!r}"
+                )
+            take_out(growth, end, op.axis)
+        return growth.changes(), growth.values_before()
+
+    def _remedies(self, graph: Graph, place: Interface) -> list[str]:
+        """The nearest interface where it works, found by trying."""
+        order = {name: position for position, name in enumerate(graph.nodes)}
+        here = order[place.node]
+        others = [
+            other
+            for other in graph.interfaces().values()
+            if other.key != place.key and _alike(graph, place, other, self.op.axis)
+        ]
+        others.sort(key=lambda other: (not other.aliases, abs(order[other.node] - here)))
+        for other in others[:_TRIES]:
+            try:
+                self._extend(graph, other)
+            except (RefusalError, GraphprogError):
+                continue
+            return [f"at={(other.aliases or (other.key,))[0]!r}: there it works"]
+        return []
+
+
+def _joined(edit: Editor, old: fx.Node, entries: fx.Node, op: Concatenative, label: str) -> fx.Node:
+    """The value with the entries between its own."""
+    ops, value, before = torch.ops.aten, old.meta["val"], entries.next
+
+    def call(target: object, *args: object) -> fx.Node:
+        return edit.call(target, args, before, label)  # type: ignore[arg-type]
+
+    sizes = [
+        size if isinstance(size, int) else call(ops.sym_size.int, old, dim)
+        for dim, size in enumerate(value.shape)
+    ]
+    sizes[op.axis] = op.length
+    inserted = call(ops.expand.default, entries, sizes)
+    if op.offset == 0:
+        parts = [inserted, old]
+    elif op.offset == -1:
+        parts = [old, inserted]
+    else:
+        head = call(ops.slice.Tensor, old, op.axis, 0, op.offset)
+        tail = call(ops.slice.Tensor, old, op.axis, op.offset, 2**63 - 1)
+        parts = [head, inserted, tail]
+    return call(ops.cat.default, parts, op.axis)
+
+
+def _lengthened(graph: Graph, place: Interface, size: int) -> dict[str, frozenset[int]]:
+    """The inputs to which earlier insertions into the same axis gave this length."""
+    parts = {node.meta.get("graphprog") for node in ancestors(graph.nodes[place.node])}
+    return {
+        name: frozenset(
+            dim
+            for dim, one in enumerate(node.meta["val"].shape)
+            if isinstance(one, int) and one == size
+        )
+        for name, node in graph.nodes.items()
+        if node.op != "placeholder" and is_side(node, size) and node.meta.get("graphprog") in parts
+    }
+
+
+def _alike(graph: Graph, place: Interface, other: Interface, axis: int) -> bool:
+    """Whether the same entries would fit another interface."""
+    mine, theirs = (graph.nodes[one.node].meta["val"] for one in (place, other))
+    fixed = [
+        (a, b)
+        for dim, (a, b) in enumerate(zip(mine.shape, theirs.shape, strict=False))
+        if dim not in (0, axis) and isinstance(a, int)
+    ]
+    same = mine.ndim == theirs.ndim and all(same_size(a, b) for a, b in fixed)
+    return bool(same and mine.dtype == theirs.dtype and other.kind != "output")

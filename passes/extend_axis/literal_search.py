@@ -1,0 +1,164 @@
+"""Trials: the smallest change of literals and operands under which an operation runs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx
+
+from graphprog.ir.sizes import Size, differ, same_size
+from graphprog.passes.extend_axis.ambiguity import counted
+from graphprog.passes.extend_axis.cuts import Demands
+from graphprog.passes.normalize.cleanup import schema_name
+from graphprog.rewriting.edges import leaves_of
+from graphprog.rewriting.fake_execution import FailedError, read_values, run_on
+from graphprog.rewriting.refusal import RefusalError
+
+if TYPE_CHECKING:
+    from graphprog.passes.extend_axis.propagate import Growth
+
+_ADDS = {"aten::add", "aten::add_"}
+_MOST = 3
+_UNDECIDED = "several of its lengths may be the axis, and nothing decides"
+
+Option = tuple[int, int | None, Any]
+"""A change to try: leaf, dimension of it or None for the literal itself, new length."""
+
+
+def has_lengths(value: Any, wanted: Demands) -> bool:
+    """Whether a value is a tensor that has the wanted lengths."""
+    return isinstance(value, torch.Tensor) and all(
+        same_size(value.shape[dim], size) for dim, size in wanted.items()
+    )
+
+
+def change_lengths(growth: Growth, node: fx.Node, wanted: Demands, reason: str) -> None:
+    """Put the smallest change of literals and operands into a node under which it runs.
+
+    Args:
+        growth: the re-derivation at work.
+        node: what does not run as it is.
+        wanted: lengths that the result must have.
+        reason: why it does not run.
+
+    Raises:
+        RefusalError: there is no such change, or there are two.
+    """
+    options = list(_options(growth, node, wanted))
+    for count in range(1, min(_MOST, len(options)) + 1):
+        choices = itertools.combinations(options, count)
+        working = [choice for choice in choices if _works(node, choice, wanted)]
+        if len(working) > 1:
+            raise RefusalError(node, _UNDECIDED)
+        if working:
+            if node in growth.reach:  # of others, what reads them decides
+                _refuse_more(node, working[0], options)
+            _apply(growth, node, working[0])
+            return
+    aligned = _aligned(growth, node, options, wanted)
+    if len(aligned) <= _MOST or not _works(node, aligned, wanted):
+        raise RefusalError(node, cannot_follow(reason))
+    _apply(growth, node, aligned)
+
+
+def cannot_follow(reason: str) -> str:
+    """A refusal, with the first line of what an operation said where it said anything."""
+    line = reason.partition("\n")[0][:160]
+    return "it cannot follow the longer axis" + (f" ({line})" if line else "")
+
+
+def _refuse_more(node: fx.Node, choice: tuple[Option, ...], options: list[Option]) -> None:
+    """Refuse to lengthen something that is made of numbers where more of it may be the axis.
+
+    Raises:
+        RefusalError: the node runs as well, to a longer result, if another dimension is lengthened.
+    """
+    leaves = leaves_of(node)
+    made = {slot for slot, dim, _ in choice if dim is not None and counted(leaves[slot])}
+    for option in options:
+        if option[0] in made and option not in choice:
+            found, longer = _result(node, choice), _result(node, (*choice, option))
+            if longer is not None and differ(found, longer):
+                raise RefusalError(node, _UNDECIDED)
+
+
+def _aligned(
+    growth: Growth, node: fx.Node, options: list[Option], wanted: Demands
+) -> tuple[Option, ...]:
+    """The lengths that broadcast to the wanted ones, one for one, however many they are."""
+    leaves, ndim = leaves_of(node), getattr(growth.old_value(node), "ndim", 0)
+    return tuple(
+        (slot, dim, size)
+        for slot, dim, size in options
+        if dim is not None and dim + ndim - leaves[slot].meta["val"].ndim in wanted
+    )
+
+
+def _options(growth: Growth, node: fx.Node, wanted: Demands) -> Iterator[Option]:
+    """Every length in a node that equals the old length of something that grew."""
+    shape = getattr(growth.old_value(node), "shape", ())
+    varying = [(shape[dim], size) for dim, size in wanted.items() if not isinstance(size, int)]
+    lengths: dict[int, int] = {}
+    if isinstance(growth.cut.stretch.size, int):
+        lengths[growth.cut.stretch.size] = growth.cut.stretch.size + growth.cut.stretch.added
+    for part in node.all_input_nodes:
+        old, new = growth.old_value(part), part.meta.get("val")
+        if isinstance(old, torch.Tensor) and isinstance(new, torch.Tensor):
+            sizes: tuple[list[Size], list[Size]] = (list(old.shape), list(new.shape))
+            for before, after in zip(*sizes, strict=False):
+                if isinstance(before, int) and isinstance(after, int) and before != after:
+                    lengths[before] = after
+    for slot, leaf in enumerate(leaves_of(node)):
+        if isinstance(leaf, int) and not isinstance(leaf, bool) and leaf in lengths:
+            yield slot, None, lengths[leaf]
+        value = leaf.meta.get("val") if isinstance(leaf, fx.Node) else None
+        if isinstance(value, torch.Tensor):
+            shorter: list[Size] = list(growth.old_value(leaf).shape)
+            now: list[Size] = list(value.shape)
+            for dim, size in enumerate(now):
+                if isinstance(size, int) and size in lengths and same_size(shorter[dim], size):
+                    yield slot, dim, lengths[size]
+                yield from ((slot, dim, longer) for one, longer in varying if same_size(one, size))
+
+
+def _works(node: fx.Node, choice: tuple[Option, ...], wanted: Demands) -> bool:
+    """Whether the node runs, and has the wanted lengths, with some lengths changed."""
+    result = _result(node, choice)
+    return result is not None and (not wanted or has_lengths(result, wanted))
+
+
+def _result(node: fx.Node, choice: tuple[Option, ...]) -> Any:
+    """What the node gives with some lengths changed; None where it does not run."""
+    shapes: dict[int, list[Any]] = {}
+    literals: dict[int, int] = {}
+    leaves = leaves_of(node)
+    for slot, dim, size in choice:
+        if dim is None:
+            literals[slot] = size
+        else:
+            shapes.setdefault(slot, list(leaves[slot].meta["val"].shape))[dim] = size
+    values = read_values(node)
+    for slot, size in literals.items():
+        values[slot] = size
+    for slot, shape in shapes.items():
+        values[slot] = values[slot].new_empty(shape)
+    try:
+        return run_on(node, values)
+    except FailedError:  # this choice is not the answer
+        return None
+
+
+def _apply(growth: Growth, node: fx.Node, choice: tuple[Option, ...]) -> None:
+    """Put the changes that work into the node."""
+    demands: dict[int, dict[int, Any]] = {}
+    for slot, dim, size in choice:
+        if dim is None:
+            growth.put(node, slot, size)
+        else:
+            demands.setdefault(slot, {})[dim] = size
+    additive = schema_name(node) in _ADDS
+    for slot, wanted in demands.items():
+        growth.put(node, slot, growth.demand(leaves_of(node)[slot], wanted, additive))

@@ -1,0 +1,218 @@
+"""Side inputs and tables: what stands at the new entries where a value comes from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx
+
+from graphprog.ir.sizes import Size, has_length
+from graphprog.passes.normalize.cleanup import schema_name
+from graphprog.rewriting.refusal import RefusalError
+
+if TYPE_CHECKING:
+    from graphprog.passes.extend_axis.propagate import Growth
+
+_SIDE = "side"
+_COMPARES = {"aten::eq", "aten::ne"}
+_ORDERS = {"aten::gt", "aten::ge", "aten::lt", "aten::le"}
+_ADDS = {"aten::add", "aten::add_", "aten::scaled_dot_product_attention"}
+_SAME_VALUE = {
+    "aten::view",
+    "aten::reshape",
+    "aten::to",
+    "aten::_to_copy",
+    "aten::unsqueeze",
+    "aten::expand",
+    "aten::slice",
+    "aten::cat",
+    "aten::constant_pad_nd",
+    "aten::clone",
+}
+_LOOKS_UP = {"aten::embedding": 1, "aten::index_select": 2, "aten::embedding_bag": 1}
+
+
+class Sides:
+    """How inputs and tables that carry the axis become longer.
+
+    Attributes:
+        meanings: of side inputs, by name: ``present`` (1 or True), ``zero`` or ``positions``.
+        tables: policy for tensors of the model that carry the axis: ``refuse``, or ``zeros``
+            where they are added, so that the new entries get none of it.
+        carriers: the dimensions of inputs of fixed length that turned out to carry the axis.
+    """
+
+    def __init__(
+        self,
+        meanings: Mapping[str, str],
+        tables: str,
+        carriers: Mapping[str, frozenset[int]],
+    ) -> None:
+        self.meanings = dict(meanings)
+        self.tables = tables
+        self.carriers = dict(carriers)
+        self._told: dict[str, str] = {}
+
+    def padded(self, growth: Growth, node: fx.Node, wanted: Mapping[int, Any]) -> fx.Node:
+        """A model input with entries in the place of the inserted ones.
+
+        Raises:
+            RefusalError: its length is a multiple of the axis, or its meaning cannot be told.
+        """
+        stretch, name = growth.cut.stretch, key_of(node)
+        shape = node.meta["val"].shape
+        dims = {dim for dim, size in enumerate(shape) if stretch.growth(size) != 0}
+        dims |= set(wanted) | self.carriers.get(name, frozenset())
+        if not stretch.symbolic and dims:
+            self.carriers[name] = frozenset(dims)
+        result = node
+        for dim in sorted(dims):
+            computed = dim not in wanted and stretch.growth(shape[dim]) != stretch.added
+            if stretch.symbolic and computed:
+                raise RefusalError(node, "its length is not the axis itself but computed from it")
+            result = self._padded(growth, node, result, dim)
+            result.meta[_SIDE] = node.meta.get(_SIDE, str(node.target))
+        return result
+
+    def _padded(self, growth: Growth, node: fx.Node, value: fx.Node, dim: int) -> fx.Node:
+        name = str(node.meta.get(_SIDE, node.target))
+        if name not in self._told:
+            self._told[name] = self.meanings.get(name) or inferred_meaning(node)
+        meaning = self._told[name]
+        if not meaning:
+            raise RefusalError(
+                node,
+                f"what stands for an inserted entry in this input is not known (sides={{{name!r}: "
+                "'present', 'zero' or 'positions'} says it)",
+            )
+        if meaning == "positions":
+            return _positions(growth, node, value, dim)
+        return join(growth, value, dim, _neutral(node, meaning), like=node)
+
+    def table(
+        self, growth: Growth, node: fx.Node, wanted: Mapping[int, Any], additive: bool
+    ) -> fx.Node:
+        """A tensor of the model with entries for the inserted ones.
+
+        Raises:
+            RefusalError: the policy, or what it is used for, does not allow it.
+        """
+        if self.tables == "refuse":
+            raise RefusalError(
+                node, "a tensor of the model has the fixed length of the axis", growth.reader
+            )
+        if not additive:
+            raise RefusalError(
+                node,
+                "a tensor of the model has the fixed length of the axis, and is not added",
+                growth.reader,
+            )
+        result = node
+        for dim in wanted:
+            result = join(growth, result, dim, 0, like=node)
+        return result
+
+
+def is_side(node: fx.Node, size: Size) -> bool:
+    """Whether a value is an input, or one to which an earlier insertion gave this length."""
+    longer = _SIDE in node.meta and has_length(node.meta["val"], size)
+    return node.op == "placeholder" or longer
+
+
+def key_of(node: fx.Node) -> str:
+    """The name of an input, or of the node at which it is longer."""
+    return str(node.target) if node.op == "placeholder" else node.name
+
+
+def inferred_meaning(node: fx.Node) -> str:
+    """What an input means, told by what the graph does with it; empty where nothing tells."""
+    value = node.meta["val"]
+    if value.dtype == torch.bool:
+        return "present"
+    if any(schema_name(user) == "aten::diff" for user in _readers(node)):
+        return ""  # neither presence nor types go on by steps
+    if not value.dtype.is_floating_point:
+        return "zero" if _looked_up(node) else "present"
+    added = {schema_name(user) for user in _readers(node)} <= _ADDS
+    return "zero" if added else ""
+
+
+def _readers(node: fx.Node) -> list[fx.Node]:
+    """What reads a value, also in another shape."""
+    found: list[fx.Node] = []
+    stack = list(node.users)
+    while stack:
+        user = stack.pop()
+        if schema_name(user) in _SAME_VALUE:
+            stack += user.users
+        elif isinstance(user.meta.get("val"), torch.Tensor):
+            found.append(user)
+    return found
+
+
+def compared_with(node: fx.Node) -> list[int]:
+    """The numbers that an input is compared with, such as that of padding or of a text's end."""
+    readers = [user for user in _readers(node) if schema_name(user) in _COMPARES]
+    return sorted({user.args[1] for user in readers if isinstance(user.args[1], int)})
+
+
+def _looked_up(node: fx.Node) -> bool:
+    return any(schema_name(user) in _LOOKS_UP for user in _readers(node))
+
+
+def _neutral(node: fx.Node, meaning: str) -> Any:
+    """The number that stands at the inserted entries of an input."""
+    if meaning == "present":
+        return True if node.meta["val"].dtype == torch.bool else 1
+    if node.meta["val"].dtype.is_floating_point:
+        return 0.0
+    # an id that the model compares with, such as the one of padding, would be taken for it
+    special: set[Any] = set(compared_with(node))
+    for user in _readers(node):  # whether it is more than 0, say, asks for padding as well
+        if schema_name(user) in _ORDERS and user.args[1] in (0, 1):
+            special |= {0, user.args[1]}
+    return next(number for number in range(len(special) + 1) if number not in special)
+
+
+def join(growth: Growth, value: fx.Node, dim: int, fill: Any, like: fx.Node) -> fx.Node:
+    """Put entries of one number between those of a value, at the offset of the cut."""
+    ops, cut = torch.ops.aten, growth.cut
+    ndim = value.meta["val"].ndim
+    before = [0, 0] * (ndim - 1 - dim)
+    added = cut.stretch.added
+
+    def pad(part: fx.Node, sides: list[int]) -> fx.Node:
+        call = (part, [*before, *sides], fill)
+        return growth.copy_call(ops.constant_pad_nd.default, call, like)
+
+    if cut.offset == 0:
+        return pad(value, [added, 0])
+    if cut.offset == -1:
+        return pad(value, [0, added])
+    end = 2**63 - 1
+    slices = (
+        [(0, cut.offset), (cut.offset, end)]
+        if cut.offset > 0
+        else [(0, cut.offset + 1), (cut.offset + 1, end)]
+    )
+    head, tail = (
+        growth.copy_call(ops.slice.Tensor, (value, dim, *bounds), like) for bounds in slices
+    )
+    return growth.copy_call(ops.cat.default, ([pad(head, [0, added]), tail], dim), like)
+
+
+def _positions(growth: Growth, node: fx.Node, value: fx.Node, dim: int) -> fx.Node:
+    """Positions where the inserted entries count: those behind them move on."""
+    ops, cut = torch.ops.aten, growth.cut
+    if cut.offset < 0:
+        raise RefusalError(node, "positions of entries inserted at the end are not known")
+    shifted = join(growth, value, dim, 0, like=node)
+    size = growth.copy_call(ops.sym_size.int, (shifted, dim), node)
+    counted = growth.copy_call(ops.arange.default, (size,), node)
+    behind = growth.copy_call(ops.ge.Scalar, (counted, cut.offset + cut.stretch.added), node)
+    inside = growth.copy_call(ops.ge.Scalar, (counted, cut.offset), node)
+    moved = growth.copy_call(ops.add.Scalar, (shifted, cut.stretch.added), node)
+    rest = growth.copy_call(ops.where.self, (inside, counted, shifted), node)
+    return growth.copy_call(ops.where.self, (behind, moved, rest), node)

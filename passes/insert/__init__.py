@@ -1,0 +1,3 @@
+"""Passes that replace a value on edges, or align an output."""
+
+from __future__ import annotations

@@ -1,0 +1,105 @@
+"""R4: align the outputs."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from graphprog.alignments import Alignment
+from graphprog.errors import PassError
+from graphprog.ir.graph import Graph, Insertion, Site
+from graphprog.ir.interface import Edge
+from graphprog.passes.base import Pass
+from graphprog.rewriting.edges import uses_of
+from graphprog.rewriting.editor import Editor
+from graphprog.rewriting.inliner import inline
+from graphprog.spec.registry import spec
+
+PART = "align"
+
+
+@spec("align")
+@dataclasses.dataclass(frozen=True)
+class Align(Pass):
+    """Let the graph return target logits, computed from an output or a feature.
+
+    The one new output is called ``logits``. What only the old outputs need is dead code from
+    then on, and is not run.
+
+    Attributes:
+        by: the alignment; ``by.on`` says what it reads.
+        seed: of random initial values.
+    """
+
+    by: Alignment
+    seed: int = 0
+
+    after = ("insert", "replace-input", "replace-tokens")
+
+    def requires(self, graph: Graph) -> None:
+        """A graph is aligned once."""
+        if any(insertion.kind == "output" for insertion in graph.insertions):
+            raise PassError("the graph's outputs are already aligned")
+
+    def run(self, graph: Graph) -> Graph:
+        """Append the alignment."""
+        if self.by.is_identity:
+            return graph
+        place = graph.interfaces().resolve(self.by.on)
+        edit = Editor(graph, str(self))
+        value = edit.node(place.node)
+        head = affine(value) if self.by.in_front_of_head else ()
+        inputs = [*(head or (value,)), *(_input(edit, name) for name in self.by.reads(graph))]
+        values = tuple(node.meta["val"] for node in inputs)
+        generator = torch.Generator().manual_seed(self.seed)
+        module = self.by.build_reading(values, len(head), generator)
+        known = set(uses_of(value))
+        (result,) = inline(edit, PART, module, inputs, place.key)
+        reading = set(uses_of(value)) - known
+        old = tuple(item.name if isinstance(item, fx.Node) else item for item in graph.output_nodes)
+        edit.set_outputs([result], reading)
+        edit.record(
+            Insertion(
+                "output",
+                PART,
+                place.key,
+                result.name,
+                place.node,
+                old=(old, graph.outputs, graph.out_spec),
+            )
+        )
+        edit.changes |= {
+            "outputs": ("logits",),
+            "out_spec": pytree.tree_flatten(0)[1],
+        }
+        edit.drop_sites(key for key in graph.sites if key.startswith("output:"))
+        aligned = edit.finish()
+        output = aligned.code.output_node().name
+        site = Site(result.name, (Edge(output, 0),))
+        return dataclasses.replace(
+            aligned,
+            sites={**aligned.sites, "output:logits": site},
+            aliases={**aligned.aliases, "logits": "output:logits"},
+        )
+
+
+def affine(value: fx.Node) -> tuple[fx.Node, ...]:
+    """What an affine layer reads, its weight and its bias; empty where a value is no such result.
+
+    The value is then needed no more, and is not computed.
+    """
+    if value.target is not torch.ops.aten.linear.default or value.kwargs:
+        return ()
+    return tuple(node for node in value.args if isinstance(node, fx.Node))
+
+
+def _input(edit: Editor, name: str) -> fx.Node:
+    """The model's input of a name."""
+    node: fx.Node
+    for node in edit.code.find_nodes(op="placeholder"):
+        if node.target == name:
+            return node
+    raise PassError(f"the graph has no input {name!r} by now")

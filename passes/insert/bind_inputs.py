@@ -1,0 +1,131 @@
+"""Give inputs once: constants take the place of placeholders, and sizes become numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from torch import fx
+
+from graphprog.errors import InterfaceError, PassError
+from graphprog.ir.call_spec import CallSpec
+from graphprog.ir.graph import Graph, Insertion
+from graphprog.ir.inputs import check_type, inputs_of
+from graphprog.ir.printing import module_path, operator_name
+from graphprog.manipulations.inputs.constant_inputs import Bound, Held
+from graphprog.passes.base import Pass
+from graphprog.passes.insert.insert import unique_label
+from graphprog.rewriting.editor import Editor
+from graphprog.rewriting.fake_execution import Kernels
+from graphprog.rewriting.fake_tracing import fake_mode_of, running
+from graphprog.spec.registry import spec
+
+Place = tuple[int, str, str, Any, str]
+"""Number of an input, its name, its node and fake value, and the node in its place."""
+
+
+@spec("bind-inputs")
+@dataclasses.dataclass(frozen=True)
+class BindInputs(Pass):
+    """Let the model read given tensors in place of inputs, and take the others only.
+
+    Lengths that varied with those inputs are numbers from then on.
+
+    Attributes:
+        op: says what the inputs are.
+    """
+
+    op: Bound
+
+    after = ("insert", "replace-input", "replace-tokens", "extend-axis", "extend-memory")
+
+    def requires(self, graph: Graph) -> None:
+        """The inputs exist, what they are given suits them, and one is left.
+
+        Raises:
+            InterfaceError: there is no such input, or no other one.
+            PassError: another input shares an axis with one of them.
+            DataError: wrong shape or dtype.
+        """
+        specs = {item.name: item for item in inputs_of(graph)}
+        given = dict(self.op.inputs)
+        if unknown := [name for name in given if name not in specs]:
+            raise InterfaceError(
+                f"bound: the graph has no input {', '.join(unknown)}; it takes {', '.join(specs)}",
+                ["capture the model with that argument", "leave it out of what is bound"],
+            )
+        for name, value in given.items():
+            check_type(specs[name], value)
+        if len(given) == len(specs):
+            raise InterfaceError("bound: no input is left, and a task needs one")
+        fixed = {size for name in given for size in specs[name].shape if isinstance(size, str)}
+        for name, item in specs.items():
+            if name not in given and (shared := fixed.intersection(map(str, item.shape))):
+                raise PassError(
+                    f"bound: input {name!r} has the axis {', '.join(sorted(shared))} of one that "
+                    f"is bound: {item}",
+                    ["bind it too", "name the axes apart in dynamic_axes= at capture"],
+                )
+
+    def run(self, graph: Graph) -> Graph:
+        """Put the constants in the place of the inputs, and run what reads them again."""
+        edit = Editor(graph, str(self))
+        label = unique_label(graph, self.op.label)
+        given = dict(self.op.inputs)
+        module = self.op.held().to(graph.placeholders[0].meta["val"].device)
+        edit.add_module(label, module)
+        places: list[Place] = []
+        for number, old in enumerate(graph.placeholders):
+            name = str(old.target)
+            if name in given:
+                node = _constant(edit, edit.node(old.name), label, module)
+                places.append((number, name, old.name, old.meta["val"], node.name))
+        keys = [f"input:{name}" for _, name, *_ in places]
+        edit.drop_sites([key for key in keys if key in edit.sites])
+        made = {place[-1] for place in places}
+        constants = [node for node in edit.code.find_nodes(op="get_attr") if node.name in made]
+        values = _run_again(edit, constants)
+        inputs = tuple(str(node.target) for node in edit.code.find_nodes(op="placeholder"))
+        edit.changes["call_spec"] = CallSpec.positional(inputs)
+        old_way = (tuple(places), values, graph.call_spec)
+        _, first, *_, result = places[0]
+        at = ", ".join(keys)
+        edit.record(Insertion("bound", label, at, result, first, self.op.label, old_way))
+        return edit.finish()
+
+
+def _constant(edit: Editor, old: fx.Node, label: str, module: Held) -> fx.Node:
+    """Read a tensor of the program in the place of an input."""
+    path = module.path(str(old.target))
+    with edit.code.inserting_after(edit.code.find_nodes(op="placeholder")[-1]):
+        node = edit.code.create_node("get_attr", f"program.{label}.{path}")
+    mode = fake_mode_of(old.meta["val"])
+    value = mode.from_tensor(module.get_buffer(path), static_shapes=True)
+    node.meta = {"val": value, **edit.provenance(label)}
+    edit.substitute(old, node)
+    return node
+
+
+def _run_again(edit: Editor, constants: list[fx.Node]) -> dict[str, Any]:
+    """New values for all that depends on the constants; returns the old ones by node.
+
+    Raises:
+        PassError: an operation does not run at these lengths.
+    """
+    kernels, reached, before = Kernels(), set(constants), {}
+    with running(fake_mode_of(constants[0].meta["val"])):
+        for node in edit.code.nodes:
+            if node.op != "call_function" or reached.isdisjoint(node.all_input_nodes):
+                continue
+            reached.add(node)
+            before[node.name] = node.meta.get("val")
+            try:
+                node.meta = {**node.meta, "val": kernels.run(node)}
+            except Exception as error:  # operations raise whatever they like
+                where = f" in {path}" if (path := module_path(node)) else ""
+                raise PassError(
+                    f"bound: {operator_name(node)}{where} does not run on inputs of these lengths: "
+                    f"{str(error).strip()[:300]}",
+                    ["shorter texts: a model has a number of positions", "fewer inserted tokens"],
+                ) from error
+    return before

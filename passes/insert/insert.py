@@ -1,0 +1,156 @@
+"""R1: replace a value on the edges of an interface."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import fx
+
+from graphprog.errors import InterfaceError, PassError
+from graphprog.ir.graph import Graph, Insertion
+from graphprog.ir.interface import Interface
+from graphprog.ir.sizes import same_shape
+from graphprog.manipulations import Manipulation
+from graphprog.passes.base import Pass
+from graphprog.passes.insert.operands import at_place, read
+from graphprog.rewriting.edges import uses_of
+from graphprog.rewriting.editor import Editor
+from graphprog.rewriting.fake_tracing import fake_mode_of
+from graphprog.rewriting.inliner import inline
+from graphprog.rewriting.toposort import CycleError, is_ordered, sort
+from graphprog.spec.registry import spec
+
+
+@spec("insert")
+@dataclasses.dataclass(frozen=True)
+class Insert(Pass):
+    """Let the uses of an interface read what a manipulation makes of its value.
+
+    Siblings that read the same value from outside of the interface keep it. Shape and dtype stay
+    as they are. A wildcard such as ``hidden[*]`` inserts an independent copy at every match. What
+    the manipulation ``reads`` may be computed later in the graph, as long as it does not depend on
+    the value that changes.
+
+    Attributes:
+        op: the manipulation; ``op.at`` says where.
+        seed: of random initial values.
+    """
+
+    op: Manipulation
+    seed: int = 0
+
+    def run(self, graph: Graph) -> Graph:
+        """Insert at every interface that ``op.at`` names."""
+        places = graph.interfaces().resolve_all(self.op.at)
+        generator = torch.Generator().manual_seed(self.seed)
+        several = len(places) > 1 or "*" in self.op.at
+        edit = Editor(graph, str(self))
+        for number, place in enumerate(places):
+            if number and self.op.reads:  # what is read may be what the last place shares
+                graph = edit.finish()
+                edit = Editor(graph, str(self))
+            label = unique_label(graph, f"{self.op.label}_{number}" if several else self.op.label)
+            self._insert(edit, place, label, generator)
+        return edit.finish()
+
+    def _insert(
+        self, edit: Editor, place: Interface, label: str, generator: torch.Generator
+    ) -> None:
+        site = edit.sites[place.key]
+        old, edges, known = site.node, set(site.edges), set(uses_of(site.node))
+        names = at_place(self.op.reads, self.op.at, place)
+        inputs = [old, *(read(edit, edit.graph, name, place.key) for name in names)]
+        values = tuple(node.meta["val"] for node in inputs)
+        module = self.op.build_in(edit.graph, values, place.key, generator)
+        new, shared = one_or_two(inline(edit, label, module, inputs, place.key), module, place.key)
+        same_type(place.key, values[0], new)
+        edit.share(label, shared)
+        edit.redirect(old, edges, new, set(uses_of(old)) - known, place.key)
+        order = ordered(edit, place.key, names) if names else None
+        edit.record(Insertion("value", label, place.key, new.name, old.name, self.op.label, order))
+
+
+def one_or_two(
+    results: tuple[fx.Node, ...], module: torch.nn.Module, where: str
+) -> tuple[fx.Node, fx.Node]:
+    """What takes the value's place, and what the part shares; both at once where it is one."""
+    if len(results) not in (1, 2):
+        raise InterfaceError(
+            f"{where}: {type(module).__name__} returns {len(results)} values",
+            ["return the value that takes the place of the first argument"],
+        )
+    return results[0], results[-1]
+
+
+def ordered(edit: Editor, where: str, reads: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Put nodes behind what they read by now; returns their order before, if it had to change."""
+    if is_ordered(edit.code):
+        return None
+    before = tuple(edit.graph.nodes)
+    try:
+        sort(edit.code)
+    except CycleError as error:
+        raise InterfaceError(
+            f"{where} reads {', '.join(reads)}, which is computed from the value at {where}",
+            ["read a value that is known before, such as the input of the block"],
+        ) from error
+    return before
+
+
+def same_type(where: str, value: torch.Tensor, new: fx.Node) -> None:
+    """Refuse to change shape or dtype of the value on an edge."""
+    result = new.meta["val"]
+    if not same_shape(result, value) or result.dtype != value.dtype:
+        raise InterfaceError(
+            f"{where}: the manipulation turns {value.dtype}{list(value.shape)} into "
+            f"{result.dtype}{list(result.shape)}, but a value on an edge keeps its type"
+        )
+
+
+def unique_label(graph: Graph, label: str) -> str:
+    """A name for a part of the program that is not taken yet: ``name``, ``name_1``, ..."""
+    taken = {name for name, _ in graph.weights.program.named_children()}
+    if label not in taken:
+        return label
+    return next(f"{label}_{i}" for i in range(1, 100_000) if f"{label}_{i}" not in taken)
+
+
+@spec("replace-input")
+@dataclasses.dataclass(frozen=True)
+class ReplaceInput(Pass):
+    """Let the model take another input, from which a manipulation computes the old one.
+
+    Attributes:
+        op: the manipulation, such as a placement; it has the new input's ``shape``.
+    """
+
+    op: Manipulation
+    shape: tuple[int, ...]
+
+    def requires(self, graph: Graph) -> None:
+        """An input is replaced once, before anything else is done to it."""
+        place = graph.interfaces().resolve(self.op.at)
+        if not place.key.startswith("input:"):
+            raise InterfaceError(f"{self.op.kind} acts on a model input, not at {place.key}")
+        if any(insertion.at == place.key for insertion in graph.insertions):
+            raise PassError(f"{place.key} is already changed; {self.op.kind} must come first")
+
+    def run(self, graph: Graph) -> Graph:
+        """Put a new placeholder in front and the manipulation behind it."""
+        place = graph.interfaces().resolve(self.op.at)
+        edit = Editor(graph, str(self))
+        old = edit.node(place.node)
+        value = old.meta["val"]
+        module = self.op.build(value, place.key, torch.Generator())
+        name = str(old.target)
+        label = unique_label(graph, self.op.label)
+        with fake_mode_of(value):
+            target = value.new_empty((value.shape[0], *self.shape))
+        new = edit.replace_placeholder(old, target)
+        (result,) = inline(edit, label, module, [new], place.key)
+        same_type(place.key, value, result)
+        edit.redirect(old, set(uses_of(old)), result, set())
+        edit.code.erase_node(old)
+        edit.record(Insertion("input", label, place.key, result.name, name, old=value))
+        return edit.finish()

@@ -1,0 +1,143 @@
+"""Replace the ids that a model looks up by an input of another kind."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.utils.hooks import RemovableHandle
+
+from graphprog.errors import InterfaceError, PassError
+from graphprog.ir.graph import Graph, Insertion
+from graphprog.ir.printing import module_path, operator_name
+from graphprog.manipulations.inputs.token_source import TokenSource
+from graphprog.passes.base import Pass
+from graphprog.passes.insert.insert import same_type, unique_label
+from graphprog.passes.insert.operands import read
+from graphprog.rewriting.edges import uses_of
+from graphprog.rewriting.editor import Editor
+from graphprog.rewriting.fake_tracing import fake_mode_of
+from graphprog.rewriting.inliner import inline
+from graphprog.spec.registry import spec
+
+_KEEPS_VALUES = ("view", "reshape", "to", "_to_copy", "clone", "contiguous", "unsqueeze", "squeeze")
+_READS_SIZES = ("sym_size", "sym_numel", "new_zeros", "new_ones", "new_full", "new_empty")
+
+
+@spec("replace-tokens")
+@dataclasses.dataclass(frozen=True)
+class ReplaceTokens(Pass):
+    """Let the model take another input than ids, from which a manipulation computes the tokens.
+
+    What else the source asks of the ids is their shape; it is answered by zeros of that shape.
+
+    Attributes:
+        op: the manipulation; ``op.at`` is an interface like ``tokens``, at the result of looking
+            ids up in a table.
+        seed: of random initial values.
+    """
+
+    op: TokenSource
+    seed: int = 0
+
+    def requires(self, graph: Graph) -> None:
+        """The ids are an input that is replaced once, before anything else is done to it."""
+        place = graph.interfaces().resolve(self.op.at)
+        changed = {insertion.at for insertion in graph.insertions}
+        if place.key in changed:
+            raise PassError(f"{place.key} is already changed; {self.op.kind} must come first")
+        ids, _ = _lookup(graph.nodes[place.node], place.key)
+        if f"input:{ids.target}" in changed:
+            raise PassError(f"input:{ids.target} is already changed by another part")
+        _refuse_other_readers(ids, graph.nodes[place.node])
+
+    def run(self, graph: Graph) -> Graph:
+        """Put a new placeholder in front, the manipulation behind it, and zeros for the ids."""
+        place = graph.interfaces().resolve(self.op.at)
+        edit = Editor(graph, str(self))
+        tokens = edit.node(place.node)
+        ids, table = _lookup(tokens, place.key)
+        value, key = ids.meta["val"], f"input:{ids.target}"
+        if value.ndim != 2 or tokens.meta["val"].ndim != 3:
+            raise InterfaceError(f"{place.key}: ids of shape {list(value.shape)} are not [B, T]")
+        shape = self.op.shape(value.shape[1], place.key)
+        with fake_mode_of(value):
+            target = value.new_empty((value.shape[0], *shape), dtype=self.op.dtype)
+        new = edit.replace_placeholder(ids, target)
+        inputs = [new, read(edit, graph, table, place.key)]
+        values = (tokens.meta["val"], *(node.meta["val"] for node in inputs))
+        generator = torch.Generator().manual_seed(self.seed)
+        label = unique_label(graph, self.op.label)
+        module = self.op.build_reading(values, place.key, generator)
+        with _with_ids(module, value.dtype):
+            made, zeros = inline(edit, label, module, inputs, place.key)
+        same_type(place.key, values[0], made)
+        same_type(key, value, zeros)
+        edit.redirect(ids, set(uses_of(ids)), zeros, set())
+        edit.redirect(tokens, edit.edges(place.edges), made, set(), place.key)
+        edit.code.erase_node(ids)
+        edit.drop_sites([key])
+        edit.add_site(key, new)
+        edit.share(label, made)
+        name = str(ids.target)
+        edit.record(Insertion("input", label, key, zeros.name, name, self.op.label, value))
+        edit.record(Insertion("value", label, place.key, made.name, tokens.name, self.op.label))
+        return edit.finish()
+
+
+def _with_ids(module: nn.Module, dtype: torch.dtype) -> RemovableHandle:
+    """Let a module return, beside its tokens, zeros in the shape of ids."""
+
+    def add(_: nn.Module, args: Any, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        # under another name, since erasing gives all uses of the result back to the source
+        return torch.ops.aten.alias(tokens), tokens.new_zeros(tokens.shape[:2], dtype=dtype)
+
+    return module.register_forward_hook(add)
+
+
+def _lookup(tokens: fx.Node, where: str) -> tuple[fx.Node, str]:
+    """The input whose ids are looked up, and the path of the table.
+
+    Raises:
+        InterfaceError: the value is not the result of looking an input up.
+    """
+    table, ids = tokens.args[:2] if operator_name(tokens) == "embedding" else (None, None)
+    while isinstance(ids, fx.Node) and operator_name(ids) in _KEEPS_VALUES:
+        ids = ids.args[0]
+    if (
+        not isinstance(table, fx.Node)
+        or table.op != "get_attr"
+        or not isinstance(ids, fx.Node)
+        or ids.op != "placeholder"
+    ):
+        raise InterfaceError(
+            f"{where} is not the result of looking an input up in a table",
+            ["act at 'tokens'; print(graph.interfaces()) shows whether there is one"],
+        )
+    return ids, str(table.target)
+
+
+def _refuse_other_readers(ids: fx.Node, tokens: fx.Node) -> None:
+    """Refuse a model that reads what the ids say elsewhere.
+
+    Raises:
+        InterfaceError: names the operation and its module.
+    """
+    waiting = [ids]
+    while waiting:
+        for user in waiting.pop().users:
+            name = operator_name(user).split(".")[0]
+            if name in _KEEPS_VALUES:
+                waiting.append(user)
+            elif user is not tokens and name not in _READS_SIZES and not name.endswith("_like"):
+                path = module_path(user)
+                raise InterfaceError(
+                    f"input:{ids.target} is also read by {name}{f' in {path}' if path else ''}, "
+                    "which would take the new input for token ids",
+                    [
+                        "give the model as inputs of their own what it derives from ids",
+                        "attention_mask= and position_ids= are such inputs of many models",
+                    ],
+                )

@@ -1,0 +1,173 @@
+"""R3: put keys and values in front of those that attention reads."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import fx
+
+from graphprog.analysis.attention import ATTENTION, Attention, is_cross
+from graphprog.errors import InterfaceError, PassError
+from graphprog.ir.graph import Graph, Insertion
+from graphprog.ir.interface import Interface
+from graphprog.ir.sizes import Stretch, expression
+from graphprog.manipulations.prompts.prefix import Memory
+from graphprog.passes.base import Pass
+from graphprog.passes.extend_axis.side_inputs import Sides
+from graphprog.passes.insert.insert import unique_label
+from graphprog.passes.kv.shift_masks import Shift
+from graphprog.passes.kv.verify_prefix import prove
+from graphprog.rewriting.calls import Call
+from graphprog.rewriting.edges import uses_of
+from graphprog.rewriting.editor import Editor
+from graphprog.rewriting.inliner import inline
+from graphprog.rewriting.refusal import RefusalError
+from graphprog.spec.registry import spec
+from graphprog.values.text_prefix import Remembered
+
+
+@spec("extend-memory")
+@dataclasses.dataclass(frozen=True)
+class ExtendMemory(Pass):
+    """Concatenate keys and values at attention; masks and positions follow.
+
+    What attention reads beside queries, keys and values is computed a second time for a sequence
+    with so many more entries in front, and its rows of those entries are dropped: so masks of any
+    make, relative positions and windows come out as the model would have them.
+
+    Attributes:
+        op: the memory, and at which operations.
+        seed: of random initial values.
+    """
+
+    op: Memory
+    seed: int = 0
+
+    after = ("replace-input", "extend-axis")
+
+    def run(self, graph: Graph) -> Graph:
+        """Extend, or refuse.
+
+        Raises:
+            InterfaceError: a place is no attention.
+            PassError: a mask or a position cannot follow: names operation, module, source line.
+        """
+        places = graph.interfaces().resolve_all(self.op.at)
+        edit = Editor(graph, str(self))
+        found = [_attention(edit, place) for place in places]
+        label = unique_label(graph, self.op.label)
+        where = places[0].key
+        read = [(one.key.meta["val"], one.value.meta["val"], one.repeats) for one in found]
+        generator = torch.Generator().manual_seed(self.seed)
+        names = [node.name for one in found for node in (one.key, one.value)]
+        module = self.op.build_memory(read, where, generator, graph, names)
+        first = found[0].key
+        entries = inline(edit, label, module, [first], where)
+        if self.op.length == 0:
+            return edit.finish()
+        edit.share(label, entries[0])
+        if self.op.gates:
+            for number, (place, attention) in enumerate(zip(places, found, strict=True)):
+                gate = entries[2 * len(found) + number]
+                pair = entries[2 * number], entries[2 * number + 1]
+                new = _added(edit, label, attention, pair, gate, place)
+                one = Insertion("value", label, place.key, new.name, place.node, self.op.label)
+                edit.record(one)
+            return edit.finish()
+        before: dict[fx.Node, Call] = {}
+        try:
+            for group in _by_length(found).values():
+                self._follow(edit, label, group, before)
+        except RefusalError as refusal:
+            raise PassError(f"{self.op.at}: attention cannot have a memory here: {refusal}") from (
+                refusal
+            )
+        for number, attention in enumerate(found):
+            before.setdefault(attention.node, Call.of(attention.node))
+            for slot, new in ((1, entries[2 * number]), (2, entries[2 * number + 1])):
+                _join(edit, label, attention.node, slot, new)
+        node = found[0].node.name
+        edit.record(
+            Insertion("memory", label, where, node, node, self.op.label, [*before.values()])
+        )
+        extended = edit.finish()
+        if isinstance(self.op.value, Remembered):
+            prove(graph, extended, where, self.op.value.ids, names)
+        return extended
+
+    def _follow(
+        self, edit: Editor, label: str, group: Sequence[Attention], before: dict[fx.Node, Call]
+    ) -> None:
+        """Let masks, and the positions of what attends to itself, follow the longer memory."""
+        size = group[0].key.meta["val"].shape[-2]
+        stretch = Stretch(size, self.op.length)
+        shift = Shift(edit, group[0].key, stretch, Sides(dict(self.op.sides), "refuse", {}), label)
+        moves = self.op.positions == "shift" and any(not is_cross(one) for one in group)
+        shift.run([one.node for one in group], moves)
+        for node, call in shift.before.items():
+            before.setdefault(node, call)
+
+
+def _attention(edit: Editor, place: Interface) -> Attention:
+    """The attention operation whose result lies at a place."""
+    node = edit.node(place.node)
+    if node.target is not ATTENTION:
+        raise InterfaceError(
+            f"{place.key} is no result of attention, but of {node.name}",
+            ["at='attention[*]'", "put the memory in front of other parts at the same place"],
+        )
+    if node.meta["val"].ndim != 4:
+        raise InterfaceError(
+            f"{place.key}: attention over {list(node.meta['val'].shape)}, not [batch, heads, "
+            "queries, head size]"
+        )
+    return Attention(node)
+
+
+def _by_length(found: Sequence[Attention]) -> dict[tuple[str, bool], list[Attention]]:
+    """Operations over the same axis share what is computed for it."""
+    groups: dict[tuple[str, bool], list[Attention]] = {}
+    for one in found:
+        size = str(expression(one.key.meta["val"].shape[-2]))
+        groups.setdefault((size, is_cross(one)), []).append(one)
+    return groups
+
+
+def _added(
+    edit: Editor,
+    label: str,
+    attention: Attention,
+    pair: tuple[fx.Node, fx.Node],
+    gate: fx.Node,
+    place: Interface,
+) -> fx.Node:
+    """Add what attention to a memory alone gives, behind a gate; returns the sum."""
+    ops, node = torch.ops.aten, attention.node
+    uses = set(uses_of(node))
+    following = node.next
+    batch = edit.call(ops.sym_size.int, (attention.query, 0), following, label)
+    wide = [
+        edit.call(ops.expand.default, (one, [batch, *one.meta["val"].shape]), following, label)
+        for one in pair
+    ]
+    scale = {"scale": attention.argument(6)}
+    found = edit.call(ATTENTION, (attention.query, *wide), following, label, scale)
+    gated = edit.call(ops.mul.Tensor, (found, gate), following, label)
+    result = edit.call(ops.add.Tensor, (node, gated), following, label)
+    edit.redirect(node, uses, result, set(uses_of(node)) - uses, place.key)
+    return result
+
+
+def _join(edit: Editor, label: str, node: fx.Node, slot: int, new: fx.Node) -> None:
+    """Put entries [H, P, d] in front of the keys or values that an operation reads."""
+    ops, old = torch.ops.aten, node.args[slot]
+    assert isinstance(old, fx.Node)
+    known = set(uses_of(old))
+    batch = edit.call(ops.sym_size.int, (old, 0), node, label)
+    heads, length, width = new.meta["val"].shape
+    wide = edit.call(ops.expand.default, (new, [batch, heads, length, width]), node, label)
+    joined = edit.call(ops.cat.default, ([wide, old], 2), node, label)
+    reading = set(uses_of(old)) - known
+    edit.redirect(old, {(node, slot)}, joined, reading)

@@ -1,0 +1,151 @@
+"""KV cache: a graph that computes the last tokens alone, and reads what the others left."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import torch
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from graphprog.errors import PassError
+from graphprog.ir.call_spec import CallSpec
+from graphprog.ir.graph import Graph
+from graphprog.ir.ops import values_of
+from graphprog.ir.sizes import expression, has_length, same_size
+from graphprog.ir.symbols import with_letters
+from graphprog.passes.base import Pass
+from graphprog.passes.kv.decode_rewrite import PART, Caching
+from graphprog.passes.kv.kv_layout import Slots
+from graphprog.rewriting.editor import Editor
+from graphprog.rewriting.refusal import RefusalError
+from graphprog.spec.registry import spec
+
+
+@spec("expose-memory")
+@dataclasses.dataclass(frozen=True)
+class ExposeMemory(Pass):
+    """Return keys and values of attention, [B, key heads, S, d], beside what depends on the tokens.
+
+    ``present_key_0``, ``present_value_0`` and so on are those of the tokens, ``cross_key_0`` and
+    so on those of what does not change from token to token, such as an encoder's result.
+    """
+
+    def run(self, graph: Graph) -> Graph:
+        """Add the outputs.
+
+        Raises:
+            PassError: there is no attention, or the number of tokens is fixed.
+        """
+        edit = Editor(graph, str(self))
+        slots = Slots.of(edit.code)
+        kept = _written(edit, slots)
+        end = edit.code.output_node()
+        names = (*slots.names("present"), *slots.names("cross"))
+        for name, heads in zip(names, (*slots.own, *slots.cross), strict=True):
+            node = heads.node
+            if heads.repeats > 1:
+                call = (node, 1, 0, 2**63 - 1, heads.repeats)
+                node = edit.call(torch.ops.aten.slice.Tensor, call, end, PART)
+            kept[name] = node
+        return _finished(edit, kept)
+
+
+@spec("cache-memory")
+@dataclasses.dataclass(frozen=True)
+class CacheMemory(Pass):
+    """Take keys and values of the first P tokens as inputs, and compute the last S - P tokens.
+
+    Everything else stays as it is: the inputs are those of all S tokens, and so masks, windows and
+    positions are what the model makes of S tokens; only what is computed from data is computed for
+    the last S - P. Inputs ``past_key_0``, ``past_value_0``, ... [B, key heads, P, d] and outputs
+    ``present_key_0``, ... [B, key heads, S, d] belong to the operations in order; those that attend
+    to something else take ``cross_key_0``, ... whole. P may be 0.
+    """
+
+    def run(self, graph: Graph) -> Graph:
+        """Derive the graph.
+
+        Raises:
+            PassError: something reads other tokens in a way that has no cache; names operation,
+                module and source line.
+        """
+        edit = Editor(graph, str(self))
+        slots = Slots.of(edit.code)
+        kept = _written(edit, slots)
+        try:
+            caching = Caching(edit, slots)
+            present = caching.run()
+        except RefusalError as refusal:
+            raise PassError(f"{graph.name} cannot have a KV cache: {refusal}") from refusal
+        lengths = {"P": caching.skipped, "T": caching.kept}
+        edit.changes["symbols"] = with_letters(graph.symbols, lengths)
+        return _finished(edit, {**kept, **present})
+
+
+def _written(edit: Editor, slots: Slots) -> dict[str, fx.Node]:
+    """The results that depend on the tokens, by name."""
+    reached = {
+        node
+        for node in edit.code.find_nodes(op="placeholder")
+        if has_length(node.meta["val"], slots.axis)
+    }
+    for node in edit.code.nodes:
+        if _is_tensor(node) and any(part in reached for part in values_of(node)):
+            reached.add(node)
+    returned = edit.code.output_node().args[0]
+    named = zip(edit.graph.outputs, returned, strict=True)  # type: ignore[arg-type]
+    return {name: node for name, node in named if isinstance(node, fx.Node) and node in reached}
+
+
+def _is_tensor(node: fx.Node) -> bool:
+    return isinstance(node.meta.get("val"), torch.Tensor | list | tuple)
+
+
+def _finished(edit: Editor, outputs: Mapping[str, fx.Node]) -> Graph:
+    """The graph with these outputs by name, and those inputs that they need."""
+    edit.drop_sites([key for key in edit.sites if key.startswith("output:")])
+    edit.insertions, edit.modes, edit.parts = [], [], {}
+    edit.set_outputs(list(outputs.values()))
+    edit.erase_dead()
+    for name, node in outputs.items():
+        edit.add_site(f"output:{name}", node)
+    _drop_inputs(edit)
+    inputs = {str(node.target): "" for node in edit.code.find_nodes(op="placeholder")}
+    names = tuple(inputs)
+    _, tree = pytree.tree_flatten(((), inputs))
+    _, returned = pytree.tree_flatten(dict(outputs))
+    edit.changes |= {
+        "call_spec": CallSpec(tree, names, (None,) * len(names)),
+        "out_spec": returned,
+        "outputs": tuple(outputs),
+    }
+    return edit.finish()
+
+
+def _drop_inputs(edit: Editor) -> None:
+    """Remove inputs of which nothing or only a size is read that another input has too."""
+    inputs = edit.code.find_nodes(op="placeholder")
+    sized = torch.ops.aten.sym_size.int
+    unread = [node for node in inputs if all(user.target is sized for user in node.users)]
+    read = [node for node in inputs if node not in unread]
+    for node in unread:
+        for user in list(node.users):
+            like = _like(user, read)
+            if like is not None:
+                user.args = like
+        if not node.users:
+            edit.drop_sites([key for key, site in edit.sites.items() if site.node is node])
+            edit.code.erase_node(node)
+
+
+def _like(size: fx.Node, inputs: list[fx.Node]) -> tuple[fx.Node, int] | None:
+    """The input, and its dimension, that has a size too."""
+    for node in inputs:
+        for dim, found in enumerate(node.meta["val"].shape):
+            if expression(found) == expression(size.meta["val"]) and same_size(
+                found, size.meta["val"]
+            ):
+                return node, dim
+    return None

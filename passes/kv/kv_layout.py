@@ -1,0 +1,92 @@
+"""Where keys and values are kept from token to token: which attention, in which order, by name."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import fx
+
+from graphprog.analysis.attention import Attention, attentions, inputs_behind, is_cross
+from graphprog.errors import PassError
+from graphprog.ir.sizes import expression, is_symbolic, same_size
+from graphprog.rewriting.edges import Slot
+
+
+@dataclasses.dataclass(frozen=True)
+class Heads:
+    """Keys or values that an attention operation reads, as they come from the sequence.
+
+    Attributes:
+        attention: the operation.
+        node: the heads [B, H, S, d], without what a memory put in front of them.
+        edge: by which they are read.
+        repeats: how often each head stands there in a row.
+    """
+
+    attention: Attention
+    node: fx.Node
+    edge: Slot
+    repeats: int
+
+    @classmethod
+    def of(cls, attention: Attention, slot: int) -> Heads:
+        """The keys of an operation, or at slot 2 the values."""
+        edge, heads = (attention.node, slot), attention.argument(slot)
+        while "graphprog" in heads.meta and heads.target is torch.ops.aten.cat.default:
+            parts = heads.args[0]
+            edge, heads = (heads, len(parts) - 1), parts[-1]
+        return cls(attention, heads, edge, attention.repeats)
+
+
+@dataclasses.dataclass(frozen=True)
+class Slots:
+    """The attention of a graph that writes one token after another.
+
+    Attributes:
+        own: attends to the tokens themselves; keys and values of each operation in turn.
+        cross: attends to something that does not change from token to token; likewise.
+        axis: how many tokens there are.
+    """
+
+    own: tuple[Heads, ...]
+    cross: tuple[Heads, ...]
+    axis: torch.SymInt
+
+    @classmethod
+    def of(cls, code: fx.Graph) -> Slots:
+        """Find them: the last attention of a graph reads the tokens that are written.
+
+        Raises:
+            PassError: there is no attention, or the number of tokens is fixed.
+        """
+        found = [one for one in attentions(code) if inputs_behind(one.key)]
+        if not found:
+            raise PassError(
+                "there is no attention whose keys and values could be kept",
+                ["print(graph.interfaces()) shows attention[k] where there is"],
+            )
+        axis = found[-1].query.meta["val"].shape[-2]
+        if not is_symbolic(axis):
+            raise PassError(
+                f"the number of tokens is fixed: {axis}",
+                ['capture with dynamic_axes={"input_ids": {0: "batch", 1: "sequence"}}'],
+            )
+        if not expression(axis).is_Symbol:
+            raise PassError(
+                f"attention is over {axis} tokens, which are not those that are written",
+                ["gp.fold(task) turns a prompt of tokens into a memory", "generate(cache=False)"],
+            )
+        here = [one for one in found if same_size(one.query.meta["val"].shape[-2], axis)]
+        cross = {one.node for one in here if is_cross(one)}
+        heads = [Heads.of(one, slot) for one in here for slot in (1, 2)]
+        return cls(
+            tuple(one for one in heads if one.attention.node not in cross),
+            tuple(one for one in heads if one.attention.node in cross),
+            axis,
+        )
+
+    def names(self, kind: str) -> list[str]:
+        """Names of inputs or outputs: ``past``, ``present`` or ``cross``, in the order of heads."""
+        heads = self.cross if kind == "cross" else self.own
+        return [f"{kind}_{('key', 'value')[n % 2]}_{n // 2}" for n in range(len(heads))]

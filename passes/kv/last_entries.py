@@ -1,0 +1,182 @@
+"""The last entries of a value, computed from no more than they need."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import fx
+
+from graphprog.ir.sizes import Size, same_size
+from graphprog.passes.normalize.cleanup import schema_name
+from graphprog.rewriting.edges import leaves_of, set_leaf
+from graphprog.rewriting.editor import Editor
+
+_TO_THE_END = 2**63 - 1
+
+_ENTRYWISE = {
+    "aten::" + name
+    for name in (
+        *("add", "sub", "rsub", "mul", "div", "neg", "abs", "log", "exp", "pow", "remainder"),
+        *("minimum", "maximum", "clamp", "where", "masked_fill", "to", "_to_copy", "clone"),
+        *("eq", "ne", "lt", "le", "gt", "ge", "alias", "contiguous", "floor_divide"),
+        *("cos", "sin", "sqrt", "rsqrt", "square"),
+        *("logical_and", "logical_or", "logical_not", "logical_xor"),
+        *("bitwise_and", "bitwise_or", "bitwise_not", "__and__", "__or__"),
+    )
+}
+_FILLED = {"aten::ones", "aten::zeros", "aten::full", "aten::new_ones", "aten::new_zeros"}
+
+
+def length_of(edit: Editor, size: Size, part: str) -> fx.Node | None:
+    """A size, read off an input in front of all operations; None where no input has it."""
+    for node in edit.code.find_nodes(op="placeholder"):
+        for dim, found in enumerate(node.meta["val"].shape):
+            if same_size(found, size):
+                first = next(one for one in edit.code.nodes if one.op != "placeholder")
+                return edit.call(torch.ops.aten.sym_size.int, (node, dim), first, part)
+    return None
+
+
+class Tails:
+    """Compute the last ``kept`` entries of values along an axis.
+
+    A mask is made of comparisons of positions: what only its last rows need is made of the last
+    positions, so that the whole of it is never computed. Where an operation is not known to work
+    entry by entry, its result is cut.
+    """
+
+    def __init__(self, edit: Editor, kept: fx.Node, part: str) -> None:
+        self.edit = edit
+        self.kept = kept
+        self.part = part
+        self.made: list[fx.Node] = []
+        self._known: dict[tuple[fx.Node, int], fx.Node] = {}
+        self._from: fx.Node | None = None
+
+    def of(self, node: fx.Node, dim: int, reader: fx.Node) -> fx.Node:
+        """The last entries of a value.
+
+        Args:
+            node: the value.
+            dim: the dimension, counted from the front.
+            reader: in front of what the operations are put.
+        """
+        if (node, dim) not in self._known:
+            self._known[node, dim] = self._tail(node, dim, reader)
+        return self._known[node, dim]
+
+    def _tail(self, node: fx.Node, dim: int, reader: fx.Node) -> fx.Node:
+        name = schema_name(node)
+        if name in _ENTRYWISE:
+            return self._copy(node, dim, reader, self._aligned(node, dim))
+        if name in _FILLED:
+            return self._copy(node, dim, reader, {}, dim)
+        if name == "aten::expand":
+            return self._copy(node, dim, reader, self._aligned(node, dim), dim)
+        if (inner := _inner(node, dim)) is not None:
+            return self._copy(node, dim, reader, {0: inner})
+        if name == "aten::cat" and dim != _joined(node):
+            return self._copy(node, dim, reader, dict.fromkeys(range(len(node.args[0])), dim))  # type: ignore[arg-type]
+        if name == "aten::slice" and _to_the_end(node, dim):
+            return self.of(node.args[0], dim, reader)  # type: ignore[arg-type]
+        if name == "aten::embedding" and dim < node.args[1].meta["val"].ndim:  # type: ignore[union-attr]
+            return self._copy(node, dim, reader, {1: dim})
+        return self._cut(node, dim, reader)
+
+    def _cut(self, node: fx.Node, dim: int, reader: fx.Node) -> fx.Node:
+        if self._from is None:
+            with self.edit.code.inserting_after(self.kept):
+                self._from = self.edit.code.call_function(operator.neg, (self.kept,))
+            value = -self.kept.meta["val"]
+            self._from.meta = {"val": value, **self.edit.provenance(self.part)}
+            self.made.append(self._from)
+        call = (node, dim, self._from, _TO_THE_END)
+        with self.edit.code.inserting_before(reader):
+            cut = self.edit.code.call_function(torch.ops.aten.slice.Tensor, call)
+        return self._typed(cut, node, dim)
+
+    def _typed(self, new: fx.Node, old: fx.Node, dim: int) -> fx.Node:
+        """Say the type of a value that is shorter than an old one."""
+        value = old.meta["val"]
+        shape = list(value.shape)
+        shape[dim] = self.kept.meta["val"]
+        own = {"val": value.new_empty(shape), **self.edit.provenance(self.part)}
+        self.made.append(new)
+        new.meta = {**old.meta, **own} if new.target is old.target else own
+        return new
+
+    def _aligned(self, node: fx.Node, dim: int) -> dict[int, int]:
+        """The operands that have a dimension, by the position of their leaf."""
+        shape = node.meta["val"].shape
+        found = {}
+        for slot, leaf in enumerate(leaves_of(node)):
+            value = leaf.meta.get("val") if isinstance(leaf, fx.Node) else None
+            if isinstance(value, torch.Tensor):
+                own = dim - len(shape) + value.ndim
+                if own >= 0 and same_size(value.shape[own], shape[dim]):
+                    found[slot] = own
+        return found
+
+    def _copy(
+        self,
+        node: fx.Node,
+        dim: int,
+        reader: fx.Node,
+        operands: dict[int, int],
+        sizes: int | None = None,
+    ) -> fx.Node:
+        """An operation once more, on the last entries of operands.
+
+        Args:
+            node: the operation.
+            dim: of its result.
+            reader: in front of what it is put.
+            operands: the dimension in each operand that has it, by the position of its leaf.
+            sizes: the place of the length in a list of sizes that the operation takes.
+        """
+        leaves = leaves_of(node)
+        news: dict[int, Any] = {
+            slot: self.of(leaves[slot], own, reader) for slot, own in operands.items()
+        }
+        with self.edit.code.inserting_before(reader):
+            copy = self.edit.code.node_copy(node, lambda inner: inner)
+        for slot, new in news.items():
+            set_leaf(copy, slot, new)
+        if sizes is not None:
+            at = next(n for n, arg in enumerate(copy.args) if isinstance(arg, list | tuple))
+            wanted = list(copy.args[at])  # type: ignore[arg-type]
+            wanted[sizes] = self.kept
+            copy.update_arg(at, wanted)
+        return self._typed(copy, node, dim)
+
+
+def _inner(node: fx.Node, dim: int) -> int | None:
+    """The dimension of the first operand that an operation moves to ``dim``."""
+    name, ndim = schema_name(node), node.meta["val"].ndim
+    args: Any = node.args
+    if name == "aten::unsqueeze":
+        at = args[1] % ndim
+        return None if at == dim else int(dim - (dim > at))
+    if name == "aten::permute":
+        return int(args[1][dim] % ndim)
+    if name == "aten::transpose":
+        first, second = args[1] % ndim, args[2] % ndim
+        return int({first: second, second: first}.get(dim, dim))
+    return None
+
+
+def _joined(cat: fx.Node) -> int:
+    """The dimension along which values are joined."""
+    args: Any = cat.args
+    return int(args[1] if len(args) > 1 else 0) % int(cat.meta["val"].ndim)
+
+
+def _to_the_end(node: fx.Node, dim: int) -> bool:
+    """Whether a slice goes to the end of a dimension, every entry."""
+    defaults = (None, 0, None, None, 1)
+    args: tuple[Any, ...] = (*node.args, *defaults[len(node.args) :])
+    source, at, _, end, step = args
+    whole = end is None or (isinstance(end, int) and end >= _TO_THE_END)
+    return bool(whole and step == 1 and at % source.meta["val"].ndim == dim)

@@ -1,0 +1,221 @@
+"""Masks and positions as they are with more entries in front, for a data path that has none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import fx
+
+from graphprog.analysis.attention import ATTENTION, Attention, activations
+from graphprog.analysis.lookups import ids_of
+from graphprog.ir.sizes import Stretch, resolve, same_size
+from graphprog.passes.extend_axis.cuts import Cut
+from graphprog.passes.extend_axis.propagate import Growth
+from graphprog.passes.extend_axis.side_inputs import Sides
+from graphprog.passes.kv.last_entries import Tails, length_of
+from graphprog.rewriting.calls import Call
+from graphprog.rewriting.edges import leaves_of
+from graphprog.rewriting.editor import Editor
+from graphprog.rewriting.fake_tracing import fake_mode_of, running
+from graphprog.rewriting.refusal import RefusalError
+
+_END = 2**63 - 1
+
+
+class Shift:
+    """Compute what attention reads beside keys and values for a longer sequence.
+
+    Everything that is not computed from data is computed a second time, as if entries stood in
+    front. Attention gets all columns of such a mask and the rows of its own queries; other
+    operations, where positions move, the last entries of what they read.
+    """
+
+    def __init__(
+        self, edit: Editor, key: fx.Node, stretch: Stretch, sides: Sides, part: str
+    ) -> None:
+        self.edit = edit
+        self.stretch = stretch
+        self.part = part
+        self.before: dict[fx.Node, Call] = {}
+        positions = [name for name, meaning in sides.meanings.items() if meaning == "positions"]
+        self.data = activations(edit.code, positions)
+        cut = Cut(key, key, frozenset(), stretch, 0)
+        self.growth = Growth(edit, cut, sides, part)
+        self.growth.reach.activations = self.data
+        self._masks: dict[Any, fx.Node] = {}
+        self._tails: dict[fx.Node, fx.Node] = {}
+        length = length_of(edit, stretch.size, part) if stretch.symbolic else None
+        self._rows = None if length is None else Tails(edit, length, part)
+
+    def run(self, group: Sequence[fx.Node], moves: bool) -> None:
+        """Let operations follow.
+
+        Args:
+            group: attention operations over the axis.
+            moves: whether the positions of the data move on.
+
+        Raises:
+            RefusalError: something cannot follow.
+        """
+        size, growth = self.stretch.size, self.growth
+        attending = {node: Attention(node) for node in group}
+        if moves:
+            self._refuse_untold(attending.values())
+        plans: list[tuple[fx.Node, int, fx.Node]] = []
+        masks: list[tuple[fx.Node, fx.Node]] = []
+        with running(fake_mode_of(group[0].meta["val"])):
+            for node in list(self.edit.code.nodes):
+                growth.reader = node
+                if node in attending:
+                    masks += self._mask(attending[node])
+                elif moves and node in self.data:
+                    plans += self._moved(node)
+        if isinstance(growth.size, torch.SymInt) and isinstance(size, torch.SymInt):
+            resolve(growth.size, size, self.stretch.added)
+        for node, slot, new in plans:
+            self._remember(node)
+            old = leaves_of(node)[slot]
+            self.edit.redirect(old, {(node, slot)}, new, set())
+        for node, mask in masks:
+            self._remember(node)
+            self._attend(node, mask)
+        self._erase_unread()
+
+    def _erase_unread(self) -> None:
+        """Remove what was computed for all rows of a mask of which the last are read."""
+        own = {*self.growth.before} - {self.growth.cut.new}
+        if self._rows is not None:
+            own |= {self._rows.kept, *self._rows.made}
+        for node in reversed(self.edit.code.nodes):
+            if node in own and not node.users:
+                self.edit.code.erase_node(node)
+
+    def _refuse_untold(self, group: Iterable[Attention]) -> None:
+        """Refuse tokens that are not known as data, so that neither are their positions."""
+        for attention in group:
+            for part in (attention.query, attention.key, attention.value):
+                if part not in self.data:
+                    raise RefusalError(
+                        part,
+                        "what counts its positions cannot be told, since it comes from no float "
+                        "input and from no rows that ids look up (positions='keep' moves none)",
+                        attention.node,
+                    )
+
+    def _remember(self, node: fx.Node) -> None:
+        self.before.setdefault(node, Call.of(node))
+
+    def _moved(self, node: fx.Node) -> list[tuple[fx.Node, int, fx.Node]]:
+        """What a node of the data path reads beside data, counted on."""
+        found: list[tuple[fx.Node, int, fx.Node]] = []
+        if ids_of(node) is not None:
+            return found  # ids are data
+        for slot, leaf in enumerate(leaves_of(node)):
+            side = isinstance(leaf, fx.Node) and leaf not in self.data and leaf.op != "get_attr"
+            if not side or not isinstance(leaf.meta.get("val"), torch.Tensor):
+                continue
+            if node.target is ATTENTION and slot == 3:
+                continue  # of attention that has no memory
+            value = leaf.meta["val"]
+            if self.stretch.symbolic and self.stretch.carried_by(value):
+                found.append((node, slot, self._tail(leaf)))
+            elif not self.stretch.symbolic and any(
+                same_size(size, self.stretch.size) for size in value.shape
+            ):
+                raise RefusalError(
+                    leaf,
+                    "whether its length is that of the memory cannot be told from a number "
+                    "(capture with dynamic_axes, or positions='keep')",
+                    node,
+                )
+        return found
+
+    def _tail(self, side: fx.Node) -> fx.Node:
+        """The last entries of a longer side value, as many as it had."""
+        if side not in self._tails:
+            grown = self.growth.grown(side)
+            for dim in range(side.meta["val"].ndim):
+                if self._grows(side, dim):
+                    grown = self._last(grown, side, dim)
+            grown.meta["val"] = side.meta["val"]
+            self._tails[side] = grown
+        return self._tails[side]
+
+    def _grows(self, side: fx.Node, dim: int) -> bool:
+        """Whether a dimension has an entry for every token, so that the last are those of data."""
+        more = self.stretch.growth(side.meta["val"].shape[dim])
+        if more not in (0, self.stretch.added):
+            raise RefusalError(
+                side,
+                f"its dimension {dim} has not one entry a token, so that which entries belong to "
+                "the memory is not known",
+                self.growth.reader,
+            )
+        return bool(more != 0)
+
+    def _last(self, value: fx.Node, like: fx.Node, dim: int) -> fx.Node:
+        call = (value, dim, self.stretch.added, _END)
+        node = self.edit.call(torch.ops.aten.slice.Tensor, call, self.growth.reader, self.part)
+        self.growth.before[node] = like.meta["val"]
+        return node
+
+    def _mask(self, attention: Attention) -> list[tuple[fx.Node, fx.Node]]:
+        """The mask of an operation with columns for the memory; none where nothing is hidden."""
+        mask = attention.mask
+        if mask is None:
+            return [(attention.node, self._causal(attention))] if attention.causal else []
+        if mask not in self._masks:
+            self._masks[mask] = self._longer(attention, mask)
+        return [(attention.node, self._masks[mask])]
+
+    def _longer(self, attention: Attention, mask: fx.Node) -> fx.Node:
+        value = mask.meta["val"]
+        if same_size(value.shape[-1], 1):
+            return mask  # one column for all keys
+        rows = value.ndim > 1 and same_size(value.shape[-2], self.stretch.size)
+        if self.stretch.symbolic:
+            rows = value.ndim > 1 and self._grows(mask, value.ndim - 2)
+            if mask in self.data:
+                raise RefusalError(mask, "the mask is computed from data", attention.node)
+            grown = self.growth.grown(mask)
+        else:
+            wanted = {value.ndim - 1: self.growth.size}
+            rows &= same_size(attention.query.meta["val"].shape[-2], self.stretch.size)
+            if rows:
+                wanted[value.ndim - 2] = self.growth.size
+            grown = self.growth.demand(mask, wanted, additive=value.dtype != torch.bool)
+        if not same_size(grown.meta["val"].shape[-1], self.growth.size):
+            raise RefusalError(mask, "it does not grow with the keys", attention.node)
+        if not rows:
+            return grown
+        if self._rows is None:
+            return self._last(grown, mask, value.ndim - 2)
+        return self._rows.of(grown, value.ndim - 2, self.growth.reader)
+
+    def _causal(self, attention: Attention) -> fx.Node:
+        """The mask of an operation that hides what comes later: the memory is never hidden."""
+        ops, reader, part = torch.ops.aten, attention.node, self.part
+        read = (attention.query, attention.key)
+        lengths = str([node.meta["val"].shape[2] for node in read])
+        if lengths not in self._masks:
+            sizes = [self.edit.call(ops.sym_size.int, (node, 2), reader, part) for node in read]
+            kind = {"dtype": torch.bool, "device": attention.query.meta["val"].device}
+            ones = self.edit.call(ops.ones.default, (sizes,), reader, part, kind)
+            lower = self.edit.call(ops.tril.default, (ones,), reader, part)
+            padded = (lower, [self.stretch.added, 0], True)
+            self._masks[lengths] = self.edit.call(ops.constant_pad_nd.default, padded, reader, part)
+        return self._masks[lengths]
+
+    def _attend(self, node: fx.Node, mask: fx.Node) -> None:
+        """Give an operation its mask in the place of what it had."""
+        attention = Attention(node)
+        old = attention.mask
+        if old is not None and old is not mask and len(node.args) > 3:
+            self.edit.redirect(old, {(node, 3)}, mask, set())
+        args = [attention.argument(position) for position in range(3)]
+        dropped = attention.argument(4, 0.0)
+        node.args = (*args, mask, dropped, False)
+        names = ("attn_mask", "dropout_p", "is_causal")
+        node.kwargs = {name: value for name, value in node.kwargs.items() if name not in names}

@@ -1,0 +1,87 @@
+"""The proof that a remembered text stands for the text itself: both are run and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from graphprog.backends.parity.report import difference
+from graphprog.errors import PassError
+from graphprog.ir.graph import Graph
+from graphprog.passes.extend_axis.side_inputs import compared_with
+from graphprog.values.text_prefix import lookup_of, run_on
+
+PROBE = 5
+TOLERANCES = {torch.float64: 1e-8, torch.float32: 1e-4}
+"""How far outputs may be off, as a share of the largest magnitude; in halves 0.02."""
+
+
+def prove(
+    before: Graph, after: Graph, where: str, ids: Sequence[int], nodes: Sequence[str]
+) -> None:
+    """Compare a query behind a remembered text with the whole text.
+
+    Args:
+        before: the graph without the memory.
+        after: the graph with it.
+        where: interface key of attention.
+        ids: the text.
+        nodes: names of the keys and values [B, H, S, d] in the graph without the memory.
+
+    Raises:
+        PassError: the text sees the query, or something carries it that is no attention.
+    """
+    lookup = lookup_of(before, where)
+    generator = torch.Generator().manual_seed(0)
+    # what the model looks for among the ids, such as the end of a text, stands in both
+    marks = [number for number in compared_with(lookup.ids) if 0 <= number < lookup.size]
+    queries = [
+        [*row, *marks]
+        for row in torch.randint(lookup.size, (2, PROBE), generator=generator).tolist()
+    ]
+    _refuse_sight(before, where, [(*ids, *query) for query in queries], len(ids), nodes)
+    outputs = [number for number, node in enumerate(before.output_nodes) if _is_tensor(node)]
+    whole = run_on(before, lookup, (*ids, *queries[0]), _names(before, outputs))
+    short = run_on(after, lookup, queries[0], _names(after, outputs))
+    for name, wanted, found in zip(_titles(before, outputs), whole, short, strict=True):
+        for axis in range(found.ndim):
+            wanted = wanted.narrow(axis, wanted.shape[axis] - found.shape[axis], found.shape[axis])
+        gap = difference(wanted, found)
+        if not gap.within(TOLERANCES.get(found.dtype, 0.02)):
+            raise PassError(
+                f"{where}: a query behind these {len(ids)} remembered tokens gives another {name} "
+                f"than the whole text (largest difference {gap.absolute:.3g})",
+                [
+                    "a model in which nothing but attention reads other tokens",
+                    "at='attention[*]', for a text that all layers remember",
+                    *(["no other part that changes what is read"] if before.insertions else []),
+                ],
+            )
+
+
+def _refuse_sight(
+    graph: Graph, where: str, texts: Sequence[Sequence[int]], length: int, nodes: Sequence[str]
+) -> None:
+    """Refuse a model in which what follows a text changes its keys and values, bit for bit."""
+    lookup = lookup_of(graph, where)
+    found = [run_on(graph, lookup, text, tuple(nodes)) for text in texts]
+    for name, one, other in zip(nodes, *found, strict=True):
+        if not torch.equal(one[:, :, :length], other[:, :, :length]):
+            raise PassError(
+                f"{where}: the text sees what follows it: its {name} depends on the query",
+                ["a causal model: there keys and values of a text are its own"],
+            )
+
+
+def _is_tensor(node: object) -> bool:
+    value = getattr(node, "meta", {}).get("val")
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
+
+
+def _names(graph: Graph, outputs: Sequence[int]) -> tuple[str, ...]:
+    return tuple(graph.output_nodes[number].name for number in outputs)
+
+
+def _titles(graph: Graph, outputs: Sequence[int]) -> tuple[str, ...]:
+    return tuple(graph.outputs[number] for number in outputs)

@@ -1,0 +1,3 @@
+"""Passes that simplify a captured graph and change no result."""
+
+from __future__ import annotations

@@ -1,0 +1,112 @@
+"""Small normalising passes: what torch.export leaves in a graph and a rewriter does not want."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import fx
+
+from graphprog.ir.graph import Graph
+from graphprog.passes.base import Pass
+from graphprog.rewriting.editor import Editor
+from graphprog.spec.registry import spec
+
+_ASSERTS = {
+    "aten::_assert_tensor_metadata",
+    "aten::_assert_scalar",
+    "aten::_assert_async",
+    "aten::sym_constrain_range",
+    "aten::sym_constrain_range_for_size",
+}
+
+
+def schema_name(node: fx.Node) -> str:
+    """Such as ``aten::relu``; empty for anything but an operator overload."""
+    target = node.target
+    return target._schema.name if isinstance(target, torch._ops.OpOverload) else ""
+
+
+@spec("drop-asserts")
+@dataclasses.dataclass(frozen=True)
+class DropAsserts(Pass):
+    """Remove run-time checks of sizes, dtypes and devices that tracing recorded."""
+
+    def run(self, graph: Graph) -> Graph:
+        """Remove the checks; what only they read dies with them."""
+        edit = Editor(graph, str(self))
+        for node in reversed(edit.code.nodes):
+            if schema_name(node) in _ASSERTS:
+                edit.code.erase_node(node)
+        return edit.finish()
+
+
+@spec("drop-dropout")
+@dataclasses.dataclass(frozen=True)
+class DropDropout(Pass):
+    """Remove dropout that is off, and aliases: both return their argument unchanged."""
+
+    def run(self, graph: Graph) -> Graph:
+        """Rewire readers of a dead dropout to its argument."""
+        edit = Editor(graph, str(self))
+        for node in list(edit.code.nodes):
+            name = schema_name(node)
+            off = name in ("aten::dropout", "aten::feature_dropout") and node.args[2] is False
+            if off or name == "aten::alias":
+                edit.bypass(node)
+        return edit.finish()
+
+
+@spec("drop-copies")
+@dataclasses.dataclass(frozen=True)
+class DropCopies(Pass):
+    """Replace copies into a tensor by what is copied: a copy passes no gradient on."""
+
+    after = ("functionalise",)
+
+    def run(self, graph: Graph) -> Graph:
+        """Read the source in the type and shape of the target."""
+        edit = Editor(graph, str(self))
+        for node in list(edit.code.nodes):
+            if schema_name(node) != "aten::copy":
+                continue
+            target, source = node.args[:2]
+            assert isinstance(target, fx.Node)
+            dtype = target.meta["val"].dtype
+            typed = edit.call(torch.ops.aten.to.dtype, (source, dtype), node, "")
+            new = edit.call(torch.ops.aten.expand_as.default, (typed, target), node, "")
+            for made in (typed, new):
+                made.meta = {**node.meta, "val": made.meta["val"]}
+            edit.substitute(node, new)
+        return edit.finish()
+
+
+@spec("drop-dead-code")
+@dataclasses.dataclass(frozen=True)
+class DropDeadCode(Pass):
+    """Remove operations whose result nobody reads."""
+
+    def run(self, graph: Graph) -> Graph:
+        """Erase them; the graph is functional, so none has an effect."""
+        edit = Editor(graph, str(self))
+        edit.erase_dead()
+        return edit.finish()
+
+
+@spec("resolve-taps")
+@dataclasses.dataclass(frozen=True)
+class ResolveTaps(Pass):
+    """Turn tap operations into interfaces and remove them."""
+
+    after = ("functionalise", "inline-regions")
+
+    def run(self, graph: Graph) -> Graph:
+        """An interface's edges are what is read through its tap, other taps included."""
+        edit = Editor(graph, str(self))
+        taps = [node for node in edit.code.nodes if schema_name(node) == "graphprog::tap"]
+        for tap in taps:
+            stack = list((tap.meta.get("nn_module_stack") or {}).values())
+            edit.add_site(str(tap.args[1]), tap, str(stack[-1][1]) if stack else "")
+        for tap in taps:
+            edit.bypass(tap)
+        return edit.finish()

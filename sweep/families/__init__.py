@@ -1,0 +1,3 @@
+"""Families of model libraries."""
+
+from __future__ import annotations

@@ -1,0 +1,44 @@
+"""Every snippet of the documentation runs, from top to bottom of its page."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from graphprog import errors
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SNIPPET = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = page.read_text(encoding="utf-8")
+    names: dict[str, object] = {"__name__": "__main__"}
+    for match in SNIPPET.finditer(text):
+        line = text[: match.start()].count("\n") + 1
+        code = compile("\n" * line + match.group(1), str(page), "exec")
+        exec(code, names)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_every_error_is_in_the_index() -> None:
+    text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    classes = [
+        name
+        for name, item in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(item, errors.GraphprogError)
+    ]
+    assert len(classes) > 5
+    assert [name for name in classes if f"`{name}`" not in text and name not in text] == []

@@ -1,0 +1,206 @@
+"""What training refuses, stops at, or warns of."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+from torch import nn
+
+import graphprog as gp
+from graphprog.errors import DataError, TrainingError
+from graphprog.train import evaluate, fit
+from graphprog.train.loop.engine import running
+from tests.support.training import UNIT, digits, framed, graph, headed, same_state
+
+TRAIN, VALIDATION = digits()["train"], digits()["validation"]
+PLACE = gp.Place((1, 8, 8))
+
+
+class Detached(nn.Module):
+    """The second branch does not reach the logits; the third reaches them without gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.aside, self.cut = (nn.Linear(4, 3) for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.used(x) + self.cut(x).detach(), self.aside(x)
+
+
+def test_a_part_that_does_not_reach_the_logits_is_named() -> None:
+    captured = gp.capture(Detached(), (torch.rand(2, 4),))
+    output = captured.interfaces().resolve("used:out").key
+    program = gp.Program(
+        [gp.Additive(at="aside:out", name="stray")], align=gp.LinearHead(3, on=output)
+    )
+    task = gp.compile(captured, program)
+    start = task.program_state()
+    with pytest.raises(TrainingError, match=r"program\.stray\.value \(at aside:out\)") as error:
+        fit(task, (torch.rand(20, 4), torch.arange(20) % 3))
+    assert "print(graph)" in str(error.value)
+    assert all(torch.equal(start[name], value) for name, value in task.program_state().items())
+
+
+def test_an_empty_mask_is_an_error() -> None:
+    nothing = gp.masks.given(torch.zeros(1, 10, 10))
+    program = gp.Program(
+        [PLACE, gp.Additive(mask=nothing)], align=gp.FrequencyMap(10), contract=UNIT
+    )
+    with pytest.raises(TrainingError, match="its mask is empty"):
+        fit(gp.compile(graph(), program), TRAIN)
+
+
+def test_a_gradient_of_zero_is_a_warning() -> None:
+    stuck = gp.Additive(value=gp.Learnable("ones", 5.0), clip=(0.0, 1.0))
+    program = gp.Program([PLACE, stuck], align=gp.FrequencyMap(10), contract=UNIT)
+    with pytest.warns(UserWarning, match="zero throughout"):
+        history = fit(gp.compile(graph(), program), TRAIN, epochs=1)
+    assert any("clip bounds" in note for note in history.notes)
+
+
+def explode_at(step: int, value: float) -> object:
+    calls = 0
+
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += torch.is_grad_enabled()
+        fine = nn.functional.cross_entropy(logits, labels)
+        return fine * value if calls == step else fine
+
+    return loss
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_divergence_later_keeps_the_best_program(value: float) -> None:
+    task, reference = headed(), headed()
+    kept = fit(reference, TRAIN, VALIDATION, epochs=2, batch_size=50)
+    # one call for the look at gradients, 4 an epoch: call 11 is batch 1 of the third epoch
+    with pytest.warns(UserWarning, match="diverged: the loss of batch 1 of epoch 3"):
+        history = fit(task, TRAIN, VALIDATION, epochs=9, batch_size=50, loss=explode_at(11, value))
+    assert len(history.records) == 2
+    assert f"the program of epoch {kept.best_epoch} was kept" in history.stopped
+    assert same_state(task, reference)
+    assert evaluate(task, VALIDATION).accuracy == history.best.validation_accuracy
+    assert task.summary["stopped"] == history.stopped
+
+
+def test_divergence_in_the_first_epoch_is_an_error_and_restores_the_start() -> None:
+    task, start = headed(), headed()
+    with pytest.raises(TrainingError, match="diverged before any epoch was finished"):
+        fit(task, TRAIN, VALIDATION, loss=explode_at(3, float("nan")))
+    assert same_state(task, start)
+    assert not task.training
+
+
+def test_a_parameter_that_is_not_finite_is_named() -> None:
+    class Poison(torch.optim.SGD):
+        def step(self, closure: None = None) -> None:
+            super().step(closure)
+            with torch.no_grad():
+                self.param_groups[0]["params"][0].view(-1)[0] = torch.nan
+
+    task = framed(gp.FrequencyMap(10))
+    with pytest.raises(TrainingError, match=r"program\.additive\.value is not finite"):
+        fit(task, TRAIN, epochs=1, batch_size=200, optimizer=lambda p: Poison(p, lr=0.1))
+
+
+def test_a_model_that_gives_nan_is_no_mapping() -> None:
+    program = gp.Program(
+        [gp.Additive(at="head:out", value=gp.Fixed(torch.full((12,), torch.inf))), PLACE],
+        align=gp.BayesianMap(10),
+        contract=UNIT,
+    )
+    task = gp.compile(graph(), program)
+    with pytest.raises(TrainingError, match="values that the alignment reads"):
+        fit(task, TRAIN)
+
+
+def test_source_weights_that_change_meanwhile_are_found() -> None:
+    captured = gp.capture(nn.Linear(4, 5), (torch.rand(2, 4),))
+    task = gp.compile(captured, gp.Program(align=gp.LinearHead(3)))
+
+    def meddling(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            next(task.source.parameters()).view(-1)[0] += 1e-6
+        return nn.functional.cross_entropy(logits, labels)
+
+    with pytest.raises(TrainingError, match="source weights changed during training"):
+        fit(task, (torch.rand(20, 4), torch.arange(20) % 3), epochs=1, loss=meddling)
+
+
+def test_an_interrupt_passes_through_and_leaves_the_task_usable() -> None:
+    task = headed()
+
+    def interrupted(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(task, TRAIN, loss=interrupted)
+    assert not task.training
+    assert evaluate(task, VALIDATION).count == 100
+
+
+def test_nothing_is_said_about_a_run_without_faults() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        history = fit(headed(), TRAIN, VALIDATION, epochs=1)
+    assert history.notes == ()
+    assert history.stopped == ""
+
+
+def test_evaluate_refuses_bad_data_too() -> None:
+    with pytest.raises(DataError, match=r"evaluation example \d+: labels lie in"):
+        evaluate(headed(), (VALIDATION[0], VALIDATION[1] + 1))
+
+
+def test_an_accelerator_of_the_users_keeps_its_settings() -> None:
+    own = Accelerator(mixed_precision="bf16", gradient_accumulation_steps=4, cpu=True)
+    expected, task = headed(), headed()
+    try:
+        fit(task, TRAIN, epochs=1)
+        assert own.mixed_precision == "bf16"
+        assert own.gradient_accumulation_steps == 4
+    finally:
+        AcceleratorState._reset_state()
+        GradientState._reset_state()
+    fit(expected, TRAIN, epochs=1)
+    assert same_state(task, expected)
+
+
+def copied(source: nn.Module) -> None:
+    """What a move to a GPU does to a parameter: it stays, its memory is another."""
+    for parameter in source.parameters():
+        parameter.data = parameter.data.clone()
+
+
+@pytest.mark.parametrize("move", [lambda source: source.to("meta"), copied])
+def test_source_tensors_moved_away_get_their_memory_back(
+    move: Callable[[nn.Module], object],
+) -> None:
+    task = headed()
+    before = {
+        name: (value.data_ptr(), value.clone()) for name, value in task.source.state_dict().items()
+    }
+    with running(task):
+        move(task.source)
+    after = task.source.state_dict()
+    assert all(after[name].data_ptr() == pointer for name, (pointer, _) in before.items())
+    assert all(torch.equal(after[name], value) for name, (_, value) in before.items())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
+def test_a_gpu_is_used_and_left(precision: str, tmp_path: Path) -> None:
+    task, resumed = framed(gp.BayesianMap(10)), framed(gp.BayesianMap(10))
+    history = fit(task, TRAIN, VALIDATION, epochs=3, precision=precision, checkpoint=tmp_path)
+    assert {value.device.type for value in task.state_dict().values()} == {"cpu"}
+    assert fit(resumed, TRAIN, VALIDATION, epochs=3, precision=precision, checkpoint=tmp_path)
+    assert same_state(task, resumed)
+    found = evaluate(task, VALIDATION, precision=precision)
+    assert found.accuracy == pytest.approx(history.best.validation_accuracy, abs=0.02)
