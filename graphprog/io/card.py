@@ -45,10 +45,9 @@ def write_card(document: Mapping[str, Any], repo_id: str, filename: str) -> str:
 
 def _usage(repo_id: str, filename: str) -> str:
     return (
-        "import graphprog as gp\n"
-        "from graphprog.hub import pull\n\n"
+        "import graphprog as gp\n\n"
         "graph = gp.capture(model, (images,))  # the source model, and an example batch for it\n"
-        f"task = gp.load(pull({json.dumps(repo_id)}, {json.dumps(filename)}), graph)"
+        f"task = gp.load(gp.pull({json.dumps(repo_id)}, {json.dumps(filename)}), graph)"
     )
 
 

@@ -126,9 +126,10 @@ def test_backends_load_when_named() -> None:
         "import onnxruntime, onnx\n"
         "assert gp.backends.onnxruntime.Session\n"
         "assert gp.backends.onnx.export\n"
-        "from graphprog.backends import onnx_files, providers\n"
+        "from graphprog.backends.onnx_model import external_data\n"
+        "from graphprog.backends.onnxruntime import providers\n"
         "assert providers.onnxruntime is onnxruntime\n"
-        "assert onnx_files.onnx is onnx\n"
+        "assert external_data.onnx is onnx\n"
         "assert gp.backends.pytorch.export\n"
     )
     done = subprocess.run(

@@ -93,7 +93,7 @@ def test_it_comes_back_in_another_process(tmp_path: Path) -> None:
     task.save(tmp_path / "p.safetensors")
     x = torch.linspace(0, 1, 36).reshape(1, 1, 6, 6)
     code = (
-        "import torch, graphprog as gp; from tests.test_saving import captured;"
+        "import torch, graphprog as gp; from tests.io.test_saving import captured;"
         f"task = gp.load({str(tmp_path / 'p.safetensors')!r}, captured());"
         "x = torch.linspace(0, 1, 36).reshape(1, 1, 6, 6); print(task(x).tolist())"
     )
