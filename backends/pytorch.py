@@ -33,7 +33,7 @@ from graphprog.backends.parity.report import (
     task_device,
 )
 from graphprog.compiler.data_checks import check_inputs
-from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError, FileError
 from graphprog.io.artifact import within
 from graphprog.ir.graph import executable
@@ -53,7 +53,7 @@ class Compiled:
         report: how it compared with the task.
     """
 
-    task: Reprogrammed
+    task: ReprogrammedModel
     run: Callable[..., tuple[Any, ...]]
     report: ParityReport
 
@@ -69,7 +69,7 @@ class Compiled:
 
 
 def compiled(
-    task: Reprogrammed,
+    task: ReprogrammedModel,
     *,
     tolerance: float = TOLERANCE,
     inputs: Inputs | None = None,
@@ -100,7 +100,7 @@ def compiled(
 
 
 def _compile(
-    task: Reprogrammed, nodes: tuple[str, ...] | None, options: dict[str, Any]
+    task: ReprogrammedModel, nodes: tuple[str, ...] | None, options: dict[str, Any]
 ) -> Callable[..., tuple[Any, ...]]:
     module = executable(task.graph, nodes, task_device(task))
     settings = {"fullgraph": True, "dynamic": True, **options}
@@ -109,7 +109,7 @@ def _compile(
 
 
 def _evaluate(
-    task: Reprogrammed, run: Callable[..., tuple[Any, ...]], inputs: Inputs
+    task: ReprogrammedModel, run: Callable[..., tuple[Any, ...]], inputs: Inputs
 ) -> list[np.ndarray]:
     device = task_device(task)
     try:
@@ -132,7 +132,7 @@ def _arrays(outputs: Sequence[Any]) -> list[np.ndarray]:
 
 
 def export(
-    task: Reprogrammed,
+    task: ReprogrammedModel,
     path: str | os.PathLike[str],
     *,
     tolerance: float = TOLERANCE,

@@ -22,7 +22,7 @@ from graphprog.backends import onnx
 from graphprog.backends.onnx_model.translate import BATCH
 from graphprog.backends.onnxruntime.providers import open_session
 from graphprog.backends.parity.report import TOLERANCE, Inputs, ParityReport
-from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError
 from graphprog.utils.files import atomic_write
 
@@ -42,7 +42,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 def export(
-    task: Reprogrammed,
+    task: ReprogrammedModel,
     path: str | os.PathLike[str],
     *,
     name: str,
@@ -79,7 +79,7 @@ def export(
         )
     if program not in ("folded", "inputs"):
         raise BackendError(
-            f"program={program!r}: the server replaces no initialiser", ['"folded"', '"inputs"']
+            f"program={program!r}: the server replaces no initializer", ['"folded"', '"inputs"']
         )
     folder = Path(path) / name
     model = folder / str(version) / "model.onnx"
@@ -105,7 +105,7 @@ def configuration(
     inputs: Sequence[Any],
     outputs: Sequence[Any],
     max_batch_size: int,
-    labelled: bool = False,
+    labeled: bool = False,
 ) -> str:
     """Text of ``config.pbtxt``, which is a ``ModelConfig`` message.
 
@@ -114,7 +114,7 @@ def configuration(
         inputs: of ONNX Runtime's session: name, type and shape of each; outputs likewise.
         outputs: see there.
         max_batch_size: for models whose inputs and outputs all have a batch.
-        labelled: whether ``labels.txt`` names the classes of the first output.
+        labeled: whether ``labels.txt`` names the classes of the first output.
     """
     batched = all(entry.shape[:1] == [BATCH] for entry in [*inputs, *outputs])
     lines = [
@@ -125,7 +125,7 @@ def configuration(
     for entry in inputs:
         lines += ["input {", *_tensor(entry, batched), "}"]
     for index, entry in enumerate(outputs):
-        named = ['  label_filename: "labels.txt"'] if labelled and index == 0 else []
+        named = ['  label_filename: "labels.txt"'] if labeled and index == 0 else []
         lines += ["output {", *_tensor(entry, batched), *named, "}"]
     if batched:
         lines.append("dynamic_batching { }")

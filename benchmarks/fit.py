@@ -31,7 +31,7 @@ def network(width: int) -> nn.Module:
     return nn.Sequential(*layers, *head).eval()
 
 
-def bare(task: gp.Reprogrammed, images: torch.Tensor, labels: torch.Tensor) -> None:
+def bare(task: gp.ReprogrammedModel, images: torch.Tensor, labels: torch.Tensor) -> None:
     """One epoch by hand."""
     optimizer = torch.optim.Adam([p for p in task.parameters() if p.requires_grad], 0.01)
     for index in torch.randperm(len(labels)).split(BATCH):

@@ -52,7 +52,7 @@ def fold(model: Any, graph: gp.Graph, remembered: int) -> None:
     text = torch.randint(50_000, (1, remembered), generator=generator)
     query = torch.randint(50_000, (1, QUERY), generator=generator)
     whole = torch.cat([text, query], 1)
-    part = gp.Memory(value=gp.Remembered(tuple(text[0].tolist())))
+    part = gp.Prefix(value=gp.TextPrefix(tuple(text[0].tolist())))
     task = gp.compile(graph, gp.Program([part]))
     wanted = model(whole).logits[:, remembered:]
     gap = float((task(query)["logits"] - wanted).abs().max() / wanted.abs().max())
@@ -85,17 +85,17 @@ def fold(model: Any, graph: gp.Graph, remembered: int) -> None:
 def write(model: Any, graph: gp.Graph) -> None:
     """A step of greedy writing."""
     prompt = torch.randint(50_000, (1, PROMPT), generator=torch.Generator().manual_seed(2))
-    cached = gp.cached(graph)
+    cached = gp.with_kv_cache(graph)
     with tempfile.TemporaryDirectory() as folder:
         writers: dict[str, Any] = {}
         for precision in ("float32", "int8"):
             path = Path(folder) / f"{precision}.onnx"
-            report = gp.backends.onnx.export_writer(graph, path, precision=precision)
+            report = gp.backends.onnx.export_decoder(graph, path, precision=precision)
             print(f"\n{report}")
-            writers[precision] = gp.backends.onnxruntime.Writer(path, providers="cpu")
+            writers[precision] = gp.backends.onnxruntime.Decoder(path, providers="cpu")
 
         def steps(writer: Any) -> Callable[[], object]:
-            return lambda: gp.generate(writer, prompt.tolist(), length=WRITTEN, ends=[])
+            return lambda: gp.generate(writer, prompt.tolist(), max_new_tokens=WRITTEN, ends=[])
 
         times = side_by_side(
             {
@@ -105,7 +105,7 @@ def write(model: Any, graph: gp.Graph) -> None:
                 "graphprog, ONNX Runtime, int8": steps(writers["int8"]),
             }
         )
-    ours = gp.generate(cached, prompt.tolist(), length=WRITTEN, ends=[])[0].ids
+    ours = gp.generate(cached, prompt.tolist(), max_new_tokens=WRITTEN, ends=[])[0].ids
     same = list(ours) == library(model, prompt)
     base = times["transformers' cache, eager PyTorch"]
     print(f"\n{WRITTEN} tokens behind {PROMPT}, prompt included; the same tokens: {same}")

@@ -1,6 +1,6 @@
-"""Training step of a pixel program: the captured graph and its optimised form, against eager.
+"""Training step of a pixel program: the captured graph and its optimized form, against eager.
 
-    python benchmarks/optimise.py [threads]
+    python benchmarks/optimize.py [threads]
 
 The frozen source is EfficientNet-Lite0. All contestants do the same step (forward, cross-entropy
 of a frequency map, backward to the pattern) in turns, in one process; the ratio of the medians
@@ -41,14 +41,14 @@ def contestants(side: int) -> dict[str, Callable[[], None]]:
     program = gp.Program([gp.Additive()], align=gp.FixedMap(10))
     tasks = {
         "captured": gp.compile(graph, program),
-        "optimised": gp.compile(gp.optimise(graph), program),
+        "optimized": gp.compile(gp.optimize(graph), program),
     }
 
     def eager() -> None:
         logits = model(images + pattern)[:, :10]
         functional.cross_entropy(logits, labels).backward()
 
-    def step(task: gp.Reprogrammed) -> None:
+    def step(task: gp.ReprogrammedModel) -> None:
         functional.cross_entropy(task(images), labels).backward()
 
     return {"eager": eager} | {name: lambda t=task: step(t) for name, task in tasks.items()}

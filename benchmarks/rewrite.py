@@ -64,7 +64,7 @@ class Stack(nn.Module):
 
 
 PROGRAM = gp.Program(
-    gp.methods.vpt_deep(tokens=10, offset=0), align=gp.LinearHead(classes=3, on="features")
+    gp.methods.vpt_deep(tokens=10, offset=0), align=gp.LinearHead(classes=3, at="features")
 )
 
 

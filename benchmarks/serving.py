@@ -72,7 +72,7 @@ def pixels(graph: gp.Graph) -> gp.Program:
 def scale(graph: gp.Graph, count: int, folder: Path) -> None:
     """Memory, switching, and mixed batches."""
     task = gp.compile(graph, pixels(graph))
-    for mode in ("bank", "swappable"):
+    for mode in ("per_row", "overridable"):
         gp.backends.onnx.export(task, folder / f"{mode}.onnx", program=mode)
     images = task.input_example(ROWS)[0].numpy()
     session = gp.backends.onnxruntime.Session(folder / "bank.onnx", providers="cpu")
@@ -97,11 +97,11 @@ def scale(graph: gp.Graph, count: int, folder: Path) -> None:
     grown = resident() - before
     names = itertools.cycle(f"p{number * 7919 % count}" for number in range(count))
     switches = [timed(lambda: fed(session, next(names), images)) for _ in range(SWITCHES)]
-    plain = gp.backends.onnxruntime.Session(folder / "swappable.onnx", providers="cpu")
+    plain = gp.backends.onnxruntime.Session(folder / "overridable.onnx", providers="cpu")
     plain.add("p", file)
     times = side_by_side(
         {
-            "one program, swappable file": lambda: plain.run(images, program="p"),
+            "one program, overridable file": lambda: plain.run(images, program="p"),
             "one program, bank": lambda: session.run(images, program="p0"),
             "another program each run, bank": lambda: session.run(images, program=next(names)),
             f"{ROWS} programs in a batch, bank": lambda: session.run(
@@ -109,14 +109,14 @@ def scale(graph: gp.Graph, count: int, folder: Path) -> None:
             ),
         }
     )
-    base = times["one program, swappable file"]
+    base = times["one program, overridable file"]
     print(f"\n{count} programs of {added / count / 1e3:.0f} kB on {graph.name}, batch {ROWS}")
     print(
         f"- memory: source {before / 2**20:.0f} MiB, programs {added / 2**20:.0f} MiB; it grew by"
     )
     print(f"  {grown / 2**20:.0f} MiB, {grown / added:.3f} x the programs")
     print(f"- switching: {statistics.median(switches) * 1e3:.3f} ms, median of {SWITCHES}")
-    print("| | ms a batch | throughput / one program, swappable |\n|---|---|---|")
+    print("| | ms a batch | throughput / one program, overridable |\n|---|---|---|")
     for name, seconds in times.items():
         print(f"| {name} | {seconds * 1e3:.1f} | {base / seconds:.2f} |")
 
@@ -131,9 +131,9 @@ def kinds(graph: gp.Graph, folder: Path) -> None:
     slots = {
         "pixels": pixels(graph),
         "tokens": gp.Program(gp.methods.vpt_deep(10), align=gp.LinearHead(10)),
-        "prefix": gp.Program([gp.Memory(length=10)], align=gp.LinearHead(10)),
+        "prefix": gp.Program([gp.Prefix(length=10)], align=gp.LinearHead(10)),
     }
-    gp.backends.onnx.export_slots(graph, folder / "slots", slots)
+    gp.backends.onnx.export_multi_graph(graph, folder / "slots", slots)
     for name, program in slots.items():
         gp.compile(graph, program).save(folder / f"{name}.safetensors")
     data = sum(path.stat().st_size for path in (folder / "slots").glob("*.data"))
@@ -143,7 +143,9 @@ def kinds(graph: gp.Graph, folder: Path) -> None:
     print("|---|---|---|---|")
     images = torch.rand(ROWS, *graph.placeholders[0].meta["val"].shape[1:]).numpy()
     for share in (False, True):
-        served = gp.backends.onnxruntime.Slots(folder / "slots", providers="cpu", share=share)
+        served = gp.backends.onnxruntime.MultiSession(
+            folder / "slots", providers="cpu", share=share
+        )
         for name in slots:
             served.add(name, folder / f"{name}.safetensors")
         before, sizes = resident(), []
@@ -179,7 +181,7 @@ def inference(graph: gp.Graph, small: bool, folder: Path) -> None:
         arrays = [value.numpy() for value in inputs]
         files = folder / "float32.onnx", folder / "int8.onnx"
         gp.backends.onnx.export(task, files[0])
-        off = gp.backends.onnx.quantise(*files, "int8", inputs=arrays).max_relative
+        off = gp.backends.onnx.quantize(*files, "int8", inputs=arrays).max_relative
         calls: dict[str, Any] = {"eager": lambda t=task, i=inputs: t(*i)}
         for file in files:
             session = gp.backends.onnxruntime.Session(file, providers="cpu")

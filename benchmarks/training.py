@@ -4,7 +4,7 @@
 
 EfficientNet-Lite0 with a learnt border, ViT-B/16 with ten deep tokens, and a model of the size of
 GPT-2 small with twenty tokens in front, each trained by Adam on random data. Eager PyTorch runs the
-model as its library has it, and once more after ``gp.optimise`` where that changes it. The machine
+model as its library has it, and once more after ``gp.optimize`` where that changes it. The machine
 decides the seconds; what counts are the ratios. Compiling takes a C++ compiler; where there is
 none, or it takes the step for something else, its row says so.
 """
@@ -53,7 +53,7 @@ def compare(
     loss: Loss | None,
 ) -> None:
     """Take steps in turn, and print a row an engine."""
-    optimizer, best = gp.Adam(1e-2), gp.optimise(graph)
+    optimizer, best = gp.Adam(1e-2), gp.optimize(graph)
     task = gp.compile(best, program)
     function = gp.losses.CausalLM(task) if loss is None else loss
 
@@ -63,7 +63,7 @@ def compare(
 
     calls = {"eager PyTorch": eager(graph)}
     if best.fingerprint != graph.fingerprint:
-        calls["eager PyTorch, gp.optimise"] = eager(best)
+        calls["eager PyTorch, gp.optimize"] = eager(best)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "step.onnx"
         *inputs, labels = batch
@@ -98,7 +98,7 @@ def compare(
 
 def stepper(
     model: Any,
-    task: gp.Reprogrammed,
+    task: gp.ReprogrammedModel,
     batch: tuple[torch.Tensor, ...],
     loss: Loss,
     optimizer: gp.Adam,
@@ -133,7 +133,7 @@ def vit() -> Job:
 
     model = timm.create_model("vit_base_patch16_224", pretrained=False).eval()
     graph = gp.capture(model, (torch.rand(2, 3, 224, 224),))
-    program = gp.Program(gp.methods.vpt_deep(10), align=gp.LinearHead(10, on="features"))
+    program = gp.Program(gp.methods.vpt_deep(10), align=gp.LinearHead(10, at="features"))
     batch = (torch.rand(4, 3, 224, 224), torch.arange(4))
     return graph, program, batch, functional.cross_entropy
 

@@ -102,12 +102,12 @@ def train(
         Seconds of the clock and of the processor, and the mean loss of the last 100 steps.
     """
     torch.set_num_threads(1)  # matrices this small are no work for two
-    optimiser = torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.98), weight_decay=0.01)
 
     def rate(step: int) -> float:
         return min(1.0, (step + 1) / warm_up, 3 * (1 - step / steps))
 
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     started, used = time.perf_counter(), time.process_time()
     losses = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -116,10 +116,10 @@ def train(
         for _ in range(steps):
             ids, targets = next(batches)
             loss = model(input_ids=ids, labels=targets).loss
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
+            optimizer.step()
             schedule.step()
             losses = [*losses[-99:], loss.item()]
             progress.update(bar, advance=1, description=f"loss {sum(losses) / len(losses):.3f}")

@@ -9,7 +9,7 @@ if (_root / "passes" / "__init__.py").is_file() and not (_root / "graphprog" / "
     __path__.append(str(_root))  # source checkout: graphprog.passes lives in ./passes
 
 # the path above comes first
-from graphprog import backends, errors, methods, passes, peft, text
+from graphprog import backends, errors, generation, methods, passes, peft, text
 from graphprog.alignments import (
     Alignment,
     BayesianMap,
@@ -26,50 +26,45 @@ from graphprog.alignments import (
 )
 from graphprog.capture.capture import capture
 from graphprog.compiler.compile import compile
-from graphprog.compiler.model import Reprogrammed
-from graphprog.compiler.precompute import fold
+from graphprog.compiler.model import ReprogrammedModel
+from graphprog.compiler.precompute import precompute
 from graphprog.compiler.program import Contract, Program
-from graphprog.compiler.soft_prompt import soften
 from graphprog.generation.generate import generate
-from graphprog.generation.kv_decoder import Cached, Uncached, cached
-from graphprog.generation.output import Token, Written
-from graphprog.generation.self_consistency import asking, self_consistent
+from graphprog.generation.kv_decoder import with_kv_cache
 from graphprog.io.hub import pull, push
 from graphprog.io.saving import load
 from graphprog.ir.graph import Graph
 from graphprog.ir.interface import Interface
 from graphprog.manipulations import (
     Adapter,
-    Adaption,
+    AdaptionPrompt,
     Additive,
-    Bound,
-    Canvas,
     Concatenative,
     Conditional,
-    Dictionary,
+    ConstantInputs,
     Generated,
+    ImageGrid,
     Manipulation,
-    Memory,
     Mixture,
     Parametric,
     PatchTokens,
-    Place,
+    Prefix,
     Projection,
     Prototypes,
     Replacement,
-    Retrained,
+    ResizePad,
     SampleMask,
     Scale,
     TokenSource,
+    TrainableLayer,
+    VocabularyMap,
 )
-from graphprog.passes.optimize.optimize import optimise
+from graphprog.passes.optimize.optimize import optimize
 from graphprog.text import Demonstrations, Instruction, Parse, Template
 from graphprog.train import SGD, Adam, AdamW, Evaluation, History, evaluate, fit, losses
-from graphprog.values import conditioning, masks, patches
-from graphprog.values import initializers as inits
-from graphprog.values import reparameterized as reparametrised
+from graphprog.values import conditioning, initializers, masks, patches, reparameterized
 from graphprog.values.base import Fixed, Learnable
-from graphprog.values.text_prefix import Remembered
+from graphprog.values.text_prefix import TextPrefix
 
 __version__ = "0.1.0"
 
@@ -78,18 +73,15 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adapter",
-    "Adaption",
+    "AdaptionPrompt",
     "Additive",
     "Alignment",
     "BayesianMap",
-    "Bound",
-    "Cached",
-    "Canvas",
     "Concatenative",
     "Conditional",
+    "ConstantInputs",
     "Contract",
     "Demonstrations",
-    "Dictionary",
     "Evaluation",
     "Fixed",
     "FixedMap",
@@ -98,6 +90,7 @@ __all__ = [
     "Graph",
     "History",
     "Identity",
+    "ImageGrid",
     "Instruction",
     "Interface",
     "IterativeMap",
@@ -105,54 +98,55 @@ __all__ = [
     "Learnable",
     "LinearHead",
     "Manipulation",
-    "Memory",
     "Mixture",
     "Parametric",
     "Parse",
     "PatchTokens",
-    "Place",
+    "Prefix",
     "Program",
     "Projection",
     "Prototypes",
     "RandomMap",
-    "Remembered",
     "Replacement",
-    "Reprogrammed",
-    "Retrained",
+    "ReprogrammedModel",
+    "ResizePad",
     "SampleMask",
     "Scale",
     "Score",
     "Slice",
     "Template",
-    "Token",
+    "TextPrefix",
     "TokenSource",
-    "Uncached",
+    "TrainableLayer",
     "Verbalizer",
-    "Written",
-    "asking",
+    "VocabularyMap",
     "backends",
-    "cached",
     "capture",
     "compile",
     "conditioning",
     "errors",
     "evaluate",
     "fit",
-    "fold",
     "generate",
-    "inits",
+    "generation",
+    "initializers",
     "load",
     "losses",
     "masks",
     "methods",
-    "optimise",
+    "optimize",
     "passes",
     "patches",
     "peft",
+    "precompute",
     "pull",
     "push",
-    "reparametrised",
-    "self_consistent",
-    "soften",
+    "reparameterized",
     "text",
+    "with_kv_cache",
 ]
+
+
+def __dir__() -> list[str]:
+    """The public names, and nothing else."""
+    return [*__all__, "__version__"]

@@ -15,7 +15,7 @@ from graphprog.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
     from graphprog.passes.attention.match_attention import MatchAttention as MatchAttention
-    from graphprog.passes.attention.split_kv import SplitMemory as SplitMemory
+    from graphprog.passes.attention.split_kv import SplitKV as SplitKV
     from graphprog.passes.base import Pass as Pass
     from graphprog.passes.erase import EraseProgram as EraseProgram
     from graphprog.passes.extend_axis.extend_axis import ExtendAxis as ExtendAxis
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from graphprog.passes.insert.insert import Insert as Insert
     from graphprog.passes.insert.insert import ReplaceInput as ReplaceInput
     from graphprog.passes.insert.replace_tokens import ReplaceTokens as ReplaceTokens
-    from graphprog.passes.kv.extend_kv import ExtendMemory as ExtendMemory
-    from graphprog.passes.kv.kv_cache import CacheMemory as CacheMemory
-    from graphprog.passes.kv.kv_cache import ExposeMemory as ExposeMemory
+    from graphprog.passes.kv.extend_kv import ExtendKV as ExtendKV
+    from graphprog.passes.kv.kv_cache import CacheKV as CacheKV
+    from graphprog.passes.kv.kv_cache import ExposeKV as ExposeKV
     from graphprog.passes.normalize.cleanup import DropAsserts as DropAsserts
     from graphprog.passes.normalize.cleanup import DropCopies as DropCopies
     from graphprog.passes.normalize.cleanup import DropDeadCode as DropDeadCode
     from graphprog.passes.normalize.cleanup import DropDropout as DropDropout
     from graphprog.passes.normalize.cleanup import ResolveTaps as ResolveTaps
-    from graphprog.passes.normalize.functionalize import Functionalise as Functionalise
+    from graphprog.passes.normalize.functionalize import Functionalize as Functionalize
     from graphprog.passes.normalize.regions import InlineRegions as InlineRegions
     from graphprog.passes.optimize.channels_last import ChannelsLast as ChannelsLast
     from graphprog.passes.optimize.fold_batch_norm import FoldBatchNorm as FoldBatchNorm
@@ -42,19 +42,19 @@ if TYPE_CHECKING:
 _PASSES = {
     "align": "graphprog.passes.insert.align:Align",
     "bind-inputs": "graphprog.passes.insert.bind_inputs:BindInputs",
-    "cache-memory": "graphprog.passes.kv.kv_cache:CacheMemory",
+    "cache-kv": "graphprog.passes.kv.kv_cache:CacheKV",
     "channels-last": "graphprog.passes.optimize.channels_last:ChannelsLast",
     "drop-asserts": "graphprog.passes.normalize.cleanup:DropAsserts",
     "drop-copies": "graphprog.passes.normalize.cleanup:DropCopies",
     "drop-dead-code": "graphprog.passes.normalize.cleanup:DropDeadCode",
     "drop-dropout": "graphprog.passes.normalize.cleanup:DropDropout",
     "erase-program": "graphprog.passes.erase:EraseProgram",
-    "expose-memory": "graphprog.passes.kv.kv_cache:ExposeMemory",
+    "expose-kv": "graphprog.passes.kv.kv_cache:ExposeKV",
     "extend-axis": "graphprog.passes.extend_axis.extend_axis:ExtendAxis",
-    "extend-memory": "graphprog.passes.kv.extend_kv:ExtendMemory",
+    "extend-kv": "graphprog.passes.kv.extend_kv:ExtendKV",
     "fold-batch-norm": "graphprog.passes.optimize.fold_batch_norm:FoldBatchNorm",
     "fold-padding": "graphprog.passes.optimize.fold_padding:FoldPadding",
-    "functionalise": "graphprog.passes.normalize.functionalize:Functionalise",
+    "functionalize": "graphprog.passes.normalize.functionalize:Functionalize",
     "inline-regions": "graphprog.passes.normalize.regions:InlineRegions",
     "insert": "graphprog.passes.insert.insert:Insert",
     "match-attention": "graphprog.passes.attention.match_attention:MatchAttention",
@@ -62,7 +62,7 @@ _PASSES = {
     "replace-input": "graphprog.passes.insert.insert:ReplaceInput",
     "replace-tokens": "graphprog.passes.insert.replace_tokens:ReplaceTokens",
     "resolve-taps": "graphprog.passes.normalize.cleanup:ResolveTaps",
-    "split-memory": "graphprog.passes.attention.split_kv:SplitMemory",
+    "split-kv": "graphprog.passes.attention.split_kv:SplitKV",
 }
 _CLASSES = {place.partition(":")[2]: place for place in _PASSES.values()}
 _CLASSES["Pass"] = "graphprog.passes.base:Pass"

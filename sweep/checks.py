@@ -12,7 +12,7 @@ import torch
 import graphprog as gp
 from graphprog.backends import onnx
 from graphprog.backends.onnxruntime import Session
-from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError
 from sweep.concatenation import early, middle, none
 from sweep.family import CAPTURED
@@ -60,7 +60,7 @@ def additive_input(subject: Subject) -> str:
     return compared(subject.source(**shifted), gradients(task, arguments), "against the model")
 
 
-def pattern(task: Reprogrammed) -> torch.Tensor:
+def pattern(task: ReprogrammedModel) -> torch.Tensor:
     """The values of a program of one part."""
     return next(iter(task.program.parameters())).detach()
 
@@ -106,7 +106,7 @@ def exported(subject: Subject) -> str:
     return compared(expected, found, "ONNX Runtime")
 
 
-def _flat(task: Reprogrammed, arguments: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+def _flat(task: ReprogrammedModel, arguments: dict[str, Any]) -> tuple[torch.Tensor, ...]:
     return tuple(task.graph.call_spec.bind((), arguments))
 
 

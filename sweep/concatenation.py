@@ -133,7 +133,7 @@ def _inserted(subject: Subject, place: Place) -> str:
     return remark
 
 
-def _returned(task: gp.Reprogrammed) -> list[fx.Node]:
+def _returned(task: gp.ReprogrammedModel) -> list[fx.Node]:
     """The nodes of the tensors that are returned."""
     return [
         node

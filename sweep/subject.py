@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 import graphprog as gp
 from graphprog.backends.parity.report import difference
-from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import CaptureError, DataError, GraphprogError
 from graphprog.ir.graph import Graph
 from graphprog.ir.inputs import check_type, inputs_of
@@ -60,7 +60,7 @@ class Subject:
         """Names of the blocks' outputs, of all towers."""
         return tuple(alias for alias in self.graph.aliases if "hidden[" in alias)
 
-    def compile(self, *parts: Any) -> Reprogrammed:
+    def compile(self, *parts: Any) -> ReprogrammedModel:
         """Compile a program.
 
         Raises:
@@ -159,7 +159,7 @@ def compared(expected: list[torch.Tensor], found: list[torch.Tensor], what: str)
 
 
 def gradients(
-    task: Reprogrammed, arguments: dict[str, Any], reaching: bool = True
+    task: ReprogrammedModel, arguments: dict[str, Any], reaching: bool = True
 ) -> list[torch.Tensor]:
     """Run with gradients; the outputs, detached.
 

@@ -51,6 +51,6 @@ def _verified_passes() -> Iterator[None]:
 
 
 def verify_rewriting(item: Pass, before: Graph, after: Graph) -> None:
-    """What puts a program in leaves the source as it was; the optimisers change it on purpose."""
+    """What puts a program in leaves the source as it was; the optimizers change it on purpose."""
     if item.kind in ("insert", "replace-input", "align"):
         verify(after, EraseProgram().run(before))

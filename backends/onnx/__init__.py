@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from graphprog.backends.onnx.decoder import export_writer
+from graphprog.backends.onnx.decoder import export_decoder
 from graphprog.backends.onnx.export import Mode, export
-from graphprog.backends.onnx.multi_graph import export_slots
-from graphprog.backends.onnx.quantize import quantise
+from graphprog.backends.onnx.multi_graph import export_multi_graph
+from graphprog.backends.onnx.quantize import quantize
 
-__all__ = ["Mode", "export", "export_slots", "export_writer", "quantise"]
+__all__ = ["Mode", "export", "export_decoder", "export_multi_graph", "quantize"]

@@ -25,24 +25,24 @@ from graphprog.backends.onnx_model.precision import linear_in_int8
 from graphprog.backends.onnx_model.pretranspose import turn_weights
 from graphprog.backends.onnx_model.translate import (
     name_nodes,
-    optimise,
+    optimize,
     refuse_foreign_operators,
     translate,
 )
-from graphprog.backends.onnxruntime.decoder import ROLES, WORDING, Writer, prefill_path
+from graphprog.backends.onnxruntime.decoder import ROLES, WORDING, Decoder, prefill_path
 from graphprog.backends.parity.report import TOLERANCE
 from graphprog.compiler.compile import compile
-from graphprog.compiler.merge_reparameterization import fold
-from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.merge_reparameterization import merge_reparameterization
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
 from graphprog.errors import BackendError, FileError
 from graphprog.generation.decoder import words_of
-from graphprog.generation.kv_decoder import Cached, Values, cached, device_of
+from graphprog.generation.kv_decoder import CachedDecoder, Values, device_of, with_kv_cache
 from graphprog.generation.verify_cache import inputs_of_length, parts_of
 from graphprog.ir.graph import Graph
 from graphprog.ir.inputs import inputs_of
-from graphprog.passes.attention.split_kv import SplitMemory
-from graphprog.passes.kv.kv_layout import Slots
+from graphprog.passes.attention.split_kv import SplitKV
+from graphprog.passes.kv.kv_layout import KVLayout
 from graphprog.spec.registry import to_json
 from graphprog.utils.files import atomic_write
 from graphprog.utils.json import render_json
@@ -51,7 +51,7 @@ Precision = Literal["float32", "int8"]
 
 
 @dataclasses.dataclass(frozen=True)
-class WriterReport:
+class DecoderReport:
     """How a file writes, beside the graph that reads whole texts.
 
     Attributes:
@@ -67,20 +67,20 @@ class WriterReport:
     passed: bool
 
 
-def export_writer(
-    model: Reprogrammed | Graph,
+def export_decoder(
+    model: ReprogrammedModel | Graph,
     path: str | os.PathLike[str],
     *,
     precision: Precision = "float32",
     tolerance: float = TOLERANCE,
-) -> WriterReport:
+) -> DecoderReport:
     """Write a model that generates as ONNX, and read texts with it beside the graph.
 
     Args:
-        model: a task or a graph that :func:`graphprog.cached` takes.
+        model: a task or a graph that :func:`graphprog.with_kv_cache` takes.
         path: the file, written atomically; its name ends in ``.onnx``. Weights of 2 GiB and more
             lie beside it.
-        precision: ``int8`` quantises the weights of linear layers, and their inputs as they come;
+        precision: ``int8`` quantizes the weights of linear layers, and their inputs as they come;
             the tensors of the program stay as they are.
         tolerance: largest difference that counts as equal, absolute or relative.
 
@@ -93,13 +93,15 @@ def export_writer(
         raise BackendError(f'precision={precision!r} is unknown; "float32" or "int8"')
     if not os.fspath(path).endswith(".onnx"):
         raise FileError(f"{os.fspath(path)}: the name of an ONNX file ends in .onnx")
-    task = fold(model if isinstance(model, Reprogrammed) else compile(model, Program()))
-    both = cached(task)
+    task = merge_reparameterization(
+        model if isinstance(model, ReprogrammedModel) else compile(model, Program())
+    )
+    both = with_kv_cache(task)
     _refuse_bfloat16(both)
     graphs = [both.decode]
     if has_towers := any(name.startswith("cross_") for name in both.decode.call_spec.inputs):
         graphs.append(both.prefill)
-    reports: list[WriterReport] = []
+    reports: list[DecoderReport] = []
     with ExitStack() as kept:
         ready = []
         for graph, at in zip(graphs, _files(path), strict=False):
@@ -111,7 +113,7 @@ def export_writer(
             try:
                 for one, at in zip(ready, _files(temporary), strict=False):
                     ir.save(one, at)
-                writer = Writer(temporary, providers="cpu")
+                writer = Decoder(temporary, providers="cpu")
                 reports.append(_compared(both, writer, precision, tolerance))
                 if has_towers:
                     os.replace(prefill_path(temporary), prefill_path(path))
@@ -127,7 +129,7 @@ def _files(path: str | os.PathLike[str]) -> tuple[Path, Path]:
     return Path(path), prefill_path(path)
 
 
-def _refuse_bfloat16(both: Cached) -> None:
+def _refuse_bfloat16(both: CachedDecoder) -> None:
     if any(spec.dtype is torch.bfloat16 for spec in inputs_of(both.decode)):
         raise BackendError(
             f"{both.source.name} computes in bfloat16, which ONNX Runtime does not",
@@ -135,25 +137,25 @@ def _refuse_bfloat16(both: Cached) -> None:
         )
 
 
-def _lowered(both: Cached, graph: Graph) -> ir.Model:
+def _lowered(both: CachedDecoder, graph: Graph) -> ir.Model:
     """The ONNX model of a graph, without metadata."""
     inputs, memory = _example(both)
     values = {**inputs, **(memory if graph is both.decode else {})}
     specs = inputs_of(graph)
     example = tuple(values[spec.name] for spec in specs)
     names = tuple(node.name for node in graph.output_nodes)
-    program = exported_graph(SplitMemory()(graph), example, names, device_of(graph))
+    program = exported_graph(SplitKV()(graph), example, names, device_of(graph))
     model = translate(program, specs, graph.outputs, None)
-    optimise(model, swappable=False)
+    optimize(model, overridable=False)
     turn_weights(model)
     name_nodes(model)
     refuse_foreign_operators(model)
     return model
 
 
-def _example(both: Cached) -> tuple[Values, Values]:
+def _example(both: CachedDecoder) -> tuple[Values, Values]:
     """Inputs of some tokens, and the memory of those but the last."""
-    axis = Slots.of(both.source.code).axis
+    axis = KVLayout.of(both.source.code).axis
     whole = inputs_of_length(both.source, axis, 11)
     first = {
         name: value.narrow(both.roles.dim(name), 0, 6) if name in both.roles.meanings else value
@@ -164,7 +166,7 @@ def _example(both: Cached) -> tuple[Values, Values]:
     return whole, memory
 
 
-def _document(model: ir.Model, task: Reprogrammed, roles: Roles) -> ir.Model:
+def _document(model: ir.Model, task: ReprogrammedModel, roles: Roles) -> ir.Model:
     from graphprog import __version__
 
     model.producer_name, model.producer_version = KEY, __version__
@@ -180,12 +182,14 @@ def _document(model: ir.Model, task: Reprogrammed, roles: Roles) -> ir.Model:
     return model
 
 
-def _compared(both: Cached, writer: Writer, precision: Precision, tolerance: float) -> WriterReport:
+def _compared(
+    both: CachedDecoder, writer: Decoder, precision: Precision, tolerance: float
+) -> DecoderReport:
     """Read texts in parts, two at once and one alone."""
     parts = [part for rows in (2, 1) for part in parts_of(both.source, writer.results, rows)]
     gaps = [gap for part in parts for gap in part.gaps.values()]
     passed = precision == "int8" or all(gap.within(tolerance) for gap in gaps)
-    report = WriterReport(
+    report = DecoderReport(
         precision, max(gap.absolute for gap in gaps), max(gap.relative for gap in gaps), passed
     )
     if not passed:

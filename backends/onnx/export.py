@@ -1,10 +1,10 @@
-"""ONNX: one file that any ONNX runtime loads, with the program baked in or left swappable.
+"""ONNX: one file that any ONNX runtime loads, with the program baked in or left overridable.
 
 Folded: the program is constant, and whatever depends on it alone is computed at export.
-Swappable: every ``program.*`` tensor stays an initialiser of that name which is also an input, so
+Overridable: every ``program.*`` tensor stays an initializer of that name which is also an input, so
 that one session serves many programs.
 Inputs: what a saved program holds is not in the file, but plain inputs, which every caller gives;
-for runtimes that replace no initialisers, such as those of JavaScript and of inference servers.
+for runtimes that replace no initializers, such as those of JavaScript and of inference servers.
 Bank: the program is a bank of programs, and every row of a batch says which is its own; see
 :mod:`graphprog.backends.onnx.per_row`.
 
@@ -24,17 +24,17 @@ from typing import Literal, get_args
 import numpy as np
 import onnx_ir as ir
 
-from graphprog.backends.onnx.decoder import export_writer as export_writer
-from graphprog.backends.onnx.multi_graph import export_slots as export_slots
-from graphprog.backends.onnx.per_row import export_bank
+from graphprog.backends.onnx.decoder import export_decoder as export_decoder
+from graphprog.backends.onnx.multi_graph import export_multi_graph as export_multi_graph
+from graphprog.backends.onnx.per_row import export_per_row
 from graphprog.backends.onnx.program_inputs import leave_out
-from graphprog.backends.onnx.quantize import quantise as quantise
+from graphprog.backends.onnx.quantize import quantize as quantize
 from graphprog.backends.onnx_model.export_program import exported_graph, output_names, output_nodes
 from graphprog.backends.onnx_model.external_data import describe_model, opened, written
 from graphprog.backends.onnx_model.pretranspose import turn_weights
 from graphprog.backends.onnx_model.translate import (
     name_nodes,
-    optimise,
+    optimize,
     refuse_foreign_operators,
     translate,
 )
@@ -52,17 +52,17 @@ from graphprog.backends.parity.report import (
 )
 from graphprog.backends.program_rows.push_down_selection import leave_out_unread_rows
 from graphprog.compiler.data_checks import warn_uncounted
-from graphprog.compiler.merge_reparameterization import fold
-from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.merge_reparameterization import merge_reparameterization
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError
-from graphprog.passes.attention.split_kv import SplitMemory
+from graphprog.passes.attention.split_kv import SplitKV
 from graphprog.utils.files import atomic_write
 
-Mode = Literal["folded", "swappable", "inputs", "bank"]
+Mode = Literal["folded", "overridable", "inputs", "per_row"]
 
 
 def export(
-    task: Reprogrammed,
+    task: ReprogrammedModel,
     path: str | os.PathLike[str],
     *,
     program: Mode = "folded",
@@ -76,8 +76,8 @@ def export(
         task: what to export; it is not changed.
         path: the file, written atomically. Weights of 2 GiB and more lie beside it; see
             :mod:`graphprog.backends.onnx_model.external_data`.
-        program: ``"folded"``, ``"swappable"``, ``"inputs"`` or ``"bank"``; the module says what
-            each is.
+        program: ``"folded"``, ``"overridable"``, ``"inputs"`` or ``"per_row"``; the module
+            says what each is.
         opset: version of the operator set, 18 or above; None takes the exporter's default.
         tolerance: as in :func:`graphprog.backends.parity.report.compare`.
         inputs: examples to compare on, one and all; None takes 1 and 5 random rows.
@@ -90,11 +90,11 @@ def export(
     if program not in get_args(Mode):
         raise BackendError(f"program={program!r} is unknown; one of {', '.join(get_args(Mode))}")
     warn_uncounted(task)
-    task = fold(task)
+    task = merge_reparameterization(task)
     batches, example = parity_batches(task, inputs), example_batch(task, inputs)
-    if program == "bank":
-        return export_bank(task, path, batches, example, opset, tolerance)
-    kept: Mode = "folded" if program == "folded" else "swappable"
+    if program == "per_row":
+        return export_per_row(task, path, batches, example, opset, tolerance)
+    kept: Mode = "folded" if program == "folded" else "overridable"
     model = lower(task, example, kept, opset)
     own = leave_out(model, task.program_state()) if program == "inputs" else None
     describe_model(model, task, program)
@@ -119,7 +119,7 @@ def export(
 
 
 def lower(
-    task: Reprogrammed,
+    task: ReprogrammedModel,
     example: Inputs,
     program: Mode,
     opset: int | None = None,
@@ -135,11 +135,11 @@ def lower(
         nodes: names of graph nodes to return in place of the task's outputs.
     """
     names = output_names(task) if nodes is None else nodes
-    graph = SplitMemory()(task.graph)
+    graph = SplitKV()(task.graph)
     traced = exported_graph(graph, example, nodes or output_nodes(task), task_device(task))
     leave_out_unread_rows(traced.graph_module)
     model = translate(traced, task.inputs, names, opset)
-    optimise(model, swappable=program == "swappable")
+    optimize(model, overridable=program == "overridable")
     turn_weights(model)
     keep_zero_padding(model)
     name_nodes(model)

@@ -27,7 +27,7 @@ from graphprog.backends.parity.report import (
 )
 from graphprog.backends.parity.rows import prove_rows
 from graphprog.compiler.compile import compile
-from graphprog.compiler.merge_reparameterization import fold
+from graphprog.compiler.merge_reparameterization import merge_reparameterization
 from graphprog.compiler.program import Program
 from graphprog.errors import BackendError, FileError
 from graphprog.ir.graph import Graph
@@ -36,7 +36,7 @@ from graphprog.utils.files import atomic_write
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
-def export_slots(
+def export_multi_graph(
     graph: Graph,
     folder: str | os.PathLike[str],
     slots: Mapping[str, Program],
@@ -50,7 +50,7 @@ def export_slots(
     Args:
         graph: the source.
         folder: is made if it is not there. Each slot becomes a file of its name in it, as by
-            ``onnx.export(..., program="bank")``.
+            ``onnx.export(..., program="per_row")``.
         slots: a program of each kind, by the name of the slot. What counts is the spec; where an
             alignment has a number of classes, programs of the slot may have another.
         opset: as in :func:`graphprog.backends.onnx.export`.
@@ -77,10 +77,10 @@ def export_slots(
         raise BackendError(f"inputs for {', '.join(unknown)}, which are no slots")
     banks, batches = {}, {}
     for name, program in slots.items():
-        task = fold(compile(graph, program))
+        task = merge_reparameterization(compile(graph, program))
         batches[name] = parity_batches(task, given.get(name))
         banks[name] = lower_bank(task, example_batch(task, given.get(name)), opset)
-        describe_model(banks[name].model, task, "bank", banks[name].axes)
+        describe_model(banks[name].model, task, "per_row", banks[name].axes)
     target = Path(folder)
     reports = {}
     try:

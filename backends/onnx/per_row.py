@@ -25,7 +25,7 @@ from graphprog.backends.onnx_model.pretranspose import turn_weights
 from graphprog.backends.onnx_model.program_files import CLASSES, ROW
 from graphprog.backends.onnx_model.translate import (
     name_nodes,
-    optimise,
+    optimize,
     refuse_foreign_operators,
     translate,
 )
@@ -36,11 +36,11 @@ from graphprog.backends.program_rows.push_down_selection import leave_out_unread
 from graphprog.backends.program_rows.vmap import ProgramRows, expression
 from graphprog.compiler.compile import compile
 from graphprog.compiler.data_checks import class_count
-from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError, GraphprogError
 from graphprog.ir.graph import executable
 from graphprog.ir.inputs import InputSpec, batch_axis
-from graphprog.passes.attention.split_kv import SplitMemory
+from graphprog.passes.attention.split_kv import SplitKV
 from graphprog.utils.files import atomic_write
 
 _PROGRAMS = "programs"
@@ -59,11 +59,11 @@ class BankModel:
 
     model: ir.Model
     axes: Mapping[str, int | None]
-    tasks: tuple[Reprogrammed, ...]
+    tasks: tuple[ReprogrammedModel, ...]
 
 
-def export_bank(
-    task: Reprogrammed,
+def export_per_row(
+    task: ReprogrammedModel,
     path: str | os.PathLike[str],
     batches: Sequence[Inputs],
     example: Inputs,
@@ -81,7 +81,7 @@ def export_bank(
         tolerance: likewise.
     """
     bank = lower_bank(task, example, opset)
-    describe_model(bank.model, task, "bank", bank.axes)
+    describe_model(bank.model, task, "per_row", bank.axes)
     reports: list[ParityReport] = []
 
     def write(temporary: Path) -> None:
@@ -93,7 +93,7 @@ def export_bank(
     return reports[0]
 
 
-def lower_bank(task: Reprogrammed, example: Inputs, opset: int | None = None) -> BankModel:
+def lower_bank(task: ReprogrammedModel, example: Inputs, opset: int | None = None) -> BankModel:
     """Make the ONNX model of a task whose rows have their own programs.
 
     The number of classes is left open where the graph allows it.
@@ -119,7 +119,7 @@ def lower_bank(task: Reprogrammed, example: Inputs, opset: int | None = None) ->
     return BankModel(_lower(task, example, fixed, opset), fixed, tuple(tasks))
 
 
-def _wider(task: Reprogrammed) -> Reprogrammed | None:
+def _wider(task: ReprogrammedModel) -> ReprogrammedModel | None:
     """The same task with one more class; None where its program does not have a number of them."""
     align = task.spec.align
     names = {field.name for field in dataclasses.fields(align)}
@@ -137,7 +137,7 @@ def _wider(task: Reprogrammed) -> Reprogrammed | None:
         return None
 
 
-def _class_axes(task: Reprogrammed, other: Reprogrammed) -> dict[str, int | None]:
+def _class_axes(task: ReprogrammedModel, other: ReprogrammedModel) -> dict[str, int | None]:
     """For every tensor of the program, the axis of the classes, told by a task with one more."""
     own = task.program_state()
     axes: dict[str, int | None] = {}
@@ -148,15 +148,15 @@ def _class_axes(task: Reprogrammed, other: Reprogrammed) -> dict[str, int | None
 
 
 def _lower(
-    task: Reprogrammed, example: Inputs, axes: Mapping[str, int | None], opset: int | None
+    task: ReprogrammedModel, example: Inputs, axes: Mapping[str, int | None], opset: int | None
 ) -> ir.Model:
     letter = batch_axis(task.inputs)
     if letter is None:
         raise BackendError(
             f"{task.base.name} has no axis of examples, so no rows that could have programs",
-            ["capture it with a dynamic batch", 'program="swappable"'],
+            ["capture it with a dynamic batch", 'program="overridable"'],
         )
-    graph = SplitMemory()(task.graph)
+    graph = SplitKV()(task.graph)
     device = task_device(task)
     module = executable(graph, output_nodes(task), device)
     leave_out_unread_rows(module)
@@ -181,7 +181,7 @@ def _lower(
     rows = ProgramRows(module, names, symbol, padded)
     traced = export_module(rows, given, specs, device, task.base.name)
     model = translate(traced, specs, output_names(task), opset)
-    optimise(model, swappable=False)
+    optimize(model, overridable=False)
     turn_weights(model)
     keep_zero_padding(model)
     name_nodes(model)

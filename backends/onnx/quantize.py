@@ -37,7 +37,7 @@ _RANDOM_ROWS = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class QuantisationReport:
+class QuantizationReport:
     """A file with its source in fewer bits, beside the file it was made from; prints as a table.
 
     Attributes:
@@ -80,7 +80,7 @@ class QuantisationReport:
         return "\n".join(f"{name.ljust(width)}  {text}" for name, text in lines.items())
 
 
-def quantise(
+def quantize(
     path: str | os.PathLike[str],
     to: str | os.PathLike[str],
     source: Precision,
@@ -89,15 +89,15 @@ def quantise(
     labels: Array | None = None,
     program: Program | None = None,
     providers: Providers = "auto",
-) -> QuantisationReport:
+) -> QuantizationReport:
     """Write an exported file anew with its source in fewer bits, and run both on the same rows.
 
     The tensors and operations of the program stay in float32, and programs fit both files.
 
     ``int8``: linear layers and tables are computed in int8, with a scale a channel and inputs
-    quantised as they come; weights of convolutions are stored in int8, with a scale a channel,
+    quantized as they come; weights of convolutions are stored in int8, with a scale a channel,
     and computed with in float32. ``float16``: computed in half precision, except for
-    normalisations and softmax; a processor casts back and forth, a GPU gains. ``bfloat16``:
+    normalizations and softmax; a processor casts back and forth, a GPU gains. ``bfloat16``:
     weights are stored so and computed with in float32, because ONNX Runtime has no operations in
     bfloat16 on processors.
 
@@ -122,7 +122,7 @@ def quantise(
     if inputs is None:
         inputs = random_inputs(before.inputs, _RANDOM_ROWS, before.contract.range or (-1, 1), 0)
     expected = _first_output(before, inputs, program)
-    reports: list[QuantisationReport] = []
+    reports: list[QuantizationReport] = []
 
     with written(_in_fewer_bits(_loaded(path), source), to) as ready:
 
@@ -168,7 +168,7 @@ def _in_fewer_bits(model: ir.Model, source: Precision) -> ir.Model:
     weights = {v.dtype for name, v in model.graph.initializers.items() if PROGRAM not in name}
     if f"{KEY}.precision" in model.metadata_props or ir.DataType.FLOAT not in weights:
         raise BackendError(
-            "the source is not in float32", ["quantise the file that was exported in float32"]
+            "the source is not in float32", ["quantize the file that was exported in float32"]
         )
     model.metadata_props[f"{KEY}.precision"] = source
     change: dict[Precision, Callable[[ir.Model], None]] = {
@@ -194,9 +194,9 @@ def _report(
     expected: np.ndarray,
     found: np.ndarray,
     labels: Array | None,
-) -> QuantisationReport:
+) -> QuantizationReport:
     before, after = expected.argmax(-1), found.argmax(-1)
-    report = QuantisationReport(
+    report = QuantizationReport(
         source,
         *sizes,
         rows=len(expected),

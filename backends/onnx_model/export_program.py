@@ -9,14 +9,14 @@ from torch import fx, nn
 from torch.export import Dim, ExportedProgram
 
 from graphprog.backends.parity.report import Inputs, task_device
-from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError
 from graphprog.ir.graph import Graph, executable
 from graphprog.ir.inputs import InputSpec, inputs_of
 
 
 def exported(
-    task: Reprogrammed, example: Inputs | None = None, outputs: tuple[str, ...] | None = None
+    task: ReprogrammedModel, example: Inputs | None = None, outputs: tuple[str, ...] | None = None
 ) -> ExportedProgram:
     """Export the rewritten graph anew; its tensors are shared, and keep their names.
 
@@ -98,18 +98,18 @@ def export_module(
         ) from error
 
 
-def output_nodes(task: Reprogrammed) -> tuple[str, ...]:
+def output_nodes(task: ReprogrammedModel) -> tuple[str, ...]:
     """Nodes of the outputs that are tensors; constants that a model returns need no backend."""
     return tuple(node.name for _, node in _tensor_outputs(task))
 
 
-def output_names(task: Reprogrammed) -> tuple[str, ...]:
+def output_names(task: ReprogrammedModel) -> tuple[str, ...]:
     """Names of the outputs that are tensors, in order; one that an input has too gets ``_out``."""
     taken = {spec.name for spec in task.inputs}
     return tuple(f"{name}_out" if name in taken else name for name, _ in _tensor_outputs(task))
 
 
-def _tensor_outputs(task: Reprogrammed) -> list[tuple[str, fx.Node]]:
+def _tensor_outputs(task: ReprogrammedModel) -> list[tuple[str, fx.Node]]:
     named = zip(task.graph.outputs, task.graph.output_nodes, strict=True)
     return [
         (name, node)

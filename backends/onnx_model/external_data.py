@@ -20,7 +20,7 @@ import onnx_ir as ir
 from graphprog.backends.onnx_model.metadata import KEY, describe, viewer_entries
 from graphprog.backends.onnx_model.translate import MAX_BYTES, PROGRAM
 from graphprog.backends.onnxruntime.session import Session
-from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError, FileError
 from graphprog.utils.files import atomic_write
 
@@ -138,11 +138,11 @@ def opened(path: Path) -> Session:
 
 def describe_model(
     model: ir.Model,
-    task: Reprogrammed,
+    task: ReprogrammedModel,
     mode: str,
     bank: Mapping[str, int | None] | None = None,
 ) -> None:
-    """Write into a model's metadata what it is; ``bank`` as in the document."""
+    """Write into a model's metadata what it is; ``per_row`` as in the document."""
     from graphprog import __version__
 
     model.producer_name = KEY

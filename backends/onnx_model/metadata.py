@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from graphprog.backends.onnx_model.export_program import output_names
-from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Contract
 from graphprog.errors import FileError
 from graphprog.io.artifact import check_format
@@ -40,7 +40,7 @@ class Deployed:
     Attributes:
         inputs: names, shapes and dtypes, in order.
         outputs: names, in order.
-        contract: the space, normalisation, range and labels of the program.
+        contract: the space, normalization, range and labels of the program.
         source_name: of the source model.
         source: fingerprint of the source model.
         program: the program's spec as JSON.
@@ -69,7 +69,7 @@ class Documented:
 
     @property
     def contract(self) -> Contract:
-        """Space, normalisation, range and labels of the program."""
+        """Space, normalization, range and labels of the program."""
         return self.document.contract
 
     @property
@@ -83,7 +83,7 @@ class Documented:
         return self.document.inputs
 
 
-def describe(task: Reprogrammed, bank: Mapping[str, int | None] | None = None) -> str:
+def describe(task: ReprogrammedModel, bank: Mapping[str, int | None] | None = None) -> str:
     """Text of the document of a task.
 
     Args:
@@ -110,11 +110,11 @@ def describe(task: Reprogrammed, bank: Mapping[str, int | None] | None = None) -
         "fixed": fixed_tensors({k: v for k, v in tensors.items() if k not in state}),
     }
     if bank is not None:
-        document["bank"] = bank
+        document["per_row"] = bank
     return render_json(document, "document")
 
 
-def viewer_entries(task: Reprogrammed) -> dict[str, str]:
+def viewer_entries(task: ReprogrammedModel) -> dict[str, str]:
     """Plain entries that viewers of a file show beside the document."""
     contract = task.spec.contract
     return {
@@ -172,7 +172,7 @@ def read_document(text: Any) -> Deployed:
         program=program,
         state=_texts(document, "state"),
         fixed=_texts(document, "fixed"),
-        bank=_bank(document.get("bank", {})),
+        bank=_bank(document.get("per_row", {})),
     )
 
 

@@ -37,7 +37,7 @@ def translate(
     outputs: Sequence[str],
     opset: int | None,
 ) -> ir.Model:
-    """Translate an exported program, operation by operation, without optimising.
+    """Translate an exported program, operation by operation, without optimizing.
 
     Args:
         program: what to translate; shares its tensors with the result.
@@ -100,16 +100,16 @@ def _untranslatable(error: Exception) -> BackendError:
     )
 
 
-def optimise(model: ir.Model, swappable: bool) -> None:
+def optimize(model: ir.Model, overridable: bool) -> None:
     """Fold constants and fuse operations, in place.
 
     Args:
-        model: what to optimise.
-        swappable: keep every ``program.*`` tensor under its name, as an initialiser that is also
+        model: what to optimize.
+        overridable: keep every ``program.*`` tensor under its name, as an initializer that is also
             an input, and fold nothing that depends on it. Otherwise whatever depends on the
             program and on no input is folded, of any size.
     """
-    if swappable:
+    if overridable:
         with _unknown_values(model):
             optimize_ir(model)
         return

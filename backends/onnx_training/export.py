@@ -16,7 +16,7 @@ from graphprog.backends.onnx_model.export_program import output_names
 from graphprog.backends.onnx_model.metadata import KEY, describe, viewer_entries
 from graphprog.backends.onnx_model.translate import (
     name_nodes,
-    optimise,
+    optimize,
     refuse_foreign_operators,
     translate,
 )
@@ -28,7 +28,7 @@ from graphprog.backends.onnx_training.losses import loss_of
 from graphprog.backends.onnx_training.parity import Batch, batches_of, compared, initial
 from graphprog.backends.onnx_training.step import step_program, varies
 from graphprog.backends.parity.report import TOLERANCE, Inputs, ParityReport
-from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import TrainingError
 from graphprog.ir.inputs import InputSpec
 from graphprog.train.objective import Loss
@@ -36,7 +36,7 @@ from graphprog.train.optimizers import Adam, Optimizer
 from graphprog.utils.files import atomic_write
 
 
-def layout_of(task: Reprogrammed, optimizer: Optimizer, logits: bool = True) -> Layout:
+def layout_of(task: ReprogrammedModel, optimizer: Optimizer, logits: bool = True) -> Layout:
     """What the step of a task takes and returns.
 
     Raises:
@@ -65,7 +65,7 @@ def layout_of(task: Reprogrammed, optimizer: Optimizer, logits: bool = True) -> 
 
 
 def export_training(
-    task: Reprogrammed,
+    task: ReprogrammedModel,
     path: str | os.PathLike[str],
     *,
     loss: str | Loss = "cross_entropy",
@@ -136,7 +136,7 @@ def export_training(
 
 
 def lower(
-    task: Reprogrammed,
+    task: ReprogrammedModel,
     layout: Layout,
     loss: Loss,
     optimizer: Optimizer,
@@ -157,7 +157,7 @@ def lower(
     example = {**initial(task, layout), **batch.named(layout), RATE: torch.tensor(optimizer.lr)}
     program = step_program(forward, layout, optimizer, example)
     model = translate(program, _specs(forward, task, layout, example), layout.results, opset)
-    optimise(model, swappable=False)
+    optimize(model, overridable=False)
     keep_zero_padding(model)
     name_nodes(model)
     refuse_foreign_operators(model)
@@ -165,7 +165,7 @@ def lower(
 
 
 def _specs(
-    forward: ExportedProgram, task: Reprogrammed, layout: Layout, example: Mapping[str, Tensor]
+    forward: ExportedProgram, task: ReprogrammedModel, layout: Layout, example: Mapping[str, Tensor]
 ) -> list[InputSpec]:
     """Name, shape and dtype of each argument; an axis of the labels is called as that of an input.
 
@@ -192,7 +192,7 @@ def _specs(
 
 
 def _describe(
-    model: ir.Model, task: Reprogrammed, layout: Layout, loss: Loss, optimizer: Optimizer
+    model: ir.Model, task: ReprogrammedModel, layout: Layout, loss: Loss, optimizer: Optimizer
 ) -> None:
     from graphprog import __version__
 

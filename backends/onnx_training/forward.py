@@ -16,7 +16,7 @@ from graphprog.backends.onnx_training.gradients.translated import writes
 from graphprog.backends.onnx_training.layout import Layout
 from graphprog.backends.parity.report import Inputs
 from graphprog.backends.program_rows.push_down_selection import leave_out_unread_rows
-from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError
 from graphprog.ir.graph import executable
 from graphprog.train.objective import Loss
@@ -50,7 +50,7 @@ class Forward(nn.Module):
         layout: tells whether to return outputs, and what the alignment reads.
     """
 
-    def __init__(self, task: Reprogrammed, loss: Loss, layout: Layout) -> None:
+    def __init__(self, task: ReprogrammedModel, loss: Loss, layout: Layout) -> None:
         super().__init__()
         nodes = output_nodes(task)
         aligned = [item.original for item in task.graph.insertions if item.kind == "output"]
@@ -66,7 +66,7 @@ class Forward(nn.Module):
         return (loss, *found[self._hidden :])
 
 
-def returned(task: Reprogrammed, tensors: Iterable[torch.Tensor]) -> Any:
+def returned(task: ReprogrammedModel, tensors: Iterable[torch.Tensor]) -> Any:
     """What a task returns, of the tensors in it; what it returns beside them is constant."""
     names, left = output_nodes(task), iter(tensors)
     leaves = [
@@ -77,7 +77,7 @@ def returned(task: Reprogrammed, tensors: Iterable[torch.Tensor]) -> Any:
 
 
 def exported_loss(
-    task: Reprogrammed, loss: Loss, layout: Layout, inputs: Inputs, labels: torch.Tensor
+    task: ReprogrammedModel, loss: Loss, layout: Layout, inputs: Inputs, labels: torch.Tensor
 ) -> ExportedProgram:
     """The program of :class:`Forward`, attention written out, for batches of any size.
 

@@ -8,7 +8,7 @@ from torch.utils import _pytree as pytree
 
 from graphprog.backends.parity.report import Inputs
 from graphprog.compiler.data_checks import class_count
-from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError, TrainingError
 from graphprog.train.losses import CausalLM, Span, TokenClassification
 from graphprog.train.objective import Loss
@@ -23,7 +23,7 @@ def mean_squared_error(outputs: object, wanted: torch.Tensor) -> torch.Tensor:
     return functional.mse_loss(first, wanted)
 
 
-def loss_of(task: Reprogrammed, loss: str | Loss) -> Loss:
+def loss_of(task: ReprogrammedModel, loss: str | Loss) -> Loss:
     """The function of a name; a function as it is.
 
     Raises:
@@ -42,7 +42,7 @@ def loss_of(task: Reprogrammed, loss: str | Loss) -> Loss:
     return known[loss]
 
 
-def example_labels(task: Reprogrammed, loss: Loss, inputs: Inputs) -> torch.Tensor:
+def example_labels(task: ReprogrammedModel, loss: Loss, inputs: Inputs) -> torch.Tensor:
     """Labels that suit inputs: any that the loss takes.
 
     Raises:

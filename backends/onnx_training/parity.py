@@ -31,7 +31,7 @@ from graphprog.backends.parity.report import (
     difference,
     parity_batches,
 )
-from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError
 from graphprog.train.objective import Loss
 from graphprog.train.optimizers import Optimizer
@@ -54,7 +54,7 @@ class Batch:
 
 
 def batches_of(
-    task: Reprogrammed, loss: Loss, inputs: Inputs | None, labels: Tensor | None
+    task: ReprogrammedModel, loss: Loss, inputs: Inputs | None, labels: Tensor | None
 ) -> list[Batch]:
     """Two batches to compare on, the first of which has two rows where the batch varies.
 
@@ -75,7 +75,7 @@ def batches_of(
     return [Batch(tuple(first[:-1]), first[-1]), whole]
 
 
-def initial(task: Reprogrammed, layout: Layout) -> dict[str, Tensor]:
+def initial(task: ReprogrammedModel, layout: Layout) -> dict[str, Tensor]:
     """The tensors of a program and of an optimizer that has not begun."""
     state = task.program_state()
     found = {name: state[name] for name in (*layout.counted, *layout.trained, *layout.updated)}
@@ -87,7 +87,7 @@ def initial(task: Reprogrammed, layout: Layout) -> dict[str, Tensor]:
 
 def compared(
     path: Path,
-    task: Reprogrammed,
+    task: ReprogrammedModel,
     layout: Layout,
     loss: Loss,
     optimizer: Optimizer,
@@ -192,7 +192,7 @@ def _of_norms(reference: Tensor, found: Tensor) -> Difference:
 
 
 def _reference(
-    task: Reprogrammed,
+    task: ReprogrammedModel,
     layout: Layout,
     loss: Loss,
     optimizer: Optimizer,

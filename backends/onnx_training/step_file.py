@@ -12,8 +12,8 @@ import torch
 
 from graphprog.backends.onnx_model.metadata import KEY
 from graphprog.backends.onnx_training.layout import Layout
-from graphprog.compiler.merge_reparameterization import fold
-from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.merge_reparameterization import merge_reparameterization
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import FileError
 from graphprog.io import artifact
 from graphprog.io.saving import document_of
@@ -43,9 +43,11 @@ class StepFile:
     document: Mapping[str, Any]
 
 
-def entries(task: Reprogrammed, layout: Layout, loss: str, optimizer: Optimizer) -> dict[str, str]:
+def entries(
+    task: ReprogrammedModel, layout: Layout, loss: str, optimizer: Optimizer
+) -> dict[str, str]:
     """The metadata of a step file: names, settings, and the program as an ordinary file."""
-    whole = fold(task, resume=True)
+    whole = merge_reparameterization(task, resume=True)
     tensors = whole.program_state()
     data = artifact.encoded(tensors, document_of(whole, tensors))
     step = {

@@ -177,7 +177,7 @@ class Trainer(Documented):
         return self._state.read((STEP, *self.layout.moments))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the program, as :meth:`graphprog.Reprogrammed.save` with ``resume=True`` does.
+        """Write the program, as :meth:`graphprog.ReprogrammedModel.save` with ``resume=True`` does.
 
         Raises:
             FileError: the place cannot be written.

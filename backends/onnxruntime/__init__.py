@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from graphprog.backends.onnx_training.export import export_training as export_training
     from graphprog.backends.onnx_training.trainer import Trainer as Trainer
     from graphprog.backends.onnxruntime.batches import run_in_batches as run_in_batches
-    from graphprog.backends.onnxruntime.decoder import Writer as Writer
-    from graphprog.backends.onnxruntime.io_binding import Bound as Bound
+    from graphprog.backends.onnxruntime.decoder import Decoder as Decoder
+    from graphprog.backends.onnxruntime.io_binding import IOBinding as IOBinding
     from graphprog.backends.onnxruntime.lora_adapter import export_adapter as export_adapter
-    from graphprog.backends.onnxruntime.multi_session import Slots as Slots
+    from graphprog.backends.onnxruntime.multi_session import MultiSession as MultiSession
     from graphprog.backends.onnxruntime.program_cache import Array as Array
     from graphprog.backends.onnxruntime.program_cache import Program as Program
     from graphprog.backends.onnxruntime.session import Session as Session
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "Array": "graphprog.backends.onnxruntime.program_cache:Array",
-    "Bound": "graphprog.backends.onnxruntime.io_binding:Bound",
+    "IOBinding": "graphprog.backends.onnxruntime.io_binding:IOBinding",
     "Program": "graphprog.backends.onnxruntime.program_cache:Program",
     "Session": "graphprog.backends.onnxruntime.session:Session",
     "SessionOptions": "graphprog.backends.onnxruntime.session_options:SessionOptions",
-    "Slots": "graphprog.backends.onnxruntime.multi_session:Slots",
+    "MultiSession": "graphprog.backends.onnxruntime.multi_session:MultiSession",
     "Trainer": "graphprog.backends.onnx_training.trainer:Trainer",
-    "Writer": "graphprog.backends.onnxruntime.decoder:Writer",
+    "Decoder": "graphprog.backends.onnxruntime.decoder:Decoder",
     "export_adapter": "graphprog.backends.onnxruntime.lora_adapter:export_adapter",
     "export_training": "graphprog.backends.onnx_training.export:export_training",
     "run_in_batches": "graphprog.backends.onnxruntime.batches:run_in_batches",

@@ -41,8 +41,8 @@ def prefill_path(path: str | os.PathLike[str]) -> Path:
     return Path(path).with_suffix(".prefill.onnx")
 
 
-class Writer(Documented):
-    """What :func:`graphprog.backends.onnx.export_writer` wrote, to be given to ``gp.generate``.
+class Decoder(Documented):
+    """What :func:`graphprog.backends.onnx.export_decoder` wrote, to be given to ``gp.generate``.
 
     Args:
         path: the ONNX file.
@@ -77,7 +77,7 @@ class Writer(Documented):
             if ROLES not in metadata:
                 raise FileError(
                     "it does not write token after token",
-                    ["gp.backends.onnx.export_writer(task, path)", "onnxruntime.Session(path)"],
+                    ["gp.backends.onnx.export_decoder(task, path)", "onnxruntime.Session(path)"],
                 )
             self.roles = _roles(metadata[ROLES], self.document)
             words = from_json(parse_json(metadata.get(WORDING, ""), WORDING), {})
@@ -97,7 +97,7 @@ class Writer(Documented):
     def results(
         self, inputs: Mapping[str, torch.Tensor], memory: Memory | None = None
     ) -> tuple[dict[str, torch.Tensor], Memory]:
-        """Compute what is new; as :meth:`graphprog.generation.kv_decoder.Cached.results`.
+        """Compute what is new; as :meth:`graphprog.generation.kv_decoder.CachedDecoder.results`.
 
         Raises:
             BackendError: ONNX Runtime fails, for instance on more tokens than there are positions.
@@ -155,10 +155,10 @@ class Writer(Documented):
 
 
 def _beside(options: Options) -> Options:
-    """Options for the file beside, whose optimised graph is saved beside that of the first."""
-    if not isinstance(options, SessionOptions) or options.optimised is None:
+    """Options for the file beside, whose optimized graph is saved beside that of the first."""
+    if not isinstance(options, SessionOptions) or options.optimized is None:
         return options
-    return dataclasses.replace(options, optimised=prefill_path(options.optimised))
+    return dataclasses.replace(options, optimized=prefill_path(options.optimized))
 
 
 def _is_memory(name: str) -> bool:

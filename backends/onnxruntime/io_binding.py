@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _ON_CUDA = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
 
 
-class Bound:
+class IOBinding:
     """One program of a session, with inputs, outputs and the program on the session's device.
 
     Args:
@@ -36,7 +36,7 @@ class Bound:
         if session.document.bank:
             raise BackendError(
                 f"{session.path}: it has a program a row",
-                ['export(task, path, program="swappable")'],
+                ['export(task, path, program="overridable")'],
             )
         self._owner = session
         self._session = session._session

@@ -39,7 +39,7 @@ def export_adapter(
     adapters of one source.
 
     Args:
-        session: of a file exported with ``program="swappable"`` or ``"bank"``. For a bank, the
+        session: of a file exported with ``program="overridable"`` or ``"per_row"``. For a bank, the
             adapter is a bank of this one program, so that ``program.row`` is all zeros.
         program: what :meth:`Session.run` takes for all rows.
         path: the file, whose name ends in ``.onnx_adapter``; written atomically.
@@ -55,14 +55,14 @@ def export_adapter(
     if session.open:  # some of ONNX Runtime's interfaces ask for every input by hand
         raise BackendError(
             f"{session.path}: adapters replace what a file holds, and it holds no program",
-            ['export(task, path, program="swappable")'],
+            ['export(task, path, program="overridable")'],
         )
     loaded = session.resolve(program)
     arrays = {name: np.ascontiguousarray(array) for name, array in loaded.tensors.items()}
     if session.document.bank:
         arrays = session.bank_of([loaded])
         del arrays[ROW]
-    missing = (session.document.state.keys() & session.swappable.keys()) - arrays.keys()
+    missing = (session.document.state.keys() & session.overridable.keys()) - arrays.keys()
     if missing:
         raise BackendError(f"the program has no {', '.join(sorted(missing))}")
     form = onnxruntime.AdapterFormat()

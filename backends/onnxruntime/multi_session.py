@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from graphprog.backends.onnxruntime.session import Session
 
 
-class Slots(Programs):
-    """A folder that :func:`graphprog.backends.onnx.export_slots` wrote, run by ONNX Runtime.
+class MultiSession(Programs):
+    """A folder that :func:`graphprog.backends.onnx.export_multi_graph` wrote, run by ONNX Runtime.
 
     The graph of a slot is loaded when a program needs it.
 
@@ -57,7 +57,9 @@ class Slots(Programs):
         with within(path):
             files = sorted(self.path.glob("*.onnx"))
             if not files:
-                raise FileError("there are no slots: no ONNX file", ["onnx.export_slots(...)"])
+                raise FileError(
+                    "there are no slots: no ONNX file", ["onnx.export_multi_graph(...)"]
+                )
             self.documents = {file.stem: _document(file) for file in files}
             if len({document.source for document in self.documents.values()}) > 1:
                 raise FileError("its files are of different sources")

@@ -43,7 +43,7 @@ class Session(Documented, Programs):
         path: the ONNX file.
         providers: ``"auto"``, a name such as ``"cuda"``, or several; see
             :func:`graphprog.backends.onnxruntime.providers.open_session`.
-        options: threads, memory and optimisation; or ONNX Runtime's own.
+        options: threads, memory and optimization; or ONNX Runtime's own.
         memory: bytes of programs that were added by name to keep in memory, the one used last
             always; others are put aside on disk. None keeps all.
 
@@ -53,7 +53,7 @@ class Session(Documented, Programs):
 
     Attributes:
         document: what the file says of itself.
-        swappable: name to type, such as ``float32[3,96,96]``, of every tensor of the program
+        overridable: name to type, such as ``float32[3,96,96]``, of every tensor of the program
             that can be overridden; empty for a folded file.
         open: those of them that the file does not hold, so that every call gives them.
         borrowed: weights that other sessions read too; the session keeps them alive.
@@ -88,7 +88,7 @@ class Session(Documented, Programs):
             known = self.document.bank.keys() & self.document.state.keys()
             if given != expected or not banks <= known:
                 raise FileError("its document belongs to another model: the inputs differ")
-        self.swappable = {
+        self.overridable = {
             entry.name: self.document.state[entry.name] if self.document.bank else _type_text(entry)
             for entry in entries
             if entry.name != CLASSES
@@ -108,7 +108,7 @@ class Session(Documented, Programs):
             program: use this program in place of the file's own: the name of one that was added,
                 a saved program file (read at every call), what :meth:`load_program` made of one,
                 or tensors by name. A list of such, one a row: in one run where the file was
-                exported with ``program="bank"``, else in a run for each different program.
+                exported with ``program="per_row"``, else in a run for each different program.
             named: further inputs by name.
 
         Returns:
@@ -186,9 +186,9 @@ class Session(Documented, Programs):
                 that the graph in the file is not that program's.
             BackendError: the file is folded.
         """
-        self._require_swappable()
+        self._require_overridable()
         loaded = load_program(path, self.document, self.path)
-        used = {name: one for name, one in loaded.tensors.items() if name in self.swappable}
+        used = {name: one for name, one in loaded.tensors.items() if name in self.overridable}
         return dataclasses.replace(loaded, tensors=used)
 
     def _arranged(self, inputs: Sequence[Array], named: Mapping[str, Array]) -> list[Array]:
@@ -203,11 +203,11 @@ class Session(Documented, Programs):
         given.update(named)
         return [given[name] for name in names]
 
-    def _require_swappable(self) -> None:
-        if not self.swappable:
+    def _require_overridable(self) -> None:
+        if not self.overridable:
             raise BackendError(
                 f"{self.path}: its program is folded in and cannot be replaced",
-                ['export(task, path, program="swappable")'],
+                ['export(task, path, program="overridable")'],
             )
 
     def _meant(self, program: Wanted) -> LoadedProgram | list[LoadedProgram] | None:
@@ -228,21 +228,21 @@ class Session(Documented, Programs):
 
     def checked(self, program: Program) -> LoadedProgram:
         """A program that can run here; see :meth:`Programs.checked`."""
-        self._require_swappable()
+        self._require_overridable()
         if isinstance(program, str | os.PathLike):
             return self.load_program(program)
         tensors = program.tensors if isinstance(program, LoadedProgram) else program
         labels = program.labels if isinstance(program, LoadedProgram) else ()
-        unread = self.document.state.keys() - self.swappable.keys()
+        unread = self.document.state.keys() - self.overridable.keys()
         found = {name: _tensor(one) for name, one in tensors.items() if name not in unread}
-        known = "\n  ".join(f"{key}: {text}" for key, text in self.swappable.items())
+        known = "\n  ".join(f"{key}: {text}" for key, text in self.overridable.items())
         types = {name: type_of(value) for name, value in found.items()}
         for name, text in types.items():
-            if not same_type(text, self.swappable.get(name), self.document.bank.get(name)):
+            if not same_type(text, self.overridable.get(name), self.document.bank.get(name)):
                 raise BackendError(
                     f"{name}: {text} replaces no tensor of the program; it has\n  {known}"
                 )
-        needed = self.swappable if self.document.bank else self.open
+        needed = self.overridable if self.document.bank else self.open
         if missing := set(needed).difference(found):
             raise BackendError(f"the program has no {', '.join(sorted(missing))}")
         require_one_count(types, self.document.bank)
@@ -266,7 +266,7 @@ class Session(Documented, Programs):
 
     def bank_of(self, programs: Sequence[LoadedProgram]) -> dict[str, np.ndarray]:
         """What a file with a program a row is fed for rows of these programs, by name."""
-        axes = {name: self.document.bank[name] for name in self.swappable}
+        axes = {name: self.document.bank[name] for name in self.overridable}
         banks, places, classes = stacked(programs, axes)
         return banks | {ROW: places} | ({CLASSES: classes} if self._padded else {})
 

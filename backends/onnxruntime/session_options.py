@@ -1,4 +1,4 @@
-"""How ONNX Runtime runs a model: threads, memory, optimisation."""
+"""How ONNX Runtime runs a model: threads, memory, optimization."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import onnxruntime
 
 from graphprog.errors import BackendError
 
-Optimisation = Literal["none", "basic", "extended", "all"]
+Optimization = Literal["none", "basic", "extended", "all"]
 
 _LEVELS = {
     "none": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -28,9 +28,9 @@ class SessionOptions:
     Attributes:
         threads: that share one operation; None takes one a core.
         arena: whether memory is kept for the next run, which is faster, or given back.
-        optimisation: how far the graph is rewritten when it is loaded.
-        optimised: where to save the rewritten graph, so that another session, with
-            ``optimisation="none"``, need not rewrite it; it suits this kind of machine and these
+        optimization: how far the graph is rewritten when it is loaded.
+        optimized: where to save the rewritten graph, so that another session, with
+            ``optimization="none"``, need not rewrite it; it suits this kind of machine and these
             providers only.
 
     Raises:
@@ -39,26 +39,26 @@ class SessionOptions:
 
     threads: int | None = None
     arena: bool = True
-    optimisation: Optimisation = "all"
-    optimised: str | os.PathLike[str] | None = None
+    optimization: Optimization = "all"
+    optimized: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise BackendError(f"threads={self.threads}: there must be one or more, or None")
-        if self.optimisation not in get_args(Optimisation):
-            known = ", ".join(get_args(Optimisation))
-            raise BackendError(f"optimisation={self.optimisation!r} is unknown; one of {known}")
+        if self.optimization not in get_args(Optimization):
+            known = ", ".join(get_args(Optimization))
+            raise BackendError(f"optimization={self.optimization!r} is unknown; one of {known}")
 
     def made(self) -> onnxruntime.SessionOptions:
         """ONNX Runtime's object, which reports errors only."""
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
-        options.graph_optimization_level = _LEVELS[self.optimisation]
+        options.graph_optimization_level = _LEVELS[self.optimization]
         options.enable_cpu_mem_arena = options.enable_mem_pattern = self.arena
         if self.threads is not None:
             options.intra_op_num_threads = self.threads
-        if self.optimised is not None:
-            options.optimized_model_filepath = os.fspath(self.optimised)
+        if self.optimized is not None:
+            options.optimized_model_filepath = os.fspath(self.optimized)
         return options
 
 

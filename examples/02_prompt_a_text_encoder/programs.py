@@ -10,7 +10,7 @@ import graphprog as gp
 
 LABELS = tuple(LIBRARIES)
 CONTRACT = gp.Contract(labels=LABELS)
-HEAD = gp.LinearHead(len(LABELS), on="pooling:out")
+HEAD = gp.LinearHead(len(LABELS), at="pooling:out")
 POOLED = "pooling:in[0]"
 TOKENS = 8
 

@@ -62,7 +62,7 @@ def read(tokenizer: encoder.Tokenizer, sizes: Mapping[str, int]) -> Texts:
     )
 
 
-def features(task: gp.Reprogrammed, texts: Tensors) -> torch.Tensor:
+def features(task: gp.ReprogrammedModel, texts: Tensors) -> torch.Tensor:
     """What the head reads, [N, F]."""
     ids, mask, _ = texts
     with torch.no_grad():
@@ -82,7 +82,7 @@ def zero_shot(graph: gp.Graph, tokenizer: encoder.Tokenizer, texts: Texts) -> Ro
     return Row("zero-shot by description", 0, *scores, time.perf_counter() - start)
 
 
-def linear_head(graph: gp.Graph, texts: Texts, seed: int) -> tuple[gp.Reprogrammed, Row]:
+def linear_head(graph: gp.Graph, texts: Texts, seed: int) -> tuple[gp.ReprogrammedModel, Row]:
     """A head on the frozen features, which are computed once: no text passes the encoder twice."""
     start = time.perf_counter()
     task = gp.compile(graph, gp.Program([], programs.HEAD, programs.CONTRACT), seed)
@@ -105,8 +105,8 @@ def linear_head(graph: gp.Graph, texts: Texts, seed: int) -> tuple[gp.Reprogramm
 
 
 def prompt(
-    graph: gp.Graph, method: programs.Method, head: gp.Reprogrammed, texts: Texts, seed: int
-) -> tuple[gp.Reprogrammed, Row]:
+    graph: gp.Graph, method: programs.Method, head: gp.ReprogrammedModel, texts: Texts, seed: int
+) -> tuple[gp.ReprogrammedModel, Row]:
     """Prompts and head together, the head from where it was trained alone."""
     start = time.perf_counter()
     task = gp.compile(graph, method.program, seed)
@@ -131,7 +131,7 @@ def prompt(
     return task, row
 
 
-def deliver(task: gp.Reprogrammed, outputs: Path) -> None:
+def deliver(task: gp.ReprogrammedModel, outputs: Path) -> None:
     """Save, export, and compare at batch sizes and lengths that were not there at capture."""
     task.save(outputs / "docstrings.safetensors")
     print(gp.backends.onnx.export(task, outputs / "docstrings.onnx"))

@@ -28,10 +28,10 @@ def draw(rows: Sequence[Row], chance: float, path: Path) -> None:
     def means(value: Callable[[Row], float]) -> list[float]:
         return [100 * statistics.mean(value(r) for r in rows if r.count == c) for c in counts]
 
-    def curve(value: Callable[[Row], float], name: str, colour: str) -> None:
-        axis.plot(places, means(value), "o-", color=colour, label=name)
+    def curve(value: Callable[[Row], float], name: str, color: str) -> None:
+        axis.plot(places, means(value), "o-", color=color, label=name)
         points = [counts.index(row.count) for row in rows]
-        axis.plot(points, [100 * value(row) for row in rows], "_", color=colour, markersize=9)
+        axis.plot(points, [100 * value(row) for row in rows], "_", color=color, markersize=9)
 
     axis.plot(places, means(lambda row: row.knowable), "--", color="0.5", label="what can be known")
     curve(lambda row: row.right, "demonstrations", "tab:blue")

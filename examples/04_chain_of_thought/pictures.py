@@ -19,14 +19,14 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     """Means over seeds, with a point for each."""
     drawing, (axis,) = figure(1, 7.0, 4.4)
     lengths = sorted({row.length for row in rows})
-    colours = ("0.6", "tab:orange", "tab:green", "tab:blue", "tab:purple")
+    colors = ("0.6", "tab:orange", "tab:green", "tab:blue", "tab:purple")
     styles = iter(("o-", "o-", "s-", "D--", "o:"))  # where several programs are always right
-    for name, colour in zip(dict.fromkeys(row.method for row in rows), colours, strict=False):
+    for name, color in zip(dict.fromkeys(row.method for row in rows), colors, strict=False):
         own = [row for row in rows if row.method == name]
         means = [100 * statistics.mean(r.accuracy for r in own if r.length == n) for n in lengths]
-        axis.plot(lengths, means, next(styles), color=colour, label=name)
+        axis.plot(lengths, means, next(styles), color=color, label=name)
         points = [100 * row.accuracy for row in own]
-        axis.plot([row.length for row in own], points, "_", color=colour, markersize=9)
+        axis.plot([row.length for row in own], points, "_", color=color, markersize=9)
     longest = max(LENGTHS)
     if max(lengths) > longest:
         axis.axvline(longest + 0.5, color="0.3", linewidth=0.9, linestyle=":")

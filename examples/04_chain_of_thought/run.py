@@ -101,7 +101,7 @@ def measure(
     graph: gp.Graph, method: Method, lengths: Sequence[int], each: int, seed: int
 ) -> list[Row]:
     """A row for every number of operations, of problems that were kept out of training."""
-    writer = gp.cached(gp.compile(graph, method.program))
+    writer = gp.with_kv_cache(gp.compile(graph, method.program))
     drawn = {"temperature": TEMPERATURE, "seed": seed, "samples": method.samples}
     rows = []
     for length in track(lengths, f"seed {seed}, {method.name}"):
@@ -109,7 +109,7 @@ def measure(
         texts = gp.generate(
             writer,
             [one.question for one in asked],
-            length=LONGEST,
+            max_new_tokens=LONGEST,
             stop=[arithmetic.SEPARATOR],
             progress=False,
             **(drawn if method.samples > 1 else {}),

@@ -1,4 +1,4 @@
-"""Real digits as coloured pictures with captions, and the same digits in a domain of their own."""
+"""Real digits as colored pictures with captions, and the same digits in a domain of their own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHAPES = (
 )
 """What each digit looks like, in words that captions use."""
 
-COLOURS = {
+COLORS = {
     "white": (1.0, 1.0, 1.0),
     "yellow": (1.0, 0.95, 0.3),
     "pink": (1.0, 0.7, 0.85),
@@ -41,14 +41,14 @@ CAPTIONS = (
     "a picture of the digit {name}",
     "the number {name}",
     "a {size} {name}",
-    "a {colour} {name} on {ground}",
-    "a photo of a {size} {colour} {name}",
-    "the digit {name} in {colour} on a {ground} ground",
+    "a {color} {name} on {ground}",
+    "a photo of a {size} {color} {name}",
+    "the digit {name} in {color} on a {ground} ground",
     "a {lean} {name}",
-    "a {lean} {colour} {name}",
+    "a {lean} {color} {name}",
     "a photo of a {name} : {shape}",
     "{shape}",
-    "{shape} in {colour}",
+    "{shape} in {color}",
 )
 """What is said of a picture of the source domain; one of them is drawn for each."""
 
@@ -78,7 +78,7 @@ class Look:
 
     angle: float
     scale: float
-    colour: str
+    color: str
     ground: str
 
     def words(self, digit: int) -> dict[str, str]:
@@ -89,7 +89,7 @@ class Look:
             "shape": SHAPES[digit],
             "size": "small" if self.scale < 0.8 else "large",
             "lean": "upright" if leans == "upright" else f"leaning {leans}",
-            "colour": self.colour,
+            "color": self.color,
             "ground": self.ground,
         }
 
@@ -113,8 +113,8 @@ def source(ink: torch.Tensor, labels: torch.Tensor, chance: random.Random) -> So
     """Digits [N, 1, 8, 8] with looks and captions by chance."""
     looks = []
     for _ in labels:
-        colour, ground = chance.choice(list(COLOURS)), chance.choice(list(GROUNDS))
-        looks.append(Look(chance.uniform(-LEAN, LEAN), chance.uniform(0.6, 1), colour, ground))
+        color, ground = chance.choice(list(COLORS)), chance.choice(list(GROUNDS))
+        looks.append(Look(chance.uniform(-LEAN, LEAN), chance.uniform(0.6, 1), color, ground))
     words = [look.words(digit) for look, digit in zip(looks, labels.tolist(), strict=True)]
     chosen = [chance.choice(CAPTIONS) for _ in words]
     captions = [form.format(**own) for form, own in zip(chosen, words, strict=True)]
@@ -136,14 +136,14 @@ def show(ink: torch.Tensor, looks: Sequence[Look], chance: random.Random) -> tor
     size = (len(looks), 1, SIDE, SIDE)
     grid = functional.affine_grid(affine, size, align_corners=False)
     drawn = functional.grid_sample(ink, grid, align_corners=False)
-    colour, ground = (
+    color, ground = (
         torch.tensor([table[name] for name in names])[:, :, None, None]
         for table, names in (
-            (COLOURS, [look.colour for look in looks]),
+            (COLORS, [look.color for look in looks]),
             (GROUNDS, [look.ground for look in looks]),
         )
     )
-    return ground + (colour - ground) * drawn
+    return ground + (color - ground) * drawn
 
 
 def shifted(ink: torch.Tensor, seed: int) -> torch.Tensor:

@@ -15,7 +15,7 @@ import torch
 if TYPE_CHECKING:
     from run import Row
 
-COLOURS = {"texts": "0.6", "pixels": "tab:orange", "tokens": "tab:blue", "reference": "0.8"}
+COLORS = {"texts": "0.6", "pixels": "tab:orange", "tokens": "tab:blue", "reference": "0.8"}
 
 
 def draw(rows: Sequence[Row], test: images.Examples, path: Path) -> None:
@@ -43,8 +43,8 @@ def draw(rows: Sequence[Row], test: images.Examples, path: Path) -> None:
     for position, name in enumerate(reversed(names)):
         own = [row for row in rows if row.method.name == name]
         tests = [100 * row.test for row in own]
-        colour = COLOURS[own[0].method.kind]
-        axis.barh(position, statistics.mean(tests), color=colour, height=0.65)
+        color = COLORS[own[0].method.kind]
+        axis.barh(position, statistics.mean(tests), color=color, height=0.65)
         axis.plot(tests, [position] * len(tests), "|", color="black", markersize=7)
         label = f"{own[0].method.kind}: {name}" if own[0].method.kind != "reference" else name
         axis.text(-1, position, f"{label}\n{own[0].trained:,} trained", ha="right", va="center",

@@ -43,22 +43,22 @@ class Method:
 
 def methods(clip: Clip) -> list[Method]:
     """All programs for one captured model; every one of them takes pictures alone."""
-    place = gp.Place(shape=(3, images.SIDE, images.SIDE), size=clip.side, at=PIXELS)
+    place = gp.ResizePad(shape=(3, images.SIDE, images.SIDE), size=clip.side, at=PIXELS)
     contract = gp.Contract("unit", clip.mean, clip.std, labels=images.NAMES)
 
     def program(
         *parts: gp.Manipulation, templates: Iterable[str] = TEMPLATES[:1], probe: bool = False
     ) -> gp.Program:
         texts = tuple(templates)
-        bank = gp.Bound(clip.tokens(class_texts(texts)), name="texts")
-        heads = gp.LinearHead(len(images.NAMES), on="output:image_embeds")
+        bank = gp.ConstantInputs(clip.tokens(class_texts(texts)), name="texts")
+        heads = gp.LinearHead(len(images.NAMES), at="output:image_embeds")
         align = heads if probe else by_class(len(texts))
         return gp.Program([place, *parts, bank], align, contract)
 
     pattern = gp.Additive(at=PIXELS, name="pattern")
     frame = gp.Additive(at=PIXELS, mask=gp.masks.border(width=clip.side // 8), name="frame")
     seen = gp.methods.vpt_shallow(tokens=8, at="vision.embedding")
-    init = gp.inits.Tokens(clip.words(CONTEXT))
+    init = gp.initializers.Tokens(clip.words(CONTEXT))
     read = gp.Concatenative(at="tokens", length=len(init.ids), offset=1, init=init, name="context")
     return [
         Method("class names", "texts", program()),
@@ -85,4 +85,4 @@ def by_class(templates: int) -> gp.Alignment:
     """The score of a class is the mean of those of its texts."""
     count = len(images.NAMES)
     rows = tuple(tuple(range(label, templates * count, count)) for label in range(count))
-    return gp.FixedMap(sources=rows, on=SCORES)
+    return gp.FixedMap(sources=rows, at=SCORES)

@@ -74,7 +74,7 @@ class Splits:
 
 def measure(
     graph: gp.Graph, method: programs.Method, splits: Splits, epochs: int, seed: int
-) -> tuple[gp.Reprogrammed, Row]:
+) -> tuple[gp.ReprogrammedModel, Row]:
     """Compile a program, train it if there is something to train, and read the test split once."""
     start = time.process_time()
     task = gp.compile(graph, method.program, seed)
@@ -104,7 +104,7 @@ def at_home(graph: gp.Graph, method: programs.Method) -> float:
     return gp.evaluate(gp.compile(graph, method.program), (shown, labels)).accuracy
 
 
-def deliver(task: gp.Reprogrammed, test: images.Examples, outputs: Path) -> None:
+def deliver(task: gp.ReprogrammedModel, test: images.Examples, outputs: Path) -> None:
     """Keep a program, and an ONNX file that takes pictures only."""
     task.save(outputs / "program.safetensors")
     print(gp.backends.onnx.export(task, outputs / "program.onnx", inputs=(test[0][:16],)))

@@ -1,4 +1,4 @@
-"""Train the small CLIP that is frozen afterwards, on coloured digits and their captions.
+"""Train the small CLIP that is frozen afterwards, on colored digits and their captions.
 
     python examples/05_vision_language/train.py
 
@@ -41,7 +41,7 @@ def tokenizer() -> Any:
     from transformers import PreTrainedTokenizerFast
 
     fields = [
-        *images.COLOURS,
+        *images.COLORS,
         *images.GROUNDS,
         *images.NAMES,
         *images.SHAPES,
@@ -134,22 +134,22 @@ def main(steps: int = STEPS, seed: int = 0, folder: Path = FOLDER) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     tokens = tokenizer()
     model = small_clip(tokens, width=64, layers=3, seed=seed)
-    optimiser = torch.optim.AdamW(model.parameters(), RATE, betas=(0.9, 0.98), weight_decay=0.05)
+    optimizer = torch.optim.AdamW(model.parameters(), RATE, betas=(0.9, 0.98), weight_decay=0.05)
     started, used, losses = time.perf_counter(), time.process_time(), [math.inf]
     pairs = batches(seed)
     for step in track(range(steps), "training"):
         batch = next(pairs)
         rate = min(1, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * step / steps))
-        optimiser.param_groups[0]["lr"] = RATE * rate
+        optimizer.param_groups[0]["lr"] = RATE * rate
         texts = tokens(
             batch.captions, padding=True, return_tensors="pt", return_token_type_ids=False
         )
         scores = model(**texts, pixel_values=(batch.pictures - 0.5) / 0.5).logits_per_image
         loss = loss_of(scores, batch.true)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         losses = [*losses[-99:], loss.item()]
     record = {
         "seconds": time.perf_counter() - started,

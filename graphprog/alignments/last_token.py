@@ -47,5 +47,5 @@ class LastToken(Alignment):
         Raises:
             ProgramError: the values have no axis of tokens, or another one than the mask.
         """
-        require_by_token(self.kind, self.on, values, head, marks=len(values) > max(head, 1))
+        require_by_token(self.kind, self.at, values, head, marks=len(values) > max(head, 1))
         return Picked(head=head).to(home_of(values[0]))

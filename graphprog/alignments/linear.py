@@ -60,7 +60,7 @@ class LinearHead(Alignment):
             ProgramError: values of integer dtype or rank below 2; of higher rank while
                 ``pool="none"``; no such axis; a number of features that is not constant.
         """
-        place = f"{self.kind} reads {self.on!r} of shape {list(values.shape)}"
+        place = f"{self.kind} reads {self.at!r} of shape {list(values.shape)}"
         if not values.is_floating_point():
             raise ProgramError(f"{place}: its dtype {values.dtype} is not floating point")
         self._check_rank(place, values.ndim)

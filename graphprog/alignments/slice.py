@@ -59,7 +59,7 @@ class Slice(Alignment):
             ProgramError: they have no such axis, or nothing lies in a range of it.
         """
         for axis, start, stop in self.ranges:
-            place = f"{self.kind} reads {self.on!r} of shape {list(values.shape)}"
+            place = f"{self.kind} reads {self.at!r} of shape {list(values.shape)}"
             if axis >= values.ndim:
                 raise ProgramError(f"{place}: there is no axis {axis}")
             size: object = values.shape[axis]

@@ -62,13 +62,13 @@ class Picked(nn.Module):
 
 
 def require_by_token(
-    kind: str, on: str, values: tuple[torch.Tensor, ...], head: int, marks: bool
+    kind: str, at: str, values: tuple[torch.Tensor, ...], head: int, marks: bool
 ) -> int:
     """The number of features of a value [B, S, F].
 
     Args:
         kind: of the alignment.
-        on: what it reads.
+        at: what it reads.
         values: as in ``Alignment.build_reading``.
         head: likewise.
         marks: whether the last value is [B, S] and tells one position.
@@ -79,16 +79,16 @@ def require_by_token(
     value = values[0]
     if value.ndim != 3 or not value.is_floating_point():
         raise ProgramError(
-            f"{kind} reads {on!r} of {value.dtype}{list(value.shape)}; floats [batch, tokens, "
+            f"{kind} reads {at!r} of {value.dtype}{list(value.shape)}; floats [batch, tokens, "
             "features] are needed",
-            ["another on=", "gp.LinearHead(classes) for a value without an axis of tokens"],
+            ["another at=", "gp.LinearHead(classes) for a value without an axis of tokens"],
         )
     if marks and str(values[-1].shape[1]) != str(value.shape[1]):
         raise ProgramError(
-            f"{kind} reads {on!r} of {value.shape[1]} entries, for {values[-1].shape[1]} tokens",
+            f"{kind} reads {at!r} of {value.shape[1]} entries, for {values[-1].shape[1]} tokens",
             ["until='logits' on the manipulation that inserts entries"],
         )
     features = values[1].shape[0] if head else value.shape[2]
     if not isinstance(features, int):
-        raise ProgramError(f"{kind} reads {on!r}, whose number of features varies")
+        raise ProgramError(f"{kind} reads {at!r}, whose number of features varies")
     return features

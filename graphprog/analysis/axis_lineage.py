@@ -110,13 +110,13 @@ class Lineage:
             self.grown[node] = frozenset(dim for dim, pair in pairs if not same_size(*pair))
             self.whole[node] = _dims_of(value, [self.length]) & self.grown[node]
         else:
-            self._recognise(node, value, sources)
+            self._recognize(node, value, sources)
         if not self.grown[node]:
             del self.grown[node], self.whole[node]
         else:
             self._judge(node, sources)
 
-    def _recognise(self, node: fx.Node, value: torch.Tensor, sources: list[fx.Node]) -> None:
+    def _recognize(self, node: fx.Node, value: torch.Tensor, sources: list[fx.Node]) -> None:
         """The axis in a value that was not there when it became longer: an alignment's."""
         for known in (self.grown, self.whole):
             same = next((one for one in sources if same_shape(value, one.meta["val"])), None)

@@ -80,7 +80,7 @@ class Roles:
             else:
                 raise DataError(
                     f"how input {name!r} goes on for a new token is not known",
-                    [f'sides={{"{name}": "positions"}}, or "present", or "repeated"'],
+                    [f'input_roles={{"{name}": "positions"}}, or "present", or "repeated"'],
                 )
             found[name] = torch.cat([value, more], dim)
         return found
@@ -142,7 +142,7 @@ def _tokens_and_logits(graph: Graph) -> tuple[fx.Node, fx.Node, str]:
         raise ProgramError(
             f"{graph.name}: {logits} has the width of its embeddings, {width}, and no logit for "
             f"each of the {rows} tokens",
-            ["capture the model with its language modelling head"],
+            ["capture the model with its language modeling head"],
         )
     return ids, table, logits
 

@@ -23,15 +23,15 @@ from graphprog.passes.normalize.cleanup import (
     DropDropout,
     ResolveTaps,
 )
-from graphprog.passes.normalize.functionalize import Functionalise, can_functionalise
+from graphprog.passes.normalize.functionalize import Functionalize, can_functionalize
 from graphprog.passes.normalize.regions import InlineRegions, enter_region
 from graphprog.passes.pipeline import Pipeline
 
-NORMALISE = Pipeline(
+NORMALIZE = Pipeline(
     (
         InlineRegions(),
         DropAsserts(),
-        Functionalise(),
+        Functionalize(),
         DropCopies(),
         ResolveTaps(),
         DropDropout(),
@@ -54,7 +54,7 @@ def lift(program: ExportedProgram, name: str, axes: Mapping[str, Mapping[int, st
     """
     _refuse_side_effects(program)
     module = program.module(check_guards=False)
-    if not can_functionalise(module.graph):
+    if not can_functionalize(module.graph):
         module = program.run_decompositions({}).module(check_guards=False)
     assert module._out_spec is not None
     code = fx.Graph()
@@ -89,7 +89,7 @@ def lift(program: ExportedProgram, name: str, axes: Mapping[str, Mapping[int, st
             ]
         ),
     )
-    graph = NORMALISE(graph)
+    graph = NORMALIZE(graph)
     _share_weights(module, graph)
     return graph
 

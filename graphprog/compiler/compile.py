@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from graphprog.compiler.lower_text import advising, calibrate, realised
-from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.lower_text import advising, calibrate, realized
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
 from graphprog.errors import InterfaceError
 from graphprog.ir.graph import Graph, require_graph
-from graphprog.manipulations import Bound, Concatenative, Memory, Place, TokenSource
+from graphprog.manipulations import Concatenative, ConstantInputs, Prefix, ResizePad, TokenSource
 from graphprog.passes.attention.match_attention import MatchAttention, explain, matched
 from graphprog.passes.base import Pass
 from graphprog.passes.extend_axis.extend_axis import ExtendAxis
@@ -15,7 +15,7 @@ from graphprog.passes.insert.align import Align
 from graphprog.passes.insert.bind_inputs import BindInputs
 from graphprog.passes.insert.insert import Insert, ReplaceInput
 from graphprog.passes.insert.replace_tokens import ReplaceTokens
-from graphprog.passes.kv.extend_kv import ExtendMemory
+from graphprog.passes.kv.extend_kv import ExtendKV
 from graphprog.passes.pipeline import Pipeline
 from graphprog.passes.verify import verify
 
@@ -29,13 +29,13 @@ def lower(program: Program, seed: int = 0) -> Pipeline:
     """
     passes: list[Pass] = []
     for number, part in enumerate(program.lowered()):
-        if isinstance(part, Place):
+        if isinstance(part, ResizePad):
             passes.append(ReplaceInput(part, part.shape))
         elif isinstance(part, Concatenative):
             passes.append(ExtendAxis(part, seed=seed + number))
-        elif isinstance(part, Memory):
-            passes.append(ExtendMemory(part, seed=seed + number))
-        elif isinstance(part, Bound):
+        elif isinstance(part, Prefix):
+            passes.append(ExtendKV(part, seed=seed + number))
+        elif isinstance(part, ConstantInputs):
             passes.append(BindInputs(part))
         elif isinstance(part, TokenSource):
             passes.append(ReplaceTokens(part, seed=seed + number))
@@ -46,7 +46,7 @@ def lower(program: Program, seed: int = 0) -> Pipeline:
     return Pipeline(tuple(passes))
 
 
-def compile(graph: Graph, program: Program, seed: int = 0) -> Reprogrammed:
+def compile(graph: Graph, program: Program, seed: int = 0) -> ReprogrammedModel:
     """Compile a program into a captured model.
 
     Args:
@@ -64,15 +64,15 @@ def compile(graph: Graph, program: Program, seed: int = 0) -> Reprogrammed:
         DataError: a verbalizer is to be calibrated on texts that cannot be queries.
     """
     require_graph(graph)
-    tokenised, prompt = realised(program, graph)
-    pipeline = lower(tokenised, seed)
+    tokenized, prompt = realized(program, graph)
+    pipeline = lower(tokenized, seed)
     with advising(prompt):
-        base = attending(graph, tokenised)
+        base = attending(graph, tokenized)
         rewritten = pipeline(base)
     verify(rewritten, base)
     if base is not graph:
         pipeline = Pipeline((MatchAttention(), *pipeline.passes))
-    task = Reprogrammed(graph, rewritten, program, pipeline, seed, prompt)
+    task = ReprogrammedModel(graph, rewritten, program, pipeline, seed, prompt)
     task.eval()
     calibrate(task)
     return task
@@ -87,7 +87,7 @@ def attending(graph: Graph, program: Program) -> Graph:
     Raises:
         InterfaceError: there is no attention at the place of a memory; says what there is of it.
     """
-    memories = [part for part in program.lowered() if isinstance(part, Memory)]
+    memories = [part for part in program.lowered() if isinstance(part, Prefix)]
     if not memories:
         return graph
     found = matched(graph)

@@ -13,16 +13,16 @@ from graphprog.errors import DataError
 from graphprog.ir.inputs import InputSpec, check_type
 
 if TYPE_CHECKING:
-    from graphprog.compiler.model import Reprogrammed
+    from graphprog.compiler.model import ReprogrammedModel
     from graphprog.compiler.program import Contract
 
 _SLACK = 1e-3
 
 
 def check_batch(
-    task: Reprogrammed, inputs: tuple[torch.Tensor, ...], labels: torch.Tensor | None
+    task: ReprogrammedModel, inputs: tuple[torch.Tensor, ...], labels: torch.Tensor | None
 ) -> None:
-    """Check shapes, dtypes, finiteness, range and labels of one batch; see Reprogrammed.check."""
+    """Check one batch; see :meth:`graphprog.ReprogrammedModel.check`."""
     check_inputs(task.inputs, task.spec.contract, inputs)
     if labels is not None:
         _check_labels(task, labels, len(inputs[0]))
@@ -71,7 +71,7 @@ def _check_values(contract: Contract, name: str, value: torch.Tensor, ranged: bo
         )
 
 
-def _check_labels(task: Reprogrammed, labels: torch.Tensor, rows: int) -> None:
+def _check_labels(task: ReprogrammedModel, labels: torch.Tensor, rows: int) -> None:
     if labels.dtype != torch.int64 or labels.ndim != 1 or len(labels) != rows:
         raise DataError(
             f"labels must be int64 [{rows}], one class number a row, "
@@ -95,7 +95,7 @@ def _check_labels(task: Reprogrammed, labels: torch.Tensor, rows: int) -> None:
         )
 
 
-def warn_uncounted(task: Reprogrammed) -> None:
+def warn_uncounted(task: ReprogrammedModel) -> None:
     """Warn where a map that is counted on data was never counted: it reads the first classes."""
     refreshed = getattr(task.alignment, "refreshed", None)
     if isinstance(refreshed, torch.Tensor) and not bool(refreshed):
@@ -106,7 +106,7 @@ def warn_uncounted(task: Reprogrammed) -> None:
         )
 
 
-def class_count(task: Reprogrammed) -> int | None:
+def class_count(task: ReprogrammedModel) -> int | None:
     """Number of classes of the task's one output [B, K]; None where it returns anything else."""
     outputs = task.graph.output_nodes
     value = outputs[0].meta["val"] if len(outputs) == 1 and hasattr(outputs[0], "meta") else None

@@ -15,13 +15,13 @@ from graphprog.text.prompting.selection import Embed
 from graphprog.text.prompting.tokenizer import TextTokens
 
 if TYPE_CHECKING:
-    from graphprog.compiler.model import Reprogrammed
+    from graphprog.compiler.model import ReprogrammedModel
 
 
 def encode(
-    task: Reprogrammed, queries: Sequence[Query], embed: Embed | None = None
+    task: ReprogrammedModel, queries: Sequence[Query], embed: Embed | None = None
 ) -> dict[str, torch.Tensor]:
-    """The inputs of a task for queries; see :meth:`graphprog.Reprogrammed.encode`."""
+    """The inputs of a task for queries; see :meth:`graphprog.ReprogrammedModel.encode`."""
     prompt = prompt_of(task)
     rows = prompt.rows(prompt.texts(queries, embed))
     if prompt.answer:
@@ -29,7 +29,7 @@ def encode(
     return tensors_of(task, rows)
 
 
-def prompt_of(task: Reprogrammed) -> Prompt:
+def prompt_of(task: ReprogrammedModel) -> Prompt:
     """What a task puts around queries.
 
     Raises:
@@ -43,7 +43,7 @@ def prompt_of(task: Reprogrammed) -> Prompt:
     return task.prompt
 
 
-def tensors_of(task: Reprogrammed, rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+def tensors_of(task: ReprogrammedModel, rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
     """The inputs of a task for rows of tokens, on its device, in its order.
 
     Raises:

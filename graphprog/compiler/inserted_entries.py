@@ -15,7 +15,7 @@ from graphprog.manipulations.prompts.concatenative import Concatenative
 from graphprog.rewriting.refusal import RefusalError
 
 if TYPE_CHECKING:
-    from graphprog.compiler.model import Reprogrammed
+    from graphprog.compiler.model import ReprogrammedModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Inserted:
         return torch.cat([before, value.new_full(shape, number), behind], self.axis)
 
 
-def inserted(task: Reprogrammed, output: str = "logits") -> tuple[Inserted, ...]:
+def inserted(task: ReprogrammedModel, output: str = "logits") -> tuple[Inserted, ...]:
     """What a program inserted into an output, in the order in which it did.
 
     Taken out in the opposite order, they leave the entries of the source's own output.
@@ -99,7 +99,7 @@ def without_inserted(value: torch.Tensor, entries: tuple[Inserted, ...]) -> torc
     return value
 
 
-def original(task: Reprogrammed, outputs: Any) -> Any:
+def original(task: ReprogrammedModel, outputs: Any) -> Any:
     """The outputs of a task without inserted entries, in the form that the task returns.
 
     Args:

@@ -14,16 +14,16 @@ from graphprog.analysis.token_inputs import TokenInputs, sees_ahead, writes_on
 from graphprog.compiler.program import Program
 from graphprog.errors import InterfaceError, PassError, ProgramError
 from graphprog.ir.graph import Graph
-from graphprog.manipulations import Concatenative, Manipulation, Memory
+from graphprog.manipulations import Concatenative, Manipulation, Prefix
 from graphprog.text.prompting.part import TextPart
 from graphprog.text.prompting.prompt import Prompt
 from graphprog.text.prompting.tokenizer import require_tokenizer
 from graphprog.values.base import Learnable
 from graphprog.values.initializers import Tokens
-from graphprog.values.text_prefix import Remembered
+from graphprog.values.text_prefix import TextPrefix
 
 if TYPE_CHECKING:
-    from graphprog.compiler.model import Reprogrammed
+    from graphprog.compiler.model import ReprogrammedModel
 
 KEEP_AS_TEXT = "kept='text' on instruction and demonstrations"
 
@@ -31,7 +31,7 @@ LABEL = "prompt"
 """Name of the part of the program that stands for its text."""
 
 
-def realised(program: Program, graph: Graph) -> tuple[Program, Prompt | None]:
+def realized(program: Program, graph: Graph) -> tuple[Program, Prompt | None]:
     """A program whose text parts are memories or prompts of tokens, and whose words are tokens.
 
     Args:
@@ -73,7 +73,7 @@ def _prompt(program: Program, graph: Graph) -> Prompt | None:
         return None
     wanted = ", ".join([*(part.kind for part in texts), *([program.align.kind] if words else [])])
     tokens = require_tokenizer(graph.tokenizer, wanted or "a query")
-    gap = isinstance(program.align, Verbalizer) and program.align.at == "mask"
+    gap = isinstance(program.align, Verbalizer) and program.align.position == "mask"
     prompt = Prompt(texts, tokens, answer=tokens.mask[0] if gap else "")
     # what marks the end of a text would end it in front of what a language model is to write
     ends = bool(tokens.back) and not writes_on(graph)
@@ -96,7 +96,7 @@ def _kept(prompt: Prompt, graph: Graph) -> Sequence[Manipulation]:
             [KEEP_AS_TEXT, "kept='learnt-tokens', to train"],
         )
     learnable = prompt.kept == "learnt-memory"
-    return (Memory(value=Remembered(ids, learnable=learnable), name=LABEL),)
+    return (Prefix(value=TextPrefix(ids, learnable=learnable), name=LABEL),)
 
 
 @contextmanager
@@ -120,7 +120,7 @@ def _by_token(graph: Graph) -> bool:
     return logits.ndim == 3 and str(logits.shape[1]) == str(ids.meta["val"].shape[1])
 
 
-def calibrate(task: Reprogrammed) -> None:
+def calibrate(task: ReprogrammedModel) -> None:
     """Set what a calibrated verbalizer subtracts: what labels get from queries without content.
 
     Raises:

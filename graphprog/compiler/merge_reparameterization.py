@@ -8,14 +8,14 @@ from typing import Any
 import torch
 
 from graphprog.compiler.compile import compile
-from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.manipulations import Manipulation
 from graphprog.values.base import Learnable
 from graphprog.values.entries import Entries
-from graphprog.values.reparameterized import Placed, Reparametrised
+from graphprog.values.reparameterized import Placed, Reparameterized
 
 
-def fold(task: Reprogrammed, resume: bool = False) -> Reprogrammed:
+def merge_reparameterization(task: ReprogrammedModel, resume: bool = False) -> ReprogrammedModel:
     """The task as it is deployed: entries that are computed become plain ones.
 
     Its outputs in inference are those of the task, bit for bit. Initial values that hold tensors
@@ -54,7 +54,7 @@ def _folded(part: Manipulation, resume: bool) -> Manipulation:
     plain = value
     if isinstance(value, Learnable):
         plain = value.folded()
-    elif isinstance(value, Reparametrised):
+    elif isinstance(value, Reparameterized):
         plain = value.folded() if resume else Learnable()
     changes: dict[str, Any] = {"value": plain}
     return part if plain is value else dataclasses.replace(part, **changes)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from graphprog.text.prompting.selection import Embed
 
 
-class Reprogrammed(nn.Module):
+class ReprogrammedModel(nn.Module):
     """A frozen source model with a program in it; made by :func:`graphprog.compiler.compile`.
 
     Attributes:
@@ -167,7 +167,7 @@ class Reprogrammed(nn.Module):
         finally:
             self._disabled = False
 
-    def train(self, mode: bool = True) -> Reprogrammed:
+    def train(self, mode: bool = True) -> ReprogrammedModel:
         """Switch the program's mode; the source was captured in eval mode and stays there."""
         super().train(mode)
         self.source.eval()
@@ -235,7 +235,7 @@ class Reprogrammed(nn.Module):
         """
         return random_inputs(self.inputs, batch, self.spec.contract.range or (0.0, 1.0), seed)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Reprogrammed:
+    def __deepcopy__(self, memo: dict[int, Any]) -> ReprogrammedModel:
         """A task of its own with the same program, over the same shared source."""
         from graphprog.compiler.compile import compile
 
@@ -266,7 +266,7 @@ class Reprogrammed(nn.Module):
 
     def __repr__(self) -> str:
         return (
-            f"Reprogrammed {self.base.name}({', '.join(map(str, self.inputs))})\n"
+            f"ReprogrammedModel {self.base.name}({', '.join(map(str, self.inputs))})\n"
             f"  program: {self.spec}\n  trained parameters: {self.trained_parameters()}"
         )
 

@@ -11,13 +11,13 @@ from graphprog.analysis.attention import Attention
 from graphprog.analysis.token_inputs import TokenInputs
 from graphprog.backends.parity.report import difference
 from graphprog.compiler.compile import compile, lower
-from graphprog.compiler.lower_text import realised
-from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.lower_text import realized
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
 from graphprog.errors import ProgramError
 from graphprog.ir.graph import Graph, executable
 from graphprog.ir.inputs import random_inputs
-from graphprog.manipulations import Concatenative, Manipulation, Memory
+from graphprog.manipulations import Concatenative, Manipulation, Prefix
 from graphprog.passes.attention.match_attention import matched
 from graphprog.passes.kv.verify_prefix import TOLERANCES
 from graphprog.text.prompting.part import TextPart
@@ -27,7 +27,7 @@ _FRONTS = ("tokens", "embedding")
 _QUERY = 5
 
 
-def fold(task: Reprogrammed) -> Reprogrammed:
+def precompute(task: ReprogrammedModel) -> ReprogrammedModel:
     """A task whose prefix is stored as keys and values, which the graph adds to those of the query.
 
     The prefix is what the program puts in front of a sequence: a prompt at ``tokens`` or
@@ -40,13 +40,13 @@ def fold(task: Reprogrammed) -> Reprogrammed:
         ProgramError: there is no prefix, or it is none that can be stored: it sees the query, as in
             a model that is not causal; or what stands in front of it also changes.
     """
-    tokenised, _ = realised(task.spec, task.base)
-    prompts = [part for part in tokenised.acting if isinstance(part, Concatenative)]
-    memories = [part for part in tokenised.acting if isinstance(part, Memory)]
+    tokenized, _ = realized(task.spec, task.base)
+    prompts = [part for part in tokenized.acting if isinstance(part, Concatenative)]
+    memories = [part for part in tokenized.acting if isinstance(part, Prefix)]
     if not prompts and not memories:
         raise ProgramError(
             "the program has no prefix to fold",
-            ["gp.Demonstrations, gp.Memory, or gp.Concatenative(at='tokens') in the program"],
+            ["gp.Demonstrations, gp.Prefix, or gp.Concatenative(at='tokens') in the program"],
         )
     if len(prompts) > 1 or (prompts and memories):
         raise ProgramError(
@@ -54,14 +54,14 @@ def fold(task: Reprogrammed) -> Reprogrammed:
             + ", ".join(part.label for part in [*prompts, *memories])
         )
     rows = (
-        {prompts[0].label: _computed(task, tokenised, prompts[0])}
+        {prompts[0].label: _computed(task, tokenized, prompts[0])}
         if prompts
         else {name: _held(task, name) for name in _names(task)}
     )
     # positions that are added in front of a prompt do not move on with it: what is equal is taken
     gaps = []
     for positions in ("shift", "keep") if prompts else ("",):
-        folded = _folded(task, _with_rows(task.spec, tokenised, positions), rows)
+        folded = _folded(task, _with_rows(task.spec, tokenized, positions), rows)
         gaps.append(_gap(task, folded))
         if gaps[-1] is None:
             return folded
@@ -72,7 +72,9 @@ def fold(task: Reprogrammed) -> Reprogrammed:
     )
 
 
-def _folded(task: Reprogrammed, spec: Program, rows: dict[str, torch.Tensor]) -> Reprogrammed:
+def _folded(
+    task: ReprogrammedModel, spec: Program, rows: dict[str, torch.Tensor]
+) -> ReprogrammedModel:
     """The task of the stored program, with what else the task has learnt."""
     folded = compile(task.base, spec, task.seed)
     state = {name: value for name, value in task.program_state().items() if _kept(name, folded)}
@@ -84,27 +86,27 @@ def _folded(task: Reprogrammed, spec: Program, rows: dict[str, torch.Tensor]) ->
     return folded
 
 
-def _kept(name: str, folded: Reprogrammed) -> bool:
+def _kept(name: str, folded: ReprogrammedModel) -> bool:
     return name.removeprefix("program.") in folded.program.state_dict()
 
 
-def _with_rows(spec: Program, tokenised: Program, positions: str) -> Program:
+def _with_rows(spec: Program, tokenized: Program, positions: str) -> Program:
     """The program with stored memories, and with its text, which is still put around queries."""
     texts = [part for part in spec.manipulations if isinstance(part, TextPart)]
     parts: list[Manipulation | TextPart] = [
         part if part.kept == "text" else dataclasses.replace(part, kept="stored") for part in texts
     ]
-    for part in tokenised.acting:
-        if isinstance(part, Memory):
+    for part in tokenized.acting:
+        if isinstance(part, Prefix):
             parts.append(dataclasses.replace(part, value=Stored()) if part.length else part)
         elif isinstance(part, Concatenative):
             parts.append(
-                Memory(
+                Prefix(
                     at=_attention(part),
                     length=part.length,
                     value=Stored(),
                     positions=positions,
-                    sides=part.sides,
+                    input_roles=part.input_roles,
                     name=part.label,
                 )
             )
@@ -125,12 +127,12 @@ def _attention(part: Concatenative) -> str:
     return f"{tower}.attention[*]" if tower else "attention[*]"
 
 
-def _names(task: Reprogrammed) -> list[str]:
+def _names(task: ReprogrammedModel) -> list[str]:
     """Names of the memories in the graph, in the order of the program."""
     return [one.name for one in task.graph.insertions if one.kind == "memory"]
 
 
-def _held(task: Reprogrammed, name: str) -> torch.Tensor:
+def _held(task: ReprogrammedModel, name: str) -> torch.Tensor:
     """The keys and values of a memory [P, n]."""
     module = getattr(task.program, name)
     like = torch.zeros(1, device=next(iter(task.program_state().values()), torch.zeros(1)).device)
@@ -139,12 +141,12 @@ def _held(task: Reprogrammed, name: str) -> torch.Tensor:
     return _wide(found)
 
 
-def _computed(task: Reprogrammed, tokenised: Program, part: Concatenative) -> torch.Tensor:
+def _computed(task: ReprogrammedModel, tokenized: Program, part: Concatenative) -> torch.Tensor:
     """The keys and values [P, n] of entries in front of a sequence."""
     at = _attention(part)
     base = matched(task.base)
-    pipeline = lower(tokenised, task.seed)
-    whole = Reprogrammed(base, pipeline(base), tokenised, pipeline, task.seed)
+    pipeline = lower(tokenized, task.seed)
+    whole = ReprogrammedModel(base, pipeline(base), tokenized, pipeline, task.seed)
     whole.load_program_state(task.program_state())
     whole.eval()
     places = whole.graph.interfaces().resolve_all(at)
@@ -171,7 +173,7 @@ def _run(graph: Graph, names: Sequence[str], inputs: Sequence[torch.Tensor]) -> 
     return [value.detach().cpu() for value in found]
 
 
-def _queries(task: Reprogrammed) -> list[tuple[torch.Tensor, ...]]:
+def _queries(task: ReprogrammedModel) -> list[tuple[torch.Tensor, ...]]:
     """Two batches of one random query each, of the same length."""
     generator = torch.Generator().manual_seed(0)
     try:
@@ -185,7 +187,7 @@ def _queries(task: Reprogrammed) -> list[tuple[torch.Tensor, ...]]:
     return [tuple(inputs.tensors([row], 0, others).values()) for row in rows]
 
 
-def _gap(task: Reprogrammed, folded: Reprogrammed) -> float | None:
+def _gap(task: ReprogrammedModel, folded: ReprogrammedModel) -> float | None:
     """How far both are apart on a query, without what the task returns for the prefix.
 
     None where they are equal.
@@ -200,7 +202,7 @@ def _gap(task: Reprogrammed, folded: Reprogrammed) -> float | None:
     return None
 
 
-def _outputs(task: Reprogrammed, query: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+def _outputs(task: ReprogrammedModel, query: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     graph = task.graph
     nodes = [node for node in graph.output_nodes if hasattr(node, "meta")]
     floats = [node.name for node in nodes if node.meta["val"].is_floating_point()]

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from graphprog.alignments import Alignment, Identity
 from graphprog.errors import ProgramError
-from graphprog.manipulations import Bound, Manipulation, Normalise, Place, TokenSource
+from graphprog.manipulations import ConstantInputs, Manipulation, Normalize, ResizePad, TokenSource
 from graphprog.spec.registry import Spec, spec
 from graphprog.text.prompting.part import TextPart
 
-SPACES = ("model", "unit", "normalised")
+SPACES = ("model", "unit", "normalized")
 
 
 @spec("contract")
@@ -20,10 +20,10 @@ class Contract(Spec):
     """What goes in, in which space the input program acts, and what comes out.
 
     Attributes:
-        space: ``unit``: examples lie in [0, 1], the program acts there, then the graph normalises
-            them. ``normalised``: examples lie in [0, 1], the graph normalises them, then the
+        space: ``unit``: examples lie in [0, 1], the program acts there, then the graph normalizes
+            them. ``normalized``: examples lie in [0, 1], the graph normalizes them, then the
             program acts. ``model``: examples arrive in the source model's own range and nothing
-            is normalised in the graph.
+            is normalized in the graph.
         mean: per-channel mean of the source model's preprocessing, in units of [0, 1].
         std: per-channel deviation, likewise.
         range: (low, high) of valid examples; [0, 1] where the space is not ``model``, unchecked
@@ -46,7 +46,7 @@ class Contract(Spec):
             raise ProgramError(f"space {self.space!r} is unknown; known: {', '.join(SPACES)}")
         if self.space == "model" and (self.mean or self.std):
             raise ProgramError(
-                "a contract in model space has no mean or std: nothing is normalised in the graph",
+                "a contract in model space has no mean or std: nothing is normalized in the graph",
                 ['space="unit" if examples lie in [0, 1]', "leave mean and std out"],
             )
         if self.space != "model" and not (self.mean and self.std):
@@ -85,7 +85,7 @@ class Program(Spec):
         manipulations: what is done to inputs and hidden values; and text in front of queries or
             behind them, :class:`graphprog.Instruction` and :class:`graphprog.Demonstrations`.
         align: how outputs become target logits.
-        contract: spaces, normalisation and labels.
+        contract: spaces, normalization and labels.
     """
 
     manipulations: tuple[Manipulation | TextPart, ...] = ()
@@ -121,23 +121,25 @@ class Program(Spec):
         return tuple(part for part in self.manipulations if isinstance(part, Manipulation))
 
     def lowered(self) -> tuple[Manipulation, ...]:
-        """The manipulations in the order in which data meets them, normalisation included."""
+        """The manipulations in the order in which data meets them, normalization included."""
         contract = self.contract
         parts = self.acting
-        places = [part for part in parts if isinstance(part, Place)]
+        places = [part for part in parts if isinstance(part, ResizePad)]
         tokens = [part for part in parts if isinstance(part, TokenSource)]
-        bound = [part for part in parts if isinstance(part, Bound)]
-        others = [part for part in parts if not isinstance(part, Place | TokenSource | Bound)]
+        bound = [part for part in parts if isinstance(part, ConstantInputs)]
+        others = [
+            part for part in parts if not isinstance(part, ResizePad | TokenSource | ConstantInputs)
+        ]
         inputs = [part for part in others if part.at.split(":")[0].split(".")[-1] == "input"]
         inner = [part for part in others if part not in inputs]
         if contract.space == "model":
             return (*places, *tokens, *inputs, *inner, *bound)
         at = next((part.at for part in [*places, *inputs]), "input")
-        normalise = Normalise(contract.mean, contract.std, at=at)
+        normalize = Normalize(contract.mean, contract.std, at=at)
         if contract.space == "unit":
-            return (*places, *tokens, *inputs, normalise, *inner, *bound)
-        # a zero of normalised space is the mean in unit space, where placing happens
+            return (*places, *tokens, *inputs, normalize, *inner, *bound)
+        # a zero of normalized space is the mean in unit space, where placing happens
         places = [
             part if part.fill else dataclasses.replace(part, fill=contract.mean) for part in places
         ]
-        return (*places, *tokens, normalise, *inputs, *inner, *bound)
+        return (*places, *tokens, normalize, *inputs, *inner, *bound)

@@ -16,11 +16,13 @@ from graphprog.text.prompting.prompt import Prompt, Query
 from graphprog.text.prompting.selection import Embed
 
 if TYPE_CHECKING:
-    from graphprog.compiler.model import Reprogrammed
+    from graphprog.compiler.model import ReprogrammedModel
 
 
-def score(task: Reprogrammed, queries: Sequence[Query], embed: Embed | None = None) -> torch.Tensor:
-    """Scores [B, A] of answers behind queries; see :meth:`graphprog.Reprogrammed.score`."""
+def score(
+    task: ReprogrammedModel, queries: Sequence[Query], embed: Embed | None = None
+) -> torch.Tensor:
+    """Scores [B, A] of answers behind queries; see :meth:`graphprog.ReprogrammedModel.score`."""
     align = task.spec.align
     if not isinstance(align, Score):
         raise ProgramError(

@@ -1,1 +1,26 @@
-"""Writing: token after token, from a graph in PyTorch or ONNX Runtime."""
+"""Text generation: greedy, sampled and beam search, with a KV cache derived from the graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from graphprog.utils.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from graphprog.generation.kv_decoder import CachedDecoder as CachedDecoder
+    from graphprog.generation.kv_decoder import UncachedDecoder as UncachedDecoder
+    from graphprog.generation.output import GeneratedText as GeneratedText
+    from graphprog.generation.output import GeneratedToken as GeneratedToken
+    from graphprog.generation.self_consistency import as_callable as as_callable
+    from graphprog.generation.self_consistency import self_consistent as self_consistent
+
+_PLACES = {
+    "CachedDecoder": "graphprog.generation.kv_decoder:CachedDecoder",
+    "GeneratedText": "graphprog.generation.output:GeneratedText",
+    "GeneratedToken": "graphprog.generation.output:GeneratedToken",
+    "UncachedDecoder": "graphprog.generation.kv_decoder:UncachedDecoder",
+    "as_callable": "graphprog.generation.self_consistency:as_callable",
+    "self_consistent": "graphprog.generation.self_consistency:self_consistent",
+}
+__all__ = sorted(_PLACES)
+__getattr__ = lazy_names(__name__, _PLACES)

@@ -11,7 +11,7 @@ import torch
 from graphprog.analysis.roles import Roles
 from graphprog.errors import DataError, ProgramError
 from graphprog.generation.decoder import Wording
-from graphprog.generation.decoder_protocol import Writer
+from graphprog.generation.decoder_protocol import Decoder
 
 Prompts = Sequence[Any] | Mapping[str, torch.Tensor]
 Rows = dict[str, torch.Tensor]
@@ -118,7 +118,7 @@ def _refuse_padding_behind(inputs: Mapping[str, torch.Tensor], roles: Roles) -> 
         )
 
 
-def batches_of(rows: Sequence[Rows], writer: Writer) -> list[tuple[list[int], Rows]]:
+def batches_of(rows: Sequence[Rows], writer: Decoder) -> list[tuple[list[int], Rows]]:
     """Rows that run together, with their numbers.
 
     Rows of one length do. Others are padded in front, where that was tried out to change nothing:
@@ -164,7 +164,7 @@ def _padded(row: Rows, roles: Roles, length: int) -> Rows:
     return found
 
 
-def pads_exactly(writer: Writer, rows: Sequence[Rows]) -> bool:
+def pads_exactly(writer: Decoder, rows: Sequence[Rows]) -> bool:
     """Whether tokens that a mask hides in front of a row change nothing: the shortest is tried."""
     roles = writer.roles
     if roles.mask is None or "positions" in roles.meanings.values():

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 
 from graphprog.generation.decode_loop import last_scores, select
-from graphprog.generation.decoder_protocol import Writer
+from graphprog.generation.decoder_protocol import Decoder
 
 
 @dataclasses.dataclass
@@ -95,7 +95,7 @@ def _descending(totals: torch.Tensor, few: int) -> Iterator[tuple[float, int]]:
 
 
 def search(
-    writer: Writer,
+    writer: Decoder,
     inputs: Mapping[str, torch.Tensor],
     beams: Sequence[Beam],
     limit: int,

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from graphprog.errors import BackendError
-from graphprog.generation.decoder_protocol import Writer
+from graphprog.generation.decoder_protocol import Decoder
 from graphprog.generation.sampling import Choice
 from graphprog.generation.streaming import Text
 
 
 def write(
-    writer: Writer,
+    writer: Decoder,
     inputs: Mapping[str, torch.Tensor],
     texts: Sequence[Text],
     choice: Choice,

@@ -12,8 +12,8 @@ from graphprog.generation.decoder import Wording
 
 
 @runtime_checkable
-class Writer(Protocol):
-    """A model that is run token after token; see :func:`graphprog.cached`.
+class Decoder(Protocol):
+    """A model that is run token after token; see :func:`graphprog.with_kv_cache`.
 
     Attributes:
         roles: what its inputs are.

@@ -11,73 +11,72 @@ from rich.console import Console
 from rich.progress import Progress
 
 from graphprog.analysis.roles import MEANINGS, Roles
-from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import DataError, ProgramError
 from graphprog.generation.batching import Prompts, Rows, batches_of, rows_of
 from graphprog.generation.beam_search import Beam, search
 from graphprog.generation.decode_loop import write
 from graphprog.generation.decoder import Wording
-from graphprog.generation.decoder_protocol import Writer
-from graphprog.generation.kv_decoder import Uncached, cached, worded
-from graphprog.generation.output import Token, Written
+from graphprog.generation.decoder_protocol import Decoder
+from graphprog.generation.kv_decoder import UncachedDecoder, with_kv_cache, worded
+from graphprog.generation.output import GeneratedText, GeneratedToken
 from graphprog.generation.sampling import Choice
 from graphprog.generation.streaming import Text
 from graphprog.ir.graph import Graph
 
 
 def generate(
-    model: Reprogrammed | Graph | Writer,
+    model: ReprogrammedModel | Graph | Decoder,
     prompts: Prompts,
     *,
-    length: int = 64,
+    max_new_tokens: int = 64,
     temperature: float | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
     seed: int | None = None,
-    samples: int = 1,
-    beams: int = 1,
+    num_return_sequences: int = 1,
+    num_beams: int = 1,
     length_penalty: float = 1.0,
     stop: Sequence[str] = (),
     ends: Sequence[int] | None = None,
-    tell: Callable[[Token], None] | None = None,
+    streamer: Callable[[GeneratedToken], None] | None = None,
     parse: Callable[[str], Any] | None = None,
-    sides: Mapping[str, str] | None = None,
-    cache: bool = True,
+    input_roles: Mapping[str, str] | None = None,
+    use_cache: bool = True,
     progress: bool | None = None,
-) -> list[Written]:
+) -> list[GeneratedText]:
     """Let a model write behind prompts.
 
     Without ``temperature``, ``top_k``, ``top_p`` and ``seed`` the best token is taken each time.
-    Keys and values of what was read are kept (:func:`graphprog.cached`). Prompts of different
-    lengths run together where padding in front of them was tried out to change nothing, and one
-    length after the other where it does: what is written for a prompt does not depend on the
-    others.
+    Keys and values of earlier tokens are kept (:func:`graphprog.with_kv_cache`). Prompts of
+    different lengths run together where a trial shows that padding before them changes nothing,
+    else one length after the other: the text for a prompt does not depend on the other prompts.
 
     Args:
-        model: a task or a graph that returns logits [B, S, V]; what :func:`graphprog.cached` made
-            of one, so that it is not derived again; or an ONNX Runtime session that writes,
-            :class:`graphprog.backends.onnxruntime.Writer`.
+        model: a task or a graph that returns logits [B, S, V]; what :func:`graphprog.with_kv_cache`
+            returned for one, so that it is not derived again; or an ONNX Runtime session,
+            :class:`graphprog.backends.onnxruntime.Decoder`.
         prompts: texts, or mappings with the fields of the program's template; sequences of token
             ids; or a mapping of input names to tensors, a row for each prompt. An encoder with a
             decoder takes the latter, with the first tokens of the decoder.
-        length: most tokens of a text.
+        max_new_tokens: most tokens of a text.
         temperature: scores are divided by it.
         top_k: only so many of the best tokens take part in the draw.
         top_p: only the best ones that together have this probability do.
         seed: of the draw. A row is drawn alike whatever else is in the batch.
-        samples: how many texts for each prompt, one after the other in the result.
-        beams: width of a beam search; 1 for none.
+        num_return_sequences: how many texts for each prompt, one after the other in the result.
+        num_beams: width of a beam search; 1 for none.
         length_penalty: beams are compared by log-probability over length to this power.
         stop: strings that end a text; they are not part of it.
         ends: ids of tokens that end a text; that of the tokenizer unless given.
-        tell: is called with every :class:`Token`, as soon as it is written.
+        streamer: is called with every :class:`GeneratedToken`, as soon as it is written.
         parse: reads answers in texts; that of the program unless given.
-        sides: how inputs go on for a new token: ``present``, ``repeated`` or ``positions``.
-        cache: False reads all tokens again for each new one, as models without attention need.
+        input_roles: how inputs go on for a new token: ``present``, ``repeated`` or ``positions``.
+        use_cache: False reads all tokens again for each new one, as models without attention need.
         progress: a bar; on a terminal unless False.
 
     Returns:
-        What was written, ``samples`` for each prompt, in order.
+        What was written, ``num_return_sequences`` for each prompt, in order.
 
     Raises:
         DataError: prompts do not suit the graph.
@@ -85,41 +84,45 @@ def generate(
         ProgramError: an option makes no sense, there is no tokenizer, or no logits are returned.
     """
     choice = Choice(temperature, top_k, top_p, seed)
-    _check(length, samples, beams, choice, tell)
+    _check(max_new_tokens, num_return_sequences, num_beams, choice, streamer)
     if not math.isfinite(length_penalty):
         raise ProgramError(f"length_penalty={length_penalty} is no finite number")
     if isinstance(stop, str) or "" in stop:
         raise ProgramError(f"stop={stop!r} is no sequence of strings", ['stop=["\\n\\n"]'])
     if ends is not None and not isinstance(ends, Collection):
         raise ProgramError(f"ends={ends} is no sequence of ids", [f"ends=[{ends}]"])
-    writer = writer_of(model, cache)
+    writer = decoder_of(model, use_cache)
     wording = writer.wording
     tokenizer = wording.tokenizer
     if stop and tokenizer is None:
         raise ProgramError(
             "stop strings need a tokenizer", ["gp.capture(model, ..., tokenizer=tokenizer)"]
         )
-    if sides:
-        writer = _Told(writer, _with_sides(writer.roles, sides))
+    if input_roles:
+        writer = _Told(writer, _with_roles(writer.roles, input_roles))
     rows = rows_of(prompts, writer.roles, wording)
     ended = frozenset(_ends_of(tokenizer) if ends is None else ends)
     texts = [
-        Text(number, number // samples, tokenizer, ended, tuple(stop), tell)
-        for number in range(len(rows) * samples)
+        Text(number, number // num_return_sequences, tokenizer, ended, tuple(stop), streamer)
+        for number in range(len(rows) * num_return_sequences)
     ]
-    with _Bar(progress, len(texts), length) as bar:
+    with _Bar(progress, len(texts), max_new_tokens) as bar:
         for numbers, inputs in batches_of(rows, writer):
-            own = [texts[n * samples + k] for n in numbers for k in range(samples)]
-            if beams > 1:
-                _search(writer, inputs, own, beams, length_penalty, length, bar.tick)
+            own = [
+                texts[n * num_return_sequences + k]
+                for n in numbers
+                for k in range(num_return_sequences)
+            ]
+            if num_beams > 1:
+                _search(writer, inputs, own, num_beams, length_penalty, max_new_tokens, bar.tick)
             else:
-                write(writer, inputs, own, choice, length, bar.tick)
+                write(writer, inputs, own, choice, max_new_tokens, bar.tick)
             bar.finished(len(own))
     return [text.written(parse or wording.parser) for text in texts]
 
 
 def _search(
-    writer: Writer,
+    writer: Decoder,
     inputs: Rows,
     texts: Sequence[Text],
     beams: int,
@@ -150,9 +153,17 @@ def _search(
 
 
 def _check(
-    length: int, samples: int, beams: int, choice: Choice, tell: Callable[[Token], None] | None
+    length: int,
+    samples: int,
+    beams: int,
+    choice: Choice,
+    tell: Callable[[GeneratedToken], None] | None,
 ) -> None:
-    counts: dict[str, Any] = {"length": length, "samples": samples, "beams": beams}
+    counts: dict[str, Any] = {
+        "max_new_tokens": length,
+        "num_return_sequences": samples,
+        "num_beams": beams,
+    }
     for name, value in counts.items():
         if not isinstance(value, int):
             raise ProgramError(f"{name}={value!r} is no whole number")
@@ -160,31 +171,34 @@ def _check(
             raise ProgramError(f"{name}={value} is less than 1")
     if beams > 1 and (choice.draws or samples > 1):
         raise ProgramError(
-            "beams are searched, not drawn: they have no temperature, top_k, top_p, seed or samples"
+            "num_beams: a beam search does not draw, so temperature, top_k, top_p, seed and "
+            "num_return_sequences do not go with it"
         )
     if beams > 1 and tell is not None:
-        raise ProgramError("a beam search knows its text at the end only: nothing can be told")
+        raise ProgramError(
+            "a beam search knows its text only at the end, so it has nothing to stream"
+        )
     if samples > 1 and not choice.draws:
         raise ProgramError(f"{samples} samples of the best token are all the same", ["seed=0"])
 
 
-def writer_of(model: Any, cache: bool) -> Writer:
+def decoder_of(model: Any, cache: bool) -> Decoder:
     """What writes for a model: itself, or its graphs with or without a KV cache."""
-    if isinstance(model, Writer):
+    if isinstance(model, Decoder):
         return model
-    return cached(model) if cache else Uncached(*worded(model))
+    return with_kv_cache(model) if cache else UncachedDecoder(*worded(model))
 
 
-def _with_sides(roles: Roles, sides: Mapping[str, str]) -> Roles:
-    for name, meaning in sides.items():
+def _with_roles(roles: Roles, input_roles: Mapping[str, str]) -> Roles:
+    for name, meaning in input_roles.items():
         others = [other for other in roles.meanings if other != roles.tokens]
         if name not in others or meaning not in MEANINGS:
             raise DataError(
-                f"sides: input {name!r} cannot be {meaning!r}; inputs that go on beside the "
+                f"input_roles: input {name!r} cannot be {meaning!r}; inputs that go on beside the "
                 f"tokens are {', '.join(others) or 'none'}",
                 [" or ".join(map(repr, MEANINGS))],
             )
-    return dataclasses.replace(roles, meanings={**roles.meanings, **sides})
+    return dataclasses.replace(roles, meanings={**roles.meanings, **input_roles})
 
 
 def _ends_of(tokenizer: Any) -> list[int]:
@@ -196,7 +210,7 @@ def _ends_of(tokenizer: Any) -> list[int]:
 class _Told:
     """A writer about whose inputs somebody told more."""
 
-    writer: Writer
+    writer: Decoder
     roles: Roles
 
     @property

@@ -10,19 +10,19 @@ from typing import Any
 import torch
 
 from graphprog.analysis.roles import Roles, roles_of
-from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
 from graphprog.errors import DataError, ProgramError
 from graphprog.generation.decoder import Wording
 from graphprog.ir.graph import Graph
 from graphprog.passes.attention.match_attention import matched
-from graphprog.passes.kv.kv_cache import CacheMemory, ExposeMemory
+from graphprog.passes.kv.kv_cache import CacheKV, ExposeKV
 
 Values = Mapping[str, torch.Tensor]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Cached:
+class CachedDecoder:
     """A graph with a KV cache, as two graphs over the same weights.
 
     Attributes:
@@ -78,7 +78,7 @@ class Cached:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Uncached:
+class UncachedDecoder:
     """A graph that reads all tokens again for each new one, as any model can.
 
     Attributes:
@@ -158,7 +158,7 @@ def carried(found: Mapping[str, Any], memory: Mapping[str, Any] | None) -> tuple
     return results, kept
 
 
-def cached(model: Graph | Reprogrammed) -> Cached:
+def with_kv_cache(model: Graph | ReprogrammedModel) -> CachedDecoder:
     """Derive the graphs that write one token after another.
 
     Nothing but the graph is consulted, and that both compute what it computes is tried out before
@@ -177,18 +177,18 @@ def cached(model: Graph | Reprogrammed) -> Cached:
 
     graph, wording = worded(model)
     source = matched(graph)
-    found = Cached(source, ExposeMemory()(source), CacheMemory()(source), wording)
+    found = CachedDecoder(source, ExposeKV()(source), CacheKV()(source), wording)
     prove(found)
     return found
 
 
-def worded(model: Graph | Reprogrammed) -> tuple[Graph, Wording]:
+def worded(model: Graph | ReprogrammedModel) -> tuple[Graph, Wording]:
     """The graph that computes what a graph or a task does, and its words.
 
     Raises:
         ProgramError: something else is given.
     """
-    if isinstance(model, Reprogrammed):
+    if isinstance(model, ReprogrammedModel):
         return model.graph, Wording.of(model.spec, model.tokenizer)
     if isinstance(model, Graph):
         return model, Wording.of(Program(), model.tokenizer)

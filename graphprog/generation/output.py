@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
-class Written:
+class GeneratedText:
     """What a model wrote behind a prompt.
 
     Attributes:
@@ -31,7 +31,7 @@ class Written:
 
 
 @dataclasses.dataclass(frozen=True)
-class Token:
+class GeneratedToken:
     """A token that has just been written.
 
     Attributes:

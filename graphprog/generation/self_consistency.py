@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import ProgramError
 from graphprog.generation.batching import Prompts
-from graphprog.generation.decoder_protocol import Writer
-from graphprog.generation.generate import generate, writer_of
+from graphprog.generation.decoder_protocol import Decoder
+from graphprog.generation.generate import decoder_of, generate
 from graphprog.ir.graph import Graph
 from graphprog.text.parsing.vote import Vote, vote
 
 
 def self_consistent(
-    model: Reprogrammed | Graph | Writer,
+    model: ReprogrammedModel | Graph | Decoder,
     prompts: Prompts,
     *,
-    samples: int = 20,
+    num_return_sequences: int = 20,
     temperature: float = 0.7,
     seed: int = 0,
     **options: Any,
@@ -30,7 +30,7 @@ def self_consistent(
     Args:
         model: as for :func:`graphprog.generate`; its program has a parser, or ``parse`` is given.
         prompts: likewise.
-        samples: chains for each prompt.
+        num_return_sequences: chains for each prompt.
         temperature: of the draws.
         seed: of the draws.
         options: further ones of :func:`graphprog.generate`.
@@ -38,30 +38,36 @@ def self_consistent(
     Raises:
         ProgramError: nothing reads answers.
     """
-    writer = writer_of(model, options.pop("cache", True))
+    writer = decoder_of(model, options.pop("use_cache", True))
     if writer.wording.parser is None and options.get("parse") is None:
         raise ProgramError(
             "votes need answers, and nothing reads them",
             ['align=gp.Parse(r"answer is (-?\\d+)", type=int) in the program', "parse=..."],
         )
     written = generate(
-        writer, prompts, samples=samples, temperature=temperature, seed=seed, **options
+        writer,
+        prompts,
+        num_return_sequences=num_return_sequences,
+        temperature=temperature,
+        seed=seed,
+        **options,
     )
     answers = [text.answer for text in written]
-    return [vote(answers[at : at + samples]) for at in range(0, len(answers), samples)]
+    size = num_return_sequences
+    return [vote(answers[at : at + size]) for at in range(0, len(answers), size)]
 
 
-def asking(model: Reprogrammed | Graph | Writer, **options: Any) -> Callable[[str], str]:
+def as_callable(model: ReprogrammedModel | Graph | Decoder, **options: Any) -> Callable[[str], str]:
     """A function from a text to what a model writes behind it.
 
-    This is what programs in stages take: ``gp.text.Trigger().run(query, gp.asking(task))``, and
-    likewise :class:`graphprog.text.LeastToMost`.
+    Programs in stages take it: ``gp.text.Trigger().run(query, gp.generation.as_callable(task))``,
+    and likewise :class:`graphprog.text.LeastToMost`.
 
     Args:
         model: as for :func:`graphprog.generate`; its cache is derived once.
         options: of :func:`graphprog.generate`.
     """
-    writer = writer_of(model, options.pop("cache", True))
+    writer = decoder_of(model, options.pop("use_cache", True))
 
     def ask(text: str) -> str:
         return generate(writer, [text], **options)[0].text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from graphprog.generation.output import Token, Written
+from graphprog.generation.output import GeneratedText, GeneratedToken
 
 _INCOMPLETE = "\ufffd"
 
@@ -29,7 +29,7 @@ class Text:
         tokenizer: Any,
         ends: frozenset[int],
         stop: Sequence[str],
-        tell: Callable[[Token], None] | None,
+        tell: Callable[[GeneratedToken], None] | None,
     ) -> None:
         self.row = row
         self.prompt = prompt
@@ -72,7 +72,7 @@ class Text:
             safe = len(self.text.rstrip(_INCOMPLETE)) - self._may_stop()
         new = self.text[self.told : max(safe, self.told)]
         self.told += len(new)
-        self.tell(Token(self.row, number, new))
+        self.tell(GeneratedToken(self.row, number, new))
 
     def _may_stop(self) -> int:
         """How much at the end may be the beginning of a stop string."""
@@ -86,10 +86,10 @@ class Text:
             default=0,
         )
 
-    def written(self, parser: Callable[[str], Any] | None) -> Written:
+    def written(self, parser: Callable[[str], Any] | None) -> GeneratedText:
         """The result."""
         answer = parser(self.text) if parser is not None else None
-        return Written(
+        return GeneratedText(
             self.prompt,
             tuple(self.ids),
             self.ended or "length",

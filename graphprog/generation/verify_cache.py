@@ -12,10 +12,10 @@ from torch import fx
 from graphprog.analysis.lookups import ids_of, rows_of
 from graphprog.backends.parity.report import Difference, difference
 from graphprog.errors import DataError, PassError
-from graphprog.generation.kv_decoder import Cached, Values, device_of
+from graphprog.generation.kv_decoder import CachedDecoder, Values, device_of
 from graphprog.ir.graph import Graph, executable
 from graphprog.ir.sizes import same_size
-from graphprog.passes.kv.kv_layout import Slots
+from graphprog.passes.kv.kv_layout import KVLayout
 from graphprog.passes.kv.verify_prefix import TOLERANCES
 from graphprog.rewriting.refusal import RefusalError
 
@@ -23,7 +23,7 @@ LENGTHS = (4, 5, 11)
 """Tokens that are read at first, then one more, then several more."""
 
 
-def prove(cached: Cached) -> None:
+def prove(cached: CachedDecoder) -> None:
     """Read tokens in three parts, keeping keys and values, and compare with reading them at once.
 
     Raises:
@@ -71,7 +71,7 @@ def parts_of(source: Graph, advance: Advance, rows: int = 2) -> Iterator[Part]:
         advance: from inputs of all tokens so far and a memory to results by name and a memory.
         rows: how many texts.
     """
-    axis = Slots.of(source.code).axis
+    axis = KVLayout.of(source.code).axis
     whole_text = inputs_of_length(source, axis, LENGTHS[-1], rows)
     device = device_of(source)
     with torch.no_grad():
@@ -153,10 +153,10 @@ def _gap(whole: torch.Tensor, found: torch.Tensor, dims: list[int], done: int) -
     return difference(whole, found)
 
 
-def _differing(cached: Cached, part: Part) -> PassError:
+def _differing(cached: CachedDecoder, part: Part) -> PassError:
     """The error that names where tokens begin to be other than in the whole text."""
     source, graph = cached.source, cached.decode if part.done else cached.prefill
-    axis = Slots.of(source.code).axis
+    axis = KVLayout.of(source.code).axis
     values = {
         node.name: [dim for dim, size in enumerate(node.meta["val"].shape) if same_size(size, axis)]
         for node in source.code.nodes

@@ -18,7 +18,7 @@ from graphprog.ir.printing import graph_text
 from graphprog.manipulations import Manipulation
 
 if TYPE_CHECKING:
-    from graphprog.compiler.model import Reprogrammed
+    from graphprog.compiler.model import ReprogrammedModel
 
 
 def carried_fields(part: Manipulation) -> tuple[str, ...]:
@@ -37,12 +37,12 @@ def _carrying(program: Program) -> Iterator[tuple[str, Manipulation]]:
             seen[part.label] += 1
 
 
-def describe(task: Reprogrammed) -> dict[str, Any]:
+def describe(task: ReprogrammedModel) -> dict[str, Any]:
     """What a file says of the modules it does not carry: hashes of operations and constants."""
     return {key: _hashes(task, part) for key, part in _carrying(task.spec)}
 
 
-def _hashes(task: Reprogrammed, part: Manipulation) -> dict[str, str]:
+def _hashes(task: ReprogrammedModel, part: Manipulation) -> dict[str, str]:
     names = {item.name for item in task.graph.insertions if item.label == part.label}
     text = graph_text(task.graph, provenance=False).splitlines()
     own = [line for line in text if line.strip().removeprefix("%").split(".")[0] in names]
@@ -92,7 +92,7 @@ def _with(part: Manipulation, module: nn.Module) -> Manipulation:
     return dataclasses.replace(part, **changes)
 
 
-def check(document: Any, torch_version: Any, task: Reprogrammed) -> None:
+def check(document: Any, torch_version: Any, task: ReprogrammedModel) -> None:
     """Compare what a file says of its modules with those that were given.
 
     Raises:

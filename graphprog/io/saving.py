@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from graphprog.capture.lift import NORMALISE
+from graphprog.capture.lift import NORMALIZE
 from graphprog.compiler.compile import compile
 from graphprog.compiler.data_checks import warn_uncounted
 from graphprog.compiler.lower_text import needs_tokenizer
-from graphprog.compiler.merge_reparameterization import fold
-from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.merge_reparameterization import merge_reparameterization
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
 from graphprog.errors import FileError, GraphprogError
 from graphprog.io import external_modules as carried
@@ -28,7 +28,7 @@ from graphprog.text.prompting.tokenizer import require_tokenizer
 _SPEC = "program.spec"
 
 
-def save(task: Reprogrammed, path: str | os.PathLike[str], resume: bool = False) -> None:
+def save(task: ReprogrammedModel, path: str | os.PathLike[str], resume: bool = False) -> None:
     """Write the program of a task, atomically.
 
     The file holds the learnt and counted tensors, the program's spec, the passes that compiled
@@ -39,19 +39,19 @@ def save(task: Reprogrammed, path: str | os.PathLike[str], resume: bool = False)
         task: what to save.
         path: the file.
         resume: keep what entries are computed from, such as the layers of
-            :class:`graphprog.reparametrised.MLP`, so that a loaded program trains on as this one
+            :class:`graphprog.reparameterized.MLP`, so that a loaded program trains on as this one
             would. Otherwise only what comes out of it is kept, and loads as plain entries.
 
     Raises:
         FileError: the place cannot be written.
     """
     warn_uncounted(task)
-    task = fold(task, resume)
+    task = merge_reparameterization(task, resume)
     tensors = task.program_state()
     write(path, tensors, document_of(task, tensors))
 
 
-def document_of(task: Reprogrammed, tensors: dict[str, Any]) -> dict[str, Any]:
+def document_of(task: ReprogrammedModel, tensors: dict[str, Any]) -> dict[str, Any]:
     """The JSON document of a program; tensors of its spec are put into ``tensors``."""
     fingerprint = task.base.fingerprint
     align = task.spec.align
@@ -64,7 +64,7 @@ def document_of(task: Reprogrammed, tensors: dict[str, Any]) -> dict[str, Any]:
             "text": fingerprint.text,
             "weights": fingerprint.weights,
             "torch": torch.__version__,
-            "passes": optimising_passes(task.base),
+            "passes": optimizing_passes(task.base),
         },
         "contract": to_json(task.spec.contract, {}),
         "labels": list(task.spec.contract.labels),
@@ -76,7 +76,7 @@ def document_of(task: Reprogrammed, tensors: dict[str, Any]) -> dict[str, Any]:
     } | _beside(task)
 
 
-def _beside(task: Reprogrammed) -> dict[str, Any]:
+def _beside(task: ReprogrammedModel) -> dict[str, Any]:
     """What only some programs have: modules of the user's, and text that a tokenizer reads."""
     found: dict[str, Any] = {}
     if modules := carried.describe(task):
@@ -89,7 +89,7 @@ def _beside(task: Reprogrammed) -> dict[str, Any]:
 
 def load(
     path: str | os.PathLike[str], graph: Graph, modules: Mapping[str, nn.Module] | None = None
-) -> Reprogrammed:
+) -> ReprogrammedModel:
     """Compile a saved program into its source model again.
 
     Args:
@@ -150,22 +150,22 @@ def _check_tokenizer(saved: Any, graph: Graph) -> None:
         )
 
 
-def optimising_passes(graph: Graph) -> str:
+def optimizing_passes(graph: Graph) -> str:
     """The passes that changed a source after it was captured, as text."""
-    captured = {str(item) for item in NORMALISE.passes}
+    captured = {str(item) for item in NORMALIZE.passes}
     changes = [step.text for step in graph.history if step.changed]
     return " ; ".join(text for text in changes if text not in captured)
 
 
 def _check_passes(source: Any, graph: Graph) -> None:
-    """Name the likeliest reason for other weights: the source was optimised, or was not."""
+    """Name the likeliest reason for other weights: the source was optimized, or was not."""
     if not isinstance(source, dict) or source.get("weights") == graph.fingerprint.weights:
         return
-    made, own = source.get("passes"), optimising_passes(graph)
+    made, own = source.get("passes"), optimizing_passes(graph)
     if isinstance(made, str) and made != own:
         remedy = "load it into a graph that the same passes made"
         if not own:
-            remedy = "load it into gp.optimise(graph), or into what those passes make of the graph"
+            remedy = "load it into gp.optimize(graph), or into what those passes make of the graph"
         raise FileError(
             f"the program was made for a source that other passes made ({made or 'none'}) than "
             f"this one ({own or 'none'})",
@@ -201,7 +201,7 @@ def check_source(source: Any, own_name: str, own: Fingerprint) -> None:
             message,
             [
                 "capture the source with the same input sizes and dynamic axes",
-                "apply the same optimising passes to it",
+                "apply the same optimizing passes to it",
                 "print(graph) of both shows where they differ",
             ],
         )

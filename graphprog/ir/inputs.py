@@ -146,5 +146,5 @@ def _advice(spec: InputSpec, value: torch.Tensor, fits: bool) -> list[str]:
         return ["value[None]: a single example needs a batch axis in front"]
     return [
         "give examples of that shape; channels come before height and width",
-        "gp.Place(shape=...) in the program resizes and pads examples of its shape",
+        "gp.ResizePad(shape=...) in the program resizes and pads examples of its shape",
     ]

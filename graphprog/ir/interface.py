@@ -27,7 +27,7 @@ class Interface:
     """A value and the set of its uses that belong to one module boundary.
 
     Attributes:
-        key: serialisable name, such as ``input:images`` or ``layers.3:out``.
+        key: serializable name, such as ``input:images`` or ``layers.3:out``.
         kind: one of ``input``, ``embedding``, ``hidden``, ``output``.
         node: name of the graph node that makes the value.
         edges: the uses a program at this interface replaces; siblings keep the old value.

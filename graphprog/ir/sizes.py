@@ -102,7 +102,7 @@ class Stretch:
 
     @property
     def symbolic(self) -> bool:
-        """Whether the size varies, so that it is recognised wherever it stands."""
+        """Whether the size varies, so that it is recognized wherever it stands."""
         return not expression(self.size).is_number
 
     def after(self, size: Any) -> sympy.Expr:

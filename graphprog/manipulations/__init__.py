@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from graphprog.manipulations.base import Manipulation
-from graphprog.manipulations.inputs.constant_inputs import Bound
-from graphprog.manipulations.inputs.image_grid import Canvas
-from graphprog.manipulations.inputs.normalize import Normalise
+from graphprog.manipulations.inputs.constant_inputs import ConstantInputs
+from graphprog.manipulations.inputs.image_grid import ImageGrid
+from graphprog.manipulations.inputs.normalize import Normalize
 from graphprog.manipulations.inputs.prototypes import PatchTokens, Prototypes
-from graphprog.manipulations.inputs.resize_pad import Place
+from graphprog.manipulations.inputs.resize_pad import ResizePad
 from graphprog.manipulations.inputs.token_source import TokenSource
-from graphprog.manipulations.inputs.vocabulary_map import Dictionary
+from graphprog.manipulations.inputs.vocabulary_map import VocabularyMap
 from graphprog.manipulations.modules.adapter import Adapter
 from graphprog.manipulations.modules.additive import Additive
 from graphprog.manipulations.modules.conditional import Conditional
@@ -19,34 +19,34 @@ from graphprog.manipulations.modules.parametric import Parametric
 from graphprog.manipulations.modules.projection import Projection
 from graphprog.manipulations.modules.sample_mask import SampleMask
 from graphprog.manipulations.modules.scale import Scale
-from graphprog.manipulations.modules.trainable_layer import Retrained
-from graphprog.manipulations.prompts.adaption_prompt import Adaption
+from graphprog.manipulations.modules.trainable_layer import TrainableLayer
+from graphprog.manipulations.prompts.adaption_prompt import AdaptionPrompt
 from graphprog.manipulations.prompts.concatenative import Concatenative
-from graphprog.manipulations.prompts.prefix import Memory
+from graphprog.manipulations.prompts.prefix import Prefix
 from graphprog.manipulations.prompts.replacement import Replacement
 
 __all__ = [
     "Adapter",
-    "Adaption",
+    "AdaptionPrompt",
     "Additive",
-    "Bound",
-    "Canvas",
     "Concatenative",
     "Conditional",
-    "Dictionary",
+    "ConstantInputs",
     "Generated",
+    "ImageGrid",
     "Manipulation",
-    "Memory",
     "Mixture",
-    "Normalise",
+    "Normalize",
     "Parametric",
     "PatchTokens",
-    "Place",
+    "Prefix",
     "Projection",
     "Prototypes",
     "Replacement",
-    "Retrained",
+    "ResizePad",
     "SampleMask",
     "Scale",
     "TokenSource",
+    "TrainableLayer",
+    "VocabularyMap",
 ]

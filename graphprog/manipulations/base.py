@@ -74,7 +74,7 @@ class Manipulation(Spec):
         """Make the module of a manipulation whose initial values come from the source.
 
         Args:
-            graph: what the interface lies in; :mod:`graphprog.inits` runs it.
+            graph: what the interface lies in; :mod:`graphprog.initializers` runs it.
             values: as in :meth:`build_reading`.
             where: interface key.
             generator: source of random initial values.

@@ -10,14 +10,14 @@ MEANINGS = ("present", "zero", "positions")
 
 
 def checked_meanings(
-    sides: Mapping[str, str] | Iterable[tuple[str, str]],
+    input_roles: Mapping[str, str] | Iterable[tuple[str, str]],
 ) -> tuple[tuple[str, str], ...]:
     """Meanings of inputs by name, as pairs; those of a mapping in the order of names.
 
     Raises:
         ProgramError: one is unknown.
     """
-    pairs = tuple(sorted(sides.items()) if isinstance(sides, Mapping) else sides)
+    pairs = tuple(sorted(input_roles.items()) if isinstance(input_roles, Mapping) else input_roles)
     for name, meaning in pairs:
         if meaning not in MEANINGS:
             raise ProgramError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphprog.manipulations import Adapter, Adaption
+from graphprog.manipulations import Adapter, AdaptionPrompt
 
 
 def houlsby(attention: str, feed_forward: str, reduction: float = 16) -> tuple[Adapter, ...]:
@@ -53,11 +53,11 @@ def llama_adapter(
     heads: int,
     rotary: tuple[str, ...] = (),
     length: int = 10,
-) -> tuple[Adaption, ...]:
+) -> tuple[AdaptionPrompt, ...]:
     """LLaMA-Adapter of Zhang et al., ICLR 2024: a prompt in the attention, behind a zero gate.
 
-    The paper has it in the topmost layers. See :class:`graphprog.Adaption` for other layouts of
-    the projections, and an example.
+    The paper has it in the topmost layers. See :class:`graphprog.AdaptionPrompt` for other
+    layouts of the projections, and an example.
 
     Args:
         attended: what the output projections read: ``layers.*.self_attn.o_proj:in``.
@@ -69,7 +69,7 @@ def llama_adapter(
         length: entries of a prompt.
     """
     return (
-        Adaption(
+        AdaptionPrompt(
             at=attended,
             queries=queries,
             keys=keys,

@@ -10,7 +10,7 @@ from graphprog.manipulations import Generated, SampleMask
 def smm(layers: int = 5, patch: int = 8, at: str = "input") -> tuple[SampleMask, ...]:
     """Sample-specific multi-channel masks of Cai et al., ICML 2024.
 
-    On images resized to the whole canvas, ``gp.Place(shape, size=...)``, with an
+    On images resized to the whole canvas, ``gp.ResizePad(shape, size=...)``, with an
     :class:`~graphprog.IterativeMap`. The paper trains with Adam at 0.01, and the 6-layer network
     at 0.001.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphprog.manipulations import Memory
+from graphprog.manipulations import Prefix
 from graphprog.methods.prompts import Parts
 from graphprog.values.base import Learnable
 from graphprog.values.reparameterized import MLP
@@ -21,7 +21,7 @@ def prefix_tuning(
         at: attention operations, such as ``encoder.attention[*]`` of a model that has several.
     """
     value = MLP(hidden, inputs=inputs) if hidden else Learnable("normal", 0.02)
-    return (Memory(at=at, length=tokens, value=value, name="prefix"),)
+    return (Prefix(at=at, length=tokens, value=value, name="prefix"),)
 
 
 def p_tuning_v2(tokens: int = 20, hidden: int | None = None, at: str = "attention[*]") -> Parts:

@@ -1,7 +1,7 @@
 """Prompt tuning by name: learnt entries on the sequence.
 
-The alignment is up to the task: ``LinearHead(on="features")`` for classification as in VPT, none
-for language modelling.
+The alignment is up to the task: ``LinearHead(at="features")`` for classification as in VPT, none
+for language modeling.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphprog.manipulations import Dictionary, Prototypes
+from graphprog.manipulations import Prototypes, VocabularyMap
 from graphprog.values.patches import SeriesPatches
 
 
@@ -23,7 +23,7 @@ def time_llm(
     return (Prototypes(patches=patches, count=prototypes, name="time_llm", at=at),)
 
 
-def reprogbert(words: int, at: str = "tokens") -> tuple[Dictionary, ...]:
+def reprogbert(words: int, at: str = "tokens") -> tuple[VocabularyMap, ...]:
     """ReprogBERT of Melnyk et al., ICML 2023: target words as linear combinations of source words.
 
     The paper maps outputs back by a linear layer, and has twenty amino acids.
@@ -32,10 +32,10 @@ def reprogbert(words: int, at: str = "tokens") -> tuple[Dictionary, ...]:
         words: size of the target vocabulary.
         at: interface of the tokens.
     """
-    return (Dictionary(words, name="reprogbert", at=at),)
+    return (VocabularyMap(words, name="reprogbert", at=at),)
 
 
-def r2dl(words: int, top: int = 8, at: str = "tokens") -> tuple[Dictionary, ...]:
+def r2dl(words: int, top: int = 8, at: str = "tokens") -> tuple[VocabularyMap, ...]:
     """R2DL of Vinod et al., 2020, with sparse combinations, learnt by gradients in place of K-SVD.
 
     Args:
@@ -43,4 +43,4 @@ def r2dl(words: int, top: int = 8, at: str = "tokens") -> tuple[Dictionary, ...]
         top: coefficients of a word that count; the number is ours.
         at: interface of the tokens.
     """
-    return (Dictionary(words, top=top, name="r2dl", at=at),)
+    return (VocabularyMap(words, top=top, name="r2dl", at=at),)

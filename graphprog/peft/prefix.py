@@ -9,7 +9,7 @@ import torch
 from graphprog.analysis.attention import Attention
 from graphprog.errors import FileError, ProgramError
 from graphprog.ir.graph import Graph
-from graphprog.manipulations import Memory
+from graphprog.manipulations import Prefix
 from graphprog.passes.attention.match_attention import matched
 from graphprog.peft.folder import Folder, Part
 from graphprog.values.base import Learnable
@@ -48,7 +48,7 @@ def read_prefix(folder: Folder, graph: Graph, at: str) -> Part:
         )
     order = layer_order(layers, folder.number("num_transformer_submodules", 1))
     blocks = rows.reshape(length, layers, -1)
-    memory = Memory(at=at, name="prefix", length=length, value=Learnable())
+    memory = Prefix(at=at, name="prefix", length=length, value=Learnable())
     return Part(memory, {"rows.value": blocks[:, order].flatten(1)})
 
 
@@ -64,7 +64,7 @@ def layer_order(layers: int, submodules: int) -> list[int]:
 
 
 def prefix_fields(
-    graph: Graph, spec: Memory, rows: torch.Tensor, name: str
+    graph: Graph, spec: Prefix, rows: torch.Tensor, name: str
 ) -> tuple[torch.Tensor, dict[str, Any]]:
     """The tensor that PEFT reads as this memory, and its configuration.
 
@@ -77,7 +77,7 @@ def prefix_fields(
     if [place.key for place in places] != [place.key for place in usual]:
         raise ProgramError(
             f"PEFT puts a prefix at {reached(graph)}; {name!r} stands at {spec.at}",
-            [f"gp.Memory(at={reached(graph)!r})"],
+            [f"gp.Prefix(at={reached(graph)!r})"],
         )
     if spec.positions != "shift":
         raise ProgramError(f"PEFT counts the prefix; {name!r} keeps positions")

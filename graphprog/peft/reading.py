@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import torch
 
 from graphprog.compiler.compile import compile
-from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
 from graphprog.errors import FileError, GraphprogError
 from graphprog.ir.graph import Graph, require_graph
 from graphprog.manipulations import Concatenative, Scale
-from graphprog.manipulations.modules.trainable_layer import Retrained
+from graphprog.manipulations.modules.trainable_layer import TrainableLayer
 from graphprog.peft.folder import MULTITASK, PREFIX, PROMPTS, Folder, Part, read
 from graphprog.peft.places import DECODER_IDS, module_key, tokens_of
 from graphprog.peft.prefix import read_prefix
@@ -32,7 +32,7 @@ def load(
     at: str = "",
     revision: str | None = None,
     token: str | None = None,
-) -> Reprogrammed:
+) -> ReprogrammedModel:
     """Compile a checkpoint of PEFT into the model that it was trained for.
 
     Prompt tuning, P-tuning and multitask prompt tuning become entries at ``tokens``, of the
@@ -121,7 +121,7 @@ def _of_modules(folder: Folder, graph: Graph) -> Iterator[Part]:
             yield _scaling(folder, graph, path, tensors[_VECTOR])
         elif set(tensors) in ({"weight"}, {"weight", "bias"}) and tensors["weight"].ndim == 2:
             at = module_key(graph, path, "out", folder.name)
-            part = Retrained(at=at, name=_name(path), bias="bias" in tensors)
+            part = TrainableLayer(at=at, name=_name(path), bias="bias" in tensors)
             _check_layer(folder, graph, path, tensors["weight"])
             yield Part(part, {f"layer.{name}": tensor for name, tensor in tensors.items()})
         else:

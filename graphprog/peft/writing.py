@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from graphprog.compiler.lower_text import realised
-from graphprog.compiler.merge_reparameterization import fold
-from graphprog.compiler.model import Reprogrammed
+from graphprog.compiler.lower_text import realized
+from graphprog.compiler.merge_reparameterization import merge_reparameterization
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import ProgramError
 from graphprog.ir.graph import Insertion
-from graphprog.manipulations import Concatenative, Manipulation, Memory, Scale
-from graphprog.manipulations.modules.trainable_layer import Retrained
+from graphprog.manipulations import Concatenative, Manipulation, Prefix, Scale
+from graphprog.manipulations.modules.trainable_layer import TrainableLayer
 from graphprog.peft import folder
 from graphprog.peft.places import same_place, tokens_of
 from graphprog.peft.prefix import prefix_fields
@@ -31,7 +31,7 @@ _HEADS: dict[str, tuple[str, ...]] = {
 
 
 def save(
-    task: Reprogrammed,
+    task: ReprogrammedModel,
     path: str | os.PathLike[str],
     *,
     base_model_name_or_path: str,
@@ -42,7 +42,8 @@ def save(
 
     Args:
         task: a prompt in front of the tokens, a prefix, or scalings of modules; layers that are
-            :class:`~graphprog.Retrained` go along. Computed entries are written as what comes out.
+            :class:`~graphprog.TrainableLayer` go along. Computed entries are written as plain
+            ones.
         path: the folder.
         base_model_name_or_path: what PEFT is to call the base model.
         task_type: ``CAUSAL_LM``, ``SEQ_CLS``, ``TOKEN_CLS``, ``QUESTION_ANS``, ``SEQ_2_SEQ_LM``
@@ -60,7 +61,7 @@ def save(
     if not task.spec.align.is_identity:
         raise ProgramError(
             f"PEFT has no place for the alignment {task.spec.align}",
-            ['gp.Retrained(at="classifier:out") trains the head of the source itself'],
+            ['gp.TrainableLayer(at="classifier:out") trains the head of the source itself'],
         )
     parts = list(_parts(task))
     found = _kind(parts, kind)
@@ -96,8 +97,8 @@ class _Part:
     state: Mapping[str, torch.Tensor]
 
 
-def _parts(task: Reprogrammed) -> Iterator[_Part]:
-    program, _ = realised(task.spec, task.base)
+def _parts(task: ReprogrammedModel) -> Iterator[_Part]:
+    program, _ = realized(task.spec, task.base)
     specs = {part.label: part for part in program.acting}
     for insertion in task.graph.insertions:
         if insertion.label not in specs:
@@ -108,17 +109,17 @@ def _parts(task: Reprogrammed) -> Iterator[_Part]:
 
 def _kind(parts: list[_Part], wanted: str | None) -> str:
     """The method that a program is, as PEFT calls it."""
-    main = [part for part in parts if not isinstance(part.spec, Retrained)]
+    main = [part for part in parts if not isinstance(part.spec, TrainableLayer)]
     for part in main:
-        if not isinstance(part.spec, Concatenative | Memory | Scale):
+        if not isinstance(part.spec, Concatenative | Prefix | Scale):
             raise ProgramError(
                 f"PEFT has no place for {part.insertion.name!r}, which is {part.spec.kind}",
                 ["a prompt, a prefix, or scalings of modules", "task.save(path)"],
             )
-        if isinstance(part.spec, Memory) and part.spec.gates:
+        if isinstance(part.spec, Prefix) and part.spec.gates:
             name = part.insertion.name
             raise ProgramError(f"PEFT adds no prefix behind gates; {name!r} has them")
-    prompts = [part for part in main if isinstance(part.spec, Concatenative | Memory)]
+    prompts = [part for part in main if isinstance(part.spec, Concatenative | Prefix)]
     if len(prompts) > 1 or (prompts and len(main) > 1) or not main:
         raise ProgramError(
             f"a folder of PEFT holds one prompt or prefix, or scalings; this program has "
@@ -128,16 +129,16 @@ def _kind(parts: list[_Part], wanted: str | None) -> str:
         found = folder.SCALING
     else:
         spec = prompts[0].spec
-        assert isinstance(spec, Concatenative | Memory)
+        assert isinstance(spec, Concatenative | Prefix)
         found = folder.MULTITASK if isinstance(spec.value, LowRank) else folder.PROMPT
-        found = folder.PREFIX if isinstance(spec, Memory) else found
+        found = folder.PREFIX if isinstance(spec, Prefix) else found
     if wanted in (None, found) or (wanted == folder.ENCODER and found == folder.PROMPT):
         return wanted or found
     raise ProgramError(f"kind {wanted!r}: this program is {found}")
 
 
 def _prompt(
-    task: Reprogrammed, parts: list[_Part], kind: str
+    task: ReprogrammedModel, parts: list[_Part], kind: str
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Tensors and configuration of a prompt."""
     part = next(part for part in parts if isinstance(part.spec, Concatenative))
@@ -158,7 +159,7 @@ def _prompt(
             "prefix_task_rows": state["rows"][None],
         }
     else:
-        tensors = {"prompt_embeddings": getattr(fold(task).program, name).value}
+        tensors = {"prompt_embeddings": getattr(merge_reparameterization(task).program, name).value}
     length, width = tensors["prompt_embeddings"].shape
     fields: dict[str, Any] = {
         "num_virtual_tokens": length,
@@ -168,12 +169,14 @@ def _prompt(
     return tensors, fields | _method(spec, kind, width)
 
 
-def _prefix(task: Reprogrammed, parts: list[_Part]) -> tuple[torch.Tensor, dict[str, Any]]:
+def _prefix(task: ReprogrammedModel, parts: list[_Part]) -> tuple[torch.Tensor, dict[str, Any]]:
     """The tensor and the configuration of a prefix."""
-    part = next(part for part in parts if isinstance(part.spec, Memory))
-    assert isinstance(part.spec, Memory)
+    part = next(part for part in parts if isinstance(part.spec, Prefix))
+    assert isinstance(part.spec, Prefix)
     name = part.insertion.name
-    return prefix_fields(task.base, part.spec, getattr(fold(task).program, name).rows.value, name)
+    return prefix_fields(
+        task.base, part.spec, getattr(merge_reparameterization(task).program, name).rows.value, name
+    )
 
 
 def _method(spec: Concatenative, kind: str, width: int) -> dict[str, Any]:
@@ -213,7 +216,7 @@ def _scalings(parts: list[_Part]) -> tuple[dict[str, torch.Tensor], dict[str, An
 
 
 def _layers(
-    task: Reprogrammed, parts: list[_Part], heads: tuple[str, ...]
+    task: ReprogrammedModel, parts: list[_Part], heads: tuple[str, ...]
 ) -> dict[str, torch.Tensor]:
     """Tensors of layers that were trained along, and of heads that PEFT expects anyway."""
     found: dict[str, torch.Tensor] = {}
@@ -221,7 +224,7 @@ def _layers(
         if _belongs(name, heads):
             found[name] = tensor
     for part in parts:
-        if isinstance(part.spec, Retrained):
+        if isinstance(part.spec, TrainableLayer):
             path = part.insertion.at.rpartition(":")[0]
             found |= {
                 f"{path}.{name.removeprefix('layer.')}": tensor

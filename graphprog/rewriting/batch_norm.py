@@ -54,7 +54,7 @@ class SwitchingBatchNorm(nn.Module):
         self.called: Switch | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalise by the running statistics; what training would do is kept in ``called``."""
+        """Normalize by the running statistics; what training would do is kept in ``called``."""
         if self.called is not None:
             raise ProgramError(
                 "a batch norm is called twice in one module, and its statistics would be of both",

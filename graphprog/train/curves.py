@@ -44,7 +44,7 @@ def _draw(axis: Axes, history: History, train: list[float], held_out: list[float
     if len(values) == len(epochs):
         axis.plot(epochs, values, style, markersize=3, color="tab:orange", label="validation")
         marked = values[history.best_epoch - 1]
-    axis.axvline(history.best_epoch, color="grey", linewidth=0.8, linestyle="--")
+    axis.axvline(history.best_epoch, color="gray", linewidth=0.8, linestyle="--")
     axis.plot(history.best_epoch, marked, "*", markersize=12, color="tab:red", label="program kept")
     axis.set_xlabel("epoch")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

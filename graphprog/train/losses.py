@@ -18,7 +18,7 @@ from graphprog.compiler.inserted_entries import inserted, original, without_inse
 from graphprog.errors import DataError, ProgramError
 
 if TYPE_CHECKING:
-    from graphprog.compiler.model import Reprogrammed
+    from graphprog.compiler.model import ReprogrammedModel
 
 __all__ = ["IGNORED", "CausalLM", "Span", "TokenClassification", "inserted", "original"]
 
@@ -37,7 +37,7 @@ class _Output:
         classes: length of its last axis; None where that varies.
     """
 
-    def __init__(self, task: Reprogrammed, name: str, rank: int) -> None:
+    def __init__(self, task: ReprogrammedModel, name: str, rank: int) -> None:
         self.entries = inserted(task, name)
         self._number = task.graph.outputs.index(name)
         value = task.graph.output_nodes[self._number].meta["val"]
@@ -77,7 +77,7 @@ class _ByToken:
             told.
     """
 
-    def __init__(self, task: Reprogrammed, output: str = "logits") -> None:
+    def __init__(self, task: ReprogrammedModel, output: str = "logits") -> None:
         self.task = task
         self.output = _Output(task, output, rank=3)
 
@@ -99,8 +99,8 @@ class _ByToken:
         """Check a batch.
 
         Raises:
-            DataError: inputs as of :meth:`Reprogrammed.check`; labels that are not int64 [B, S]
-                as the tokens are, or no class numbers.
+            DataError: inputs as of :meth:`ReprogrammedModel.check`; labels that are not int64
+                [B, S] as the tokens are, or not class numbers.
         """
         self.task.check(inputs)
         shapes = {tuple(part.shape[:2]) for part in inputs if part.ndim > 1}
@@ -170,7 +170,7 @@ class Span:
     """
 
     def __init__(
-        self, task: Reprogrammed, outputs: tuple[str, str] = ("start_logits", "end_logits")
+        self, task: ReprogrammedModel, outputs: tuple[str, str] = ("start_logits", "end_logits")
     ) -> None:
         self.task = task
         self.outputs = tuple(_Output(task, name, rank=2) for name in outputs)
@@ -191,7 +191,8 @@ class Span:
         """Check a batch.
 
         Raises:
-            DataError: inputs as of :meth:`Reprogrammed.check`; labels that are not int64 [B, 2].
+            DataError: inputs as of :meth:`ReprogrammedModel.check`; labels that are not int64
+                [B, 2].
         """
         self.task.check(inputs)
         if labels.dtype != torch.int64 or labels.shape != (len(inputs[0]), 2):

@@ -1,4 +1,4 @@
-"""What a run minimises, how it is scored, and which labels it takes."""
+"""What a run minimizes, how it is scored, and which labels it takes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from graphprog.compiler.data_checks import class_count
 from graphprog.errors import TrainingError
 
 if TYPE_CHECKING:
-    from graphprog.compiler.model import Reprogrammed
+    from graphprog.compiler.model import ReprogrammedModel
 
 Loss = Callable[[Any, torch.Tensor], torch.Tensor]
 
@@ -40,7 +40,7 @@ class Classification:
         function: logits [B, K] and labels int64 [B] to a mean loss.
     """
 
-    task: Reprogrammed
+    task: ReprogrammedModel
     function: Loss
 
     def __call__(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -54,11 +54,11 @@ class Classification:
         return (outputs.argmax(1) == labels).sum(), torch.tensor(len(labels))
 
     def check(self, inputs: tuple[torch.Tensor, ...], labels: torch.Tensor) -> None:
-        """As :meth:`Reprogrammed.check`."""
+        """As :meth:`ReprogrammedModel.check`."""
         self.task.check(inputs, labels)
 
 
-def objective_of(task: Reprogrammed, loss: Loss) -> Objective:
+def objective_of(task: ReprogrammedModel, loss: Loss) -> Objective:
     """The objective of a run.
 
     Raises:
@@ -72,9 +72,9 @@ def objective_of(task: Reprogrammed, loss: Loss) -> Objective:
             f"the task returns {outputs or 'nothing'}, where target logits [batch, classes] "
             "are needed",
             [
-                'align=gp.LinearHead(classes, on="features")',
+                'align=gp.LinearHead(classes, at="features")',
                 "capture the model's logits alone",
-                "loss=gp.losses.CausalLanguageModelling(task), or another for outputs by token",
+                "loss=gp.losses.CausalLanguageModeling(task), or another for outputs by token",
             ],
         )
     return Classification(task, loss)

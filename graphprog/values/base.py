@@ -24,7 +24,7 @@ class Learnable(Spec):
 
     Attributes:
         init: ``zeros``, ``ones``, ``normal`` N(0, scale²) or ``uniform`` U(-scale, scale); for
-            entries also ``vocabulary``, random tokens; or one of :mod:`graphprog.inits`.
+            entries also ``vocabulary``, random tokens; or one of :mod:`graphprog.initializers`.
         scale: spread of the random inits; factor of the others.
         shape: shape without the batch; None takes the interface's own, with 1 for axes of
             varying length. It must broadcast to the interface.
@@ -37,7 +37,7 @@ class Learnable(Spec):
     def __post_init__(self) -> None:
         if not isinstance(self.init, Init) and self.init not in INITS:
             raise ProgramError(
-                f"init {self.init!r} is unknown; known: {', '.join(INITS)}, and gp.inits.*"
+                f"init {self.init!r} is unknown; known: {', '.join(INITS)}, and gp.initializers.*"
             )
         if self.shape is not None:
             object.__setattr__(self, "shape", tuple(self.shape))

@@ -29,13 +29,13 @@ class Conditioned(Spec):
     P·d + d·(d/16) + d/16 + (d/16)·d + d parameters.
 
     Attributes:
-        on: what gives the features [B, f]: an interface, or what another part shares; see
+        features: what gives the features [B, f]: an interface, or what another part shares; see
             :attr:`Manipulation.reads`.
         value: the vectors before they are moved.
         reduction: the bottleneck has f // reduction units.
     """
 
-    on: str
+    features: str
     value: Learnable = dataclasses.field(default_factory=lambda: Learnable("normal", 0.02))
     reduction: int = 16
 
@@ -46,7 +46,7 @@ class Conditioned(Spec):
     @property
     def reads(self) -> tuple[str, ...]:
         """The features."""
-        return (self.on,)
+        return (self.features,)
 
     def entries(self, wanted: Wanted, others: tuple[torch.Tensor, ...]) -> nn.Module:
         """The module for entries of a prompt."""
@@ -71,7 +71,8 @@ class Conditioned(Spec):
         require_floats(features, where)
         if features.ndim != 2:
             raise InterfaceError(
-                f"{where}: {self.on} of shape {shape_text(features)} is not one vector an example",
+                f"{where}: {self.features} of shape {shape_text(features)} is not one vector per "
+                "example",
                 ["read the features behind the pooling, such as 'features'"],
             )
         module = MetaNet(last_size(features, where), width, self.reduction, generator)

@@ -39,7 +39,7 @@ class Spot:
 
 @dataclasses.dataclass(frozen=True)
 class Init(Spec):
-    """Base of initial values that are more than a word; see :mod:`graphprog.inits`."""
+    """Base of initial values that are more than a word; see :mod:`graphprog.initializers`."""
 
     @abstractmethod
     def values(self, spot: Spot) -> torch.Tensor:

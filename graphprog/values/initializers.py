@@ -1,9 +1,10 @@
 """Initial values of learnt entries: tokens, activations, given numbers.
 
 ``gp.Concatenative(at="tokens", length=20, init="vocabulary")`` starts at random tokens;
-``init=gp.inits.text(tokenizer, "Is this review kind?")`` at a text. Both run the source graph from
-token ids to the interface, so that whatever it does there (scaling, norms, positions, its dtype)
-is in the values. Which tokens is part of the program as text; so is the seed of what is random.
+``init=gp.initializers.text(tokenizer, "Is this review kind?")`` at a text. Both run the source
+graph from token ids to the interface, so that whatever it does there (scaling, norms, positions,
+its dtype) is in the values. Which tokens they are is part of the program as text; so is the seed of
+what is random.
 """
 
 from __future__ import annotations

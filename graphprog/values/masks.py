@@ -34,7 +34,7 @@ class FullMask(Mask):
 @spec("border-mask")
 @dataclasses.dataclass(frozen=True)
 class BorderMask(Mask):
-    """Everything but a centred box; see :func:`border`."""
+    """Everything but a centered box; see :func:`border`."""
 
     inner: tuple[int, ...] = ()
     width: int = 0
@@ -111,7 +111,7 @@ def last_axes(what: str, shape: tuple[int, ...], axes: int) -> tuple[int, ...]:
 
 
 def leading_pad(canvas: int, inner: int) -> int:
-    """Entries in front of a centred box; of an odd rest, the front gets the extra one."""
+    """Entries in front of a centered box; of an odd rest, the front gets the extra one."""
     return (canvas - inner + 1) // 2
 
 
@@ -121,7 +121,7 @@ def full() -> FullMask:
 
 
 def border(inner: int | tuple[int, ...] | None = None, width: int | None = None) -> BorderMask:
-    """Everything but a centred box.
+    """Everything but a centered box.
 
     Args:
         inner: size of the box; one number means a square along the last two axes, a tuple gives

@@ -37,7 +37,7 @@ class Patches(Spec):
 class SeriesPatches(Patches):
     """Overlapping patches of a series [B, L], or [B, L, channels], of which L / stride are made.
 
-    As in Time-LLM (Jin et al., ICLR 2024): every series is normalised by its own mean and
+    As in Time-LLM (Jin et al., ICLR 2024): every series is normalized by its own mean and
     deviation (what comes out is not scaled back), and its last value is repeated at the end to
     fill the last patch. L is a multiple of the stride, and at least one patch long.
 
@@ -45,13 +45,13 @@ class SeriesPatches(Patches):
         patch: values in a patch.
         stride: from one patch to the next, at most ``patch``.
         channels: series side by side in one patch; None for an input without that axis.
-        normalise: whether to.
+        normalize: whether to.
     """
 
     patch: int = 16
     stride: int = 8
     channels: int | None = None
-    normalise: bool = True
+    normalize: bool = True
 
     def __post_init__(self) -> None:
         if not 1 <= self.stride <= self.patch or (self.channels or 1) < 1:
@@ -84,11 +84,11 @@ class _SeriesPatching(nn.Module):
         self.spec = spec
 
     def forward(self, series: torch.Tensor) -> torch.Tensor:
-        """Normalise, pad, cut."""
+        """Normalize, pad, cut."""
         spec = self.spec
         if spec.channels is None:
             series = series[..., None]
-        if spec.normalise:
+        if spec.normalize:
             mean = series.mean(1, keepdim=True)
             variance = series.var(1, keepdim=True, correction=0)
             series = (series - mean) / torch.sqrt(variance + 1e-5)

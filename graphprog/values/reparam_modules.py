@@ -1,4 +1,4 @@
-"""Modules that compute entries from parameters of their own; see :mod:`reparametrised`."""
+"""Modules that compute entries from parameters of their own; see :mod:`reparameterized`."""
 
 from __future__ import annotations
 

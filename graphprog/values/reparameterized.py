@@ -1,6 +1,6 @@
 """Entries that are computed from other parameters, which trains better than they do themselves.
 
-``gp.Concatenative(at="tokens", length=20, value=gp.reparametrised.MLP(hidden=128))``. The entries
+``gp.Concatenative(at="tokens", length=20, value=gp.reparameterized.MLP(hidden=128))``. The entries
 are computed once, not once a row of the batch. ``task.save(path)`` and the exports fold them: what
 is kept is what they came out as, so that a loaded program is one of plain entries. To go on
 training the rest as well: ``task.save(path, resume=True)``; checkpoints of ``gp.fit`` always do.
@@ -27,7 +27,7 @@ from graphprog.values.reparam_modules import Encoded, LowRankRows, SubspaceRows
 
 
 @dataclasses.dataclass(frozen=True)
-class Reparametrised(Spec):
+class Reparameterized(Spec):
     """Base of entries that are computed.
 
     Attributes:
@@ -82,7 +82,7 @@ class Placed(nn.Module):
 
 @spec("mlp")
 @dataclasses.dataclass(frozen=True)
-class MLP(Reparametrised):
+class MLP(Reparameterized):
     """Entries out of a multi-layer perceptron with one input an entry.
 
     With two layers and ``tanh`` as for the prefixes of Li & Liang, ACL 2021; with three and
@@ -128,7 +128,7 @@ class MLP(Reparametrised):
 
 @spec("lstm")
 @dataclasses.dataclass(frozen=True)
-class LSTM(Reparametrised):
+class LSTM(Reparameterized):
     """Entries out of a bidirectional LSTM over one input an entry, and two linear layers.
 
     P-tuning (Liu et al., 2021, GPT understands, too); ReLU between the linear layers.
@@ -164,7 +164,7 @@ def _near_zero() -> Learnable:
 
 @spec("low-rank")
 @dataclasses.dataclass(frozen=True)
-class LowRank(Reparametrised):
+class LowRank(Reparameterized):
     """Entries P ⊙ (u v): a shared prompt, scaled by a product of low rank.
 
     Multitask prompt tuning (Wang et al., ICLR 2023), where P is distilled from many tasks and u
@@ -190,7 +190,7 @@ class LowRank(Reparametrised):
 
 @spec("subspace")
 @dataclasses.dataclass(frozen=True)
-class Subspace(Reparametrised):
+class Subspace(Reparameterized):
     """Entries p + A z: a few numbers z, spread by a fixed random matrix.
 
     The search space of black-box tuning (Sun et al., ICML 2022). A has standard normal entries

@@ -50,7 +50,7 @@ class Lookup:
         if not tables:
             raise ProgramError(
                 f"{spot.where}: nothing there is looked up by token ids",
-                ["init=gp.inits.Activations(inputs) takes real values of this place"],
+                ["init=gp.initializers.Activations(inputs) takes real values of this place"],
             )
         size, ids = max(tables, key=lambda pair: pair[0])
         return cls(spot, source, node, ids, size)
@@ -106,7 +106,7 @@ class Lookup:
             if node in needed and value.dtype.is_floating_point:
                 raise ProgramError(
                     f"{self.spot.where} does not depend on tokens alone but on {node.target}",
-                    ["init=gp.inits.Activations(inputs) takes real values of this place"],
+                    ["init=gp.initializers.Activations(inputs) takes real values of this place"],
                 )
             shape = [
                 size if isinstance(size, int) else sizes.get(str(size), _guess(ids, axis))
@@ -182,7 +182,7 @@ def _source_of(spot: Spot) -> tuple[Graph, str]:
     if spot.graph is None:
         raise ProgramError(
             f"{spot.where}: this value cannot start from what the source computes",
-            ["gp.inits.Given(tensor)", "gp.Learnable('normal', 0.02)"],
+            ["gp.initializers.Given(tensor)", "gp.Learnable('normal', 0.02)"],
         )
     graph = spot.graph
     node = graph.interfaces()[spot.where].node

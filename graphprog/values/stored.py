@@ -17,7 +17,8 @@ from graphprog.values.base import static_shape
 class Stored(Spec):
     """A tensor of the interface's shape that is saved, loaded and swapped like what is learnt.
 
-    :func:`graphprog.fold` puts keys and values there, once and for all. As compiled it is zero.
+    :func:`graphprog.precompute` puts keys and values there, once and for all. Before, they
+    are zero.
     """
 
     def attach(

@@ -16,9 +16,9 @@ from graphprog.values.initial import Spot
 from graphprog.values.source_activations import Lookup, values_at
 
 
-@spec("remembered")
+@spec("text-prefix")
 @dataclasses.dataclass(frozen=True)
-class Remembered(Spec):
+class TextPrefix(Spec):
     """What attention keeps of a text: its keys and values, computed once when compiled.
 
     A causal model with this memory computes for a query what it computes for the text and the query
@@ -37,7 +37,7 @@ class Remembered(Spec):
     def __post_init__(self) -> None:
         object.__setattr__(self, "ids", tuple(int(number) for number in self.ids))
         if not self.ids:
-            raise ProgramError("there are no tokens to remember", ["Remembered((101, 2003, 102))"])
+            raise ProgramError("there are no tokens to remember", ["TextPrefix((101, 2003, 102))"])
 
     def rows(
         self, graph: Graph, where: str, nodes: Sequence[str], repeats: int, dtype: torch.dtype
@@ -67,7 +67,7 @@ class Remembered(Spec):
                 f"inserts entries there: {', '.join(longer)}",
                 [
                     "kept='text', where the text is one of the program",
-                    "gp.fold(task) of the other part, once it is trained",
+                    "gp.precompute(task) of the other part, once it is trained",
                 ],
             )
         lookup = lookup_of(graph, where)

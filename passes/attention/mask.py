@@ -16,7 +16,7 @@ from graphprog.rewriting.editor import Editor
 _OPS = torch.ops.aten
 
 
-class Writer:
+class MaskBuilder:
     """Puts operations in front of a node; what is written twice is one node.
 
     Args:
@@ -53,7 +53,7 @@ class Writer:
         return self.put(_OPS.unflatten.int, node, 0, [-1, folding.heads])
 
 
-def mask_of(writer: Writer, pattern: Pattern, keys: fx.Node) -> tuple[fx.Node | None, float]:
+def mask_of(writer: MaskBuilder, pattern: Pattern, keys: fx.Node) -> tuple[fx.Node | None, float]:
     """The mask that is added to scaled scores, and their scale.
 
     Every step is taken with the mask in the place of the scores, which are not there yet: so one
@@ -78,14 +78,14 @@ def mask_of(writer: Writer, pattern: Pattern, keys: fx.Node) -> tuple[fx.Node | 
     return (None if mask is None else _fitted(writer, mask, keys)), scale
 
 
-def _added(writer: Writer, mask: fx.Node | None, step: Step, pattern: Pattern) -> fx.Node:
+def _added(writer: MaskBuilder, mask: fx.Node | None, step: Step, pattern: Pattern) -> fx.Node:
     term = writer.cast(_term(writer, step, pattern.folding), pattern.dtype)
     if step.number != 1:
         term = writer.put(_OPS.mul.Tensor, term, step.number)
     return term if mask is None else writer.put(_OPS.add.Tensor, mask, term)
 
 
-def _filled(writer: Writer, mask: fx.Node | None, step: Step, pattern: Pattern) -> fx.Node:
+def _filled(writer: MaskBuilder, mask: fx.Node | None, step: Step, pattern: Pattern) -> fx.Node:
     where = _term(writer, step, pattern.folding)
     if mask is None:
         device = where.meta["val"].device
@@ -95,7 +95,7 @@ def _filled(writer: Writer, mask: fx.Node | None, step: Step, pattern: Pattern) 
     return writer.put(_OPS.where.ScalarOther, where, mask, step.number)
 
 
-def _term(writer: Writer, step: Step, folding: Folding | None) -> fx.Node:
+def _term(writer: MaskBuilder, step: Step, folding: Folding | None) -> fx.Node:
     """What is added to scores, or masks them, as it broadcasts to [B, H, T, S]."""
     node = step.operand
     assert node is not None
@@ -107,7 +107,7 @@ def _term(writer: Writer, step: Step, folding: Folding | None) -> fx.Node:
     return writer.unfolded(node, folding)
 
 
-def _fitted(writer: Writer, mask: fx.Node, keys: fx.Node) -> fx.Node:
+def _fitted(writer: MaskBuilder, mask: fx.Node, keys: fx.Node) -> fx.Node:
     """A mask of four dimensions, with the length of the keys or one column for all."""
     while mask.meta["val"].ndim < 4:
         mask = writer.put(_OPS.unsqueeze.default, mask, 0)

@@ -13,7 +13,7 @@ from graphprog.analysis.attention import ATTENTION
 from graphprog.ir.graph import Graph
 from graphprog.ir.printing import module_path, operator_name
 from graphprog.ir.weights import Weights
-from graphprog.passes.attention.mask import Writer, mask_of
+from graphprog.passes.attention.mask import MaskBuilder, mask_of
 from graphprog.passes.attention.pattern import Pattern, pattern_at, softmaxes
 from graphprog.passes.attention.score_chain import StoppedError, alike
 from graphprog.passes.base import Pass
@@ -89,7 +89,7 @@ def explain(graph: Graph) -> list[str]:
 def _rewrite(edit: Editor, pattern: Pattern, known: dict[str, fx.Node]) -> None:
     """Put one operation in the place of the product of weights and values."""
     old = pattern.result
-    writer = Writer(edit, old, known)
+    writer = MaskBuilder(edit, old, known)
     source = pattern.transposed.args[0] if _swaps(pattern.transposed) else None
     if not isinstance(source, fx.Node):
         source = writer.put(_OPS.transpose.int, pattern.transposed, -2, -1)

@@ -17,9 +17,9 @@ from graphprog.rewriting.editor import Editor
 from graphprog.spec.registry import spec
 
 
-@spec("split-memory")
+@spec("split-kv")
 @dataclasses.dataclass(frozen=True)
-class SplitMemory(Pass):
+class SplitKV(Pass):
     """Write attention out, so that keys and values of a memory are read where they lie.
 
     softmax([q m^T, q k^T] + mask) [v_m; v] is computed without [m; k] and [v_m; v]: the memory,

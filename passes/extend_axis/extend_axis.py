@@ -72,7 +72,7 @@ class ExtendAxis(Pass):
     def _extend(self, graph: Graph, place: Interface) -> Graph:
         carriers = self._carriers(graph, place)
         for _ in range(_ROUNDS):
-            sides = Sides(dict(self.op.sides), self.op.tables, carriers)
+            sides = Sides(dict(self.op.input_roles), self.op.tables, carriers)
             extended = self._once(graph, place, sides)
             if sides.carriers == carriers:
                 return extended
@@ -98,7 +98,7 @@ class ExtendAxis(Pass):
             return earlier
         edit = Editor(graph, str(self))
         value = edit.node(place.node)
-        sides = Sides(dict(self.op.sides), self.op.tables, {})
+        sides = Sides(dict(self.op.input_roles), self.op.tables, {})
         stretch = Stretch(size, max(self.op.length, 1))
         cut = Cut(value, value, frozenset(edit.edges(place.edges)), stretch, self.op.offset)
         try:

@@ -84,8 +84,8 @@ class Sides:
         if not meaning:
             raise RefusalError(
                 node,
-                f"what stands for an inserted entry in this input is not known (sides={{{name!r}: "
-                "'present', 'zero' or 'positions'} says it)",
+                "what stands for an inserted entry in this input is not known "
+                f"(input_roles={{{name!r}: 'present', 'zero' or 'positions'}} says it)",
             )
         if meaning == "positions":
             return _positions(growth, node, value, dim)

@@ -30,7 +30,7 @@ class Align(Pass):
     then on, and is not run.
 
     Attributes:
-        by: the alignment; ``by.on`` says what it reads.
+        by: the alignment; ``by.at`` says what it reads.
         seed: of random initial values.
     """
 
@@ -48,7 +48,7 @@ class Align(Pass):
         """Append the alignment."""
         if self.by.is_identity:
             return graph
-        place = graph.interfaces().resolve(self.by.on)
+        place = graph.interfaces().resolve(self.by.at)
         edit = Editor(graph, str(self))
         value = edit.node(place.node)
         head = affine(value) if self.by.in_front_of_head else ()

@@ -12,7 +12,7 @@ from graphprog.ir.call_spec import CallSpec
 from graphprog.ir.graph import Graph, Insertion
 from graphprog.ir.inputs import check_type, inputs_of
 from graphprog.ir.printing import module_path, operator_name
-from graphprog.manipulations.inputs.constant_inputs import Bound, Held
+from graphprog.manipulations.inputs.constant_inputs import ConstantInputs, Held
 from graphprog.passes.base import Pass
 from graphprog.passes.insert.insert import unique_label
 from graphprog.rewriting.editor import Editor
@@ -35,9 +35,9 @@ class BindInputs(Pass):
         op: says what the inputs are.
     """
 
-    op: Bound
+    op: ConstantInputs
 
-    after = ("insert", "replace-input", "replace-tokens", "extend-axis", "extend-memory")
+    after = ("insert", "replace-input", "replace-tokens", "extend-axis", "extend-kv")
 
     def requires(self, graph: Graph) -> None:
         """The inputs exist, what they are given suits them, and one is left.

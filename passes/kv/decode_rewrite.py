@@ -10,7 +10,7 @@ from torch import fx
 from graphprog.analysis.attention import ATTENTION, Attention, activations
 from graphprog.ir.ops import values_of
 from graphprog.ir.sizes import Stretch, fresh_size, is_symbolic, same_size, stand_in
-from graphprog.passes.kv.kv_layout import Heads, Slots
+from graphprog.passes.kv.kv_layout import Heads, KVLayout
 from graphprog.passes.kv.last_entries import Tails, length_of
 from graphprog.passes.normalize.cleanup import schema_name
 from graphprog.rewriting.edges import leaves_of, set_leaf, uses_of
@@ -29,7 +29,7 @@ class Caching:
     last entries are read. ``past`` are the keys and values of the tokens that are left out.
     """
 
-    def __init__(self, edit: Editor, slots: Slots) -> None:
+    def __init__(self, edit: Editor, slots: KVLayout) -> None:
         self.edit = edit
         self.slots = slots
         self.axis = Stretch(slots.axis, 1)

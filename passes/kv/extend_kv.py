@@ -13,7 +13,7 @@ from graphprog.errors import InterfaceError, PassError
 from graphprog.ir.graph import Graph, Insertion
 from graphprog.ir.interface import Interface
 from graphprog.ir.sizes import Stretch, expression
-from graphprog.manipulations.prompts.prefix import Memory
+from graphprog.manipulations.prompts.prefix import Prefix
 from graphprog.passes.base import Pass
 from graphprog.passes.extend_axis.side_inputs import Sides
 from graphprog.passes.insert.insert import unique_label
@@ -25,12 +25,12 @@ from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.inliner import inline
 from graphprog.rewriting.refusal import RefusalError
 from graphprog.spec.registry import spec
-from graphprog.values.text_prefix import Remembered
+from graphprog.values.text_prefix import TextPrefix
 
 
-@spec("extend-memory")
+@spec("extend-kv")
 @dataclasses.dataclass(frozen=True)
-class ExtendMemory(Pass):
+class ExtendKV(Pass):
     """Concatenate keys and values at attention; masks and positions follow.
 
     What attention reads beside queries, keys and values is computed a second time for a sequence
@@ -42,7 +42,7 @@ class ExtendMemory(Pass):
         seed: of random initial values.
     """
 
-    op: Memory
+    op: Prefix
     seed: int = 0
 
     after = ("replace-input", "extend-axis")
@@ -93,7 +93,7 @@ class ExtendMemory(Pass):
             Insertion("memory", label, where, node, node, self.op.label, [*before.values()])
         )
         extended = edit.finish()
-        if isinstance(self.op.value, Remembered):
+        if isinstance(self.op.value, TextPrefix):
             prove(graph, extended, where, self.op.value.ids, names)
         return extended
 
@@ -103,7 +103,9 @@ class ExtendMemory(Pass):
         """Let masks, and the positions of what attends to itself, follow the longer memory."""
         size = group[0].key.meta["val"].shape[-2]
         stretch = Stretch(size, self.op.length)
-        shift = Shift(edit, group[0].key, stretch, Sides(dict(self.op.sides), "refuse", {}), label)
+        shift = Shift(
+            edit, group[0].key, stretch, Sides(dict(self.op.input_roles), "refuse", {}), label
+        )
         moves = self.op.positions == "shift" and any(not is_cross(one) for one in group)
         shift.run([one.node for one in group], moves)
         for node, call in shift.before.items():

@@ -17,15 +17,15 @@ from graphprog.ir.sizes import expression, has_length, same_size
 from graphprog.ir.symbols import with_letters
 from graphprog.passes.base import Pass
 from graphprog.passes.kv.decode_rewrite import PART, Caching
-from graphprog.passes.kv.kv_layout import Slots
+from graphprog.passes.kv.kv_layout import KVLayout
 from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.refusal import RefusalError
 from graphprog.spec.registry import spec
 
 
-@spec("expose-memory")
+@spec("expose-kv")
 @dataclasses.dataclass(frozen=True)
-class ExposeMemory(Pass):
+class ExposeKV(Pass):
     """Return keys and values of attention, [B, key heads, S, d], beside what depends on the tokens.
 
     ``present_key_0``, ``present_value_0`` and so on are those of the tokens, ``cross_key_0`` and
@@ -39,7 +39,7 @@ class ExposeMemory(Pass):
             PassError: there is no attention, or the number of tokens is fixed.
         """
         edit = Editor(graph, str(self))
-        slots = Slots.of(edit.code)
+        slots = KVLayout.of(edit.code)
         kept = _written(edit, slots)
         end = edit.code.output_node()
         names = (*slots.names("present"), *slots.names("cross"))
@@ -52,9 +52,9 @@ class ExposeMemory(Pass):
         return _finished(edit, kept)
 
 
-@spec("cache-memory")
+@spec("cache-kv")
 @dataclasses.dataclass(frozen=True)
-class CacheMemory(Pass):
+class CacheKV(Pass):
     """Take keys and values of the first P tokens as inputs, and compute the last S - P tokens.
 
     Everything else stays as it is: the inputs are those of all S tokens, and so masks, windows and
@@ -72,7 +72,7 @@ class CacheMemory(Pass):
                 module and source line.
         """
         edit = Editor(graph, str(self))
-        slots = Slots.of(edit.code)
+        slots = KVLayout.of(edit.code)
         kept = _written(edit, slots)
         try:
             caching = Caching(edit, slots)
@@ -84,7 +84,7 @@ class CacheMemory(Pass):
         return _finished(edit, {**kept, **present})
 
 
-def _written(edit: Editor, slots: Slots) -> dict[str, fx.Node]:
+def _written(edit: Editor, slots: KVLayout) -> dict[str, fx.Node]:
     """The results that depend on the tokens, by name."""
     reached = {
         node

@@ -40,7 +40,7 @@ class Heads:
 
 
 @dataclasses.dataclass(frozen=True)
-class Slots:
+class KVLayout:
     """The attention of a graph that writes one token after another.
 
     Attributes:
@@ -54,7 +54,7 @@ class Slots:
     axis: torch.SymInt
 
     @classmethod
-    def of(cls, code: fx.Graph) -> Slots:
+    def of(cls, code: fx.Graph) -> KVLayout:
         """Find them: the last attention of a graph reads the tokens that are written.
 
         Raises:
@@ -75,7 +75,10 @@ class Slots:
         if not expression(axis).is_Symbol:
             raise PassError(
                 f"attention is over {axis} tokens, which are not those that are written",
-                ["gp.fold(task) turns a prompt of tokens into a memory", "generate(cache=False)"],
+                [
+                    "gp.precompute(task) turns a prompt of tokens into a memory",
+                    "generate(cache=False)",
+                ],
             )
         here = [one for one in found if same_size(one.query.meta["val"].shape[-2], axis)]
         cross = {one.node for one in here if is_cross(one)}

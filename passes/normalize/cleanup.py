@@ -1,4 +1,4 @@
-"""Small normalising passes: what torch.export leaves in a graph and a rewriter does not want."""
+"""Small normalizing passes: what torch.export leaves in a graph and a rewriter does not want."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class DropDropout(Pass):
 class DropCopies(Pass):
     """Replace copies into a tensor by what is copied: a copy passes no gradient on."""
 
-    after = ("functionalise",)
+    after = ("functionalize",)
 
     def run(self, graph: Graph) -> Graph:
         """Read the source in the type and shape of the target."""
@@ -98,7 +98,7 @@ class DropDeadCode(Pass):
 class ResolveTaps(Pass):
     """Turn tap operations into interfaces and remove them."""
 
-    after = ("functionalise", "inline-regions")
+    after = ("functionalize", "inline-regions")
 
     def run(self, graph: Graph) -> Graph:
         """An interface's edges are what is read through its tap, other taps included."""

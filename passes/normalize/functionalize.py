@@ -60,7 +60,7 @@ def functional_form(node: fx.Node) -> torch._ops.OpOverload | None:
     return form
 
 
-def can_functionalise(code: fx.Graph) -> bool:
+def can_functionalize(code: fx.Graph) -> bool:
     """Whether every write is of the simple sort, and none is hidden in a region."""
     bodies = [
         body
@@ -121,13 +121,13 @@ def _views(root: fx.Node) -> bool:
     )
 
 
-@spec("functionalise")
+@spec("functionalize")
 @dataclasses.dataclass(frozen=True)
-class Functionalise(Pass):
+class Functionalize(Pass):
     """Make in-place operations functional, so that a value means the same wherever it is read.
 
     Later readers of any name of the written tensor are rewired to the new value. Writes through
-    views are not handled here: capture functionalises such models with torch.export's own
+    views are not handled here: capture functionalizes such models with torch.export's own
     decomposition before this pass.
     """
 

@@ -23,7 +23,7 @@ from graphprog.spec.registry import spec
 class ChannelsLast(Pass):
     """Lay out image inputs and the weights of 2-D convolutions with the channel innermost.
 
-    An optimisation of a *source*, before any program: the same operations on the same numbers in
+    An optimization of a *source*, before any program: the same operations on the same numbers in
     another order of memory, equal up to rounding. Convolution weights are copied once.
     """
 

@@ -1,4 +1,4 @@
-"""Fold batch normalisation into the convolution in front of it."""
+"""Fold batch normalization into the convolution in front of it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _CONVOLUTIONS = ("aten::conv1d", "aten::conv2d", "aten::conv3d")
 @spec("fold-batch-norm")
 @dataclasses.dataclass(frozen=True)
 class FoldBatchNorm(Pass):
-    """Scale each convolution's weights by the batch normalisation behind it, and drop the latter.
+    """Scale each convolution's weights by the batch normalization behind it, and drop the latter.
 
-    An optimisation of a *source*, before any program: the result is a source graph of its own,
+    An optimization of a *source*, before any program: the result is a source graph of its own,
     with its own fingerprint, equal to the first up to rounding. The folded weights are new
     tensors; everything else stays shared. Interfaces between the two layers vanish.
     """
@@ -53,7 +53,7 @@ class FoldBatchNorm(Pass):
 
 
 def _folds(norm: fx.Node) -> fx.Node | None:
-    """The convolution to fold this node into, if it is an inference batch normalisation."""
+    """The convolution to fold this node into, if it is an inference batch normalization."""
     if schema_name(norm) != "aten::batch_norm" or norm.args[5] is not False:
         return None
     convolution = norm.args[0]

@@ -18,7 +18,7 @@ from graphprog.spec.registry import spec
 class FoldPadding(Pass):
     """Let 2-D convolutions pad by themselves where a zero padding in front is alike on both sides.
 
-    An optimisation: the padded copy is never made. Equal up to rounding. Interfaces between the
+    An optimization: the padded copy is never made. Equal up to rounding. Interfaces between the
     two operations vanish.
     """
 

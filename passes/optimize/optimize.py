@@ -1,4 +1,4 @@
-"""Optimising a source graph before programs are compiled into it."""
+"""Optimizing a source graph before programs are compiled into it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from graphprog.passes.optimize.fold_padding import FoldPadding
 from graphprog.passes.pipeline import Pipeline
 
 
-def optimise(graph: Graph) -> Graph:
+def optimize(graph: Graph) -> Graph:
     """Make a captured source faster to run and to train programs through.
 
-    Folds batch normalisation and zero padding into convolutions, and lays images out with the
+    Folds batch normalization and zero padding into convolutions, and lays images out with the
     channel innermost. The result equals the source up to rounding, not bit for bit, and is a
     source of its own: programs trained on it belong to it. ``history`` says what each pass did.
 

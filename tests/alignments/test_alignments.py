@@ -28,7 +28,7 @@ from graphprog.spec.registry import format_spec, from_json, parse_spec, to_json
 
 SPECS = [
     Identity(),
-    Identity(on="vit.layers.3:out"),
+    Identity(at="vit.layers.3:out"),
     RandomMap(10),
     RandomMap(10, seed=7, per_class=3, aggregate="logsumexp"),
     FixedMap(10),
@@ -40,7 +40,7 @@ SPECS = [
     BayesianMap(10),
     BayesianMap(10, every=None, smoothing=0.5, top=0.15),
     LinearHead(10),
-    LinearHead(10, on="features", bias=False, pool="mean", axis=-1),
+    LinearHead(10, at="features", bias=False, pool="mean", axis=-1),
 ]
 
 
@@ -142,7 +142,7 @@ def test_linear_head_pools_values_of_higher_rank(
     shape: tuple[int, ...], fields: dict[str, Any], expected: Any
 ) -> None:
     values = torch.randn(shape)
-    head = linear(LinearHead(3, on="features", **fields), values)
+    head = linear(LinearHead(3, at="features", **fields), values)
     mapped = functional.linear(expected(values), head.weight, head.bias)
     torch.testing.assert_close(head(values), mapped)
 
@@ -210,7 +210,7 @@ def test_values_that_do_not_suit_are_refused(
         ("random-map{classes=2 seed=-1}", "seed"),
         ("random-map{classes=2 per_class=0}", "per_class"),
         ('random-map{classes=2 aggregate="max"}', "aggregate"),
-        ('random-map{classes=2 on=""}', "on must name"),
+        ('random-map{classes=2 at=""}', "on must name"),
         ("random-map", "classes"),
         ("fixed-map", "neither"),
         ("fixed-map{sources=[1 1]}", "same sources"),

@@ -29,7 +29,7 @@ def number(name: str, word: str) -> int:
     return found
 
 
-def without_head(task: gp.Reprogrammed) -> bool:
+def without_head(task: gp.ReprogrammedModel) -> bool:
     """Whether the words' head is not computed for all positions and words."""
     heads = task.graph.module.graph.find_nodes(
         op="call_function", target=torch.ops.aten.linear.default
@@ -128,7 +128,7 @@ def test_a_gap_is_filled_by_a_masked_model() -> None:
     template = gp.Template("{text}. It was {label}.")
     words = {"good": ["good", "great"], "bad": "bad"}
     parts = [gp.Instruction("Review:", kept="text", separator=" "), gp.Demonstrations([], template)]
-    task = gp.compile(graph, gp.Program(parts, align=gp.Verbalizer(words, at="mask")))
+    task = gp.compile(graph, gp.Program(parts, align=gp.Verbalizer(words, position="mask")))
     tokens = tokenizer("bert")
     for query, row in zip(QUERIES, task(**task.encode(QUERIES)), strict=True):
         ids = tokens(f"Review: {query}. It was [MASK].")["input_ids"]
@@ -143,7 +143,9 @@ def test_a_gap_is_filled_by_a_masked_model() -> None:
 def test_a_masked_model_with_words_is_exported(tmp_path: Path) -> None:
     _, graph = reader("bert")
     template = gp.Demonstrations([], gp.Template("{text}. It was {label}."))
-    words = gp.Verbalizer({"good": ["good", "great"], "bad": "bad"}, at="mask", of_words="sum")
+    words = gp.Verbalizer(
+        {"good": ["good", "great"], "bad": "bad"}, position="mask", of_words="sum"
+    )
     task = gp.compile(graph, gp.Program([template], align=words))
     given = tuple(task.encode(QUERIES).values())
     assert gp.backends.onnx.export(task, tmp_path / "mask.onnx", inputs=given).passed
@@ -152,7 +154,7 @@ def test_a_masked_model_with_words_is_exported(tmp_path: Path) -> None:
 def test_a_gap_stands_in_plain_queries_too() -> None:
     _, graph = reader("bert")
     template = gp.Demonstrations([], gp.Template("{text}. It was {label}."))
-    align = gp.Verbalizer({"good": "good", "bad": "bad"}, at="mask")
+    align = gp.Verbalizer({"good": "good", "bad": "bad"}, position="mask")
     task = gp.compile(graph, gp.Program([template], align=align))
     plain = gp.compile(graph, gp.Program(align=align))
     asked = plain.encode([f"{query}. It was [MASK]." for query in QUERIES])
@@ -163,7 +165,7 @@ def test_a_gap_stands_in_plain_queries_too() -> None:
 
 def test_entries_in_front_of_the_gap_need_an_end() -> None:
     _, graph = reader("bert")
-    align = gp.Verbalizer({"good": "good", "bad": "bad"}, at="mask")
+    align = gp.Verbalizer({"good": "good", "bad": "bad"}, position="mask")
     prompt = gp.Concatenative(at="tokens", length=3, init="vocabulary")
     with pytest.raises(ProgramError, match="entries, for"):
         gp.compile(graph, gp.Program([prompt], align=align))
@@ -175,7 +177,7 @@ def test_entries_in_front_of_the_gap_need_an_end() -> None:
 
 def test_label_rows_of_a_learnt_head_are_trained() -> None:
     _, graph = reader("gpt2")
-    program = gp.Program([ASKED, gp.Retrained(at="lm_head:out")], align=gp.Verbalizer(GOOD))
+    program = gp.Program([ASKED, gp.TrainableLayer(at="lm_head:out")], align=gp.Verbalizer(GOOD))
     task = gp.compile(graph, program)
     task(**task.encode(QUERIES)).sum().backward()
     grads = [parameter.grad for parameter in task.program.parameters()]
@@ -210,7 +212,7 @@ def test_whole_answers_are_scored_behind_remembered_demonstrations(name: str) ->
     assert task.spec.contract.labels == ("good", "bad", "so")
 
 
-def test_scores_are_normalised_as_said() -> None:
+def test_scores_are_normalized_as_said() -> None:
     model, graph = reader("gpt2")
     answers = list(ANSWERS.values())
 
@@ -257,7 +259,7 @@ def test_parsers_leave_the_graph_and_travel_with_the_program(tmp_path: Path) -> 
         gp.LastToken(),
         gp.Slice({1: (0, 10), 2: (-4, None)}),
         gp.Verbalizer({"a": (" x", " y"), "b": " z"}, of_words="sum", content_free="N/A"),
-        gp.Verbalizer([" x", " z"], at="mask", of_tokens="max"),
+        gp.Verbalizer([" x", " z"], position="mask", of_tokens="max"),
         gp.Score(ANSWERS, by="prior"),
         gp.text.Parse("a"),
     ],
@@ -273,7 +275,7 @@ def test_ranges_of_outputs_are_cut(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), nn.ReLU(), nn.Conv2d(5, 2, 3, padding=1))
     graph = gp.capture(model.eval(), (torch.rand(2, 3, 8, 8),))
     name = graph.outputs[0]
-    align = gp.Slice({2: (4, 8), 3: (-4, None)}, on=f"output:{name}")
+    align = gp.Slice({2: (4, 8), 3: (-4, None)}, at=f"output:{name}")
     task = gp.compile(graph, gp.Program(align=align))
     image = torch.rand(3, 3, 8, 8)
     with torch.no_grad():
@@ -284,7 +286,7 @@ def test_ranges_of_outputs_are_cut(tmp_path: Path) -> None:
         ({2: (4, 4)}, "no 4:4"),
         ({4: (0, 1)}, "axis 4"),
     ):
-        align = gp.Slice(ranges, on=f"output:{name}")  # type: ignore[arg-type]
+        align = gp.Slice(ranges, at=f"output:{name}")  # type: ignore[arg-type]
         with pytest.raises(ProgramError, match=message):
             gp.compile(graph, gp.Program(align=align))
 
@@ -298,7 +300,7 @@ def test_ranges_of_outputs_are_cut(tmp_path: Path) -> None:
         (lambda: gp.Verbalizer({"a": " x", "b": []}), "no words for 'b'"),
         (lambda: gp.Verbalizer({"a": " x", "b": " "}), "no word"),
         (lambda: gp.Verbalizer({"a": 3, "b": " y"}), "no words for 'a'"),
-        (lambda: gp.Verbalizer(GOOD, at="end"), "at must be one of"),  # type: ignore[arg-type]
+        (lambda: gp.Verbalizer(GOOD, position="end"), "at must be one of"),  # type: ignore[arg-type]
         (lambda: gp.Score({"a": [" x", " y"], "b": " z"}), "several answers"),
         (lambda: gp.Slice({}), "one range for each"),
         (lambda: gp.Slice({0: (1, 2)}), "an axis must be an integer of at least 1"),

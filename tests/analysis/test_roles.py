@@ -67,7 +67,12 @@ def test_tokens_are_those_of_which_there_are_logits(wanted: str) -> None:
         expected = written(model, prompt, 6)
     for cache in (True, False):
         (text,) = gp.generate(
-            graph, call, length=6, ends=[], sides={"places": "positions"}, cache=cache
+            graph,
+            call,
+            max_new_tokens=6,
+            ends=[],
+            input_roles={"places": "positions"},
+            use_cache=cache,
         )
         assert list(text.ids) == expected
     assert len(set(expected)) > 1
@@ -85,7 +90,7 @@ def test_a_soft_prompt_is_written_behind_without_a_cache() -> None:
     torch.manual_seed(0)
     task = gp.compile(graph, gp.Program(gp.methods.prompt_tuning(tokens=3)))
     prompts = [models.ids_of(1, length)[0].tolist() for length in (5, 8)]
-    found = gp.generate(task, prompts, length=5, ends=[], cache=False)
+    found = gp.generate(task, prompts, max_new_tokens=5, ends=[], use_cache=False)
     for prompt, text in zip(prompts, found, strict=True):
         ids = list(prompt)
         for _ in range(5):

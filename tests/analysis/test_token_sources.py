@@ -22,11 +22,11 @@ from tests.rewriting.test_rewriting import same
 State = dict[str, torch.Tensor]
 
 
-def own_state(task: gp.Reprogrammed) -> State:
+def own_state(task: gp.ReprogrammedModel) -> State:
     return {name.split(".", 2)[2]: value for name, value in task.program_state().items()}
 
 
-def combined(table: torch.Tensor, state: State, ids: torch.Tensor, part: gp.Dictionary) -> Any:
+def combined(table: torch.Tensor, state: State, ids: torch.Tensor, part: gp.VocabularyMap) -> Any:
     weights = state["value"].softmax(-1) if part.weighting == "softmax" else state["value"]
     rows = []
     for word in ids.flatten():
@@ -75,8 +75,8 @@ SERIES = SeriesPatches(patch=6, stride=4)
 @pytest.mark.parametrize(
     "part",
     [
-        gp.Dictionary(words=7),
-        gp.Dictionary(words=7, weighting="softmax", top=3),
+        gp.VocabularyMap(words=7),
+        gp.VocabularyMap(words=7, weighting="softmax", top=3),
         gp.PatchTokens(patches=SERIES),
         gp.Prototypes(patches=SERIES, count=9, width=5, heads=2, keys=3),
     ],
@@ -93,7 +93,7 @@ def test_a_text_model_reads_something_else(
     del kwargs["input_ids"]
     task = gp.compile(graph, gp.Program([part]))
     state, table = own_state(task), model.get_input_embeddings().weight
-    if isinstance(part, gp.Dictionary):
+    if isinstance(part, gp.VocabularyMap):
         new: torch.Tensor = torch.randint(0, 7, (3, length))
         embeds = combined(table, state, new, part)
     else:
@@ -140,7 +140,7 @@ def test_a_text_model_reads_images_patch_by_patch() -> None:
 
 
 def test_series_side_by_side_are_patched_together() -> None:
-    patches = SeriesPatches(patch=3, stride=2, channels=2, normalise=False)
+    patches = SeriesPatches(patch=3, stride=2, channels=2, normalize=False)
     x = torch.randn(2, 6, 2)
     padded = torch.cat([x, x[:, -1:]], 1)
     expected = torch.stack([padded[:, start : start + 3].flatten(1) for start in (0, 2, 4)], 1)
@@ -196,16 +196,20 @@ class ReadsPadding(nn.Module):
 def test_a_model_that_reads_more_of_ids_than_their_shape_is_refused() -> None:
     graph = gp.capture(ReadsPadding(), (torch.randint(0, 20, (2, 5)),))
     with pytest.raises(InterfaceError, match=r"(?s)input:ids is also read by ne.*attention_mask"):
-        gp.compile(graph, gp.Program([gp.Dictionary(words=4)]))
+        gp.compile(graph, gp.Program([gp.VocabularyMap(words=4)]))
 
 
 @pytest.mark.parametrize(
     ("part", "error", "message"),
     [
-        (lambda: gp.Dictionary(words=0), ProgramError, "0 words"),
-        (lambda: gp.Dictionary(words=3, weighting="max"), ProgramError, "'max' is unknown"),
-        (lambda: gp.Dictionary(words=3, top=101), ProgramError, "top 101 of 100 source words"),
-        (lambda: gp.Dictionary(words=3, at="hidden[0]"), InterfaceError, "layers.0:out is not the"),
+        (lambda: gp.VocabularyMap(words=0), ProgramError, "0 words"),
+        (lambda: gp.VocabularyMap(words=3, weighting="max"), ProgramError, "'max' is unknown"),
+        (lambda: gp.VocabularyMap(words=3, top=101), ProgramError, "top 101 of 100 source words"),
+        (
+            lambda: gp.VocabularyMap(words=3, at="hidden[0]"),
+            InterfaceError,
+            "layers.0:out is not the",
+        ),
         (lambda: gp.Prototypes(heads=0), ProgramError, "not positive"),
         (lambda: SeriesPatches(patch=4, stride=5), ProgramError, "do not fit each other"),
         (lambda: ImagePatches((3, 8, 9), 4), ProgramError, r"patches of 4 do not divide"),
@@ -227,7 +231,7 @@ def test_what_does_not_fit_is_refused(
 def test_tokens_are_replaced_first_and_once() -> None:
     _, graph = captured("transformer")
     with pytest.raises(PassError, match="already changed; dictionary must come first"):
-        gp.compile(graph, gp.Program([gp.Dictionary(words=3), gp.Dictionary(words=3)]))
+        gp.compile(graph, gp.Program([gp.VocabularyMap(words=3), gp.VocabularyMap(words=3)]))
 
 
 def test_other_parts_act_on_the_new_tokens_and_the_new_input() -> None:

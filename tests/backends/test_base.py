@@ -27,7 +27,7 @@ pytestmark = pytest.mark.xdist_group("deployed-base")
 
 
 @pytest.fixture(scope="module")
-def task() -> gp.Reprogrammed:
+def task() -> gp.ReprogrammedModel:
     return image_task(image_graph())
 
 
@@ -57,7 +57,7 @@ def test_half_precision_is_compared_too() -> None:
     assert difference(torch.ones(2, dtype=torch.bfloat16), np.ones(2)).absolute == 0
 
 
-def test_a_report_reads_well(task: gp.Reprogrammed) -> None:
+def test_a_report_reads_well(task: gp.ReprogrammedModel) -> None:
     def run(inputs: tuple[torch.Tensor, ...]) -> list[np.ndarray]:
         with torch.no_grad():
             logits = task(*inputs).numpy()
@@ -75,7 +75,7 @@ def test_a_report_reads_well(task: gp.Reprogrammed) -> None:
     assert "66.67%" in text
 
 
-def test_differences_count_relative_to_the_magnitude(task: gp.Reprogrammed) -> None:
+def test_differences_count_relative_to_the_magnitude(task: gp.ReprogrammedModel) -> None:
     def run(inputs: tuple[torch.Tensor, ...]) -> list[np.ndarray]:
         with torch.no_grad():
             return [task(*inputs).numpy() * 1.01]
@@ -85,12 +85,12 @@ def test_differences_count_relative_to_the_magnitude(task: gp.Reprogrammed) -> N
     assert not compare(task, run, batches, "scaled", tolerance=1e-5).passed
 
 
-def test_a_backend_with_other_outputs_is_refused(task: gp.Reprogrammed) -> None:
+def test_a_backend_with_other_outputs_is_refused(task: gp.ReprogrammedModel) -> None:
     with pytest.raises(BackendError, match="returned 0 outputs, not 1"):
         compare(task, lambda _: [], parity_batches(task), "empty")
 
 
-def test_batches_of_given_examples(task: gp.Reprogrammed) -> None:
+def test_batches_of_given_examples(task: gp.ReprogrammedModel) -> None:
     images = torch.rand(4, 1, 8, 8)
     assert [len(x) for (x,) in parity_batches(task, (images,))] == [1, 4]
     assert [len(x) for (x,) in parity_batches(task, (images[:1],))] == [1]
@@ -153,7 +153,7 @@ def install_plugin(folder: Path, body: str) -> None:
 
 
 def test_other_packages_add_backends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: gp.Reprogrammed
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: gp.ReprogrammedModel
 ) -> None:
     install_plugin(tmp_path, "def export(task, path, *, tolerance=1e-4):\n    return 'exported'\n")
     monkeypatch.syspath_prepend(str(tmp_path))

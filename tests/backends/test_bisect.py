@@ -18,21 +18,21 @@ pytestmark = pytest.mark.xdist_group("deployed-bisect")
 
 
 @pytest.fixture(scope="module")
-def task() -> gp.Reprogrammed:
+def task() -> gp.ReprogrammedModel:
     return image_task(image_graph(), gp.LinearHead(5))
 
 
 @pytest.fixture(scope="module")
-def whole(task: gp.Reprogrammed) -> ir.Model:
+def whole(task: gp.ReprogrammedModel) -> ir.Model:
     """The task in ONNX, returning the value of every interface."""
-    return lower(task, task.input_example(2), "swappable", nodes=places(task))
+    return lower(task, task.input_example(2), "overridable", nodes=places(task))
 
 
-def places(task: gp.Reprogrammed) -> tuple[str, ...]:
+def places(task: gp.ReprogrammedModel) -> tuple[str, ...]:
     return tuple(dict.fromkeys(i.node for i in task.graph.interfaces().values()))
 
 
-def damaged(task: gp.Reprogrammed, whole: ir.Model, weight: str, asked: list[str]) -> Probe:
+def damaged(task: gp.ReprogrammedModel, whole: ir.Model, weight: str, asked: list[str]) -> Probe:
     """ONNX Runtime on a model in which one weight is not what it was."""
 
     def probe(nodes: tuple[str, ...], inputs: Inputs) -> list[np.ndarray]:
@@ -70,7 +70,7 @@ def run_damaged(whole: ir.Model, weight: str, inputs: Inputs) -> list[np.ndarray
     ],
 )
 def test_the_damaged_interface_is_found(
-    task: gp.Reprogrammed, whole: ir.Model, weight: str, expected: str
+    task: gp.ReprogrammedModel, whole: ir.Model, weight: str, expected: str
 ) -> None:
     asked: list[str] = []
     example = task.input_example(2)
@@ -78,7 +78,7 @@ def test_the_damaged_interface_is_found(
     assert len(asked) <= 7  # of some 20 interfaces
 
 
-def test_nothing_is_found_where_nothing_differs(task: gp.Reprogrammed) -> None:
+def test_nothing_is_found_where_nothing_differs(task: gp.ReprogrammedModel) -> None:
     asked: list[str] = []
 
     def whole_again(nodes: tuple[str, ...], inputs: Inputs) -> list[np.ndarray]:
@@ -89,7 +89,7 @@ def test_nothing_is_found_where_nothing_differs(task: gp.Reprogrammed) -> None:
     assert asked == list(output_nodes(task))
 
 
-def test_a_failed_comparison_says_where(task: gp.Reprogrammed, whole: ir.Model) -> None:
+def test_a_failed_comparison_says_where(task: gp.ReprogrammedModel, whole: ir.Model) -> None:
     (returned,) = output_nodes(task)
     last = places(task).index(returned)
     weight = "source.left.bias"

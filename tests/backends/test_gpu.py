@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import graphprog as gp
-from graphprog.backends.onnx.quantize import quantise
-from graphprog.backends.onnxruntime import Session, Writer
-from graphprog.backends.onnxruntime.io_binding import Bound
+from graphprog.backends.onnx.quantize import quantize
+from graphprog.backends.onnxruntime import Decoder, Session
+from graphprog.backends.onnxruntime.io_binding import IOBinding
 from tests.models.decoder_models import END, decoder, ids_of
 from tests.models.deployed_tasks import BranchedCnn, image_graph, image_program, image_task
 
@@ -33,7 +33,7 @@ def _images(rows: int = 8) -> torch.Tensor:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gpu")
     graph = image_graph()
-    for mode in ("folded", "swappable"):
+    for mode in ("folded", "overridable"):
         gp.backends.onnx.export(image_task(graph), folder / f"{mode}.onnx", program=mode)
     image_task(graph, seed=1).save(folder / "other.safetensors")
     return folder
@@ -65,7 +65,7 @@ def test_a_task_on_the_gpu_is_exported_as_one_on_the_processor(tmp_path: Path) -
 
 
 @needs_provider
-@pytest.mark.parametrize("mode", ["folded", "swappable"])
+@pytest.mark.parametrize("mode", ["folded", "overridable"])
 def test_the_provider_agrees_with_the_processor(folder: Path, mode: str) -> None:
     path = folder / f"{mode}.onnx"
     expected = Session(path, "cpu").run(_images())
@@ -76,10 +76,10 @@ def test_the_provider_agrees_with_the_processor(folder: Path, mode: str) -> None
 
 @needs_provider
 def test_nothing_leaves_the_gpu(folder: Path) -> None:
-    path, other = folder / "swappable.onnx", folder / "other.safetensors"
+    path, other = folder / "overridable.onnx", folder / "other.safetensors"
     expected = Session(path, "cpu").run(_images(), program=other)
     session = Session(path, "cuda")
-    bound = Bound(session, other)
+    bound = IOBinding(session, other)
     images = _images().cuda()
     (found,) = bound.run(images)
     assert found.device.type == bound.device.type == "cuda"
@@ -99,7 +99,7 @@ def test_nothing_leaves_the_gpu(folder: Path) -> None:
 
 @needs_provider
 def test_half_precision_on_the_gpu(folder: Path, tmp_path: Path) -> None:
-    report = quantise(
+    report = quantize(
         folder / "folded.onnx",
         tmp_path / "half.onnx",
         "float16",
@@ -113,12 +113,15 @@ def test_half_precision_on_the_gpu(folder: Path, tmp_path: Path) -> None:
 @needs_provider
 def test_a_writer_on_the_gpu_writes_the_same(tmp_path: Path) -> None:
     _, graph = decoder("llama")
-    gp.backends.onnx.export_writer(graph, tmp_path / "writer.onnx")
+    gp.backends.onnx.export_decoder(graph, tmp_path / "writer.onnx")
     ids = ids_of(2, 6)
     call = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     texts = [
         gp.generate(
-            Writer(tmp_path / "writer.onnx", providers=provider), call, length=8, ends=[END]
+            Decoder(tmp_path / "writer.onnx", providers=provider),
+            call,
+            max_new_tokens=8,
+            ends=[END],
         )
         for provider in ("cpu", "cuda")
     ]

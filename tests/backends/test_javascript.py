@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import graphprog as gp
-from graphprog.backends.onnx.quantize import Precision, quantise
+from graphprog.backends.onnx.quantize import Precision, quantize
 from graphprog.backends.onnxruntime import Session
 from tests.models.deployed_tasks import image_graph, image_task, text_batch, text_graph, text_task
 from tests.support.javascript_runtimes import Runtime, needs_node, run_model
@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         task.save(folder / f"{number}.safetensors")
         np.save(folder / f"{number}.npy", task(_images()).detach().numpy())
     task = image_task(graph, seed=0)
-    for mode in ("folded", "swappable", "inputs"):
+    for mode in ("folded", "overridable", "inputs"):
         gp.backends.onnx.export(task, folder / f"{mode}.onnx", program=mode)
     return folder
 
@@ -38,7 +38,7 @@ def _images() -> torch.Tensor:
 
 
 @runtimes
-@pytest.mark.parametrize("mode", ["folded", "swappable"])
+@pytest.mark.parametrize("mode", ["folded", "overridable"])
 def test_a_file_runs_with_its_own_program(runtime: Runtime, mode: str, folder: Path) -> None:
     (found,) = run_model(runtime, folder / f"{mode}.onnx", {"images": _images()})
     assert list(found) == ["logits"]
@@ -51,7 +51,7 @@ def test_a_source_in_fewer_bits_runs_too(
     runtime: Runtime, source: Precision, folder: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "small.onnx"
-    quantise(folder / "folded.onnx", path, source, providers="cpu")
+    quantize(folder / "folded.onnx", path, source, providers="cpu")
     expected = Session(path, "cpu").run(_images())
     (found,) = run_model(runtime, path, {"images": _images()})
     assert np.abs(found["logits"] - expected).max() < 0.01 * np.abs(expected).max()
@@ -76,7 +76,7 @@ def test_without_a_program_it_says_what_is_missing(runtime: Runtime, folder: Pat
 
 
 def test_why_there_are_files_whose_program_is_an_input(folder: Path) -> None:
-    given = (folder / "swappable.onnx", {"images": _images()}, [folder / "1.safetensors"])
+    given = (folder / "overridable.onnx", {"images": _images()}, [folder / "1.safetensors"])
     names = ["program.additive.value", "program.additive_1.value", "program.align.weights"]
     (refused,) = run_model("web", *given, names)
     assert refused == "invalid input 'program.additive.value'"
@@ -85,7 +85,7 @@ def test_why_there_are_files_whose_program_is_an_input(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> tuple[gp.Reprogrammed, Path]:
+def text(tmp_path_factory: pytest.TempPathFactory) -> tuple[gp.ReprogrammedModel, Path]:
     task = text_task(text_graph())
     path = tmp_path_factory.mktemp("text") / "text.onnx"
     gp.backends.onnx.export(task, path)
@@ -93,7 +93,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> tuple[gp.Reprogrammed, Pat
 
 
 @runtimes
-def test_texts_of_any_length(runtime: Runtime, text: tuple[gp.Reprogrammed, Path]) -> None:
+def test_texts_of_any_length(runtime: Runtime, text: tuple[gp.ReprogrammedModel, Path]) -> None:
     task, path = text
     for rows, length in ((1, 4), (3, 11)):
         ids, present = text_batch(rows, length)

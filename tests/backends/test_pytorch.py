@@ -29,12 +29,12 @@ def graph() -> gp.Graph:
 
 
 @pytest.fixture(scope="module")
-def task(graph: gp.Graph) -> gp.Reprogrammed:
+def task(graph: gp.Graph) -> gp.ReprogrammedModel:
     return image_task(graph)
 
 
 @pytest.fixture(scope="module")
-def path(task: gp.Reprogrammed, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def path(task: gp.ReprogrammedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("exported") / "task.pt2"
     before = everything_of(task)
     report = export(task, path)
@@ -49,7 +49,7 @@ def loaded(path: Path) -> Loaded:
     return load(path)
 
 
-def test_loaded_is_the_task_bit_for_bit(loaded: Loaded, task: gp.Reprogrammed) -> None:
+def test_loaded_is_the_task_bit_for_bit(loaded: Loaded, task: gp.ReprogrammedModel) -> None:
     for rows in (1, 2, 7):
         images = torch.rand(rows, 1, 8, 8)
         assert torch.equal(loaded(images), task(images))
@@ -72,7 +72,7 @@ def test_loaded_checks_its_inputs(loaded: Loaded) -> None:
         loaded(torch.rand(2, 1, 8, 8), torch.rand(2))
 
 
-def test_torch_opens_the_file_by_itself(path: Path, task: gp.Reprogrammed) -> None:
+def test_torch_opens_the_file_by_itself(path: Path, task: gp.ReprogrammedModel) -> None:
     images = torch.rand(3, 1, 8, 8)
     (found,) = torch.export.load(path).module()(images)
     assert torch.equal(found, task(images))
@@ -115,12 +115,12 @@ def test_an_archive_without_a_model_is_an_error(path: Path, tmp_path: Path) -> N
         load(tmp_path / "x.pt2")
 
 
-def test_the_name_must_end_in_pt2(task: gp.Reprogrammed, tmp_path: Path) -> None:
+def test_the_name_must_end_in_pt2(task: gp.ReprogrammedModel, tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"ends in \.pt2"):
         export(task, tmp_path / "task.bin")
 
 
-def test_compiled_is_the_task(task: gp.Reprogrammed) -> None:
+def test_compiled_is_the_task(task: gp.ReprogrammedModel) -> None:
     before = everything_of(task)
     fast = compiled(task, backend="aot_eager")
     assert everything_of(task) == before
@@ -147,7 +147,7 @@ def test_compiled_follows_the_program_and_trains_it(graph: gp.Graph) -> None:
     assert torch.allclose(got, expected, rtol=1e-4)
 
 
-def test_a_compiler_that_fails_is_reported(task: gp.Reprogrammed) -> None:
+def test_a_compiler_that_fails_is_reported(task: gp.ReprogrammedModel) -> None:
     def broken(module: torch.fx.GraphModule, example: list[torch.Tensor]) -> None:
         raise RuntimeError("no compiler here")
 
@@ -155,7 +155,7 @@ def test_a_compiler_that_fails_is_reported(task: gp.Reprogrammed) -> None:
         compiled(task, backend=broken)
 
 
-def test_a_compiler_that_computes_something_else_is_caught(task: gp.Reprogrammed) -> None:
+def test_a_compiler_that_computes_something_else_is_caught(task: gp.ReprogrammedModel) -> None:
     def wrong(module: torch.fx.GraphModule, example: list[torch.Tensor]) -> object:
         for node in module.graph.nodes:
             if node.target is torch.ops.aten.tanh.default:

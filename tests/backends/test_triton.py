@@ -117,8 +117,8 @@ def test_a_new_version_lies_beside_the_old_one(tmp_path: Path) -> None:
 
 def test_what_the_server_does_not_take_is_refused(tmp_path: Path) -> None:
     task = gp.compile(gp.capture(torch.nn.Linear(4, 3), (torch.rand(2, 4),)), gp.Program())
-    with pytest.raises(BackendError, match="the server replaces no initialiser"):
-        triton.export(task, tmp_path, name="linear", program="swappable")
+    with pytest.raises(BackendError, match="the server replaces no initializer"):
+        triton.export(task, tmp_path, name="linear", program="overridable")
     for wrong in ({"name": "../up"}, {"name": "a", "version": 0}, {"name": "", "version": 1}):
         with pytest.raises(BackendError, match="are what the server takes"):
             triton.export(task, tmp_path, **wrong)

@@ -122,7 +122,7 @@ def test_axes_may_be_named_and_vary_in_size() -> None:
     assert graph.interfaces()["input:input"].type_text == "f32[B,3,H,W]"
     x = torch.randn(3, 3, 12, 22)
     assert equal(graph(x), model(x))
-    program = gp.Program([gp.Place(shape=(3, 8, 8))])
+    program = gp.Program([gp.ResizePad(shape=(3, 8, 8))])
     with pytest.raises(gp.errors.ProgramError, match="varies in more than the batch"):
         gp.compile(graph, program)
 

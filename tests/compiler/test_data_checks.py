@@ -12,7 +12,7 @@ from tests.models.zoo import CASES, captured
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 
 
-def unit_task(classes: int = 4) -> gp.Reprogrammed:
+def unit_task(classes: int = 4) -> gp.ReprogrammedModel:
     return gp.compile(
         captured("residual")[1],
         gp.Program(

@@ -32,13 +32,16 @@ def source(x: torch.Tensor) -> torch.Tensor:
     return result
 
 
-def test_unit_space_adds_and_then_normalises(pattern: torch.Tensor) -> None:
+def test_unit_space_adds_and_then_normalizes(pattern: torch.Tensor) -> None:
     """Border of reprogramming as ILM-VP, BLM and others have it."""
     mask = gp.masks.border(inner=8)
     additive = gp.Additive(value=gp.Fixed(pattern), mask=mask, squash="sigmoid")
     contract = gp.Contract("unit", mean=MEAN, std=STD)
     x = torch.rand(2, 3, 8, 8)
-    for parts in ([gp.Place(shape=(3, 8, 8)), additive], [additive, gp.Place(shape=(3, 8, 8))]):
+    for parts in (
+        [gp.ResizePad(shape=(3, 8, 8)), additive],
+        [additive, gp.ResizePad(shape=(3, 8, 8))],
+    ):
         canvas = functional.pad(x, (4, 4, 4, 4))
         canvas = canvas + torch.sigmoid(pattern) * mask.tensor((3, 16, 16))
         assert torch.equal(
@@ -46,21 +49,21 @@ def test_unit_space_adds_and_then_normalises(pattern: torch.Tensor) -> None:
         )
 
 
-def test_normalised_space_normalises_and_then_adds(pattern: torch.Tensor) -> None:
+def test_normalized_space_normalizes_and_then_adds(pattern: torch.Tensor) -> None:
     """Watermark of visual prompting."""
     mask = gp.masks.border(width=3)
     additive = gp.Additive(value=gp.Fixed(pattern), mask=mask)
-    contract = gp.Contract("normalised", mean=MEAN, std=STD)
+    contract = gp.Contract("normalized", mean=MEAN, std=STD)
     x = torch.rand(2, 3, 16, 16)
     expected = source((x - MEANS) / STDS + pattern * mask.tensor((3, 16, 16)))
     assert torch.equal(run(gp.Program([additive], contract=contract), x), expected)
 
 
-def test_padding_in_normalised_space_is_zero_there(pattern: torch.Tensor) -> None:
-    contract = gp.Contract("normalised", mean=MEAN, std=STD)
+def test_padding_in_normalized_space_is_zero_there(pattern: torch.Tensor) -> None:
+    contract = gp.Contract("normalized", mean=MEAN, std=STD)
     x = torch.rand(2, 3, 8, 8)
     expected = source(functional.pad((x - MEANS) / STDS, (4, 4, 4, 4)))
-    found = run(gp.Program([gp.Place(shape=(3, 8, 8))], contract=contract), x)
+    found = run(gp.Program([gp.ResizePad(shape=(3, 8, 8))], contract=contract), x)
     torch.testing.assert_close(found, expected)
 
 
@@ -73,9 +76,9 @@ def test_model_space_adds_and_no_more(pattern: torch.Tensor) -> None:
     assert torch.equal(run(program, x), expected)
 
 
-def test_grey_examples_are_repeated() -> None:
+def test_gray_examples_are_repeated() -> None:
     x = torch.rand(2, 1, 16, 16)
-    found = run(gp.Program([gp.Place(shape=(1, 16, 16))]), x)
+    found = run(gp.Program([gp.ResizePad(shape=(1, 16, 16))]), x)
     assert torch.equal(found, source(x.repeat(1, 3, 1, 1)))
 
 
@@ -89,7 +92,7 @@ def test_outside_of_the_bounds_of_a_clip_there_is_no_gradient() -> None:
     assert gradient[..., 1:].abs().sum() > 0
 
 
-def test_a_zero_sigmoid_is_grey_and_only_disabling_is_nothing() -> None:
+def test_a_zero_sigmoid_is_gray_and_only_disabling_is_nothing() -> None:
     task = gp.compile(captured("residual")[1], gp.Program([gp.Additive(squash="sigmoid")]))
     x = torch.randn(2, 3, 16, 16)
     with torch.no_grad():
@@ -102,9 +105,9 @@ def test_a_zero_sigmoid_is_grey_and_only_disabling_is_nothing() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"space": "pixels"}, "space 'pixels' is unknown; known: model, unit, normalised"),
+        ({"space": "pixels"}, "space 'pixels' is unknown; known: model, unit, normalized"),
         ({"space": "unit"}, "unit space needs the source model's mean and std"),
-        ({"space": "normalised", "mean": MEAN}, "needs the source model's mean and std"),
+        ({"space": "normalized", "mean": MEAN}, "needs the source model's mean and std"),
         ({"mean": MEAN, "std": STD}, "model space has no mean or std"),
         ({"space": "unit", "mean": MEAN, "std": (0.2, 0.0, 0.1)}, "must be positive"),
         ({"space": "unit", "mean": MEAN, "std": (0.2, float("nan"), 0.1)}, "must be positive"),
@@ -157,7 +160,7 @@ def test_values_that_make_no_sense(make: Any, message: str) -> None:
 def test_a_program_prints_parses_and_compares(pattern: torch.Tensor) -> None:
     program = gp.Program(
         [
-            gp.Place(shape=(1, 8, 8), size=(9, 12), fill=(0.5,)),
+            gp.ResizePad(shape=(1, 8, 8), size=(9, 12), fill=(0.5,)),
             gp.Additive(mask=gp.masks.given(pattern), value=gp.Fixed(pattern), clip=(0, 1)),
             gp.Additive(
                 at="hidden[*]", name="steer", value=gp.Learnable("normal", 0.02, (8, 1, 1))
@@ -172,7 +175,7 @@ def test_a_program_prints_parses_and_compares(pattern: torch.Tensor) -> None:
 
 
 def test_a_placed_program_takes_target_examples() -> None:
-    task = gp.compile(captured("residual")[1], gp.Program([gp.Place(shape=(1, 8, 8))]))
+    task = gp.compile(captured("residual")[1], gp.Program([gp.ResizePad(shape=(1, 8, 8))]))
     assert [str(spec) for spec in task.inputs] == ["x: f32[B,1,8,8]"]
     assert task(torch.rand(3, 1, 8, 8)).shape == (3, 20)
     with task.disabled():

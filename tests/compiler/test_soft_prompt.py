@@ -24,7 +24,7 @@ LABELS = gp.Verbalizer({"good": " good", "bad": " bad"})
 def test_a_soft_start_is_the_text_and_training_goes_on_from_it(name: str, by: Any) -> None:
     model, graph = reader(name)
     program = gp.Program([TOLD, SHOWN], align=gp.LastToken())
-    task = gp.compile(graph, gp.soften(program, by))
+    task = gp.compile(graph, gp.text.soften(program, by))
     found = task(**task.encode(QUERIES))
     for query, row in zip(QUERIES, found, strict=True):
         assert (row - behind(model, name, whole_text(query))).abs().max() < 1e-5
@@ -34,7 +34,7 @@ def test_a_soft_start_is_the_text_and_training_goes_on_from_it(name: str, by: An
 @pytest.mark.parametrize("by", ["memory", pytest.param("tokens", marks=pytest.mark.slow)])
 def test_training_lowers_the_loss_and_what_was_learnt_is_loaded(tmp_path: Path, by: Any) -> None:
     _, graph = reader("gpt2")
-    task = gp.compile(graph, gp.soften(gp.Program([TOLD, SHOWN], align=LABELS), by))
+    task = gp.compile(graph, gp.text.soften(gp.Program([TOLD, SHOWN], align=LABELS), by))
     data = (task.encode(QUERIES * 4), torch.tensor([1, 0, 1] * 4))
     history = gp.fit(task, data, data, epochs=8, batch_size=6, lr=0.02, seed=0)
     assert history.records[-1].train_loss < 0.5 * history.records[0].train_loss
@@ -46,7 +46,7 @@ def test_training_lowers_the_loss_and_what_was_learnt_is_loaded(tmp_path: Path, 
 
 def test_a_soft_start_from_tokens_needs_no_causal_model() -> None:
     model, graph = reader("bert", head="labels")
-    task = gp.compile(graph, gp.soften(gp.Program([TOLD]), "tokens"))
+    task = gp.compile(graph, gp.text.soften(gp.Program([TOLD]), "tokens"))
     found = task(**task.encode(QUERIES)).logits
     for query, row in zip(QUERIES, found, strict=True):
         ids = torch.tensor([tokenizer("bert")(f"{TOLD.text}\n\n{query}")["input_ids"]])
@@ -56,11 +56,11 @@ def test_a_soft_start_from_tokens_needs_no_causal_model() -> None:
 
 def test_what_has_no_text_for_all_queries_has_no_soft_start() -> None:
     nearest = dataclasses.replace(SHOWN, order="nearest")
-    soft = gp.soften(gp.Program([TOLD, nearest]))
+    soft = gp.text.soften(gp.Program([TOLD, nearest]))
     assert [part.kept for part in soft.manipulations] == ["learnt-memory", "memory"]  # type: ignore[union-attr]
-    for program in (gp.Program([nearest]), gp.Program([gp.Memory(length=3)])):
+    for program in (gp.Program([nearest]), gp.Program([gp.Prefix(length=3)])):
         with pytest.raises(ProgramError, match="no text in front of all queries"):
-            gp.soften(program)
+            gp.text.soften(program)
 
 
 @pytest.mark.parametrize("name", CAUSAL)
@@ -70,7 +70,7 @@ def test_a_trained_prompt_of_tokens_becomes_keys_and_values(name: str, tmp_path:
     task = gp.compile(graph, gp.Program([prompt]))
     with torch.no_grad():
         next(task.program.parameters()).mul_(1.3)  # as if trained
-    folded = gp.fold(task)
+    folded = gp.precompute(task)
     assert not list(folded.program.parameters())
     given = task.encode(QUERIES)
     mask = given["attention_mask"].bool()
@@ -88,7 +88,7 @@ def test_a_trained_prompt_of_tokens_becomes_keys_and_values(name: str, tmp_path:
 def test_text_is_folded_however_it_was_kept(kept: Any) -> None:
     model, graph = reader("gpt2")
     parts = [dataclasses.replace(part, kept=kept) for part in (TOLD, SHOWN)]
-    folded = gp.fold(gp.compile(graph, gp.Program(parts, align=gp.LastToken())))
+    folded = gp.precompute(gp.compile(graph, gp.Program(parts, align=gp.LastToken())))
     assert not list(folded.program.parameters())
     found = folded(**folded.encode(QUERIES))
     for query, row in zip(QUERIES, found, strict=True):
@@ -99,7 +99,7 @@ def test_a_stored_text_is_loaded_without_reading_it_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, graph = reader("gpt2")
-    folded = gp.fold(gp.compile(graph, gp.Program([TOLD, SHOWN], align=LABELS)))
+    folded = gp.precompute(gp.compile(graph, gp.Program([TOLD, SHOWN], align=LABELS)))
     wanted = folded(**folded.encode(QUERIES))
     folded.save(tmp_path / "stored.safetensors")
 
@@ -118,12 +118,12 @@ def test_one_session_serves_stored_texts_of_one_length(tmp_path: Path) -> None:
     tasks = []
     for order in ("given", "random"):
         shown = dataclasses.replace(SHOWN, order=order, seed=2)
-        tasks.append(gp.fold(gp.compile(graph, gp.Program([TOLD, shown], align=LABELS))))
+        tasks.append(gp.precompute(gp.compile(graph, gp.Program([TOLD, shown], align=LABELS))))
     first, second = tasks
     second.save(tmp_path / "second.safetensors")
     given = tuple(first.encode(QUERIES).values())
     path = tmp_path / "task.onnx"
-    assert gp.backends.onnx.export(first, path, program="swappable", inputs=given).passed
+    assert gp.backends.onnx.export(first, path, program="overridable", inputs=given).passed
     session = gp.backends.onnxruntime.Session(path, providers="cpu")
     other = second(*given).numpy()
     assert np.abs(first(*given).numpy() - other).max() > 1e-3
@@ -137,12 +137,12 @@ def test_prefix_tuning_is_folded_in_a_part_of_the_layers_too() -> None:
         graph,
         gp.Program(
             [
-                gp.Memory(at="attention[0:1]", length=3, value=gp.reparametrised.MLP(8)),
-                gp.Memory(at="attention[1:2]", length=5, positions="keep"),
+                gp.Prefix(at="attention[0:1]", length=3, value=gp.reparameterized.MLP(8)),
+                gp.Prefix(at="attention[1:2]", length=5, positions="keep"),
             ]
         ),
     )
-    folded = gp.fold(task)
+    folded = gp.precompute(task)
     given = task.encode(QUERIES)
     with torch.no_grad():
         assert torch.allclose(folded(**given).logits, task(**given).logits, atol=1e-6)
@@ -153,9 +153,9 @@ def test_other_parts_stay_as_they_are_when_a_prefix_is_folded() -> None:
     steer = gp.Additive(at="hidden[0]", value=gp.Learnable("normal", 0.1, shape=(32,)))
     prompt = gp.Concatenative(at="embedding", length=4)
     task = gp.compile(
-        graph, gp.Program([steer, prompt], align=gp.LinearHead(2, on="features", pool="last"))
+        graph, gp.Program([steer, prompt], align=gp.LinearHead(2, at="features", pool="last"))
     )
-    folded = gp.fold(task)
+    folded = gp.precompute(task)
     given = task.encode(["a film"])
     with torch.no_grad():
         assert torch.allclose(folded(**given), task(**given), atol=1e-6)
@@ -165,25 +165,27 @@ def test_other_parts_stay_as_they_are_when_a_prefix_is_folded() -> None:
 def test_prefixes_that_cannot_be_stored_are_refused() -> None:
     _, graph = reader("gpt2")
     with pytest.raises(ProgramError, match="no prefix to fold"):
-        gp.fold(gp.compile(graph, gp.Program()))
+        gp.precompute(gp.compile(graph, gp.Program()))
     behind_first = gp.Concatenative(at="tokens", length=2, offset=1)
     with pytest.raises(ProgramError, match="what stands in front"):
-        gp.fold(gp.compile(graph, gp.Program([behind_first])))
-    several = gp.Program([gp.Concatenative(at="tokens", length=2), gp.Memory(length=3)])
+        gp.precompute(gp.compile(graph, gp.Program([behind_first])))
+    several = gp.Program([gp.Concatenative(at="tokens", length=2), gp.Prefix(length=3)])
     with pytest.raises(ProgramError, match="several prefixes"):
-        gp.fold(gp.compile(graph, several))
+        gp.precompute(gp.compile(graph, several))
     _, both = reader("bert")
     soft = gp.Concatenative(at="tokens", length=2, until="logits", init="vocabulary")
     with pytest.raises(ProgramError, match="sees the query"):
-        gp.fold(gp.compile(both, gp.Program([soft])))
+        gp.precompute(gp.compile(both, gp.Program([soft])))
 
 
 @pytest.mark.parametrize("kept", ["memory", "learnt-tokens", "stored"])
 def test_text_is_written_as_a_folder_of_peft(kept: Any, tmp_path: Path) -> None:
     _, graph = reader("gpt2")
     program = gp.Program([TOLD])
-    task = gp.compile(graph, gp.soften(program, "tokens") if kept == "learnt-tokens" else program)
-    task = gp.fold(task) if kept == "stored" else task
+    task = gp.compile(
+        graph, gp.text.soften(program, "tokens") if kept == "learnt-tokens" else program
+    )
+    task = gp.precompute(task) if kept == "stored" else task
     gp.peft.save(task, tmp_path, base_model_name_or_path="model", task_type="CAUSAL_LM")
     again = gp.peft.load(tmp_path, graph)
     given = task.encode(["a film", "cold as ice"])

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import graphprog as gp
-from graphprog.backends.onnx import export_writer
-from graphprog.backends.onnxruntime import Writer
+from graphprog.backends.onnx import export_decoder
+from graphprog.backends.onnxruntime import Decoder
 from graphprog.errors import ProgramError
 from graphprog.generation.batching import pads_exactly, rows_of
 from graphprog.generation.beam_search import Beam
@@ -24,8 +24,8 @@ LENGTH = 24
 
 
 @functools.cache
-def _cached(name: str) -> gp.Cached:
-    return gp.cached(models.decoder(name)[1])
+def _cached(name: str) -> gp.generation.CachedDecoder:
+    return gp.with_kv_cache(models.decoder(name)[1])
 
 
 def _prompts() -> list[list[int]]:
@@ -52,7 +52,7 @@ def _reference(model: Any, prompt: Sequence[int], **options: Any) -> list[int]:
 def test_the_best_tokens_are_those_of_the_library(name: str) -> None:
     """Prompts of different lengths in one call, each as if it were alone."""
     model, _ = models.decoder(name)
-    found = gp.generate(_cached(name), _prompts(), length=LENGTH, ends=[END])
+    found = gp.generate(_cached(name), _prompts(), max_new_tokens=LENGTH, ends=[END])
     for prompt, text in zip(_prompts(), found, strict=True):
         assert list(text.ids) == _reference(model, prompt)
         assert text.ended == ("length" if len(text.ids) == LENGTH else "end")
@@ -65,9 +65,9 @@ def test_beams_find_what_the_library_finds(penalty: float) -> None:
     found = gp.generate(
         _cached("llama"),
         _prompts(),
-        length=LENGTH,
+        max_new_tokens=LENGTH,
         ends=[END],
-        beams=4,
+        num_beams=4,
         length_penalty=penalty,
     )
     options = {"num_beams": 4, "length_penalty": penalty}
@@ -88,7 +88,7 @@ def test_the_log_probability_is_that_of_the_tokens() -> None:
     """Read again as one text, the tokens have it together, the one that ends it included."""
     model, _ = models.decoder("gpt2")
     for text, prompt in zip(
-        gp.generate(_cached("gpt2"), _prompts(), length=6, ends=[]), _prompts(), strict=True
+        gp.generate(_cached("gpt2"), _prompts(), max_new_tokens=6, ends=[]), _prompts(), strict=True
     ):
         ids = torch.tensor([[*prompt, *text.ids]])
         shares = model(ids).logits.log_softmax(-1)[0, len(prompt) - 1 : -1]
@@ -125,7 +125,14 @@ def test_draws_have_the_shares_of_the_model() -> None:
     model, _ = models.decoder("gpt2")
     prompt = _prompts()[0]
     found = gp.generate(
-        _cached("gpt2"), [prompt], length=1, temperature=2.0, top_k=5, seed=0, samples=3000, ends=[]
+        _cached("gpt2"),
+        [prompt],
+        max_new_tokens=1,
+        temperature=2.0,
+        top_k=5,
+        seed=0,
+        num_return_sequences=3000,
+        ends=[],
     )
     assert [text.prompt for text in found] == [0] * 3000
     scores = model(torch.tensor([prompt])).logits[0, -1] / 2.0
@@ -139,8 +146,8 @@ def test_draws_have_the_shares_of_the_model() -> None:
 def test_without_a_cache_the_same_is_written() -> None:
     """Every token read again for each new one."""
     _, graph = models.decoder("llama")
-    with_cache = gp.generate(_cached("llama"), _prompts()[:2], length=8, ends=[])
-    without = gp.generate(graph, _prompts()[:2], length=8, ends=[], cache=False)
+    with_cache = gp.generate(_cached("llama"), _prompts()[:2], max_new_tokens=8, ends=[])
+    without = gp.generate(graph, _prompts()[:2], max_new_tokens=8, ends=[], use_cache=False)
     assert [text.ids for text in with_cache] == [text.ids for text in without]
 
 
@@ -150,13 +157,13 @@ def test_an_encoder_with_a_decoder_writes(name: str, tmp_path: Path) -> None:
     """From tensors by name; the encoder runs once, in PyTorch and in ONNX Runtime."""
     _, graph = models.two_towers(name)
     call = models.towers_call(name, 2, 7, 1)
-    kept = gp.generate(graph, call, length=LENGTH, ends=[END])
-    plain = gp.generate(graph, call, length=LENGTH, ends=[END], cache=False)
+    kept = gp.generate(graph, call, max_new_tokens=LENGTH, ends=[END])
+    plain = gp.generate(graph, call, max_new_tokens=LENGTH, ends=[END], use_cache=False)
     assert [text.ids for text in kept] == [text.ids for text in plain]
-    report = export_writer(graph, tmp_path / "writer.onnx")
+    report = export_decoder(graph, tmp_path / "writer.onnx")
     assert report.passed
     assert (tmp_path / "writer.prefill.onnx").is_file()
-    found = gp.generate(Writer(tmp_path / "writer.onnx"), call, length=LENGTH, ends=[END])
+    found = gp.generate(Decoder(tmp_path / "writer.onnx"), call, max_new_tokens=LENGTH, ends=[END])
     assert [text.ids for text in found] == [text.ids for text in kept]
 
 
@@ -164,7 +171,7 @@ _QUERIES = [{"text": "a cold end"}, {"text": "great"}, {"text": "it was very ver
 
 
 @functools.cache
-def _task() -> gp.Reprogrammed:
+def _task() -> gp.ReprogrammedModel:
     _, graph = text_models.reader("llama")
     shown = gp.Demonstrations(text_models.REVIEWS, text_models.TEMPLATE)
     return gp.compile(graph, gp.Program([shown], align=gp.Parse(r"(\d)", type=int)))
@@ -173,46 +180,52 @@ def _task() -> gp.Reprogrammed:
 def test_texts_are_streamed_stopped_and_read() -> None:
     """What is told, joined, is the text; a stop string ends it and is not in it."""
     _, graph = text_models.reader("gpt2")
-    cached, told = gp.cached(graph), list[gp.Token]()
-    (free,) = gp.generate(cached, ["Review: a"], length=16, tell=told.append, ends=[])
+    cached, told = gp.with_kv_cache(graph), list[gp.generation.GeneratedToken]()
+    (free,) = gp.generate(cached, ["Review: a"], max_new_tokens=16, streamer=told.append, ends=[])
     assert free.text == text_models.tokenizer("gpt2").decode(free.ids)
     assert "".join(token.text for token in told) == free.text
     assert [token.id for token in told] == list(free.ids)
     word = free.text[4:7]
     told.clear()
-    (cut,) = gp.generate(cached, ["Review: a"], length=16, stop=[word], tell=told.append, ends=[])
+    (cut,) = gp.generate(
+        cached, ["Review: a"], max_new_tokens=16, stop=[word], streamer=told.append, ends=[]
+    )
     assert cut.text == free.text[: free.text.index(word)]
     assert cut.ended == "stop"
     assert "".join(token.text for token in told) == cut.text
-    (read,) = gp.generate(cached, ["Review: a"], length=4, ends=[], parse=str.upper)
+    (read,) = gp.generate(cached, ["Review: a"], max_new_tokens=4, ends=[], parse=str.upper)
     assert read.answer == read.text.upper()
 
 
 def test_a_program_of_text_is_put_around_prompts() -> None:
-    """Remembered demonstrations, the query alone in the graph: as the whole text in the source."""
+    """TextPrefix demonstrations, the query alone in the graph: as the whole text in the source."""
     task = _task()
-    found = gp.generate(task, _QUERIES, length=12)
+    found = gp.generate(task, _QUERIES, max_new_tokens=12)
     assert task.prompt is not None
     whole = [task.prompt.tokens.opened(text) for text in task.prompt.texts(_QUERIES)]
-    wanted = gp.generate(task.base, whole, length=12)
+    wanted = gp.generate(task.base, whole, max_new_tokens=12)
     assert [text.ids for text in found] == [text.ids for text in wanted]
     assert all(isinstance(text.answer, int | gp.text.Unparsed) for text in found)
 
 
 def test_chains_of_thought_are_drawn_and_vote() -> None:
     """As many votes as samples, the same ones for the same seed; and stages that ask again."""
-    cached = gp.cached(_task())
-    votes = gp.self_consistent(cached, _QUERIES, samples=6, length=10, parse=lambda text: text[:1])
+    cached = gp.with_kv_cache(_task())
+    votes = gp.generation.self_consistent(
+        cached, _QUERIES, num_return_sequences=6, max_new_tokens=10, parse=lambda text: text[:1]
+    )
     assert [sum(count for _, count in vote.counts) for vote in votes] == [6, 6, 6]
-    drawn = gp.generate(cached, _QUERIES, samples=6, length=10, temperature=0.7, seed=0)
+    drawn = gp.generate(
+        cached, _QUERIES, num_return_sequences=6, max_new_tokens=10, temperature=0.7, seed=0
+    )
     assert votes[1] == gp.text.vote([text.text[:1] for text in drawn[6:12]])
     _, graph = text_models.reader("gpt2")
     with pytest.raises(ProgramError, match="nothing reads them"):
-        gp.self_consistent(graph, ["Review: a"], samples=2)
-    ask = gp.asking(graph, length=5, ends=[])
+        gp.generation.self_consistent(graph, ["Review: a"], num_return_sequences=2)
+    ask = gp.generation.as_callable(graph, max_new_tokens=5, ends=[])
     trigger = gp.text.Trigger("Say which it is.", "So it is")
     reasoned = trigger.run("a dull film", ask)
-    first = gp.generate(graph, [trigger.first("a dull film")], length=5, ends=[])
+    first = gp.generate(graph, [trigger.first("a dull film")], max_new_tokens=5, ends=[])
     assert reasoned.reasoning == first[0].text
     assert reasoned.answer == ask(trigger.second("a dull film", reasoned.reasoning))
 
@@ -223,14 +236,14 @@ def test_onnx_runtime_writes_the_same(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(
         "graphprog.backends.onnx_model.external_data.MAX_BYTES", 2000
     )  # as of a large model
-    report = export_writer(_task(), path)
+    report = export_decoder(_task(), path)
     assert report.max_relative < 1e-5
     assert [file.suffix for file in sorted(tmp_path.iterdir())] == [".data", ".onnx"]
-    writer = Writer(path, text_models.tokenizer("llama"))
+    writer = Decoder(path, text_models.tokenizer("llama"))
     cases: list[dict[str, Any]] = [{}, {"beams": 3}, {"seed": 3, "samples": 2}]
     for options in cases:
-        wanted = gp.generate(_task(), _QUERIES, length=12, **options)
-        found = gp.generate(writer, _QUERIES, length=12, **options)
+        wanted = gp.generate(_task(), _QUERIES, max_new_tokens=12, **options)
+        found = gp.generate(writer, _QUERIES, max_new_tokens=12, **options)
         assert [text.text for text in found] == [text.text for text in wanted]
         assert [str(text.answer) for text in found] == [str(text.answer) for text in wanted]
 
@@ -239,10 +252,10 @@ def test_onnx_runtime_writes_the_same(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_int8_is_reported_and_smaller(tmp_path: Path) -> None:
     """The weights of linear layers have a byte each; how far off it is, is told."""
     _, graph = models.decoder("gpt2")
-    export_writer(graph, tmp_path / "plain.onnx")
-    report = export_writer(graph, tmp_path / "small.onnx", precision="int8")
+    export_decoder(graph, tmp_path / "plain.onnx")
+    report = export_decoder(graph, tmp_path / "small.onnx", precision="int8")
     assert report.passed
     assert 1e-6 < report.max_relative < 0.5
     assert (tmp_path / "small.onnx").stat().st_size < (tmp_path / "plain.onnx").stat().st_size
-    written = gp.generate(Writer(tmp_path / "small.onnx"), _prompts(), length=4)
+    written = gp.generate(Decoder(tmp_path / "small.onnx"), _prompts(), max_new_tokens=4)
     assert all(len(text.ids) <= 4 for text in written)

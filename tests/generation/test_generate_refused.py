@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import graphprog as gp
-from graphprog.backends.onnx import export_writer
-from graphprog.backends.onnxruntime import Writer
+from graphprog.backends import onnxruntime
+from graphprog.backends.onnx import export_decoder
 from graphprog.errors import BackendError, DataError, FileError, PassError, ProgramError
 from tests.analysis.test_roles import Decoder, captured
 from tests.models import decoder_models as models
@@ -20,8 +20,8 @@ _INPUTS = ("input_ids", "attention_mask")
 
 
 @functools.cache
-def _cached(name: str) -> gp.Cached:
-    return gp.cached(models.decoder(name)[1])
+def _cached(name: str) -> gp.generation.CachedDecoder:
+    return gp.with_kv_cache(models.decoder(name)[1])
 
 
 def _prompts() -> list[list[int]]:
@@ -75,19 +75,19 @@ def test_prompts_that_do_not_suit_are_refused(tmp_path: Path) -> None:
         gp.generate(cached, ["a text"])
     for name, meaning in (("attention_mask", "absent"), ("input_ids", "present")):
         with pytest.raises(DataError, match=f"{name}' cannot be '{meaning}'.*attention_mask"):
-            gp.generate(cached, _prompts(), sides={name: meaning})
+            gp.generate(cached, _prompts(), input_roles={name: meaning})
     with pytest.raises(DataError, match="cannot run on input_ids"):
-        gp.generate(_cached("gpt2"), [_prompts()[0]], length=200, ends=[])
-    labelled = gp.compile(models.decoder("gpt2")[1], gp.Program(align=gp.LastToken()))
+        gp.generate(_cached("gpt2"), [_prompts()[0]], max_new_tokens=200, ends=[])
+    labeled = gp.compile(models.decoder("gpt2")[1], gp.Program(align=gp.LastToken()))
     with pytest.raises((PassError, ProgramError)):
-        gp.generate(labelled, _prompts())
+        gp.generate(labeled, _prompts())
     with pytest.raises(FileError, match="no such file"):
-        Writer(tmp_path / "none.onnx")
+        onnxruntime.Decoder(tmp_path / "none.onnx")
     gp.backends.onnx.export(
         gp.compile(models.decoder("gpt2")[1], gp.Program()), tmp_path / "a.onnx"
     )
     with pytest.raises(FileError, match="does not write token after token"):
-        Writer(tmp_path / "a.onnx")
+        onnxruntime.Decoder(tmp_path / "a.onnx")
 
 
 def test_nothing_is_written_behind_padding() -> None:
@@ -97,9 +97,9 @@ def test_nothing_is_written_behind_padding() -> None:
     mask[1, 4:] = 0
     with pytest.raises(DataError, match="row 1 ends with a token that attention_mask hides"):
         gp.generate(_cached("llama"), {"input_ids": ids, "attention_mask": mask})
-    (alone,) = gp.generate(_cached("llama"), [ids[1, :4].tolist()], length=6, ends=[])
+    (alone,) = gp.generate(_cached("llama"), [ids[1, :4].tolist()], max_new_tokens=6, ends=[])
     in_front = {"input_ids": ids[1:].roll(2, 1), "attention_mask": mask[1:].roll(2, 1)}
-    (padded,) = gp.generate(_cached("llama"), in_front, length=6, ends=[])
+    (padded,) = gp.generate(_cached("llama"), in_front, max_new_tokens=6, ends=[])
     assert padded.ids == alone.ids
 
 
@@ -123,5 +123,5 @@ def test_what_onnx_runtime_does_not_compute_is_told_first(tmp_path: Path) -> Non
     torch.manual_seed(0)
     graph = captured(Decoder().to(torch.bfloat16))
     with pytest.raises(BackendError, match="computes in bfloat16"):
-        export_writer(graph, tmp_path / "writer.onnx")
+        export_decoder(graph, tmp_path / "writer.onnx")
     assert not list(tmp_path.iterdir())

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 import graphprog as gp
 from graphprog.errors import PassError, ProgramError
-from graphprog.passes.kv.kv_cache import CacheMemory
+from graphprog.passes.kv.kv_cache import CacheKV
 from tests.analysis.test_roles import Decoder
 from tests.models import decoder_models as models
 
@@ -51,8 +51,8 @@ def _modules(graph: gp.Graph) -> set[str]:
     return {path for stack in stacks for path, _ in stack.values()}
 
 
-def _compare(graph: gp.Graph, inputs: dict[str, Tensor]) -> gp.Cached:
-    cached = gp.cached(graph)
+def _compare(graph: gp.Graph, inputs: dict[str, Tensor]) -> gp.generation.CachedDecoder:
+    cached = gp.with_kv_cache(graph)
     roles = cached.roles
     memory = None
     written = []
@@ -77,7 +77,7 @@ def _call(graph: gp.Graph, inputs: dict[str, Tensor]) -> dict[str, Any]:
 def test_several_tokens_at_once_and_none_before() -> None:
     """A graph that decodes takes any number of tokens, with any number before them, or none."""
     _, graph = models.decoder("llama")
-    cached = gp.cached(graph)
+    cached = gp.with_kv_cache(graph)
     ids = models.ids_of(2, 12)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     whole = _logits(_call(graph, inputs))
@@ -97,7 +97,7 @@ def test_a_cache_of_a_task_reads_its_program() -> None:
     task = gp.compile(graph, gp.Program(gp.methods.prefix_tuning(tokens=3, hidden=None)))
     inputs = {"input_ids": models.ids_of(2, 6), "attention_mask": torch.ones(2, 6).long()}
     _compare(task.graph, inputs)
-    cached = gp.cached(task)
+    cached = gp.with_kv_cache(task)
     before, _ = cached.advance(inputs)
     with torch.no_grad():
         for value in task.program.parameters():
@@ -109,7 +109,7 @@ def test_a_cache_of_a_task_reads_its_program() -> None:
 def test_masks_are_made_of_their_last_rows_alone() -> None:
     """The mask of one new token is never computed for all."""
     _, graph = models.decoder("gpt2")
-    decode = CacheMemory().run(graph)
+    decode = CacheKV().run(graph)
     letters = {str(size) for size in decode.symbols.values()}
     assert {"B", "S", "P"} <= letters
     square = [
@@ -131,11 +131,11 @@ def test_a_soft_prompt_is_folded_first() -> None:
     task = gp.compile(graph, gp.Program([part]))
     prompt = [models.ids_of(1, 5)[0].tolist()]
     with pytest.raises(PassError, match=r"gp\.fold"):
-        gp.generate(task, prompt, length=6, ends=[])
-    whole = gp.generate(task, prompt, length=6, ends=[], cache=False)
-    folded = gp.generate(gp.fold(task), prompt, length=6, ends=[])
+        gp.generate(task, prompt, max_new_tokens=6, ends=[])
+    whole = gp.generate(task, prompt, max_new_tokens=6, ends=[], use_cache=False)
+    folded = gp.generate(gp.precompute(task), prompt, max_new_tokens=6, ends=[])
     assert whole[0].ids == folded[0].ids
-    assert whole[0].ids != gp.generate(graph, prompt, length=6, ends=[])[0].ids
+    assert whole[0].ids != gp.generate(graph, prompt, max_new_tokens=6, ends=[])[0].ids
 
 
 class _Mixed(nn.Module):
@@ -175,7 +175,7 @@ def test_what_has_no_cache_is_refused_by_name(between: str, told: str) -> None:
     ids = torch.randint(31, (2, 7))
     graph = gp.capture(_Mixed(between).eval(), (ids,), {}, {"ids": {0: "batch", 1: "sequence"}})
     with pytest.raises(PassError, match=f"(?s)cannot have a KV cache.*{told}"):
-        gp.cached(graph)
+        gp.with_kv_cache(graph)
 
 
 def test_what_writes_nothing_is_refused() -> None:
@@ -183,12 +183,12 @@ def test_what_writes_nothing_is_refused() -> None:
     ids = torch.randint(31, (2, 7))
     fixed = gp.capture(_Mixed("").eval(), (ids,), {}, {"ids": {0: "batch"}})
     with pytest.raises(PassError, match="the number of tokens is fixed: 7"):
-        gp.cached(fixed)
+        gp.with_kv_cache(fixed)
     plain = gp.capture(nn.Linear(4, 4).eval(), (torch.rand(2, 4),))
     with pytest.raises(PassError, match="no attention"):
-        gp.cached(plain)
+        gp.with_kv_cache(plain)
     with pytest.raises(ProgramError, match="not a Linear"):
-        gp.cached(nn.Linear(4, 4))  # type: ignore[arg-type]
+        gp.with_kv_cache(nn.Linear(4, 4))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("wanted", ["none", "logits"])
@@ -201,7 +201,7 @@ def test_results_and_positions_of_any_form_have_a_cache(wanted: str) -> None:
     if places.ndim == 2:
         axes["places"][0] = "batch"
     model = Decoder(wanted).eval()
-    cached = gp.cached(gp.capture(model, (), {"places": places, "ids": ids}, axes))
+    cached = gp.with_kv_cache(gp.capture(model, (), {"places": places, "ids": ids}, axes))
     first = {"places": places[..., :4], "ids": ids[:, :4]}
     _, memory = cached.advance(first)
     found, _ = cached.advance({"places": places, "ids": ids}, memory)

@@ -49,7 +49,7 @@ def captured(shift: float = 0.0, side: int = 10) -> gp.Graph:
 
 PROGRAM = gp.Program(
     [
-        gp.Place((1, 6, 6), size=7),
+        gp.ResizePad((1, 6, 6), size=7),
         gp.Additive(mask=gp.masks.border(inner=7), squash="sigmoid", name="frame"),
         gp.Additive(
             at="first:out", value=gp.Fixed(torch.tensor([0.5, -1.0, 0.0, 2.0])[:, None, None])
@@ -61,7 +61,7 @@ PROGRAM = gp.Program(
 )
 
 
-def trained(graph: gp.Graph) -> gp.Reprogrammed:
+def trained(graph: gp.Graph) -> gp.ReprogrammedModel:
     """A task whose every tensor differs from what compiling alone would give."""
     task = gp.compile(graph, PROGRAM, seed=3)
     task.alignment.refresh(torch.arange(60, dtype=torch.float64).reshape(12, 5) % 7)
@@ -234,7 +234,7 @@ def test_equal_programs_are_equal_and_print_alike() -> None:
     assert json.loads(json.dumps(tree)) == tree
 
 
-def test_a_program_of_an_optimised_source_names_the_missing_passes(tmp_path: Path) -> None:
+def test_a_program_of_an_optimized_source_names_the_missing_passes(tmp_path: Path) -> None:
     class Normed(Source):
         def __init__(self) -> None:
             super().__init__()
@@ -244,11 +244,11 @@ def test_a_program_of_an_optimised_source_names_the_missing_passes(tmp_path: Pat
             return self.head(self.norm(self.first(x)).relu().mean((2, 3)))
 
     graph = gp.capture(Normed().eval(), (torch.zeros(2, 3, 10, 10),))
-    task = gp.compile(gp.optimise(graph), gp.Program([gp.Additive()]))
+    task = gp.compile(gp.optimize(graph), gp.Program([gp.Additive()]))
     task.save(tmp_path / "p.safetensors")
-    with pytest.raises(FileError, match=r"(?s)fold-batch-norm.*gp\.optimise\(graph\)"):
+    with pytest.raises(FileError, match=r"(?s)fold-batch-norm.*gp\.optimize\(graph\)"):
         gp.load(tmp_path / "p.safetensors", graph)
-    assert gp.load(tmp_path / "p.safetensors", gp.optimise(graph)).spec == task.spec
+    assert gp.load(tmp_path / "p.safetensors", gp.optimize(graph)).spec == task.spec
 
 
 def test_a_map_that_was_never_counted_is_saved_with_a_warning(tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_a_map_that_was_never_counted_is_saved_with_a_warning(tmp_path: Path) ->
 
 
 def test_a_model_in_place_of_a_graph_is_refused(tmp_path: Path) -> None:
-    for use in (gp.optimise, lambda m: gp.compile(m, PROGRAM), lambda m: gp.load(KEPT, m)):
+    for use in (gp.optimize, lambda m: gp.compile(m, PROGRAM), lambda m: gp.load(KEPT, m)):
         with pytest.raises(gp.errors.ProgramError, match=r"(?s)not a Source.*gp\.capture"):
             use(Source())
 

@@ -31,7 +31,7 @@ class Normed(nn.Module):
         return x + self.last(self.second(self.first(x)))
 
 
-def normed() -> tuple[gp.Reprogrammed, nn.Module, Normed]:
+def normed() -> tuple[gp.ReprogrammedModel, nn.Module, Normed]:
     model, graph = captured("residual")
     torch.manual_seed(3)
     module = Normed()

@@ -18,9 +18,9 @@ from tests.support import oracle
 pytestmark = pytest.mark.xdist_group("gpt2")
 
 
-def gpt2_prompt(**options: Any) -> gp.Adaption:
+def gpt2_prompt(**options: Any) -> gp.AdaptionPrompt:
     layer = "transformer.h.*.attn.c_attn"
-    return gp.Adaption(
+    return gp.AdaptionPrompt(
         **{
             "at": "transformer.h.*.attn.c_proj:in",
             "queries": f"{layer}:out",
@@ -33,9 +33,9 @@ def gpt2_prompt(**options: Any) -> gp.Adaption:
     )
 
 
-def llama_prompt(**options: Any) -> gp.Adaption:
+def llama_prompt(**options: Any) -> gp.AdaptionPrompt:
     layer = "model.layers.*.self_attn"
-    return gp.Adaption(
+    return gp.AdaptionPrompt(
         at=f"{layer}.o_proj:in",
         queries=f"{layer}.q_proj:out",
         keys=(f"source.{layer}.k_proj.weight",),
@@ -47,7 +47,7 @@ def llama_prompt(**options: Any) -> gp.Adaption:
     )
 
 
-def filled(task: gp.Reprogrammed) -> dict[str, torch.Tensor]:
+def filled(task: gp.ReprogrammedModel) -> dict[str, torch.Tensor]:
     """The program's tensors, with gates that are open."""
     state = task.program_state()
     for name, value in state.items():

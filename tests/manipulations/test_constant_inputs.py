@@ -47,7 +47,7 @@ AXES = {
     "mask": {0: "texts", 1: "sequence"},
     "scale": {},
 }
-ON = gp.FixedMap(classes=4, on="output:scores")
+ON = gp.FixedMap(classes=4, at="output:scores")
 
 
 def texts(count: int, length: int = 5) -> dict[str, Tensor]:
@@ -67,7 +67,7 @@ def graph() -> gp.Graph:
 
 
 def test_what_is_bound_is_asked_for_no_more(graph: gp.Graph) -> None:
-    task = gp.compile(graph, gp.Program([gp.Bound(texts(4), name="classes")]))
+    task = gp.compile(graph, gp.Program([gp.ConstantInputs(texts(4), name="classes")]))
     assert [spec.name for spec in task.inputs] == ["image", "scale"]
     for batch in (1, 5):
         given = call(4, batch)
@@ -87,7 +87,9 @@ def test_any_inputs_can_be_bound_and_asked_for_again(graph: gp.Graph) -> None:
     names = [("ids", "mask"), ("image",), ("scale",), ("ids", "mask", "image"), ("image", "scale")]
     for bound in names:
         for order in itertools.permutations(bound):
-            task = gp.compile(graph, gp.Program([gp.Bound({name: given[name] for name in order})]))
+            task = gp.compile(
+                graph, gp.Program([gp.ConstantInputs({name: given[name] for name in order})])
+            )
             rest = {name: value for name, value in given.items() if name not in bound}
             assert [spec.name for spec in task.inputs] == [n for n in AXES if n not in bound]
             assert torch.equal(task(**rest)["scores"], MODEL(**given)["scores"])
@@ -98,25 +100,27 @@ def test_any_inputs_can_be_bound_and_asked_for_again(graph: gp.Graph) -> None:
 
 def test_several_parts_bind(graph: gp.Graph) -> None:
     given = call(4, 3)
-    scale = gp.Bound({"scale": given["scale"]}, name="scale")
-    task = gp.compile(graph, gp.Program([scale, gp.Bound(texts(4))]))
+    scale = gp.ConstantInputs({"scale": given["scale"]}, name="scale")
+    task = gp.compile(graph, gp.Program([scale, gp.ConstantInputs(texts(4))]))
     assert torch.equal(task(given["image"])["scores"], MODEL(**given)["scores"])
 
 
 def test_the_number_of_texts_is_the_number_of_classes(graph: gp.Graph) -> None:
-    several = gp.FixedMap(sources=((0, 1), (2, 3), (4, 5)), on="output:scores")
-    task = gp.compile(graph, gp.Program([gp.Bound(texts(6))], align=several))
+    several = gp.FixedMap(sources=((0, 1), (2, 3), (4, 5)), at="output:scores")
+    task = gp.compile(graph, gp.Program([gp.ConstantInputs(texts(6))], align=several))
     given = call(6, 5)
     pairs = MODEL(**given)["scores"].unflatten(1, (3, 2))
     torch.testing.assert_close(task(given["image"], given["scale"]), pairs.mean(2))
     with pytest.raises(GraphprogError, match="need 7, but 'output:scores' has only 6"):
-        gp.compile(graph, gp.Program([gp.Bound(texts(6))], gp.FixedMap(7, on="output:scores")))
+        gp.compile(
+            graph, gp.Program([gp.ConstantInputs(texts(6))], gp.FixedMap(7, at="output:scores"))
+        )
 
 
 @pytest.mark.parametrize("first", [True, False])
 def test_tokens_are_learnt_in_front_of_bound_texts(graph: gp.Graph, first: bool) -> None:
     prompt = gp.Concatenative(at="tokens", length=3, init="normal", name="prompt")
-    parts = [gp.Bound(texts(4)), prompt]
+    parts = [gp.ConstantInputs(texts(4)), prompt]
     task = gp.compile(graph, gp.Program(parts if first else parts[::-1], align=ON))
     given = call(4, 5)
     entries = task.program.prompt.value
@@ -144,7 +148,7 @@ def test_inserted_entries_are_still_known() -> None:
     reader = gp.capture(Reader().eval(), (ids, torch.ones(2, 1, 1)), None, axes)
     parts = [
         gp.Concatenative(at="tokens", length=2, offset=1),
-        gp.Bound({"scale": torch.ones(1, 1, 1)}),
+        gp.ConstantInputs({"scale": torch.ones(1, 1, 1)}),
     ]
     alone, both = (gp.compile(reader, gp.Program(parts[:count])) for count in (1, 2))
     assert gp.losses.inserted(both, "logits") == gp.losses.inserted(alone, "logits") != ()
@@ -152,7 +156,7 @@ def test_inserted_entries_are_still_known() -> None:
 
 def test_training_reads_the_images_alone(graph: gp.Graph) -> None:
     prompt = gp.Concatenative(at="tokens", length=2, init="normal")
-    bound = [gp.Bound(texts(4)), gp.Bound({"scale": torch.tensor([3.0])})]
+    bound = [gp.ConstantInputs(texts(4)), gp.ConstantInputs({"scale": torch.tensor([3.0])})]
     task = gp.compile(graph, gp.Program([*bound, prompt], align=ON))
     image = torch.randn(60, 6, generator=torch.Generator().manual_seed(0))
     labels = (image[:, 0] > 0).long()
@@ -164,11 +168,11 @@ def test_training_reads_the_images_alone(graph: gp.Graph) -> None:
 
 
 def test_a_program_is_saved_with_what_it_binds(graph: gp.Graph, tmp_path: Path) -> None:
-    program = gp.Program([gp.Bound(texts(4), name="classes")], align=ON)
+    program = gp.Program([gp.ConstantInputs(texts(4), name="classes")], align=ON)
     kept: dict[str, Tensor] = {}
     assert parse_spec(format_spec(program, kept), kept) == program
     assert hash(program) == hash(parse_spec(format_spec(program, kept), kept))
-    other = gp.Program([gp.Bound(texts(5), name="classes")], align=ON)
+    other = gp.Program([gp.ConstantInputs(texts(5), name="classes")], align=ON)
     assert program != other
     task = gp.compile(graph, program)
     task.save(tmp_path / "made.safetensors")
@@ -182,12 +186,12 @@ def test_a_program_is_saved_with_what_it_binds(graph: gp.Graph, tmp_path: Path) 
 def test_onnx_files_take_the_rest(graph: gp.Graph, tmp_path: Path) -> None:
     prompt = gp.Concatenative(at="tokens", length=2, init="normal")
     task, other = (
-        gp.compile(graph, gp.Program([gp.Bound(given), prompt], align=ON))
+        gp.compile(graph, gp.Program([gp.ConstantInputs(given), prompt], align=ON))
         for given in (texts(4), {**texts(4), "ids": texts(4)["ids"].flip(0)})
     )
     given = call(4, 3)
     image, scale = given["image"], given["scale"]
-    for mode in ("folded", "swappable"):
+    for mode in ("folded", "overridable"):
         path = tmp_path / f"{mode}.onnx"
         assert gp.backends.onnx.export(task, path, program=mode).passed
         session = gp.backends.onnxruntime.Session(path)
@@ -217,14 +221,14 @@ def test_onnx_files_take_the_rest(graph: gp.Graph, tmp_path: Path) -> None:
 )
 def test_refusals(graph: gp.Graph, given: Mapping[str, Tensor], says: str) -> None:
     with pytest.raises(GraphprogError, match=says):
-        gp.compile(graph, gp.Program([gp.Bound(given)]))
+        gp.compile(graph, gp.Program([gp.ConstantInputs(given)]))
 
 
 def test_a_prompt_and_a_text_that_are_too_long_together(graph: gp.Graph) -> None:
     prompt = gp.Concatenative(at="tokens", length=LONGEST - 6)
-    gp.compile(graph, gp.Program([prompt, gp.Bound(texts(4, 6))]))
+    gp.compile(graph, gp.Program([prompt, gp.ConstantInputs(texts(4, 6))]))
     with pytest.raises(GraphprogError, match=r"(?s)does not run on.*fewer inserted tokens"):
-        gp.compile(graph, gp.Program([prompt, gp.Bound(texts(4, 7))]))
+        gp.compile(graph, gp.Program([prompt, gp.ConstantInputs(texts(4, 7))]))
 
 
 @pytest.mark.slow
@@ -233,7 +237,9 @@ def test_prompts_in_both_towers_of_a_library_model() -> None:
     model, graph = zoo.captured("clip")
     _, given = zoo.CASES["clip"].call(3)
     images = given["pixel_values"]
-    classes = gp.Bound({name: value for name, value in given.items() if name != "pixel_values"})
+    classes = gp.ConstantInputs(
+        {name: value for name, value in given.items() if name != "pixel_values"}
+    )
     plain = gp.compile(graph, gp.Program([classes]))
     assert torch.equal(plain(images).logits_per_image, model(**given).logits_per_image)
     parts = gp.methods.maple(tokens=2, depth=2)

@@ -210,7 +210,7 @@ def test_programs_of_methods_print_and_parse() -> None:
     for parts in (
         gp.methods.prompt_tuning(),
         gp.methods.p_tuning(encoder="lstm"),
-        gp.methods.vpt_shallow(init=gp.inits.PatchUniform(8)),
+        gp.methods.vpt_shallow(init=gp.initializers.PatchUniform(8)),
         gp.methods.vpt_deep(shared=True),
         gp.methods.maple(depth=3),
     ):

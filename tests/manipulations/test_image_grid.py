@@ -49,7 +49,7 @@ def by_hand(query: Tensor, pairs: Tensor, blank: float = 0.0) -> Tensor:
 
 
 def test_a_query_is_answered_in_the_place_of_the_blank(tmp_path: Path) -> None:
-    canvas = gp.Canvas((3, 8, 10), examples=PAIRS)
+    canvas = gp.ImageGrid((3, 8, 10), examples=PAIRS)
     task = gp.compile(GRAPH, gp.Program([canvas], align=canvas.answer(OUTPUT)))
     found = task(QUERY)
     with torch.no_grad():
@@ -61,7 +61,7 @@ def test_a_query_is_answered_in_the_place_of_the_blank(tmp_path: Path) -> None:
 
 
 def test_examples_matter_and_are_resized_with_the_query() -> None:
-    canvas = gp.Canvas(
+    canvas = gp.ImageGrid(
         (1, 5, 5), size=(8, 10), examples=PAIRS[:1, :, :1, :4], interpolation="nearest"
     )
     query = torch.rand(2, 1, 5, 5)
@@ -79,7 +79,7 @@ def test_examples_matter_and_are_resized_with_the_query() -> None:
 
 
 def test_cells_stand_apart_and_the_rest_is_filled() -> None:
-    canvas = gp.Canvas((3, 6, 8), examples=PAIRS[:1, :, :, :6, :8], gap=2, fill=(0.5, 0.5, 0.5))
+    canvas = gp.ImageGrid((3, 6, 8), examples=PAIRS[:1, :, :, :6, :8], gap=2, fill=(0.5, 0.5, 0.5))
     assert canvas.corner == (8, 10)
     task = gp.compile(GRAPH, gp.Program([canvas]))
     board = torch.full((2, 3, 24, 20), 0.5)
@@ -90,9 +90,9 @@ def test_cells_stand_apart_and_the_rest_is_filled() -> None:
         assert torch.equal(task(query), MODEL(board))
 
 
-def test_normalised_in_the_graph_the_blank_is_the_mean() -> None:
-    contract = gp.Contract(space="normalised", mean=0.4, std=0.2)
-    canvas = gp.Canvas((3, 8, 10), examples=PAIRS)
+def test_normalized_in_the_graph_the_blank_is_the_mean() -> None:
+    contract = gp.Contract(space="normalized", mean=0.4, std=0.2)
+    canvas = gp.ImageGrid((3, 8, 10), examples=PAIRS)
     task = gp.compile(GRAPH, gp.Program([canvas], contract=contract))
     with torch.no_grad():
         wanted = MODEL((by_hand(QUERY, PAIRS, 0.4) - 0.4) / 0.2)
@@ -100,7 +100,7 @@ def test_normalised_in_the_graph_the_blank_is_the_mean() -> None:
 
 
 def test_the_spec_survives_text() -> None:
-    canvas = gp.Canvas((3, 8, 10), examples=PAIRS, gap=1)
+    canvas = gp.ImageGrid((3, 8, 10), examples=PAIRS, gap=1)
     tensors: dict[str, Tensor] = {}
     assert parse_spec(format_spec(canvas, tensors), tensors) == canvas
 
@@ -118,4 +118,4 @@ def test_the_spec_survives_text() -> None:
 )
 def test_what_cannot_be_laid_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ProgramError, match=message):
-        gp.compile(GRAPH, gp.Program([gp.Canvas((3, 8, 10), **options)]))
+        gp.compile(GRAPH, gp.Program([gp.ImageGrid((3, 8, 10), **options)]))

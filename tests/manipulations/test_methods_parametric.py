@@ -15,12 +15,12 @@ from tests.rewriting.test_rewriting import same
 gpt2 = pytest.mark.xdist_group("gpt2")
 
 
-def compiled(name: str, parts: tuple[gp.Manipulation, ...]) -> gp.Reprogrammed:
+def compiled(name: str, parts: tuple[gp.Manipulation, ...]) -> gp.ReprogrammedModel:
     _, graph = captured(name)
     return gp.compile(graph, gp.Program(parts))
 
 
-def is_source(task: gp.Reprogrammed, name: str) -> bool:
+def is_source(task: gp.ReprogrammedModel, name: str) -> bool:
     args, kwargs = CASES[name].call(3)
     return same(task(*args, **kwargs), task.base(*args, **kwargs))
 

@@ -32,7 +32,7 @@ class Mixer(nn.Module):
         return x + self.gain * y * self.constant
 
 
-def mixed(at: str = "hidden[0]", **options: Any) -> tuple[gp.Reprogrammed, Mixer]:
+def mixed(at: str = "hidden[0]", **options: Any) -> tuple[gp.ReprogrammedModel, Mixer]:
     _, graph = captured("transformer")
     torch.manual_seed(1)
     module = Mixer(16, **options).eval()

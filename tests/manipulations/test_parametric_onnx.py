@@ -18,7 +18,7 @@ def gpt2_parts() -> list[gp.Manipulation]:
     layer = "transformer.h.*.attn.c_attn"
     return [
         *gp.methods.ia3(f"{layer}:out", "", "transformer.h.*.mlp.c_proj:in"),
-        gp.Adaption(
+        gp.AdaptionPrompt(
             at="transformer.h.*.attn.c_proj:in",
             queries=f"{layer}:out",
             keys=(f"source.{layer}.weight", f"source.{layer}.bias"),
@@ -35,7 +35,7 @@ def gpt2_parts() -> list[gp.Manipulation]:
 PARTS = {
     "gpt2": gpt2_parts,
     "residual": lambda: [gp.SampleMask(patch=4), gp.Projection(at="features")],
-    "transformer": lambda: [gp.Dictionary(words=9, weighting="softmax", top=3)],
+    "transformer": lambda: [gp.VocabularyMap(words=9, weighting="softmax", top=3)],
 }
 
 

@@ -54,7 +54,7 @@ PARTS: dict[str, tuple[ops.Manipulation, Callable[[torch.Tensor, State], torch.T
 }
 
 
-def own_state(task: gp.Reprogrammed) -> State:
+def own_state(task: gp.ReprogrammedModel) -> State:
     """The program's tensors by their names within the only part, other than at the start."""
     generator = torch.Generator().manual_seed(5)
     state = task.program_state()

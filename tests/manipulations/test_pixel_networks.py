@@ -36,7 +36,7 @@ def masked(
     return x + state["value"] * torch.kron(z, torch.ones(1, 1, patch, patch))
 
 
-def own_state(task: gp.Reprogrammed) -> dict[str, torch.Tensor]:
+def own_state(task: gp.ReprogrammedModel) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(5)
     state = task.program_state()
     for name, value in state.items():

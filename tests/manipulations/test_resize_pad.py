@@ -13,7 +13,7 @@ from tests.models.zoo import captured
 
 def placed(x: torch.Tensor, **options: Any) -> torch.Tensor:
     """What a placement makes of examples on a canvas of 3 by 16 by 16."""
-    place = gp.Place(shape=tuple(x.shape[1:]), **options)
+    place = gp.ResizePad(shape=tuple(x.shape[1:]), **options)
     return place.build(torch.zeros(2, 3, 16, 16), "here", torch.Generator())(x)
 
 
@@ -26,7 +26,7 @@ def test_examples_are_padded_in_the_middle() -> None:
 
 @pytest.mark.parametrize(("inner", "front", "back"), [(32, 96, 96), (129, 48, 47)])
 def test_published_paddings(inner: int, front: int, back: int) -> None:
-    module = gp.Place(shape=(1, inner, inner)).build(
+    module = gp.ResizePad(shape=(1, inner, inner)).build(
         torch.zeros(2, 3, 224, 224), "here", torch.Generator()
     )
     x = torch.rand(1, 1, inner, inner)
@@ -46,14 +46,14 @@ def test_examples_are_resized_as_functional_interpolate_does(interpolation: str)
 
 
 def test_one_axis() -> None:
-    place = gp.Place(shape=(1, 5), size=(8,))
+    place = gp.ResizePad(shape=(1, 5), size=(8,))
     module = place.build(torch.zeros(2, 2, 11), "here", torch.Generator())
     x = torch.rand(3, 1, 5)
     large = functional.interpolate(x.repeat(1, 2, 1), 8, mode="linear", align_corners=False)
     assert torch.equal(module(x), functional.pad(large, (2, 1)))
 
 
-def test_the_padding_may_have_a_colour() -> None:
+def test_the_padding_may_have_a_color() -> None:
     x = torch.rand(2, 3, 4, 4)
     found = placed(x, fill=(0.25, 0.5, 0.75))
     torch.testing.assert_close(found[:, :, 6:10, 6:10], x)
@@ -79,4 +79,4 @@ def test_the_padding_may_have_a_colour() -> None:
 def test_what_cannot_be_placed(options: Any, message: str) -> None:
     _, graph = captured("residual")
     with pytest.raises(ProgramError, match=message):
-        gp.compile(graph, gp.Program([gp.Place(**options)]))
+        gp.compile(graph, gp.Program([gp.ResizePad(**options)]))

@@ -79,10 +79,10 @@ UNIT = gp.Contract(space="unit", mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
 
 
 def image_program(align: gp.Alignment | None = None, contract: gp.Contract = UNIT) -> gp.Program:
-    """A placed grey image, a learnt border, a learnt steering vector inside, an alignment."""
+    """A placed gray image, a learnt border, a learnt steering vector inside, an alignment."""
     return gp.Program(
         [
-            gp.Place((1, 8, 8), size=10),
+            gp.ResizePad((1, 8, 8), size=10),
             gp.Additive(
                 at="input",
                 mask=gp.masks.border(inner=10),
@@ -101,11 +101,11 @@ def image_task(
     align: gp.Alignment | None = None,
     seed: int = 0,
     contract: gp.Contract = UNIT,
-) -> gp.Reprogrammed:
+) -> gp.ReprogrammedModel:
     return counted(gp.compile(graph, image_program(align, contract), seed=seed), seed)
 
 
-def text_task(graph: gp.Graph) -> gp.Reprogrammed:
+def text_task(graph: gp.Graph) -> gp.ReprogrammedModel:
     steering = gp.Additive(at="tokens", value=gp.Learnable(init="normal", shape=(16,)))
     return gp.compile(graph, gp.Program([steering], align=gp.LinearHead(4)))
 
@@ -116,7 +116,7 @@ def text_batch(rows: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randint(50, (rows, length)), present
 
 
-def counted(task: gp.Reprogrammed, seed: int = 0) -> gp.Reprogrammed:
+def counted(task: gp.ReprogrammedModel, seed: int = 0) -> gp.ReprogrammedModel:
     """The task, with its mapping counted on random examples where it has a counted one."""
     module = task.alignment
     if isinstance(module, StatisticalModule):
@@ -127,7 +127,7 @@ def counted(task: gp.Reprogrammed, seed: int = 0) -> gp.Reprogrammed:
     return task
 
 
-def everything_of(task: gp.Reprogrammed) -> tuple[object, ...]:
+def everything_of(task: gp.ReprogrammedModel) -> tuple[object, ...]:
     """All that a backend must leave alone."""
     tensors = {
         name: (id(tensor), tensor.requires_grad, tensor.grad, tensor._version)

@@ -150,7 +150,7 @@ def presence(batch: int, length: int) -> Tensor:
     return mask
 
 
-def pairs_of(task: gp.Reprogrammed, layers: int = LAYERS) -> list[tuple[Tensor, Tensor]]:
+def pairs_of(task: gp.ReprogrammedModel, layers: int = LAYERS) -> list[tuple[Tensor, Tensor]]:
     """Keys and values [h, P, d] of every operation of a task of one memory."""
     (part,) = task.program.children()
     rows = part.rows(torch.zeros(1)).detach()

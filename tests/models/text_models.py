@@ -127,7 +127,7 @@ def _model(name: str, head: str) -> nn.Module:
 
 
 def alone(model: nn.Module, name: str, text: str) -> torch.Tensor:
-    """What a model gives for one text, tokenised as its tokenizer does, by token [S, V]."""
+    """What a model gives for one text, tokenized as its tokenizer does, by token [S, V]."""
     ids = torch.tensor([tokenizer(name)(text)["input_ids"]])
     with torch.no_grad():
         return model(input_ids=ids).logits[0]

@@ -1,4 +1,4 @@
-"""Optimising passes change rounding and nothing else, and say so by their contract."""
+"""Optimizing passes change rounding and nothing else, and say so by their contract."""
 
 from __future__ import annotations
 
@@ -73,35 +73,35 @@ def test_channels_last_keeps_the_numbers_and_rearranges_memory(net: nn.Module) -
     assert not net.first.weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_program_compiles_into_the_optimised_source(net: nn.Module) -> None:
+def test_a_program_compiles_into_the_optimized_source(net: nn.Module) -> None:
     graph = gp.capture(net, (torch.rand(2, 3, 12, 12),))
     program = gp.Program(
-        [gp.Place((1, 6, 6)), gp.Additive(value=gp.Learnable("normal"))], align=gp.FixedMap(4)
+        [gp.ResizePad((1, 6, 6)), gp.Additive(value=gp.Learnable("normal"))], align=gp.FixedMap(4)
     )
-    plain, fast = gp.compile(graph, program), gp.compile(gp.optimise(graph), program)
+    plain, fast = gp.compile(graph, program), gp.compile(gp.optimize(graph), program)
     x = torch.rand(3, 1, 6, 6)
     torch.testing.assert_close(fast(x), plain(x), rtol=1e-5, atol=1e-5)
     fast(x).sum().backward()
     assert fast.program.additive.value.grad.abs().sum() > 0
 
 
-def test_a_source_with_a_program_is_not_optimised(net: nn.Module) -> None:
+def test_a_source_with_a_program_is_not_optimized(net: nn.Module) -> None:
     task = gp.compile(gp.capture(net, (torch.rand(2, 3, 12, 12),)), gp.Program([gp.Additive()]))
-    for optimising in (FoldBatchNorm(), ChannelsLast()):
+    for optimizing in (FoldBatchNorm(), ChannelsLast()):
         with pytest.raises(gp.errors.PassError, match="has a program in it"):
-            optimising(task.graph)
+            optimizing(task.graph)
 
 
 def test_a_graph_without_convolutions_is_left_alone() -> None:
     graph = gp.capture(nn.Linear(3, 2), (torch.rand(2, 3),))
-    assert str(gp.optimise(graph)) == str(graph)
-    assert not any(step.changed for step in gp.optimise(graph).history[-2:])
+    assert str(gp.optimize(graph)) == str(graph)
+    assert not any(step.changed for step in gp.optimize(graph).history[-2:])
 
 
 def test_text_names_passes_that_nobody_imported(net: nn.Module) -> None:
     graph = gp.capture(net, (torch.rand(2, 3, 12, 12),))
     pipeline = gp.passes.Pipeline.parse("fold-batch-norm ; fold-padding ; channels-last")
-    assert str(pipeline(graph)) == str(gp.optimise(graph))
+    assert str(pipeline(graph)) == str(gp.optimize(graph))
 
 
 class Padded(nn.Module):
@@ -133,7 +133,7 @@ def test_folding_padding_takes_only_what_is_alike_on_both_sides() -> None:
 
 
 class Reused(nn.Module):
-    """One convolution, called twice, with another normalisation behind each call."""
+    """One convolution, called twice, with another normalization behind each call."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -102,7 +102,7 @@ def test_history_tells_what_each_pass_did() -> None:
     assert second.nodes == len(result.nodes) > first.nodes
     assert "changed nothing" in str(first)
     kinds = [step.text for step in graph.history]
-    assert kinds[:3] == ["inline-regions", "drop-asserts", "functionalise"]
+    assert kinds[:3] == ["inline-regions", "drop-asserts", "functionalize"]
 
 
 def test_a_pass_leaves_the_graph_it_is_given() -> None:
@@ -229,13 +229,13 @@ def test_a_manipulation_keeps_the_type_of_a_value() -> None:
 
 def test_an_input_is_replaced_once_and_first() -> None:
     _, graph = captured("residual")
-    place = gp.Place(shape=(1, 8, 8))
+    place = gp.ResizePad(shape=(1, 8, 8))
     placed = ReplaceInput(place, place.shape)
     with pytest.raises(PassError, match="already changed; place must come first"):
         placed(Insert(gp.Additive())(graph))
     with pytest.raises(PassError, match="already changed"):
         placed(placed(graph))
     with pytest.raises(InterfaceError, match=r"acts on a model input, not at blocks.0:out"):
-        ReplaceInput(gp.Place(at="hidden[0]", shape=(1, 8, 8)), (1, 8, 8))(graph)
+        ReplaceInput(gp.ResizePad(at="hidden[0]", shape=(1, 8, 8)), (1, 8, 8))(graph)
     with pytest.raises(PassError, match="already aligned"):
         Align(gp.RandomMap(classes=2))(Align(gp.RandomMap(classes=2))(graph))

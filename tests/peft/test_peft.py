@@ -99,16 +99,16 @@ def of_peft(model: nn.Module, inputs: dict[str, Tensor], task: int | None = None
     given: dict[str, Tensor] = dict(inputs)
     if task is not None:
         given["task_ids"] = torch.full((len(inputs["input_ids"]),), task)
-    labelled = task is not None and "decoder_input_ids" in inputs
-    if labelled:
+    labeled = task is not None and "decoder_input_ids" in inputs
+    if labeled:
         later = given.pop("decoder_input_ids")[:, 1:]
         given["labels"] = torch.cat([later, torch.ones_like(later[:, :1])], 1)
     with torch.no_grad():
         found = outputs(model(**given))
-    return found[1:] if labelled else found
+    return found[1:] if labeled else found
 
 
-def of_task(task: gp.Reprogrammed, source: Base, inputs: dict[str, Tensor]) -> list[Tensor]:
+def of_task(task: gp.ReprogrammedModel, source: Base, inputs: dict[str, Tensor]) -> list[Tensor]:
     constants: dict[str, Any] = {}
     if "use_cache" in str(source.graph.call_spec.tree):
         constants["use_cache"] = False
@@ -170,12 +170,12 @@ def test_peft_reads_what_is_written(family: str, task: str, method: str, tmp_pat
     assert distance(of_task(again, source, inputs), of_task(mine, source, inputs)) < 1e-6
 
 
-def program(source: Base, method: str) -> gp.Reprogrammed:
+def program(source: Base, method: str) -> gp.ReprogrammedModel:
     """A program of one's own of each method, away from where it starts."""
     values = {
-        "mlp": gp.reparametrised.MLP(hidden=6, layers=3, activation="relu"),
-        "lstm": gp.reparametrised.LSTM(hidden=6),
-        "multitask": gp.reparametrised.LowRank(rank=2),
+        "mlp": gp.reparameterized.MLP(hidden=6, layers=3, activation="relu"),
+        "lstm": gp.reparameterized.LSTM(hidden=6),
+        "multitask": gp.reparameterized.LowRank(rank=2),
     }
     parts: list[gp.Manipulation]
     if method == "ia3":
@@ -185,8 +185,8 @@ def program(source: Base, method: str) -> gp.Reprogrammed:
         parts = [gp.Scale(at=at, name=f"scale{number}") for number, at in enumerate(places)]
     elif method in ("prefix", "projected"):
         at = "decoder.attention[*]" if source.family == "t5" else "attention[*]"
-        value = gp.reparametrised.MLP(8, inputs=6) if method == "projected" else gp.Learnable()
-        parts = [gp.Memory(at=at, length=ENTRIES, value=value)]
+        value = gp.reparameterized.MLP(8, inputs=6) if method == "projected" else gp.Learnable()
+        parts = [gp.Prefix(at=at, length=ENTRIES, value=value)]
     else:
         at = "input_ids.tokens" if source.family == "t5" else "tokens"
         at = "model.embed_tokens:out" if source.family == "gemma" else at
@@ -194,7 +194,7 @@ def program(source: Base, method: str) -> gp.Reprogrammed:
         parts = [gp.Concatenative(at=at, length=ENTRIES, value=value)]
     if source.task == "SEQ_CLS" and source.family in ("bert", "llama"):
         head = {"bert": "classifier:out", "llama": "score:out"}[source.family]
-        parts.append(gp.Retrained(at=head, bias=source.family == "bert"))
+        parts.append(gp.TrainableLayer(at=head, bias=source.family == "bert"))
     task = gp.compile(source.graph, gp.Program(parts))
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():

@@ -67,7 +67,7 @@ def test_a_prompt_and_a_head(tmp_path: Path) -> None:
     task = gp.peft.load(folder(tmp_path, PROMPT, tensors), graph)
     assert str(task.spec) == (
         'program{manipulations=[concatenative{at="table:out" name="prompt" length=3 '
-        'value=learnable} retrained{at="score:out" name="score" bias=false}]}'
+        'value=learnable} trainable-layer{at="score:out" name="score" bias=false}]}'
     )
     x = model.norm(torch.cat([ENTRIES.expand(3, -1, -1), model.table(IDS)], 1))
     x = (x + model.down(model.up(x).relu())).mean(1) @ head.T
@@ -232,7 +232,7 @@ def test_fixed_entries_and_computed_ones_are_written_as_what_they_are(tmp_path: 
     path = saved(parts, tmp_path)
     loaded = gp.peft.load(path, captured()[1])
     assert torch.equal(loaded.program_state()["program.prompt.value"], ENTRIES)
-    value = gp.reparametrised.Subspace(size=4)
+    value = gp.reparameterized.Subspace(size=4)
     path = saved([gp.Concatenative(at="tokens", length=3, value=value)], tmp_path)
     assert safetensors.torch.load_file(path / "adapter_model.safetensors")[
         "prompt_embeddings"
@@ -250,11 +250,11 @@ def test_fixed_entries_and_computed_ones_are_written_as_what_they_are(tmp_path: 
             {},
             "one prompt or prefix, or scalings",
         ),
-        ([gp.Retrained(at="score:out", bias=False)], {}, "has neither"),
+        ([gp.TrainableLayer(at="score:out", bias=False)], {}, "has neither"),
         ([gp.Scale(at="up:out"), gp.Scale(at="up:in", name="b")], {}, "once"),
         ([gp.Concatenative(at="tokens")], {"task_type": "NONE"}, "known: CAUSAL_LM"),
         ([gp.Concatenative(at="tokens")], {"kind": "IA3"}, "this program is PROMPT_TUNING"),
-        ([gp.Concatenative(at="tokens")], {"align": gp.LinearHead(classes=2)}, "Retrained"),
+        ([gp.Concatenative(at="tokens")], {"align": gp.LinearHead(classes=2)}, "TrainableLayer"),
     ],
 )
 def test_what_peft_has_no_place_for(
@@ -267,4 +267,4 @@ def test_what_peft_has_no_place_for(
 
 def test_a_layer_is_named_by_its_result() -> None:
     with pytest.raises(GraphprogError, match="layer"):
-        gp.Retrained(at="hidden[0]")
+        gp.TrainableLayer(at="hidden[0]")

@@ -30,7 +30,7 @@ def pattern_for(graph: Graph, key: str, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * 0.1
 
 
-def steered(graph: Graph, key: str, **options: Any) -> gp.Reprogrammed:
+def steered(graph: Graph, key: str, **options: Any) -> gp.ReprogrammedModel:
     value = gp.Fixed(pattern_for(graph, key))
     return gp.compile(graph, gp.Program([gp.Additive(at=key, value=value, **options)]))
 
@@ -165,7 +165,7 @@ def test_parts_at_one_place_act_in_the_order_given() -> None:
 def test_gradients_reach_the_program_and_only_it(name: str) -> None:
     model, graph = captured(name)
     task = gp.compile(
-        graph, gp.Program([gp.Additive(at="hidden[*]")], align=gp.LinearHead(3, on="logits"))
+        graph, gp.Program([gp.Additive(at="hidden[*]")], align=gp.LinearHead(3, at="logits"))
     )
     args, kwargs = CASES[name].call(3)
     task(*args, **kwargs).square().sum().backward()

@@ -110,7 +110,7 @@ def test_white_space_is_free() -> None:
         ("test-leaf test-leaf", "position 9: expected the end"),
         ("test-leaf{count=3 count=3}", "'count' appears twice"),
         ("test-leaf{kind=3}", "'kind' appears twice"),
-        ("test-leaf{colour=3}", "unknown field 'colour'; known: text, count"),
+        ("test-leaf{color=3}", "unknown field 'color'; known: text, count"),
         ("no-such-kind{a=1}", "unknown spec kind 'no-such-kind'"),
         ("test-leaf{tensor=@absent}", "tensor 'absent' is named by the spec but not stored"),
         ('test-leaf{text="a\nb"}', "is not a value"),

@@ -14,7 +14,7 @@ ort = gp.backends.onnxruntime
 
 
 def eager_losses(
-    task: gp.Reprogrammed,
+    task: gp.ReprogrammedModel,
     batches: Iterable[tuple[Tensor, ...]],
     loss: Callable[[Any, Tensor], Tensor],
     optimizer: Any,
@@ -40,7 +40,7 @@ def worst(found: Sequence[float], wanted: Sequence[float]) -> float:
 
 
 def require_equal_curves(
-    task: gp.Reprogrammed,
+    task: gp.ReprogrammedModel,
     batches: Sequence[tuple[Tensor, ...]],
     loss: Callable[[Any, Tensor], Tensor],
     optimizer: Any,

@@ -17,7 +17,7 @@ Tensors = tuple[torch.Tensor, torch.Tensor]
 
 
 class Source(nn.Module):
-    """A CNN of 12 classes on grey images of 10 by 10, with statistics that training could move."""
+    """A CNN of 12 classes on gray images of 10 by 10, with statistics that training could move."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,23 +56,23 @@ def digits() -> dict[str, Tensors]:
 
 UNIT = gp.Contract(space="unit", mean=0.5, std=0.5)
 FRAME = (
-    gp.Place((1, 8, 8)),
+    gp.ResizePad((1, 8, 8)),
     gp.Additive(at="input", value=gp.Learnable("normal", 0.1), mask=gp.masks.border(inner=8)),
 )
 
 
-def framed(align: gp.Alignment) -> gp.Reprogrammed:
+def framed(align: gp.Alignment) -> gp.ReprogrammedModel:
     """A trained frame around the digit, and an alignment."""
     return gp.compile(graph(), gp.Program(FRAME, align=align, contract=UNIT))
 
 
-def headed(seed: int = 0) -> gp.Reprogrammed:
+def headed(seed: int = 0) -> gp.ReprogrammedModel:
     """A trained frame and a linear head on the features."""
-    align = gp.LinearHead(10, on="features")
+    align = gp.LinearHead(10, at="features")
     return gp.compile(graph(), gp.Program(FRAME, align=align, contract=UNIT), seed)
 
 
-def same_state(left: gp.Reprogrammed, right: gp.Reprogrammed) -> bool:
+def same_state(left: gp.ReprogrammedModel, right: gp.ReprogrammedModel) -> bool:
     one, two = left.program_state(), right.program_state()
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 

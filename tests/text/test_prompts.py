@@ -154,8 +154,8 @@ def test_examples_that_are_refused(example: Any, said: str) -> None:
 def test_queries_that_are_refused() -> None:
     with pytest.raises(DataError, match="has no 'text'"):
         ARROW.query({"label": "b"})
-    with pytest.raises(DataError, match="has 'colour', which is no field"):
-        ARROW.query({"text": "a", "colour": "b"})
+    with pytest.raises(DataError, match="has 'color', which is no field"):
+        ARROW.query({"text": "a", "color": "b"})
 
 
 def test_an_instruction_stands_in_front_or_behind() -> None:

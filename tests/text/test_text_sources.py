@@ -39,7 +39,7 @@ def test_the_tokenizer_stays_with_the_graph_through_passes() -> None:
 
     _, graph = reader("gpt2")
     assert copy.deepcopy(graph).tokenizer is graph.tokenizer
-    assert gp.optimise(graph).tokenizer is graph.tokenizer
+    assert gp.optimize(graph).tokenizer is graph.tokenizer
     task = gp.compile(graph, gp.Program([SHOWN]))
     assert task.graph.tokenizer is graph.tokenizer
     assert torch.equal(

@@ -146,7 +146,7 @@ def test_bad_validation_data_is_named() -> None:
 
 
 def test_labels_of_an_unaligned_task_are_checked_against_its_logits() -> None:
-    task = gp.compile(graph(), gp.Program([gp.Place((1, 8, 8)), gp.Additive()], contract=UNIT))
+    task = gp.compile(graph(), gp.Program([gp.ResizePad((1, 8, 8)), gp.Additive()], contract=UNIT))
     with pytest.raises(DataError, match=r"labels lie in .* 12 classes"):
         fit(task, (IMAGES, LABELS + 3))
 

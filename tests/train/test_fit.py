@@ -137,7 +137,9 @@ def test_patience_stops_a_run_that_does_not_improve() -> None:
 
 
 def test_a_program_without_parameters_is_mapped_and_measured() -> None:
-    program = gp.Program([gp.Place((1, 8, 8))], align=gp.FrequencyMap(10), contract=gp.Contract())
+    program = gp.Program(
+        [gp.ResizePad((1, 8, 8))], align=gp.FrequencyMap(10), contract=gp.Contract()
+    )
     task = gp.compile(graph(), program)
     history = fit(task, TRAIN, VALIDATION, epochs=9)
     assert any("nothing to train" in note for note in history.notes)

@@ -19,7 +19,7 @@ from graphprog.train.loop.engine import running
 from tests.support.training import UNIT, digits, framed, graph, headed, same_state
 
 TRAIN, VALIDATION = digits()["train"], digits()["validation"]
-PLACE = gp.Place((1, 8, 8))
+PLACE = gp.ResizePad((1, 8, 8))
 
 
 class Detached(nn.Module):
@@ -37,7 +37,7 @@ def test_a_part_that_does_not_reach_the_logits_is_named() -> None:
     captured = gp.capture(Detached(), (torch.rand(2, 4),))
     output = captured.interfaces().resolve("used:out").key
     program = gp.Program(
-        [gp.Additive(at="aside:out", name="stray")], align=gp.LinearHead(3, on=output)
+        [gp.Additive(at="aside:out", name="stray")], align=gp.LinearHead(3, at=output)
     )
     task = gp.compile(captured, program)
     start = task.program_state()

@@ -68,7 +68,7 @@ def test_curves_show_both_splits_and_the_best_epoch(validated: bool, tmp_path: P
 
 
 def test_evaluation_counts_by_class() -> None:
-    program = gp.Program([gp.Place((1, 8, 8))], align=gp.RandomMap(10, seed=1), contract=UNIT)
+    program = gp.Program([gp.ResizePad((1, 8, 8))], align=gp.RandomMap(10, seed=1), contract=UNIT)
     task = gp.compile(graph(), program).train()
     images, labels = VALIDATION
     kept = labels != 3

@@ -71,7 +71,7 @@ def captured(family: Callable[[str], nn.Module], kind: str) -> tuple[Any, gp.Gra
     return model, gp.capture(model, (), example, dynamic_axes=axes)
 
 
-def prompted(graph: gp.Graph, *more: gp.Manipulation, **options: Any) -> gp.Reprogrammed:
+def prompted(graph: gp.Graph, *more: gp.Manipulation, **options: Any) -> gp.ReprogrammedModel:
     value = gp.Learnable("normal", 0.5)
     prompt = gp.Concatenative(at="tokens", length=PROMPT, value=value, name="prompt", **options)
     return gp.compile(graph, gp.Program([prompt, *more]))
@@ -79,7 +79,7 @@ def prompted(graph: gp.Graph, *more: gp.Manipulation, **options: Any) -> gp.Repr
 
 def reference(
     model: nn.Module,
-    task: gp.Reprogrammed,
+    task: gp.ReprogrammedModel,
     ids: Tensor,
     mask: Tensor,
     offset: int,
@@ -115,7 +115,7 @@ def gradient(loss: Tensor, of: Tensor) -> Tensor:
         pytest.param(llama, 2, "left", marks=pytest.mark.slow),
     ],
 )
-def test_language_modelling(family: Callable[[str], nn.Module], offset: int, side: str) -> None:
+def test_language_modeling(family: Callable[[str], nn.Module], offset: int, side: str) -> None:
     model, graph = captured(family, "LMHeadModel" if family is gpt2 else "ForCausalLM")
     task, (ids, mask) = prompted(graph, offset=offset), tokens(side)
     labels = ids.masked_fill(mask == 0, losses.IGNORED)
@@ -203,7 +203,7 @@ def test_a_classifier_reads_its_last_token(family: Callable[[str], nn.Module], s
 
 
 def _hidden_reference(
-    model: Any, task: gp.Reprogrammed, ids: Tensor, mask: Tensor
+    model: Any, task: gp.ReprogrammedModel, ids: Tensor, mask: Tensor
 ) -> tuple[Tensor, nn.Parameter]:
     inner = model.transformer if hasattr(model, "transformer") else model.model
     outputs, prompt = reference(inner, task, ids, mask, 0)

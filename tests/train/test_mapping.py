@@ -14,7 +14,7 @@ TRAIN, VALIDATION = digits()["train"], digits()["validation"]
 MAPPING = "program.align.sources"
 
 
-def mapping_of(task: gp.Reprogrammed, data: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+def mapping_of(task: gp.ReprogrammedModel, data: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     """The mapping that the data call for under the task's program now."""
     module = task.eval().alignment
     assert isinstance(module, StatisticalModule)
@@ -84,7 +84,7 @@ def test_an_empty_class_is_named_once_and_reported() -> None:
     labels = tuple(f"digit {number}" for number in range(10))
     contract = gp.Contract(space="unit", mean=0.5, std=0.5, labels=labels)
     program = gp.Program(
-        [gp.Place((1, 8, 8)), gp.Additive()], align=gp.BayesianMap(10), contract=contract
+        [gp.ResizePad((1, 8, 8)), gp.Additive()], align=gp.BayesianMap(10), contract=contract
     )
     task = gp.compile(graph(), program)
     kept = (TRAIN[1] != 4) & (TRAIN[1] != 7)
@@ -98,7 +98,7 @@ def test_an_empty_class_is_named_once_and_reported() -> None:
 
 def test_more_target_than_source_classes_with_weights() -> None:
     program = gp.Program(
-        [gp.Place((1, 8, 8)), gp.Additive()], align=gp.BayesianMap(30), contract=UNIT
+        [gp.ResizePad((1, 8, 8)), gp.Additive()], align=gp.BayesianMap(30), contract=UNIT
     )
     task = gp.compile(graph(), program)
     labels = torch.arange(200) % 30

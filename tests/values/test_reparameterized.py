@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 
 import graphprog as gp
-from graphprog.compiler.merge_reparameterization import fold
+from graphprog.compiler.merge_reparameterization import merge_reparameterization
 from graphprog.errors import GraphprogError
 from graphprog.spec.registry import format_spec, parse_spec
 from graphprog.values import reparameterized as made
-from graphprog.values.reparameterized import Reparametrised
+from graphprog.values.reparameterized import Reparameterized
 from tests.values.test_initializers import VOCABULARY, captured
 
 LENGTH, WIDTH = 4, 16
-TOKENS = gp.Learnable(gp.inits.Tokens((1, 2, 3, 4)))
-VALUES: dict[str, Reparametrised] = {
+TOKENS = gp.Learnable(gp.initializers.Tokens((1, 2, 3, 4)))
+VALUES: dict[str, Reparameterized] = {
     "mlp": made.MLP(hidden=6),
     "mlp of three": made.MLP(hidden=6, layers=3, activation="relu", residual=True),
     "lstm": made.LSTM(hidden=5),
@@ -31,12 +31,12 @@ VALUES: dict[str, Reparametrised] = {
 }
 
 
-def task_of(value: Reparametrised, seed: int = 0, **options: Any) -> gp.Reprogrammed:
+def task_of(value: Reparameterized, seed: int = 0, **options: Any) -> gp.ReprogrammedModel:
     part = gp.Concatenative(**{"at": "tokens", "length": LENGTH, "value": value, **options})
     return gp.compile(captured()[1], gp.Program([part]), seed)
 
 
-def moved(task: gp.Reprogrammed) -> gp.Reprogrammed:
+def moved(task: gp.ReprogrammedModel) -> gp.ReprogrammedModel:
     """With other parameters than at the start."""
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
@@ -50,7 +50,7 @@ def ids_of(rows: int = 3, length: int = 6) -> Tensor:
     return torch.randint(0, VOCABULARY, (rows, length), generator=torch.Generator().manual_seed(1))
 
 
-def rows_by_hand(value: Reparametrised, state: dict[str, Tensor]) -> Tensor:
+def rows_by_hand(value: Reparameterized, state: dict[str, Tensor]) -> Tensor:
     """The entries as the formula says."""
     own = {name.partition(".rows.")[2]: tensor for name, tensor in state.items()}
     start = own["start"]
@@ -142,10 +142,12 @@ def test_they_are_computed_once_and_not_once_a_row() -> None:
 def test_where_they_start() -> None:
     table = captured()[0].table.weight[1:5]
     low = task_of(VALUES["low rank"])
-    entries = fold(low).program_state()["program.concatenative.value"]
+    entries = merge_reparameterization(low).program_state()["program.concatenative.value"]
     assert torch.allclose(entries, table, rtol=0.2)
     assert not torch.equal(entries, table)
-    subspace = fold(task_of(VALUES["subspace"])).program_state()["program.concatenative.value"]
+    subspace = merge_reparameterization(task_of(VALUES["subspace"])).program_state()[
+        "program.concatenative.value"
+    ]
     assert torch.equal(subspace, table)
     first, again = (task_of(VALUES["lstm"], seed).program_state() for seed in (3, 3))
     assert all(torch.equal(first[name], again[name]) for name in first)
@@ -221,7 +223,7 @@ def test_checkpoints_of_a_run_keep_what_the_entries_come_from(tmp_path: Path) ->
     assert all(torch.equal(once[name], again[name]) for name in once)
 
 
-@pytest.mark.parametrize("program", ["folded", "swappable"])
+@pytest.mark.parametrize("program", ["folded", "overridable"])
 def test_onnx_files_hold_plain_entries(program: Any, tmp_path: Path) -> None:
     task = moved(task_of(VALUES["lstm"]))
     report = gp.backends.onnx.export(task, tmp_path / "p.onnx", program=program)

@@ -38,7 +38,7 @@ def behind(ids: Tensor, mask: Tensor) -> dict[str, Any]:
 )
 def test_a_query_gets_what_it_gets_behind_the_text(name: str) -> None:
     model, graph = decoder(name)
-    task = gp.compile(graph, gp.Program([gp.Memory(value=gp.Remembered(TEXT))]))
+    task = gp.compile(graph, gp.Program([gp.Prefix(value=gp.TextPrefix(TEXT))]))
     assert not list(task.program.parameters())
     for batch, length in ((3, 9), (1, 2), (2, 20)):
         ids, mask = some_ids(batch, length), presence(batch, length)
@@ -54,7 +54,7 @@ def test_a_query_gets_what_it_gets_behind_the_text(name: str) -> None:
 
 def test_the_exported_graph_takes_the_query_alone(tmp_path: Path) -> None:
     model, graph = decoder("gpt2")
-    task = gp.compile(graph, gp.Program([gp.Memory(value=gp.Remembered(TEXT))]))
+    task = gp.compile(graph, gp.Program([gp.Prefix(value=gp.TextPrefix(TEXT))]))
     example = (some_ids(2, 6), presence(2, 6))
     assert gp.backends.onnx.export(task, tmp_path / "text.onnx", inputs=example).passed
     session = gp.backends.onnxruntime.Session(tmp_path / "text.onnx", providers="cpu")
@@ -67,7 +67,7 @@ def test_the_exported_graph_takes_the_query_alone(tmp_path: Path) -> None:
 
 def test_it_is_saved_as_its_tokens(tmp_path: Path) -> None:
     _, graph = decoder("llama")
-    task = gp.compile(graph, gp.Program([gp.Memory(value=gp.Remembered(TEXT))]))
+    task = gp.compile(graph, gp.Program([gp.Prefix(value=gp.TextPrefix(TEXT))]))
     task.save(tmp_path / "text.safetensors")
     again = gp.load(tmp_path / "text.safetensors", graph)
     given = call(some_ids(2, 5), presence(2, 5))
@@ -77,7 +77,7 @@ def test_it_is_saved_as_its_tokens(tmp_path: Path) -> None:
 
 def test_a_soft_start_is_the_text_and_can_be_trained_and_saved(tmp_path: Path) -> None:
     model, graph = decoder("llama")
-    part = gp.Memory(value=gp.Remembered(TEXT, learnable=True))
+    part = gp.Prefix(value=gp.TextPrefix(TEXT, learnable=True))
     task = gp.compile(graph, gp.Program([part]))
     ids, mask = some_ids(2, 5), torch.ones(2, 5, dtype=torch.int64)
     with torch.no_grad():
@@ -106,8 +106,8 @@ def test_a_model_in_double_precision_remembers_as_precisely(
         weight.mul_(5.0)  # so that a text matters
     axes = {"input_ids": {0: "batch", 1: "sequence"}}
     graph = gp.capture(model, (), {"input_ids": some_ids(2, 9), "use_cache": False}, axes)
-    value = gp.Remembered(TEXT, learnable=learnable)
-    task = gp.compile(graph, gp.Program([gp.Memory(value=value)]))
+    value = gp.TextPrefix(TEXT, learnable=learnable)
+    task = gp.compile(graph, gp.Program([gp.Prefix(value=value)]))
     ids = some_ids(2, 7)
     task.save(tmp_path / "text.safetensors")
     again = gp.load(tmp_path / "text.safetensors", graph)
@@ -122,14 +122,14 @@ def test_a_model_in_double_precision_remembers_as_precisely(
 def test_a_text_that_would_see_the_query_is_refused() -> None:
     _, graph = encoder()
     with pytest.raises(PassError, match="the text sees what follows it"):
-        gp.compile(graph, gp.Program([gp.Memory(value=gp.Remembered(TEXT))]))
+        gp.compile(graph, gp.Program([gp.Prefix(value=gp.TextPrefix(TEXT))]))
 
 
 def test_a_text_beside_other_entries_is_refused() -> None:
     """The source reads it without them."""
     _, graph = decoder("gpt2")
-    text = gp.Memory(value=gp.Remembered(TEXT))
-    for other in (gp.methods.prompt_tuning(tokens=3), [gp.Memory(length=3, name="learnt")]):
+    text = gp.Prefix(value=gp.TextPrefix(TEXT))
+    for other in (gp.methods.prompt_tuning(tokens=3), [gp.Prefix(length=3, name="learnt")]):
         with pytest.raises(ProgramError, match="the program also inserts entries there"):
             gp.compile(graph, gp.Program([*other, text]))
 
@@ -137,7 +137,7 @@ def test_a_text_beside_other_entries_is_refused() -> None:
 def test_a_text_is_read_by_the_source_alone() -> None:
     """Beside a part that does nothing yet it is the same, and one that does is refused."""
     model, graph = decoder("gpt2")
-    text = gp.Memory(value=gp.Remembered(TEXT))
+    text = gp.Prefix(value=gp.TextPrefix(TEXT))
     task = gp.compile(graph, gp.Program([gp.Additive(at="hidden[0]"), text]))
     ids = some_ids(2, 7)
     with torch.no_grad():
@@ -152,14 +152,14 @@ def test_a_text_is_read_by_the_source_alone() -> None:
 def test_a_text_that_some_layers_forget_is_refused() -> None:
     _, graph = decoder("gpt2")
     with pytest.raises(PassError, match="than the whole text"):
-        gp.compile(graph, gp.Program([gp.Memory(at="attention[0:1]", value=gp.Remembered(TEXT))]))
+        gp.compile(graph, gp.Program([gp.Prefix(at="attention[0:1]", value=gp.TextPrefix(TEXT))]))
 
 
 def test_tokens_that_are_none_are_refused() -> None:
     _, graph = decoder("gpt2")
     with pytest.raises(ProgramError, match="no tokens"):
-        gp.Remembered(())
+        gp.TextPrefix(())
     with pytest.raises(ProgramError, match="there is no token 97"):
-        gp.compile(graph, gp.Program([gp.Memory(value=gp.Remembered((1, VOCABULARY)))]))
+        gp.compile(graph, gp.Program([gp.Prefix(value=gp.TextPrefix((1, VOCABULARY)))]))
     with pytest.raises(ProgramError, match=r"cannot run on inputs of shape \(1, 65\)"):
-        gp.compile(graph, gp.Program([gp.Memory(value=gp.Remembered((1,) * 65))]))
+        gp.compile(graph, gp.Program([gp.Prefix(value=gp.TextPrefix((1,) * 65))]))

@@ -122,7 +122,7 @@ def _adaptive(gradient: Tensor, inputs: Tensor, axes: int) -> Tensor:
     aten.upsample_nearest3d_backward.default,
 )
 def nearest(gradient: Tensor, sizes: Sequence[int], before: Sequence[int], *scales: Any) -> Tensor:
-    """Gradient of interpolation by the nearest neighbour."""
+    """Gradient of interpolation by the nearest neighbor."""
     return _resized(gradient, before, scales, aten.upsample_nearest2d.default)
 
 
@@ -133,7 +133,7 @@ def nearest(gradient: Tensor, sizes: Sequence[int], before: Sequence[int], *scal
 def nearest_exact(
     gradient: Tensor, sizes: Sequence[int], before: Sequence[int], *scales: Any
 ) -> Tensor:
-    """As :func:`nearest`, from the centres."""
+    """As :func:`nearest`, from the centers."""
     return _resized(gradient, before, scales, aten._upsample_nearest_exact2d.default)
 
 

@@ -87,7 +87,7 @@ class FixedMap(Selection):
                 target = int(table.amax(1).argmax())
                 raise ProgramError(
                     f"{self.kind}: target class {target} reads source class {int(table.max())}, "
-                    f"but {self.on!r} has classes 0 to {available - 1}"
+                    f"but {self.at!r} has classes 0 to {available - 1}"
                 )
         return SelectedSources(table.to(home_of(values)), self.aggregate)
 

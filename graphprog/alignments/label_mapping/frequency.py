@@ -43,7 +43,7 @@ class FrequencyMap(MatchedAlignment):
     """The source classes predicted most for each target class, matched once, before training.
 
     FLM, Tsai et al. 2020 (arXiv:2007.08714) and Chen et al. 2023 (arXiv:2211.11635). What is
-    counted are the predictions under the program as it was initialised.
+    counted are the predictions under the program as it was initialized.
     """
 
     every: int | None = field(default=None, kw_only=True)

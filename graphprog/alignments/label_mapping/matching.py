@@ -41,7 +41,7 @@ def check_counts(counts: torch.Tensor) -> torch.Tensor:
     if not bool((exact.isfinite() & (exact >= 0)).all()):
         raise DataError("counts must be finite and not negative")
     if not bool(exact.any()):
-        raise DataError("all counts are zero", ["count at least one labelled example first"])
+        raise DataError("all counts are zero", ["count at least one labeled example first"])
     return exact
 
 

@@ -57,7 +57,7 @@ class Selection(Alignment):
                 remedies.insert(0, f"per_class={sources // self.classes} or less")
             raise ProgramError(
                 f"{self.kind}: {self.classes} target classes with {self.per_class} source classes "
-                f"each need {needed}, but {self.on!r} has only {sources}",
+                f"each need {needed}, but {self.at!r} has only {sources}",
                 remedies,
             )
         return sources

@@ -8,7 +8,7 @@ from graphprog.alignments.label_mapping.matching import check_counts
 
 
 def bayesian_weights(counts: torch.Tensor, smoothing: float = 1.0) -> torch.Tensor:
-    """Column-normalised, smoothed estimates of p(target | source) (BLM; arXiv:2410.24018).
+    """Column-normalized, smoothed estimates of p(target | source) (BLM; arXiv:2410.24018).
 
     With d the counts: a[s, t] = d[s, t] / (sum over t' of d[s, t'] + smoothing), and the weights
     are a[s, t] / (sum over s' of a[s', t]). A target class without any count is given every

@@ -95,12 +95,12 @@ class LabelTokens(Alignment):
             ProgramError: the values have no axis of tokens, or fewer tokens.
         """
         marks = len(values) > max(head, 1)
-        size = require_by_token(self.kind, self.on, values, head, marks)
+        size = require_by_token(self.kind, self.at, values, head, marks)
         words = [word for label in self.tokens for word in label]
         rows = sorted({token for word in words for token in word})
         if rows[-1] >= size:
             raise ProgramError(
-                f"{self.kind}: there is no token {rows[-1]}; {self.on!r} has {size}",
+                f"{self.kind}: there is no token {rows[-1]}; {self.at!r} has {size}",
                 ["the tokenizer that belongs to the model"],
             )
         numbers = {token: number for number, token in enumerate(rows)}

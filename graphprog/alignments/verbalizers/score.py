@@ -19,7 +19,7 @@ from graphprog.spec.registry import spec
 if TYPE_CHECKING:
     from graphprog.ir.graph import Graph
 
-Normalised = Literal["sum", "token", "byte", "prior"]
+Normalized = Literal["sum", "token", "byte", "prior"]
 
 
 @spec("score")
@@ -41,14 +41,14 @@ class Score(Alignment):
     """
 
     answers: tuple[tuple[str, tuple[str, ...]], ...]
-    by: Normalised = field(default="sum", kw_only=True)
+    by: Normalized = field(default="sum", kw_only=True)
     content_free: str = field(default="N/A", kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         given: Any = self.answers
         object.__setattr__(self, "answers", as_words(self.kind, "answers", given))
-        require_choice(self.kind, "by", self.by, get_args(Normalised))
+        require_choice(self.kind, "by", self.by, get_args(Normalized))
         if several := [label for label, texts in self.answers if len(texts) > 1]:
             raise ProgramError(f"{self.kind}: {several[0]!r} has several answers; one is scored")
         if not isinstance(self.content_free, str):
@@ -76,7 +76,7 @@ class Score(Alignment):
         Raises:
             ProgramError: always.
         """
-        raise ProgramError(f"{self.kind} reads ids beside {self.on!r}")
+        raise ProgramError(f"{self.kind} reads ids beside {self.at!r}")
 
     def build_reading(
         self, values: tuple[torch.Tensor, ...], head: int, generator: torch.Generator
@@ -86,7 +86,7 @@ class Score(Alignment):
         Raises:
             ProgramError: the logits have no axis of tokens, or another one than the ids.
         """
-        require_by_token(self.kind, self.on, values, head, marks=True)
+        require_by_token(self.kind, self.at, values, head, marks=True)
         return _TokenScores(torch.promote_types(values[0].dtype, torch.float32))
 
 

@@ -18,7 +18,7 @@ from graphprog.spec.registry import spec
 if TYPE_CHECKING:
     from graphprog.text.prompting.prompt import Prompt
 
-Place = Literal["last", "mask"]
+Position = Literal["last", "mask"]
 
 
 @spec("verbalizer")
@@ -33,8 +33,9 @@ class Verbalizer(Alignment):
 
     Attributes:
         words: labels and their words, as a mapping, as pairs, or as words alone.
-        at: ``last``: the word is what a causal model would write next. ``mask``: it fills the mask
-            token of a masked language model, which stands in the place of the template's answer.
+        position: ``last``: the word is what a causal model would write next. ``mask``: it fills
+            the mask token of a masked language model, which stands where the template has its
+            answer.
         of_tokens: of a word with several tokens, the logit of the ``first``, or their ``mean`` or
             ``max``.
         of_words: of several words, the ``mean`` of their logits, which is that of their
@@ -46,7 +47,7 @@ class Verbalizer(Alignment):
     """
 
     words: tuple[tuple[str, tuple[str, ...]], ...]
-    at: Place = field(default="last", kw_only=True)
+    position: Position = field(default="last", kw_only=True)
     of_tokens: OfTokens = field(default="first", kw_only=True)
     of_words: OfWords = field(default="mean", kw_only=True)
     content_free: tuple[str, ...] = field(default=(), kw_only=True)
@@ -55,7 +56,11 @@ class Verbalizer(Alignment):
         super().__post_init__()
         given: Any = self.words
         object.__setattr__(self, "words", as_words(self.kind, "words", given))
-        for name, choices in (("at", Place), ("of_tokens", OfTokens), ("of_words", OfWords)):
+        for name, choices in (
+            ("position", Position),
+            ("of_tokens", OfTokens),
+            ("of_words", OfWords),
+        ):
             require_choice(self.kind, name, getattr(self, name), get_args(choices))
         texts: Any = self.content_free
         texts = (texts,) if isinstance(texts, str) else tuple(texts)
@@ -87,12 +92,12 @@ class Verbalizer(Alignment):
         )
         return LabelTokens(
             tokens,
-            mask=prompt.tokens.mask[1] if self.at == "mask" else None,
+            mask=prompt.tokens.mask[1] if self.position == "mask" else None,
             of_tokens=self.of_tokens,
             of_words=self.of_words,
             calibrated=bool(self.content_free),
             labels=self.labels,
-            on=self.on,
+            at=self.at,
         )
 
     def build(self, values: torch.Tensor, generator: torch.Generator) -> nn.Module:

@@ -17,14 +17,14 @@ Given = tuple[str, torch.Tensor]
 """Name of an input, and what it is."""
 
 
-@spec("bound")
+@spec("constant-inputs")
 @dataclasses.dataclass(frozen=True, eq=False)
-class Bound(Manipulation):
+class ConstantInputs(Manipulation):
     """Give some inputs of the source once and for all; the reprogrammed model takes the others.
 
     The texts of the classes of a model that compares images with texts::
 
-        Bound(tokenizer(texts, padding=True, return_tensors="pt"))
+        ConstantInputs(tokenizer(texts, padding=True, return_tensors="pt"))
 
     What they are computed into keeps its place in the graph, so other parts act behind them as
     ever: learnt tokens in front of the classes, say. They act at the lengths that the source
@@ -72,7 +72,7 @@ class Bound(Manipulation):
 
     def __eq__(self, other: Any) -> bool:
         return (
-            isinstance(other, Bound)
+            isinstance(other, ConstantInputs)
             and (self.name, len(self.inputs)) == (other.name, len(other.inputs))
             and all(
                 mine[0] == theirs[0] and torch.equal(mine[1], theirs[1])

@@ -10,15 +10,15 @@ from torch import nn
 
 from graphprog.alignments import Slice
 from graphprog.errors import ProgramError
-from graphprog.manipulations.inputs.resize_pad import Place, placement
+from graphprog.manipulations.inputs.resize_pad import ResizePad, placement
 from graphprog.spec.checks import require_integer
 from graphprog.spec.registry import spec
 from graphprog.values.base import Fixed
 
 
-@spec("canvas")
+@spec("image-grid")
 @dataclasses.dataclass(frozen=True)
-class Canvas(Place):
+class ImageGrid(ResizePad):
     """A grid of images: pairs of input and answer, and below them the query beside a blank.
 
     A model that fills gaps, or maps images to images, then answers in the place of the blank (Bar
@@ -28,7 +28,7 @@ class Canvas(Place):
     Attributes:
         shape: of the query, ``(channels, height, width)``.
         size: of a cell, to which query and examples are resized; None keeps the query's own.
-        interpolation: see :class:`Place`.
+        interpolation: see :class:`ResizePad`.
         fill: value of the blank and of what the grid leaves free, for each channel; empty is zero.
         examples: pairs [n, 2, channels, height, width] of inputs and their answers.
         gap: pixels between cells.
@@ -59,10 +59,10 @@ class Canvas(Place):
         height, width = self.placed
         return len(self.examples.tensor) * (height + self.gap), width + self.gap
 
-    def answer(self, on: str = "logits") -> Slice:
+    def answer(self, at: str = "logits") -> Slice:
         """The place of the answer in an output of the size of the canvas [B, C, H, W]."""
         (top, left), (height, width) = self.corner, self.placed
-        return Slice({2: (top, top + height), 3: (left, left + width)}, on=on)  # type: ignore[arg-type]
+        return Slice({2: (top, top + height), 3: (left, left + width)}, at=at)  # type: ignore[arg-type]
 
     def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
         """Make the module from [B, *shape] to ``value``'s shape.
@@ -93,7 +93,7 @@ class Canvas(Place):
             raise ProgramError(
                 f"{self.kind}: {where} has {channels} channels, the query {self.shape[0]}, the "
                 f"examples {pairs.shape[2]}, fill {len(self.fill)}",
-                ["grey examples (1 channel), or as many channels as the source takes"],
+                ["gray examples (1 channel), or as many channels as the source takes"],
             )
         bare = dataclasses.replace(self, size=self.placed, fill=())
         shown = placement(dataclasses.replace(bare, shape=tuple(pairs.shape[2:])), cell)

@@ -1,4 +1,4 @@
-"""Normalisation as a part of the graph."""
+"""Normalization as a part of the graph."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from graphprog.manipulations.base import Manipulation
 from graphprog.spec.registry import spec
 
 
-@spec("normalise")
+@spec("normalize")
 @dataclasses.dataclass(frozen=True)
-class Normalise(Manipulation):
+class Normalize(Manipulation):
     """(x − mean) / std per channel (axis 1), as the source model's preprocessing does it.
 
     Compiled from a program's contract; rarely written by hand.
@@ -31,13 +31,13 @@ class Normalise(Manipulation):
         """
         if any(len(part) not in (1, value.shape[1]) for part in (self.mean, self.std)):
             raise ProgramError(
-                f"normalisation has {len(self.mean)} means and {len(self.std)} deviations, but "
+                f"normalization has {len(self.mean)} means and {len(self.std)} deviations, but "
                 f"{where} has {value.shape[1]} channels"
             )
-        return _Normalisation(self.mean, self.std, value)
+        return _Normalization(self.mean, self.std, value)
 
 
-class _Normalisation(nn.Module):
+class _Normalization(nn.Module):
     """Forward: [B, C, ...] -> [B, C, ...]."""
 
     mean: torch.Tensor
@@ -51,5 +51,5 @@ class _Normalisation(nn.Module):
             self.register_buffer(name, tensor, persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalise."""
+        """Normalize."""
         return (x - self.mean) / self.std

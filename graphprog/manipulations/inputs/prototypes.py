@@ -58,7 +58,7 @@ class Prototypes(PatchTokens):
     """A series or an image in place of ids: its patches attend to prototypes of words.
 
     The reprogramming layer of Time-LLM (Jin et al., ICLR 2024): patches are embedded by a circular
-    convolution over each and its neighbours, without bias; the source's table becomes ``count``
+    convolution over each and its neighbors, without bias; the source's table becomes ``count``
     prototypes by a linear map over its words, most of the parameters; and multi-head attention
     from the patches onto the prototypes makes the tokens.
 

@@ -17,10 +17,10 @@ from graphprog.values.masks import leading_pad
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
 
-@spec("place")
+@spec("resize-pad")
 @dataclasses.dataclass(frozen=True)
-class Place(Manipulation):
-    """Repeat a grey channel, resize, and pad to the middle of the source model's input.
+class ResizePad(Manipulation):
+    """Repeat a gray channel, resize, and pad to the middle of the source model's input.
 
     The reprogrammed model then takes target examples as they are. Of an odd rest the left and top
     get the extra pixel: ⌊(out − in + 1)/2⌋ and ⌊(out − in)/2⌋.
@@ -43,7 +43,7 @@ class Place(Manipulation):
         if len(self.shape) not in (2, 3) or min(self.shape) < 1:
             raise ProgramError(
                 f"place: shape {self.shape} is not the shape of one target example",
-                ["Place(shape=(1, 8, 8)) for grey images of 8 by 8"],
+                ["ResizePad(shape=(1, 8, 8)) for gray images of 8 by 8"],
             )
         if not isinstance(self.size, int | None):
             object.__setattr__(self, "size", tuple(self.size))
@@ -84,7 +84,7 @@ class Place(Manipulation):
         if self.shape[0] not in (1, canvas[0]):
             raise ProgramError(
                 f"place: {self.shape[0]} channels cannot become the {canvas[0]} of {where}",
-                ["give grey examples (1 channel), or as many channels as the source takes"],
+                ["give gray examples (1 channel), or as many channels as the source takes"],
             )
         if len(self.placed) != len(canvas) - 1 or any(
             inner > outer for inner, outer in zip(self.placed, canvas[1:], strict=True)
@@ -98,7 +98,7 @@ class Place(Manipulation):
         return placement(self, tuple(int(size) for size in canvas))
 
 
-def placement(place: Place, canvas: tuple[int, ...]) -> nn.Module:
+def placement(place: ResizePad, canvas: tuple[int, ...]) -> nn.Module:
     """The module from [B, *shape] of a placement to a canvas that is known to suit."""
     return _Placement(place, canvas)
 
@@ -106,7 +106,7 @@ def placement(place: Place, canvas: tuple[int, ...]) -> nn.Module:
 class _Placement(nn.Module):
     """Forward: [B, *target shape] -> [B, *canvas]."""
 
-    def __init__(self, place: Place, canvas: tuple[int, ...]) -> None:
+    def __init__(self, place: ResizePad, canvas: tuple[int, ...]) -> None:
         super().__init__()
         self.channels = canvas[0]
         self.placed = place.placed

@@ -14,9 +14,9 @@ from graphprog.spec.registry import spec
 from graphprog.values.patches import Size
 
 
-@spec("dictionary")
+@spec("vocabulary-map")
 @dataclasses.dataclass(frozen=True)
-class Dictionary(TokenSource):
+class VocabularyMap(TokenSource):
     """Target ids [B, T] in place of the source's, each a combination of source words.
 
     The vector of target word t is ``Σ_s Θ_ts e_s`` over the source's table: the learnt linear map
@@ -70,7 +70,7 @@ class Dictionary(TokenSource):
 class _Combination(nn.Module):
     """Forward: ids [B, T], table [V, d] -> [B, T, d]."""
 
-    def __init__(self, spec: Dictionary, rows: int) -> None:
+    def __init__(self, spec: VocabularyMap, rows: int) -> None:
         super().__init__()
         self.spec = spec
         self.value = nn.Parameter(torch.empty(spec.words, rows))

@@ -27,7 +27,7 @@ class Additive(Manipulation):
     vector it steers. W has the interface's own shape unless the value says otherwise, is kept in
     float32 and is cast to the dtype of the interface where it is added.
 
-    Note that ``sigmoid`` of a zero W is a grey pattern of 0.5, not nothing.
+    Note that ``sigmoid`` of a zero W is a gray pattern of 0.5, not nothing.
 
     Attributes:
         at: interface; ``hidden[*]`` puts an independent pattern at each.

@@ -23,21 +23,21 @@ class Conditional(Manipulation):
     a fresh program is not the source; v starts at zero.
 
     Attributes:
-        on: what gives the features z [B, f]; see :attr:`Manipulation.reads`. They may not depend
-            on the value at ``at``.
+        features: what gives the features z [B, f]; see :attr:`Manipulation.reads`. They may not
+            depend on the value at ``at``.
         reduction: the bottleneck of π has f // reduction units.
     """
 
-    on: str
+    features: str
     reduction: int = 16
 
     def __post_init__(self) -> None:
-        Conditioned(self.on, reduction=self.reduction)
+        Conditioned(self.features, reduction=self.reduction)
 
     @property
     def reads(self) -> tuple[str, ...]:
         """The features."""
-        return (self.on,)
+        return (self.features,)
 
     def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
         """Make the module where the value is its own feature vector."""
@@ -53,7 +53,7 @@ class Conditional(Manipulation):
         """
         value, features = values
         require_floats(value, where)
-        by = Conditioned(self.on, Learnable("zeros"), self.reduction)
+        by = Conditioned(self.features, Learnable("zeros"), self.reduction)
         net = by.build(1, last_size(value, where), features, where, generator)
         return _ConditionalPattern(net, value.ndim)
 

@@ -84,5 +84,5 @@ def check_finite(module: nn.Module, where: str) -> None:
         if not bool(tensor.isfinite().all()):
             raise ProgramError(
                 f"{where}: {type(module).__name__}.{name} has values that are not finite",
-                ["initialise the module before it is given"],
+                ["initialize the module before it is given"],
             )

@@ -16,13 +16,13 @@ from graphprog.values.requirements import last_size, require_floats
 _END = ":out"
 
 
-@spec("retrained")
+@spec("trainable-layer")
 @dataclasses.dataclass(frozen=True)
-class Retrained(Manipulation):
+class TrainableLayer(Manipulation):
     """Put an affine layer of the program's own in the place of one of the source's.
 
-    ``gp.Retrained(at="classifier:out")`` trains the head of a source together with a prompt, where
-    that head is not the last thing computed, or where another library is to read it again. It
+    ``gp.TrainableLayer(at="classifier:out")`` trains the head of a source together with a prompt,
+    where that head is not the last thing computed, or where another library is to read it again. It
     starts afresh: U(±1/√inputs).
 
     Attributes:

@@ -14,17 +14,17 @@ from graphprog.spec.registry import spec
 from graphprog.values.requirements import last_size, require_floats
 
 
-@spec("adaption")
+@spec("adaption-prompt")
 @dataclasses.dataclass(frozen=True)
-class Adaption(Manipulation):
+class AdaptionPrompt(Manipulation):
     """``out + gate · softmax(Q K(P)ᵀ / √d) V(P)`` before the output projection of an attention.
 
-    The zero-initialised attention of LLaMA-Adapter (Zhang et al., ICLR 2024). K and V are the
+    The zero-initialized attention of LLaMA-Adapter (Zhang et al., ICLR 2024). K and V are the
     model's own frozen projections, applied to a learnt prompt P; the softmax over the prompt is
     separate from that over the tokens. The gate starts at zero, so that a fresh program changes
     nothing. For Llama, with queries rotated as the model does it::
 
-        Adaption(
+        AdaptionPrompt(
             at="model.layers.*.self_attn.o_proj:in",
             queries="model.layers.*.self_attn.q_proj:out",
             keys=("source.model.layers.*.self_attn.k_proj.weight",),
@@ -36,7 +36,7 @@ class Adaption(Manipulation):
     and for GPT-2, where one layer of ``[in, out]`` weights projects all three::
 
         layer = "source.transformer.h.*.attn.c_attn"
-        Adaption(
+        AdaptionPrompt(
             at="transformer.h.*.attn.c_proj:in",
             queries="transformer.h.*.attn.c_attn:out",
             keys=(f"{layer}.weight", f"{layer}.bias"),
@@ -126,7 +126,7 @@ class _Attention(nn.Module):
 
     prompt: nn.Parameter
 
-    def __init__(self, spec: Adaption, width: int, keys: int) -> None:
+    def __init__(self, spec: AdaptionPrompt, width: int, keys: int) -> None:
         super().__init__()
         self.spec = spec
         self.width, self.keys, self.size = width, keys, width // spec.heads

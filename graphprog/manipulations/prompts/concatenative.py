@@ -16,9 +16,9 @@ from graphprog.spec.registry import spec
 from graphprog.values.base import Fixed, Learnable
 from graphprog.values.conditioning import Conditioned
 from graphprog.values.entries import Derived, Made, Shared, Wanted, entries_module, resized
-from graphprog.values.reparameterized import Reparametrised
+from graphprog.values.reparameterized import Reparameterized
 
-Prompt = Learnable | Fixed | Reparametrised | Shared | Derived | Conditioned
+Prompt = Learnable | Fixed | Reparameterized | Shared | Derived | Conditioned
 """What the entries of a prompt can be."""
 
 TABLES = ("refuse", "zeros")
@@ -42,15 +42,16 @@ class Concatenative(Manipulation):
         axis: of the value; axis 0 is the batch, or the nodes of a packed graph.
         offset: in front of which entry: 0 is the front, 1 behind the class token, -1 the end.
         value: the entries, of the shape of the interface without the batch, with ``length`` on
-            the axis: learnt, fixed, computed as :mod:`graphprog.reparametrised` does, from the
+            the axis: learnt, fixed, computed as :mod:`graphprog.reparameterized` does, from the
             example (``Conditioned``), or from another part's (``Shared``, ``Derived``).
-        init: shorthand for ``value=Learnable(init)``: a word, or one of :mod:`graphprog.inits`.
+        init: shorthand for ``value=Learnable(init)``: a word, or one of
+            :mod:`graphprog.initializers`.
         tables: what becomes of a tensor of the model that has the fixed length of the axis, such as
             learnt positions: ``refuse``, or ``zeros`` where it is added, so that the new entries
             get none of it.
         until: interface from which on the entries are gone again, such as the input of a pooling
             that is to leave them out, or ``logits`` for one output a token; empty keeps them.
-        sides: meaning of the model's other inputs where they carry the axis, by name, as a
+        input_roles: meaning of the model's other inputs where they carry the axis, by name, as a
             mapping or as pairs: ``present``
             (1 or True, as in masks), ``zero`` (token types, additive masks) or ``positions``. What
             is not said is told by use: truth values and numbers that are not looked up count as
@@ -63,7 +64,7 @@ class Concatenative(Manipulation):
     value: Prompt = dataclasses.field(default_factory=lambda: Learnable("normal", 0.02))
     tables: str = "refuse"
     until: str = ""
-    sides: tuple[tuple[str, str], ...] = ()
+    input_roles: tuple[tuple[str, str], ...] = ()
     init: dataclasses.InitVar[Any] = None
 
     def __post_init__(self, init: Any) -> None:
@@ -72,9 +73,9 @@ class Concatenative(Manipulation):
         if not isinstance(self.value, Prompt):
             raise ProgramError(
                 f"the value of {self.kind} is a {type(self.value).__name__}",
-                ["gp.Learnable(init, scale)", "gp.Fixed(tensor)", "gp.reparametrised.MLP(hidden)"],
+                ["gp.Learnable(init, scale)", "gp.Fixed(tensor)", "gp.reparameterized.MLP(hidden)"],
             )
-        object.__setattr__(self, "sides", checked_meanings(self.sides))
+        object.__setattr__(self, "input_roles", checked_meanings(self.input_roles))
         if self.length < 0:
             raise ProgramError(f"{self.kind}: a length of {self.length} entries is negative")
         if self.offset < -1:

@@ -16,17 +16,17 @@ from graphprog.rewriting.fake_tracing import fake_mode_of, running
 from graphprog.spec.registry import spec
 from graphprog.values.base import Fixed, Learnable
 from graphprog.values.entries import Wanted, entries_module
-from graphprog.values.reparameterized import Reparametrised
+from graphprog.values.reparameterized import Reparameterized
 from graphprog.values.stored import Stored
-from graphprog.values.text_prefix import Remembered
+from graphprog.values.text_prefix import TextPrefix
 
 POSITIONS = ("shift", "keep")
 GATES = ("", "all", "each")
 
 
-@spec("memory")
+@spec("prefix")
 @dataclasses.dataclass(frozen=True)
-class Memory(Manipulation):
+class Prefix(Manipulation):
     """Put keys and values in front of those that attention reads.
 
     At ``attention[*]`` this is prefix tuning (Li & Liang, ACL 2021) and, with a head, P-tuning v2
@@ -41,11 +41,11 @@ class Memory(Manipulation):
         length: how many keys, 0 or more.
         value: keys and values of all these operations, [length, operations x 2 x key heads x
             head size]: for an operation after the other the keys, then the values, head by head.
-            Learnt, fixed, computed as :mod:`graphprog.reparametrised` does, or those of a text,
-            :class:`Remembered`, whose tokens are then the length.
+            Learnt, fixed, computed as :mod:`graphprog.reparameterized` does, or those of a text,
+            :class:`TextPrefix`, whose tokens are then the length.
         positions: ``shift`` lets the tokens count from ``length`` on, as if the memory were
             tokens in front of them; ``keep`` from 0. Cross attention shifts none.
-        sides: meaning of the model's other inputs where they carry the axis; see
+        input_roles: meaning of the model's other inputs where they carry the axis; see
             :class:`Concatenative`.
         gates: where given, the memory is attended to by itself, and gate · softmax(q m^T) v_m is
             added to what attention gives, as LLaMA-Adapter does (Zhang et al., ICLR 2024): a gate
@@ -55,17 +55,17 @@ class Memory(Manipulation):
 
     at: str = dataclasses.field(default="attention[*]", kw_only=True)
     length: int = 10
-    value: Learnable | Fixed | Reparametrised | Remembered | Stored = dataclasses.field(
+    value: Learnable | Fixed | Reparameterized | TextPrefix | Stored = dataclasses.field(
         default_factory=lambda: Learnable("normal", 0.02)
     )
     positions: str = "shift"
-    sides: tuple[tuple[str, str], ...] = ()
+    input_roles: tuple[tuple[str, str], ...] = ()
     gates: str = ""
 
     def __post_init__(self) -> None:
-        if isinstance(self.value, Remembered):
+        if isinstance(self.value, TextPrefix):
             object.__setattr__(self, "length", len(self.value.ids))
-        object.__setattr__(self, "sides", checked_meanings(self.sides))
+        object.__setattr__(self, "input_roles", checked_meanings(self.input_roles))
         if self.length < 0:
             raise ProgramError(f"{self.kind}: a length of {self.length} keys is negative")
         if self.gates not in GATES:
@@ -109,7 +109,7 @@ class Memory(Manipulation):
             told = ", ".join(f"{count} x {width}" for count, width, *_ in sorted(sizes))
             raise ProgramError(
                 f"{self.at}: the operations have different key heads: {told}",
-                ["a Memory for each group of like operations, such as at='attention[0:3]'"],
+                ["a Prefix for each group of like operations, such as at='attention[0:3]'"],
             )
         heads, width, value_width, repeats = sizes.pop()
         if width != value_width:
@@ -117,7 +117,7 @@ class Memory(Manipulation):
         like = places[0][0]
         shape = (self.length, len(places), 2, heads, width)
         count = {"": 0, "all": 1, "each": heads * repeats}[self.gates]
-        if isinstance(self.value, Remembered):
+        if isinstance(self.value, TextPrefix):
             assert graph is not None
             rows = self.value.rows(graph, where, nodes, repeats, like.dtype)
             return MemoryEntries(rows, shape, repeats, count)

@@ -21,7 +21,7 @@ class TextPart(Spec):
             ``text``: as text, which is read again in front of every query, and so is all that
             stands behind it. ``learnt-memory`` and ``learnt-tokens`` start from the text and are
             trained: keys and values, or word vectors. ``stored``: as another part of the program,
-            which is what :func:`graphprog.fold` makes.
+            which is what :func:`graphprog.precompute` makes.
     """
 
     kept: Kept = field(default="memory", kw_only=True)

@@ -193,7 +193,7 @@ class Prompt:
         """The tokens of texts, without those that are remembered.
 
         Raises:
-            DataError: a text is tokenised in another way than what is remembered, or is empty.
+            DataError: a text is tokenized in another way than what is remembered, or is empty.
         """
         known = list(self.remembered)
         behind = list(self.tokens.back) if self.ends else []

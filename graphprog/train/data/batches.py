@@ -11,7 +11,7 @@ import torch
 from graphprog.errors import DataError
 
 if TYPE_CHECKING:
-    from graphprog.compiler.model import Reprogrammed
+    from graphprog.compiler.model import ReprogrammedModel
     from graphprog.train.objective import Objective
 
 Parts = tuple[tuple[torch.Tensor, ...], torch.Tensor]
@@ -57,7 +57,7 @@ class Batch:
         return Batch(inputs, self.labels.to(device, non_blocking=True), self.own, self.total)
 
 
-def unpack(item: Any, task: Reprogrammed, place: str) -> Parts:
+def unpack(item: Any, task: ReprogrammedModel, place: str) -> Parts:
     """Inputs and labels of what a data set or loader yields.
 
     Args:
@@ -86,7 +86,7 @@ def unpack(item: Any, task: Reprogrammed, place: str) -> Parts:
     return tuple(inputs), labels
 
 
-def _by_name(given: Mapping[str, Any], task: Reprogrammed, place: str) -> list[Any]:
+def _by_name(given: Mapping[str, Any], task: ReprogrammedModel, place: str) -> list[Any]:
     names = [spec.name for spec in task.inputs]
     if set(given) != set(names):
         raise DataError(

@@ -14,11 +14,11 @@ from graphprog.train.data.loaders import LoaderSplit
 from graphprog.train.data.splits import IndexedSplit, Split, TensorSplit
 
 if TYPE_CHECKING:
-    from graphprog.compiler.model import Reprogrammed
+    from graphprog.compiler.model import ReprogrammedModel
     from graphprog.train.objective import Objective
 
 
-def open_split(task: Reprogrammed, objective: Objective, name: str, data: Any) -> Split:
+def open_split(task: ReprogrammedModel, objective: Objective, name: str, data: Any) -> Split:
     """Make a split of whatever holds the data.
 
     Args:
@@ -52,7 +52,7 @@ def open_split(task: Reprogrammed, objective: Objective, name: str, data: Any) -
 
 
 def _items(
-    task: Reprogrammed, name: str, data: Any, index: torch.Tensor | None
+    task: ReprogrammedModel, name: str, data: Any, index: torch.Tensor | None
 ) -> tuple[int, Callable[[torch.Tensor], Parts]]:
     several = getattr(data, "__getitems__", None)
 

@@ -14,7 +14,7 @@ from graphprog.train.data.batches import Batch, Parts, Share, check_parts, unpac
 from graphprog.train.data.splits import Split
 
 if TYPE_CHECKING:
-    from graphprog.compiler.model import Reprogrammed
+    from graphprog.compiler.model import ReprogrammedModel
     from graphprog.train.objective import Objective
 
 
@@ -22,7 +22,7 @@ class LoaderSplit(Split):
     """A loader of the user's, read as it is."""
 
     def __init__(
-        self, task: Reprogrammed, objective: Objective, name: str, loader: DataLoader[Any]
+        self, task: ReprogrammedModel, objective: Objective, name: str, loader: DataLoader[Any]
     ) -> None:
         self.task = task
         self.objective = objective

@@ -17,7 +17,7 @@ from graphprog.errors import TrainingError
 from graphprog.train.data.batches import Batch, Share
 
 if TYPE_CHECKING:
-    from graphprog.compiler.model import Reprogrammed
+    from graphprog.compiler.model import ReprogrammedModel
 
 
 class Step(nn.Module):
@@ -27,7 +27,7 @@ class Step(nn.Module):
     or None where that is not asked for.
     """
 
-    def __init__(self, task: Reprogrammed) -> None:
+    def __init__(self, task: ReprogrammedModel) -> None:
         super().__init__()
         self.task = task
         # DistributedDataParallel would send every source tensor between processes otherwise
@@ -57,7 +57,7 @@ class Engine:
     """
 
     def __init__(
-        self, task: Reprogrammed, precision: str, log_dir: str | None, cpu: bool = False
+        self, task: ReprogrammedModel, precision: str, log_dir: str | None, cpu: bool = False
     ) -> None:
         self.task = task
         self.accelerator = Accelerator(
@@ -98,7 +98,7 @@ class Engine:
 
 @contextmanager
 def running(
-    task: Reprogrammed,
+    task: ReprogrammedModel,
     precision: str = "no",
     log_dir: str | os.PathLike[str] | None = None,
     cpu: bool = False,
@@ -136,7 +136,7 @@ def _own_accelerate_state() -> Iterator[None]:
 
 
 @contextmanager
-def _placement_kept(task: Reprogrammed) -> Iterator[None]:
+def _placement_kept(task: ReprogrammedModel) -> Iterator[None]:
     """Give the source tensors their own memory back, which others share, after the block."""
     kept = [
         (module, name, tensor, tensor.data)

@@ -19,7 +19,7 @@ from graphprog.train.objective import Classification, Loss, Objective, objective
 from graphprog.train.recipe import Recipe
 
 if TYPE_CHECKING:
-    from graphprog.compiler.model import Reprogrammed
+    from graphprog.compiler.model import ReprogrammedModel
 
 _SHOWN_CLASSES = 20
 
@@ -66,7 +66,7 @@ class Evaluation:
 
 
 def evaluate(
-    task: Reprogrammed,
+    task: ReprogrammedModel,
     data: Any,
     *,
     batch_size: int = 64,

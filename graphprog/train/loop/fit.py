@@ -27,13 +27,13 @@ from graphprog.train.recipe import OptimizerMaker, Recipe, Schedule
 from graphprog.utils.tensor_tree import checksum
 
 if TYPE_CHECKING:
-    from graphprog.compiler.model import Reprogrammed
+    from graphprog.compiler.model import ReprogrammedModel
 
 _PathLike = str | os.PathLike[str]
 
 
 def fit(
-    task: Reprogrammed,
+    task: ReprogrammedModel,
     train: Any,
     validation: Any = None,
     *,
@@ -161,7 +161,7 @@ def _run(run: Run, source: str) -> None:
     if task.source_hash() != source:
         raise TrainingError(
             "the source weights changed during training: something else wrote to them",
-            ["look for code that trains, moves or normalises the source model meanwhile"],
+            ["look for code that trains, moves or normalizes the source model meanwhile"],
         )
     task.summary = _history(run).summary()
     if not run.state.finished:
@@ -195,7 +195,7 @@ def _trainer(
 
 
 def _identity(
-    recipe: Recipe, source: str, task: Reprogrammed, train: Split, held_out: Split | None
+    recipe: Recipe, source: str, task: ReprogrammedModel, train: Split, held_out: Split | None
 ) -> dict[str, Any]:
     """What a run is, as JSON values; a checkpoint is for one run only."""
     constants: dict[str, torch.Tensor] = {}

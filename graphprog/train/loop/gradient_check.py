@@ -12,7 +12,7 @@ from graphprog.train.loop.engine import Engine
 from graphprog.train.objective import Loss
 
 if TYPE_CHECKING:
-    from graphprog.compiler.model import Reprogrammed
+    from graphprog.compiler.model import ReprogrammedModel
 
 
 def check_reach(engine: Engine, batch: Batch, loss_function: Loss) -> list[str]:
@@ -60,7 +60,7 @@ def check_reach(engine: Engine, batch: Batch, loss_function: Loss) -> list[str]:
     return notes
 
 
-def _zero_note(task: Reprogrammed, name: str, place: str) -> str:
+def _zero_note(task: ReprogrammedModel, name: str, place: str) -> str:
     owner = task.program.get_submodule(name.rpartition(".")[0])
     mask = getattr(owner, "mask", None)
     if isinstance(mask, torch.Tensor) and not mask.any():
@@ -74,7 +74,7 @@ def _zero_note(task: Reprogrammed, name: str, place: str) -> str:
     )
 
 
-def _place(task: Reprogrammed, name: str) -> str:
+def _place(task: ReprogrammedModel, name: str) -> str:
     part = name.partition(".")[0]
     found = (item.at for item in task.graph.insertions if item.name == part)
     return f"at {next(found, 'an unknown interface')}"

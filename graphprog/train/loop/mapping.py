@@ -14,7 +14,7 @@ from graphprog.train.loop.engine import Engine
 from graphprog.train.loop.meter import DivergenceError
 
 if TYPE_CHECKING:
-    from graphprog.compiler.model import Reprogrammed
+    from graphprog.compiler.model import ReprogrammedModel
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Mapping:
         self.module = module
 
     @classmethod
-    def of(cls, task: Reprogrammed) -> Mapping | None:
+    def of(cls, task: ReprogrammedModel) -> Mapping | None:
         """That of a task; None where its alignment is not counted."""
         module = task.alignment
         if isinstance(task.spec.align, StatisticalAlignment):
@@ -87,7 +87,7 @@ class Mapping:
                         broken += 1
         if int(engine.total(torch.tensor(broken))):
             raise DivergenceError(
-                f"values that the alignment reads ({self.spec.on}) are not finite"
+                f"values that the alignment reads ({self.spec.at}) are not finite"
             )
         return engine.total(counts)
 

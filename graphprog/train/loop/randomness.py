@@ -11,7 +11,7 @@ import torch
 
 
 def derived_seed(*numbers: int) -> int:
-    """A 32-bit seed for every sequence of numbers, far from those of its neighbours."""
+    """A 32-bit seed for every sequence of numbers, far from those of its neighbors."""
     return int(numpy.random.SeedSequence(numbers).generate_state(1)[0])
 
 

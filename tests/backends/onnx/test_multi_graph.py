@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import graphprog as gp
-from graphprog.backends.onnxruntime import Slots
+from graphprog.backends.onnxruntime import MultiSession
 from graphprog.errors import BackendError, DataError, FileError
 from tests.models.deployed_tasks import text_batch, text_graph
 
@@ -23,7 +23,7 @@ SLOTS = {
         [gp.Concatenative(at="tokens", length=3, tables="zeros", value=NORMAL)],
         align=gp.LinearHead(4),
     ),
-    "prefix": gp.Program([gp.Memory(length=2, value=NORMAL)], align=gp.BayesianMap(3)),
+    "prefix": gp.Program([gp.Prefix(length=2, value=NORMAL)], align=gp.BayesianMap(3)),
 }
 
 
@@ -33,7 +33,7 @@ def graph() -> gp.Graph:
 
 
 @pytest.fixture(scope="module")
-def tasks(graph: gp.Graph) -> dict[str, gp.Reprogrammed]:
+def tasks(graph: gp.Graph) -> dict[str, gp.ReprogrammedModel]:
     """Two programs of each kind, with heads of other numbers of classes in one of them."""
     heads = [gp.LinearHead(2), gp.LinearHead(5)]
     made = {}
@@ -52,11 +52,11 @@ def tasks(graph: gp.Graph) -> dict[str, gp.Reprogrammed]:
 @pytest.fixture(scope="module")
 def folder(
     graph: gp.Graph,
-    tasks: dict[str, gp.Reprogrammed],
+    tasks: dict[str, gp.ReprogrammedModel],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     folder = tmp_path_factory.mktemp("slots")
-    reports = gp.backends.onnx.export_slots(graph, folder / "served", SLOTS)
+    reports = gp.backends.onnx.export_multi_graph(graph, folder / "served", SLOTS)
     assert list(reports) == list(SLOTS)
     assert all(report.passed for report in reports.values())
     for name, task in tasks.items():
@@ -66,9 +66,9 @@ def folder(
 
 @pytest.fixture(params=[False, True], ids=["packed", "shared"])
 def slots(
-    folder: Path, tasks: dict[str, gp.Reprogrammed], request: pytest.FixtureRequest
-) -> Iterator[Slots]:
-    found = Slots(folder / "served", providers="cpu", share=request.param)
+    folder: Path, tasks: dict[str, gp.ReprogrammedModel], request: pytest.FixtureRequest
+) -> Iterator[MultiSession]:
+    found = MultiSession(folder / "served", providers="cpu", share=request.param)
     for name in tasks:
         found.add(name, folder / f"{name}.safetensors")
     return found
@@ -92,7 +92,7 @@ def test_the_weights_lie_on_the_disk_once(folder: Path) -> None:
 
 
 def test_each_program_is_run_by_the_graph_of_its_kind(
-    slots: Slots, tasks: dict[str, gp.Reprogrammed]
+    slots: MultiSession, tasks: dict[str, gp.ReprogrammedModel]
 ) -> None:
     assert slots.list() == tuple(tasks)
     given = text_batch(3, 9)
@@ -101,7 +101,7 @@ def test_each_program_is_run_by_the_graph_of_its_kind(
         assert np.allclose(slots.run(*given, program=name), expected, atol=1e-5)
 
 
-def test_rows_of_several_kinds(slots: Slots, tasks: dict[str, gp.Reprogrammed]) -> None:
+def test_rows_of_several_kinds(slots: MultiSession, tasks: dict[str, gp.ReprogrammedModel]) -> None:
     names = ["prefix1", "tokens0", "tokens1", "prefix0", "tokens1", "tokens0"]
     given = text_batch(6, 8)
     found = slots.run(*given, program=names)
@@ -117,7 +117,7 @@ def test_rows_of_several_kinds(slots: Slots, tasks: dict[str, gp.Reprogrammed]) 
 
 
 def test_a_graph_is_loaded_when_it_is_needed(folder: Path) -> None:
-    slots = Slots(folder / "served", providers="cpu", memory=1)
+    slots = MultiSession(folder / "served", providers="cpu", memory=1)
     slots.add("a", folder / "tokens0.safetensors")
     slots.add("b", folder / "prefix0.safetensors")
     assert not slots._sessions
@@ -128,13 +128,13 @@ def test_a_graph_is_loaded_when_it_is_needed(folder: Path) -> None:
 
 
 def test_shared_weights_outlive_the_folder_object(folder: Path) -> None:
-    session = Slots(folder / "served", providers="cpu", share=True).session("tokens")
+    session = MultiSession(folder / "served", providers="cpu", share=True).session("tokens")
     assert len(session.borrowed) > 3
     assert np.isfinite(session.run(*text_batch(2, 5))).all()
 
 
-def test_bad_programs_and_rows(slots: Slots, graph: gp.Graph, tmp_path: Path) -> None:
-    other = gp.compile(graph, gp.Program([gp.Memory(length=3)], align=gp.LinearHead(2)))
+def test_bad_programs_and_rows(slots: MultiSession, graph: gp.Graph, tmp_path: Path) -> None:
+    other = gp.compile(graph, gp.Program([gp.Prefix(length=3)], align=gp.LinearHead(2)))
     other.save(tmp_path / "other.safetensors")
     with pytest.raises(FileError, match=r"not of the kind that prefix or tokens was exported"):
         slots.add("other", tmp_path / "other.safetensors")
@@ -151,25 +151,25 @@ def test_bad_programs_and_rows(slots: Slots, graph: gp.Graph, tmp_path: Path) ->
 
 def test_bad_folders(graph: gp.Graph, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FileError, match="there are no slots"):
-        Slots(tmp_path)
+        MultiSession(tmp_path)
     (tmp_path / "bad.onnx").write_bytes(b"garbage")
     with pytest.raises(FileError, match=r"bad\.onnx: not an ONNX file|not a file of graphprog"):
-        Slots(tmp_path)
+        MultiSession(tmp_path)
     (tmp_path / "bad.onnx").write_bytes((folder / "served" / "tokens.onnx").read_bytes())
     for share in (False, True):
         with pytest.raises(FileError, match=r"source-\w+\.data"):
-            Slots(tmp_path, providers="cpu", share=share).session("bad")
+            MultiSession(tmp_path, providers="cpu", share=share).session("bad")
 
 
 def test_bad_slots(graph: gp.Graph, tmp_path: Path) -> None:
     for name in ("", "../up", "a.b", ".hidden"):
         with pytest.raises(BackendError, match="cannot be the name of a file"):
-            gp.backends.onnx.export_slots(graph, tmp_path / "x", {name: gp.Program()})
+            gp.backends.onnx.export_multi_graph(graph, tmp_path / "x", {name: gp.Program()})
     with pytest.raises(BackendError, match="there are no slots"):
-        gp.backends.onnx.export_slots(graph, tmp_path / "x", {})
+        gp.backends.onnx.export_multi_graph(graph, tmp_path / "x", {})
     assert not list(tmp_path.iterdir())
     with pytest.raises(BackendError, match="not computed as each alone"):
-        gp.backends.onnx.export_slots(
+        gp.backends.onnx.export_multi_graph(
             graph, tmp_path / "x", {"tokens": SLOTS["tokens"]}, tolerance=-1.0
         )
     assert not list((tmp_path / "x").iterdir())

@@ -24,9 +24,9 @@ NORMAL = gp.Learnable("normal", 0.5)
 TEXT: dict[str, gp.Manipulation] = {
     "steering": gp.Additive(at="tokens", value=gp.Learnable("normal", shape=(16,))),
     "tokens": gp.Concatenative(at="tokens", length=3, tables="zeros", value=NORMAL),
-    "prefix": gp.Memory(length=4, value=NORMAL),
+    "prefix": gp.Prefix(length=4, value=NORMAL),
     "adapter": gp.Adapter(at="norm:out", width=3),
-    "gated prefix": gp.Memory(length=4, value=NORMAL, gates="all"),
+    "gated prefix": gp.Prefix(length=4, value=NORMAL, gates="all"),
 }
 
 
@@ -41,7 +41,7 @@ def texts() -> gp.Graph:
 
 
 def alone(
-    tasks: Sequence[gp.Reprogrammed], rows: Sequence[int], *given: torch.Tensor
+    tasks: Sequence[gp.ReprogrammedModel], rows: Sequence[int], *given: torch.Tensor
 ) -> np.ndarray:
     """Logits of tasks for one row each, one after the other."""
     found = [
@@ -54,17 +54,17 @@ def alone(
     )
 
 
-def saved(tasks: Sequence[gp.Reprogrammed], folder: Path) -> list[Path]:
+def saved(tasks: Sequence[gp.ReprogrammedModel], folder: Path) -> list[Path]:
     paths = [folder / f"{number}.safetensors" for number in range(len(tasks))]
     for task, path in zip(tasks, paths, strict=True):
         task.save(path)
     return paths
 
 
-def session_of(tasks: Sequence[gp.Reprogrammed], folder: Path) -> Session:
+def session_of(tasks: Sequence[gp.ReprogrammedModel], folder: Path) -> Session:
     """A session on a bank exported from the first task, with all tasks by their numbers."""
     path = folder / "bank.onnx"
-    assert gp.backends.onnx.export(tasks[0], path, program="bank").passed
+    assert gp.backends.onnx.export(tasks[0], path, program="per_row").passed
     session = Session(path, providers="cpu")
     for number, program in enumerate(saved(tasks, folder)):
         session.add(str(number), program)
@@ -73,7 +73,7 @@ def session_of(tasks: Sequence[gp.Reprogrammed], folder: Path) -> Session:
 
 def equal_row_by_row(
     session: Session,
-    tasks: Sequence[gp.Reprogrammed],
+    tasks: Sequence[gp.ReprogrammedModel],
     batch: Callable[[int], tuple[torch.Tensor, ...]],
 ) -> None:
     for size in (1, 2, 7):
@@ -137,7 +137,7 @@ def test_deep_prompts(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def tasks(images: gp.Graph) -> list[gp.Reprogrammed]:
+def tasks(images: gp.Graph) -> list[gp.ReprogrammedModel]:
     made = []
     for seed, labels in enumerate(("ab", "vwxyz", "pqr")):
         contract = dataclasses.replace(UNIT, labels=tuple(labels))
@@ -146,9 +146,9 @@ def tasks(images: gp.Graph) -> list[gp.Reprogrammed]:
 
 
 @pytest.fixture(scope="module")
-def folder(tasks: list[gp.Reprogrammed], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bank")
-    gp.backends.onnx.export(tasks[0], folder / "bank.onnx", program="bank")
+def folder(tasks: list[gp.ReprogrammedModel], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("per_row")
+    gp.backends.onnx.export(tasks[0], folder / "bank.onnx", program="per_row")
     saved(tasks, folder)
     return folder
 
@@ -164,7 +164,7 @@ def test_the_file_is_standard_and_nodes_keep_the_path_of_their_module(folder: Pa
     assert {name for name in initial if name.startswith("program.")} == asked & initial
 
 
-def test_programs_come_and_go(folder: Path, tasks: list[gp.Reprogrammed]) -> None:
+def test_programs_come_and_go(folder: Path, tasks: list[gp.ReprogrammedModel]) -> None:
     session = Session(folder / "bank.onnx", providers="cpu")
     assert session.list() == ()
     session.add("b", folder / "1.safetensors")
@@ -186,7 +186,9 @@ def test_programs_come_and_go(folder: Path, tasks: list[gp.Reprogrammed]) -> Non
             call()
 
 
-def test_each_row_has_the_labels_of_its_program(folder: Path, tasks: list[gp.Reprogrammed]) -> None:
+def test_each_row_has_the_labels_of_its_program(
+    folder: Path, tasks: list[gp.ReprogrammedModel]
+) -> None:
     session = Session(folder / "bank.onnx", providers="cpu")
     for name in "012":
         session.add(name, folder / f"{name}.safetensors")
@@ -199,7 +201,7 @@ def test_each_row_has_the_labels_of_its_program(folder: Path, tasks: list[gp.Rep
 
 
 def test_least_recently_used_programs_lie_on_disk(
-    folder: Path, tasks: list[gp.Reprogrammed]
+    folder: Path, tasks: list[gp.ReprogrammedModel]
 ) -> None:
     one = sum(tensor.nbytes for tensor in tasks[1].program_state().values())
     session = Session(folder / "bank.onnx", providers="cpu", memory=2 * one)
@@ -230,7 +232,7 @@ def test_rows_and_programs_are_as_many(folder: Path) -> None:
         session.run(torch.rand(3, 1, 8, 8), program=["a", "a"])
 
 
-def test_many_rows_some_at_a_time(folder: Path, tasks: list[gp.Reprogrammed]) -> None:
+def test_many_rows_some_at_a_time(folder: Path, tasks: list[gp.ReprogrammedModel]) -> None:
     session = Session(folder / "bank.onnx", providers="cpu")
     for name in "012":
         session.add(name, folder / f"{name}.safetensors")
@@ -261,7 +263,7 @@ def test_many_rows_some_at_a_time(folder: Path, tasks: list[gp.Reprogrammed]) ->
 )
 def test_tensors_of_another_slot_are_refused(
     folder: Path,
-    tasks: list[gp.Reprogrammed],
+    tasks: list[gp.ReprogrammedModel],
     changes: dict[str, torch.Tensor | None],
     message: str,
 ) -> None:
@@ -291,11 +293,11 @@ def test_programs_of_another_kind_or_source_are_refused(
         session.add("", tmp_path / "other.safetensors")
 
 
-def test_rows_of_a_swappable_file_have_their_own_programs_too(
+def test_rows_of_a_overridable_file_have_their_own_programs_too(
     images: gp.Graph, tmp_path: Path
 ) -> None:
     tasks = [image_task(images, gp.LinearHead(2), seed) for seed in (0, 1)]
-    gp.backends.onnx.export(tasks[0], tmp_path / "task.onnx", program="swappable")
+    gp.backends.onnx.export(tasks[0], tmp_path / "task.onnx", program="overridable")
     session = Session(tmp_path / "task.onnx", providers="cpu")
     for name, task in zip("ab", tasks, strict=True):
         session.add(name, task.program_state())
@@ -328,7 +330,7 @@ def test_runs_are_not_put_together_where_rows_are_not_in_front(tmp_path: Path) -
     task = gp.compile(
         gp.capture(Turned(), (torch.rand(3, 4),)), gp.Program([gp.Additive(at="input")])
     )
-    gp.backends.onnx.export(task, tmp_path / "task.onnx", program="swappable")
+    gp.backends.onnx.export(task, tmp_path / "task.onnx", program="overridable")
     session = Session(tmp_path / "task.onnx", providers="cpu")
     for name in "ab":
         session.add(name, task.program_state())
@@ -343,7 +345,7 @@ def test_runs_are_not_put_together_where_rows_are_not_in_front(tmp_path: Path) -
 def test_networks_of_convolutions_are_refused_by_name(images: gp.Graph, tmp_path: Path) -> None:
     task = gp.compile(images, gp.Program([gp.SampleMask(patch=4)], align=gp.LinearHead(2)))
     with pytest.raises(BackendError, match=r"conv2d in program\.sample_mask cannot have a program"):
-        gp.backends.onnx.export(task, tmp_path / "x.onnx", program="bank")
+        gp.backends.onnx.export(task, tmp_path / "x.onnx", program="per_row")
     assert not list(tmp_path.iterdir())
 
 
@@ -360,5 +362,5 @@ def test_what_joins_program_and_batch_is_refused_by_name(tmp_path: Path) -> None
     shape = gp.Learnable("normal", shape=(4,))
     task = gp.compile(graph, gp.Program([gp.Additive(at="linear:out", value=shape)]))
     with pytest.raises(BackendError, match=r"(?s)add.* in .* no axis that is the batch alone"):
-        gp.backends.onnx.export(task, tmp_path / "x.onnx", program="bank")
+        gp.backends.onnx.export(task, tmp_path / "x.onnx", program="per_row")
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Files without a program, which every call gives, for runtimes that replace no initialiser."""
+"""Files without a program, which every call gives, for runtimes that replace no initializer."""
 
 from __future__ import annotations
 

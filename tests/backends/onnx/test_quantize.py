@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 import graphprog as gp
-from graphprog.backends.onnx.quantize import Precision, QuantisationReport, quantise
+from graphprog.backends.onnx.quantize import Precision, QuantizationReport, quantize
 from graphprog.backends.onnxruntime import Session
 from graphprog.errors import BackendError, DataError, FileError
 from tests.models.deployed_tasks import image_graph, image_task, text_batch, text_graph, text_task
@@ -26,11 +26,11 @@ FLOAT = onnx.TensorProto.FLOAT
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An image task folded and swappable, a text task, and another program for the image task."""
-    folder = tmp_path_factory.mktemp("quantised")
+    """An image task folded and overridable, a text task, and another program for the image task."""
+    folder = tmp_path_factory.mktemp("quantized")
     graph = image_graph()
     gp.backends.onnx.export(image_task(graph), folder / "folded.onnx")
-    gp.backends.onnx.export(image_task(graph), folder / "swappable.onnx", program="swappable")
+    gp.backends.onnx.export(image_task(graph), folder / "overridable.onnx", program="overridable")
     image_task(graph, seed=1).save(folder / "other.safetensors")
     gp.backends.onnx.export(text_task(text_graph()), folder / "text.onnx")
     return folder
@@ -41,7 +41,7 @@ def _images(rows: int = 40) -> torch.Tensor:
 
 
 @precisions
-@pytest.mark.parametrize("name", ["folded", "swappable"])
+@pytest.mark.parametrize("name", ["folded", "overridable"])
 def test_what_it_costs_is_reported(
     folder: Path, tmp_path: Path, source: Precision, name: str
 ) -> None:
@@ -50,7 +50,7 @@ def test_what_it_costs_is_reported(
     before = Session(path, "cpu").run(images)
     labels = before.argmax(1)
     labels[:10] = (labels[:10] + 1) % 5  # a quarter is wrong
-    report = quantise(path, to, source, inputs=(images,), labels=labels, providers="cpu")
+    report = quantize(path, to, source, inputs=(images,), labels=labels, providers="cpu")
     after = Session(to, "cpu").run(images)
     assert report.rows == 40
     assert report.max_absolute == pytest.approx(float(np.abs(before - after).max()))
@@ -66,9 +66,9 @@ def test_what_it_costs_is_reported(
 @precisions
 def test_programs_fit_both_files(folder: Path, tmp_path: Path, source: Precision) -> None:
     to, images, other = tmp_path / "small.onnx", _images(), folder / "other.safetensors"
-    quantise(folder / "swappable.onnx", to, source, program=other, providers="cpu")
-    session, exact = (Session(path, "cpu") for path in (to, folder / "swappable.onnx"))
-    assert session.swappable == exact.swappable
+    quantize(folder / "overridable.onnx", to, source, program=other, providers="cpu")
+    session, exact = (Session(path, "cpu") for path in (to, folder / "overridable.onnx"))
+    assert session.overridable == exact.overridable
     own, switched = exact.run(images), exact.run(images, program=other)
     assert np.abs(own - switched).max() > 0.1
     assert np.abs(session.run(images, program=other) - switched).max() < 0.02
@@ -82,8 +82,8 @@ def _of_program(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
 
 @precisions
 def test_the_program_stays_in_float32(folder: Path, tmp_path: Path, source: Precision) -> None:
-    path, to = folder / "swappable.onnx", tmp_path / "small.onnx"
-    quantise(path, to, source, providers="cpu")
+    path, to = folder / "overridable.onnx", tmp_path / "small.onnx"
+    quantize(path, to, source, providers="cpu")
     before, after = (onnx.load(file).graph for file in (path, to))
     own, kept = (
         {
@@ -110,7 +110,7 @@ def test_what_is_stored_and_computed_in_which_precision(folder: Path, tmp_path: 
     found = {}
     for source in ("int8", "float16", "bfloat16"):
         to = tmp_path / f"{source}.onnx"
-        quantise(folder / "folded.onnx", to, source, providers="cpu")
+        quantize(folder / "folded.onnx", to, source, providers="cpu")
         graph = onnx.load(to).graph
         weights = [t for t in graph.initializer if len(t.dims) == 4 and "val" not in t.name]
         types = {onnx.TensorProto.DataType.Name(t.data_type) for t in weights if len(t.dims) == 4}
@@ -127,7 +127,7 @@ def test_what_is_stored_and_computed_in_which_precision(folder: Path, tmp_path: 
 def test_texts_with_masks(folder: Path, tmp_path: Path) -> None:
     given = text_batch(4, 9)
     for source in ("int8", "float16", "bfloat16"):
-        report = quantise(
+        report = quantize(
             folder / "text.onnx", tmp_path / "small.onnx", source, inputs=given, providers="cpu"
         )
         assert report.max_relative < 0.05
@@ -143,7 +143,7 @@ def test_depthwise_convolutions_keep_their_accuracy_in_int8(tmp_path: Path, spre
     model = torch.nn.Sequential(convolution, torch.nn.InstanceNorm2d(8), torch.nn.Flatten())
     graph = gp.capture(model.eval(), (torch.rand(2, 8, 6, 6),))
     gp.backends.onnx.export(gp.compile(graph, gp.Program()), tmp_path / "whole.onnx")
-    report = quantise(
+    report = quantize(
         tmp_path / "whole.onnx", tmp_path / "small.onnx", "int8", inputs=(torch.rand(4, 8, 6, 6),)
     )
     assert report.max_relative < 0.03
@@ -151,11 +151,11 @@ def test_depthwise_convolutions_keep_their_accuracy_in_int8(tmp_path: Path, spre
 
 def test_a_program_a_row_stays_one(folder: Path, tmp_path: Path) -> None:
     task = image_task(image_graph())
-    gp.backends.onnx.export(task, tmp_path / "bank.onnx", program="bank")
+    gp.backends.onnx.export(task, tmp_path / "bank.onnx", program="per_row")
     programs = [task.program_state(), folder / "other.safetensors"] * 2
     for source in ("int8", "float16", "bfloat16"):
         to = tmp_path / f"{source}.onnx"
-        report = quantise(
+        report = quantize(
             tmp_path / "bank.onnx", to, source, inputs=(_images(4),), program=programs[0]
         )
         assert report.max_relative < 0.05
@@ -166,7 +166,7 @@ def test_a_program_a_row_stays_one(folder: Path, tmp_path: Path) -> None:
 
 
 def _worst_pair(model: onnx.ModelProto) -> int:
-    """The largest sum that two neighbouring products of 8 bits reach in a 16-bit register.
+    """The largest sum that two neighboring products of 8 bits reach in a 16-bit register.
 
     Kernels of processors without VNNI instructions (`vpmaddubsw`) take an unsigned and a signed
     factor. Where both are unsigned, factors are widened first, and no product is added in 16 bits.
@@ -182,7 +182,7 @@ def _worst_pair(model: onnx.ModelProto) -> int:
 
 def test_products_of_8_bits_are_added_without_saturation(folder: Path, tmp_path: Path) -> None:
     for name in ("folded", "text"):
-        quantise(folder / f"{name}.onnx", tmp_path / "int8.onnx", "int8", providers="cpu")
+        quantize(folder / f"{name}.onnx", tmp_path / "int8.onnx", "int8", providers="cpu")
         model = onnx.load(tmp_path / "int8.onnx")
         assert _worst_pair(model) <= 32_767
         tensors = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
@@ -197,7 +197,7 @@ def test_products_of_8_bits_are_added_without_saturation(folder: Path, tmp_path:
 
 
 def test_random_rows_where_none_are_given(folder: Path, tmp_path: Path) -> None:
-    report = quantise(folder / "text.onnx", tmp_path / "small.onnx", "bfloat16", providers="cpu")
+    report = quantize(folder / "text.onnx", tmp_path / "small.onnx", "bfloat16", providers="cpu")
     assert report.rows == 8
     assert report.accuracy_before is report.accuracy_after is None
     assert "accuracy" not in str(report)
@@ -205,18 +205,18 @@ def test_random_rows_where_none_are_given(folder: Path, tmp_path: Path) -> None:
 
 def test_what_cannot_be_done_leaves_an_old_file(folder: Path, tmp_path: Path) -> None:
     to = tmp_path / "small.onnx"
-    report = quantise(folder / "folded.onnx", to, "float16", providers="cpu")
-    assert isinstance(report, QuantisationReport)
+    report = quantize(folder / "folded.onnx", to, "float16", providers="cpu")
+    assert isinstance(report, QuantizationReport)
     held = to.read_bytes()
     with pytest.raises(BackendError, match="one of int8, float16, bfloat16"):
-        quantise(folder / "folded.onnx", to, "int4")  # type: ignore[arg-type]
+        quantize(folder / "folded.onnx", to, "int4")  # type: ignore[arg-type]
     for again in ("int8", "float16"):
         with pytest.raises(BackendError, match="the source is not in float32"):
-            quantise(to, to, again)
+            quantize(to, to, again)
     with pytest.raises(DataError, match=r"labels are \[3\], one a row is \[40\]"):
-        quantise(folder / "folded.onnx", to, "int8", inputs=(_images(),), labels=np.zeros(3))
+        quantize(folder / "folded.onnx", to, "int8", inputs=(_images(),), labels=np.zeros(3))
     with pytest.raises(FileError, match="no such file"):
-        quantise(folder / "absent.onnx", to, "int8")
+        quantize(folder / "absent.onnx", to, "int8")
     assert to.read_bytes() == held
 
 
@@ -237,7 +237,7 @@ def test_a_table_that_is_also_a_layer(tmp_path: Path) -> None:
     ids = torch.randint(40, (3, 5))
     task = gp.compile(gp.capture(model, (ids,)), gp.Program([]))
     gp.backends.onnx.export(task, tmp_path / "tied.onnx")
-    report = quantise(tmp_path / "tied.onnx", tmp_path / "int8.onnx", "int8", inputs=(ids,))
+    report = quantize(tmp_path / "tied.onnx", tmp_path / "int8.onnx", "int8", inputs=(ids,))
     assert 0 < report.max_relative < 0.03
     assert report.label_agreement == 1
 
@@ -249,7 +249,7 @@ def test_layers_whose_weights_the_graph_turns_round(tmp_path: Path) -> None:
     tokens = torch.rand(3, 5, 6)
     task = gp.compile(gp.capture(model.eval(), (tokens,)), gp.Program([]))
     gp.backends.onnx.export(task, tmp_path / "tokens.onnx")
-    report = quantise(tmp_path / "tokens.onnx", tmp_path / "int8.onnx", "int8", inputs=(tokens,))
+    report = quantize(tmp_path / "tokens.onnx", tmp_path / "int8.onnx", "int8", inputs=(tokens,))
     assert report.bytes_after < 0.3 * report.bytes_before
     assert report.max_relative < 0.05
     kinds = Counter(node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node)

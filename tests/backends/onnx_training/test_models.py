@@ -87,7 +87,7 @@ def classes(rows: int, count: int, seed: int) -> Tensor:
 def test_a_cnn_with_batch_norm_and_pooling(tmp_path: Path) -> None:
     graph = gp.capture(made(Pooled), (torch.rand(2, 3, 16, 16),))
     frame = gp.Additive(at="input", value=gp.Learnable("normal"), mask=gp.masks.border(inner=8))
-    task = gp.compile(graph, gp.Program([frame], align=gp.LinearHead(4, on="features")))
+    task = gp.compile(graph, gp.Program([frame], align=gp.LinearHead(4, at="features")))
     batches = [(some(8, 3, 16, 16, seed=n), classes(8, 4, n)) for n in range(10)] * 10
     require_equal_curves(
         task, batches, functional.cross_entropy, gp.SGD(0.05), tmp_path / "step.onnx"
@@ -97,7 +97,7 @@ def test_a_cnn_with_batch_norm_and_pooling(tmp_path: Path) -> None:
 def test_a_vision_transformer_with_deep_prompts(tmp_path: Path) -> None:
     case = zoo.LIBRARIES["torchvision-vit"]
     graph = gp.capture(case.model(), *case.call(2))
-    program = gp.Program(gp.methods.vpt_deep(3), align=gp.LinearHead(4, on="features"))
+    program = gp.Program(gp.methods.vpt_deep(3), align=gp.LinearHead(4, at="features"))
     task = gp.compile(graph, program)
     batches = [(some(4, 3, 32, 32, seed=n), classes(4, 4, n)) for n in range(10)] * 10
     optimizer = gp.AdamW(1e-2, weight_decay=0.1, clip=1.0)
@@ -108,7 +108,7 @@ def test_a_vision_transformer_with_deep_prompts(tmp_path: Path) -> None:
 def test_a_language_model_with_a_soft_prompt_and_a_prefix(name: str, tmp_path: Path) -> None:
     _, graph = memory_models.decoder(name)
     prompt = gp.Concatenative(at="tokens", length=4, value=gp.Learnable("normal", 0.1))
-    prefix = gp.Memory(length=3)
+    prefix = gp.Prefix(length=3)
     task = gp.compile(graph, gp.Program([prompt, prefix]))
     batches = []
     for number in range(STEPS):
@@ -131,7 +131,7 @@ def test_a_language_model_with_a_soft_prompt_and_a_prefix(name: str, tmp_path: P
 def test_a_bert_that_classifies(tmp_path: Path) -> None:
     _, graph = memory_models.encoder()
     prompt = gp.Concatenative(at="tokens", length=4, value=gp.Learnable("normal", 0.1), offset=1)
-    task = gp.compile(graph, gp.Program([prompt], align=gp.LinearHead(3, on="features")))
+    task = gp.compile(graph, gp.Program([prompt], align=gp.LinearHead(3, at="features")))
     batches = []
     for number in range(STEPS):
         length = 5 + number % 5
@@ -149,7 +149,7 @@ def test_an_audio_encoder(tmp_path: Path) -> None:
         made(Heard(wav2vec())), (some(2, 200),), dynamic_axes={"input_values": {0: "batch", 1: "T"}}
     )
     noise = gp.Additive(at="encoder.feature_projection:out[0]", value=gp.Learnable(shape=(32,)))
-    task = gp.compile(graph, gp.Program([noise], align=gp.LinearHead(3, on="features")))
+    task = gp.compile(graph, gp.Program([noise], align=gp.LinearHead(3, at="features")))
     batches = [(some(3, 200 + 6 * (n % 3), seed=n), classes(3, 3, n)) for n in range(10)] * 10
     require_equal_curves(
         task, batches, functional.cross_entropy, gp.Adam(1e-2), tmp_path / "step.onnx"

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.xdist_group("deployed-bank")
 
 
 @pytest.fixture(scope="module")
-def tasks() -> list[gp.Reprogrammed]:
+def tasks() -> list[gp.ReprogrammedModel]:
     graph = image_graph()
     return [image_task(graph, gp.BayesianMap(3), seed) for seed in range(2)]
 
@@ -34,8 +34,10 @@ def applied(model: Path, adapter: Path, feeds: dict[str, np.ndarray]) -> np.ndar
     return found
 
 
-@pytest.mark.parametrize("mode", ["swappable", "bank"])
-def test_an_adapter_is_a_program(tasks: list[gp.Reprogrammed], mode: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["overridable", "per_row"])
+def test_an_adapter_is_a_program(
+    tasks: list[gp.ReprogrammedModel], mode: str, tmp_path: Path
+) -> None:
     path, adapter = tmp_path / "task.onnx", tmp_path / "other.onnx_adapter"
     gp.backends.onnx.export(tasks[0], path, program=mode)
     tasks[1].save(tmp_path / "other.safetensors")
@@ -44,7 +46,7 @@ def test_an_adapter_is_a_program(tasks: list[gp.Reprogrammed], mode: str, tmp_pa
     export_adapter(session, "other", adapter, version=7)
     images = torch.rand(4, 1, 8, 8)
     feeds = {"images": images.numpy()}
-    if mode == "bank":
+    if mode == "per_row":
         feeds["program.row"] = np.zeros(4, dtype=np.int64)
     with torch.no_grad():
         expected, own = (task(images).numpy() for task in (tasks[1], tasks[0]))
@@ -53,11 +55,11 @@ def test_an_adapter_is_a_program(tasks: list[gp.Reprogrammed], mode: str, tmp_pa
     form = onnxruntime.AdapterFormat.read_adapter(str(adapter))
     assert form.get_adapter_version() == 7
     assert form.get_model_version() > 0
-    assert set(form.get_parameters()) <= set(session.swappable) | {"program.classes"}
+    assert set(form.get_parameters()) <= set(session.overridable) | {"program.classes"}
 
 
-def test_bad_adapters(tasks: list[gp.Reprogrammed], tmp_path: Path) -> None:
-    modes = ("folded", "inputs", "swappable")
+def test_bad_adapters(tasks: list[gp.ReprogrammedModel], tmp_path: Path) -> None:
+    modes = ("folded", "inputs", "overridable")
     for mode in modes:
         gp.backends.onnx.export(tasks[0], tmp_path / f"{mode}.onnx", program=mode)
     state = tasks[1].program_state()

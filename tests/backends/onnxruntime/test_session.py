@@ -24,30 +24,30 @@ def graph() -> gp.Graph:
 
 
 @pytest.fixture(scope="module")
-def task(graph: gp.Graph) -> gp.Reprogrammed:
+def task(graph: gp.Graph) -> gp.ReprogrammedModel:
     return image_task(graph, contract=LABELED)
 
 
 @pytest.fixture(scope="module")
-def folder(task: gp.Reprogrammed, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(task: gp.ReprogrammedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sessions")
     gp.backends.onnx.export(task, folder / "folded.onnx")
-    gp.backends.onnx.export(task, folder / "swappable.onnx", program="swappable")
+    gp.backends.onnx.export(task, folder / "overridable.onnx", program="overridable")
     return folder
 
 
 @pytest.fixture(scope="module")
 def session(folder: Path) -> Session:
-    return Session(folder / "swappable.onnx")
+    return Session(folder / "overridable.onnx")
 
 
-def logits(task: gp.Reprogrammed, images: torch.Tensor) -> np.ndarray:
+def logits(task: gp.ReprogrammedModel, images: torch.Tensor) -> np.ndarray:
     with torch.no_grad():
         found: np.ndarray = task(images).numpy()
     return found
 
 
-def test_tensors_arrays_and_names(session: Session, task: gp.Reprogrammed) -> None:
+def test_tensors_arrays_and_names(session: Session, task: gp.ReprogrammedModel) -> None:
     images = torch.rand(3, 1, 8, 8)
     expected = logits(task, images)
     read_only = images.numpy().copy()
@@ -65,12 +65,12 @@ def test_tensors_arrays_and_names(session: Session, task: gp.Reprogrammed) -> No
         assert np.allclose(found, expected, atol=1e-5)
 
 
-def test_half_precision_inputs_are_widened(session: Session, task: gp.Reprogrammed) -> None:
+def test_half_precision_inputs_are_widened(session: Session, task: gp.ReprogrammedModel) -> None:
     images = torch.rand(3, 1, 8, 8).half()
     assert np.allclose(session.run(images), logits(task, images.float()), atol=1e-5)
 
 
-def test_what_the_file_says(session: Session, task: gp.Reprogrammed) -> None:
+def test_what_the_file_says(session: Session, task: gp.ReprogrammedModel) -> None:
     assert session.labels == ("a", "b", "c", "d", "e")
     assert session.contract == task.spec.contract
     assert session.inputs == task.inputs
@@ -78,7 +78,7 @@ def test_what_the_file_says(session: Session, task: gp.Reprogrammed) -> None:
     assert session.document.source == task.base.fingerprint
 
 
-def test_predict_names_the_classes(session: Session, task: gp.Reprogrammed) -> None:
+def test_predict_names_the_classes(session: Session, task: gp.ReprogrammedModel) -> None:
     images = torch.rand(6, 1, 8, 8)
     expected = ["abcde"[number] for number in logits(task, images).argmax(1)]
     assert session.predict(images) == expected
@@ -98,7 +98,7 @@ def test_predict_names_the_classes(session: Session, task: gp.Reprogrammed) -> N
     ],
 )
 def test_bad_inputs_are_refused_as_the_task_refuses_them(
-    session: Session, task: gp.Reprogrammed, images: torch.Tensor, message: str
+    session: Session, task: gp.ReprogrammedModel, images: torch.Tensor, message: str
 ) -> None:
     with pytest.raises(DataError, match=message) as caught:
         session.run(images)
@@ -121,7 +121,7 @@ def test_arguments_must_match_the_inputs(session: Session) -> None:
 
 
 def test_programs_are_swapped(
-    session: Session, graph: gp.Graph, task: gp.Reprogrammed, tmp_path: Path
+    session: Session, graph: gp.Graph, task: gp.ReprogrammedModel, tmp_path: Path
 ) -> None:
     names = gp.Contract(space="unit", mean=UNIT.mean, std=UNIT.std, labels=tuple("vwxyz"))
     other = image_task(graph, seed=1, contract=names)
@@ -136,7 +136,7 @@ def test_programs_are_swapped(
     assert session.predict(images, program=loaded) == ["vwxyz"[n] for n in expected.argmax(1)]
 
 
-def test_one_tensor_can_be_replaced(session: Session, task: gp.Reprogrammed) -> None:
+def test_one_tensor_can_be_replaced(session: Session, task: gp.ReprogrammedModel) -> None:
     images = torch.rand(4, 1, 8, 8)
     weights = task.program_state()["program.align.weights"].flip(1)
     found = session.run(images, program={"program.align.weights": weights})
@@ -159,10 +159,10 @@ def test_tensors_that_do_not_fit_are_refused(
         session.run(torch.rand(1, 1, 8, 8), program=program)
 
 
-def test_a_folded_file_has_no_program_to_swap(folder: Path, task: gp.Reprogrammed) -> None:
+def test_a_folded_file_has_no_program_to_swap(folder: Path, task: gp.ReprogrammedModel) -> None:
     session = Session(folder / "folded.onnx")
-    assert session.swappable == {}
-    with pytest.raises(BackendError, match=r'folded in .*\n.*program="swappable"'):
+    assert session.overridable == {}
+    with pytest.raises(BackendError, match=r'folded in .*\n.*program="overridable"'):
         session.run(torch.rand(1, 1, 8, 8), program=task.program_state())
 
 
@@ -186,12 +186,12 @@ def test_a_program_of_another_kind_is_refused(
 
 
 def test_fixed_tensors_of_a_program_must_be_the_same(graph: gp.Graph, tmp_path: Path) -> None:
-    def steered(value: float) -> gp.Reprogrammed:
+    def steered(value: float) -> gp.ReprogrammedModel:
         fixed = gp.Fixed(torch.full((8, 1, 1), value))
         parts = [gp.Additive(at="blocks.0:out", value=fixed)]
         return gp.compile(graph, gp.Program(parts, align=gp.LinearHead(3)))
 
-    gp.backends.onnx.export(steered(1.0), tmp_path / "task.onnx", program="swappable")
+    gp.backends.onnx.export(steered(1.0), tmp_path / "task.onnx", program="overridable")
     session = Session(tmp_path / "task.onnx")
     steered(1.0).save(tmp_path / "same.safetensors")
     steered(2.0).save(tmp_path / "other.safetensors")
@@ -210,7 +210,7 @@ def test_without_labels_there_is_nothing_to_predict(tmp_path: Path) -> None:
 def test_a_session_says_nothing_on_stderr(
     folder: Path, capfd: pytest.CaptureFixture[str], session: Session
 ) -> None:
-    Session(folder / "swappable.onnx").run(torch.rand(2, 1, 8, 8))
+    Session(folder / "overridable.onnx").run(torch.rand(2, 1, 8, 8))
     captured = capfd.readouterr()
     assert captured.err == ""
     assert captured.out == ""

@@ -13,7 +13,7 @@ import torch
 import graphprog as gp
 from graphprog.backends.onnxruntime import Session
 from graphprog.backends.onnxruntime.batches import run_in_batches
-from graphprog.backends.onnxruntime.io_binding import Bound
+from graphprog.backends.onnxruntime.io_binding import IOBinding
 from graphprog.backends.onnxruntime.session_options import SessionOptions
 from graphprog.errors import BackendError, DataError
 from tests.models.deployed_tasks import image_graph, image_task, text_batch, text_graph, text_task
@@ -25,11 +25,11 @@ pytestmark = pytest.mark.xdist_group("deployed-onnxruntime")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sessions")
     graph = image_graph()
-    gp.backends.onnx.export(image_task(graph), folder / "swappable.onnx", program="swappable")
+    gp.backends.onnx.export(image_task(graph), folder / "overridable.onnx", program="overridable")
     gp.backends.onnx.export(image_task(graph), folder / "inputs.onnx", program="inputs")
     image_task(graph, seed=1).save(folder / "other.safetensors")
     gp.backends.onnx.export(text_task(text_graph()), folder / "text.onnx")
-    gp.backends.onnx.export(image_task(graph), folder / "bank.onnx", program="bank")
+    gp.backends.onnx.export(image_task(graph), folder / "bank.onnx", program="per_row")
     return folder
 
 
@@ -38,7 +38,7 @@ def _images(rows: int = 10) -> torch.Tensor:
 
 
 def test_options_reach_onnx_runtime() -> None:
-    made = SessionOptions(threads=1, arena=False, optimisation="basic").made()
+    made = SessionOptions(threads=1, arena=False, optimization="basic").made()
     assert made.intra_op_num_threads == 1
     assert not made.enable_cpu_mem_arena
     assert not made.enable_mem_pattern
@@ -49,21 +49,21 @@ def test_options_reach_onnx_runtime() -> None:
 
 
 def test_a_session_runs_with_options(folder: Path) -> None:
-    path, images = folder / "swappable.onnx", _images()
+    path, images = folder / "overridable.onnx", _images()
     expected = Session(path, "cpu").run(images)
-    for options in (SessionOptions(threads=1, arena=False, optimisation="none"), None):
+    for options in (SessionOptions(threads=1, arena=False, optimization="none"), None):
         assert np.allclose(Session(path, "cpu", options).run(images), expected, atol=1e-5)
 
 
-def test_the_optimised_model_is_saved_and_loads_unoptimised(folder: Path, tmp_path: Path) -> None:
+def test_the_optimized_model_is_saved_and_loads_unoptimized(folder: Path, tmp_path: Path) -> None:
     path, images = folder / "text.onnx", text_batch(3, 6)
-    saved = tmp_path / "optimised.onnx"
-    session = Session(path, "cpu", SessionOptions(optimised=saved))
+    saved = tmp_path / "optimized.onnx"
+    session = Session(path, "cpu", SessionOptions(optimized=saved))
     before, after = (
         [node.op_type for node in onnx.load(file).graph.node] for file in (path, saved)
     )
     assert after != before
-    again = Session(saved, "cpu", SessionOptions(optimisation="none"))
+    again = Session(saved, "cpu", SessionOptions(optimization="none"))
     assert np.allclose(again.run(*images), session.run(*images), atol=1e-6)
 
 
@@ -71,11 +71,11 @@ def test_options_that_cannot_be_are_refused() -> None:
     with pytest.raises(BackendError, match="threads=0: there must be one or more"):
         SessionOptions(threads=0)
     with pytest.raises(BackendError, match="one of none, basic, extended, all"):
-        SessionOptions(optimisation="most")  # type: ignore[arg-type]
+        SessionOptions(optimization="most")  # type: ignore[arg-type]
 
 
 def test_any_number_of_rows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = Session(folder / "swappable.onnx", "cpu")
+    session = Session(folder / "overridable.onnx", "cpu")
     images = _images()
     sizes: list[int] = []
     evaluate = session.evaluate
@@ -102,7 +102,7 @@ def test_every_batch_gets_the_programs_of_its_rows(folder: Path) -> None:
     (alone,) = run_in_batches(session, _images(), rows=4, program="own")
     assert not np.allclose(found, alone, atol=1e-2)
     with pytest.raises(BackendError, match="it has a program a row"):
-        Bound(session, "own")
+        IOBinding(session, "own")
 
 
 def test_inputs_of_different_lengths_are_refused(folder: Path) -> None:
@@ -116,10 +116,10 @@ def test_inputs_of_different_lengths_are_refused(folder: Path) -> None:
         run_in_batches(session, ids, present, rows=0)
 
 
-@pytest.mark.parametrize("name", ["swappable", "inputs"])
+@pytest.mark.parametrize("name", ["overridable", "inputs"])
 def test_a_bound_program_runs_as_a_session_does(folder: Path, name: str) -> None:
     session = Session(folder / f"{name}.onnx", "cpu")
-    bound = Bound(session, folder / "other.safetensors")
+    bound = IOBinding(session, folder / "other.safetensors")
     assert bound.device == torch.device("cpu")
     for rows in (3, 7):
         (found,) = bound.run(_images(rows))
@@ -129,8 +129,8 @@ def test_a_bound_program_runs_as_a_session_does(folder: Path, name: str) -> None
 
 
 def test_bound_results_outlive_what_made_them(folder: Path) -> None:
-    bound = Bound(Session(folder / "swappable.onnx", "cpu"))
-    expected = Session(folder / "swappable.onnx", "cpu").run(_images())
+    bound = IOBinding(Session(folder / "overridable.onnx", "cpu"))
+    expected = Session(folder / "overridable.onnx", "cpu").run(_images())
     (found,) = bound.run(_images())
     bound.run(torch.zeros(50, 1, 8, 8))
     del bound
@@ -139,8 +139,8 @@ def test_bound_results_outlive_what_made_them(folder: Path) -> None:
 
 def test_what_does_not_fit_is_not_bound(folder: Path) -> None:
     with pytest.raises(BackendError, match="the program has no program"):
-        Bound(Session(folder / "inputs.onnx", "cpu"))
-    bound = Bound(Session(folder / "text.onnx", "cpu"))
+        IOBinding(Session(folder / "inputs.onnx", "cpu"))
+    bound = IOBinding(Session(folder / "text.onnx", "cpu"))
     ids, present = text_batch(2, 5)
     (found,) = bound.run(ids, present)
     assert np.array_equal(found, Session(folder / "text.onnx", "cpu").run(ids, present))

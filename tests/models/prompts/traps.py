@@ -125,7 +125,7 @@ class Joined(Prompted):
         return self.all(x.flatten(1))
 
 
-class Normalised(Prompted):
+class Normalized(Prompted):
     """A norm over tokens and width."""
 
     def make(self) -> None:
@@ -147,5 +147,5 @@ REFUSED: tuple[Callable[[], Prompted], ...] = (
     Unbound,
     Halves,
     Joined,
-    Normalised,
+    Normalized,
 )

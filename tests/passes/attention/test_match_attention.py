@@ -189,7 +189,7 @@ def test_interfaces_keep_their_names() -> None:
 def test_heads_that_are_folded_into_the_batch_have_their_own_memory() -> None:
     for name in ("folded", "biased"):
         _, graph = written(MATCHED[name])
-        task = gp.compile(graph, gp.Program([gp.Memory(length=3, positions="keep")]))
+        task = gp.compile(graph, gp.Program([gp.Prefix(length=3, positions="keep")]))
         (value,) = task.program.parameters()
         assert value.shape == (3, 2 * WIDTH)
         x, mask = inputs(4, 7)
@@ -198,7 +198,7 @@ def test_heads_that_are_folded_into_the_batch_have_their_own_memory() -> None:
 
 def test_grouped_heads_have_a_memory_of_as_many_as_there_are_keys() -> None:
     _, graph = written(MATCHED["grouped"])
-    task = gp.compile(graph, gp.Program([gp.Memory(length=3)]))
+    task = gp.compile(graph, gp.Program([gp.Prefix(length=3)]))
     (value,) = task.program.parameters()
     assert value.shape == (3, 2 * WIDTH // 2)
 

@@ -47,7 +47,7 @@ WHERE = {
     "Unbound": "unbind",
     "Halves": "split",
     "Joined": "linear",
-    "Normalised": "layer_norm",
+    "Normalized": "layer_norm",
 }
 
 

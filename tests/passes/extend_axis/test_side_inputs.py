@@ -77,7 +77,7 @@ def test_side_inputs_admit_the_inserted_entries(kind, varying) -> None:
 def test_declared_positions_count_the_inserted_entries(varying: bool, offset: int) -> None:
     model, graph = captured(PositionIds, varying)
     new = entries(3, model.width)
-    task = compiled(graph, new, offset, sides={"side": "positions"})
+    task = compiled(graph, new, offset, input_roles={"side": "positions"})
     for batch, length in ((SAME, SAME), (3, 7 if varying else SAME)):
         ids, side = some_ids(batch, length), model.side(batch, length)
         longer = model.side(batch, length + 3)
@@ -92,7 +92,7 @@ def test_floats_are_refused_unless_their_meaning_is_declared(varying: bool) -> N
     with pytest.raises(PassError, match="input side"):
         compiled(graph, new, 1)
     for meaning, fill in (("present", 1.0), ("zero", 0.0)):
-        task = compiled(graph, new, 1, sides={"side": meaning})
+        task = compiled(graph, new, 1, input_roles={"side": meaning})
         longer = padded(side, (1,), 3, 1, fill)
         assert torch.equal(task(ids, side), model.body(joined(model.table(ids), new, 1), longer))
 

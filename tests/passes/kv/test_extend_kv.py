@@ -17,13 +17,15 @@ from tests.models.prefix_models import DECODERS, decoder, pairs_of, presence, so
 LENGTH = 5
 
 
-def filled(graph: gp.Graph, **options: Any) -> gp.Reprogrammed:
+def filled(graph: gp.Graph, **options: Any) -> gp.ReprogrammedModel:
     """A task with a memory that matters."""
-    part = gp.Memory(length=LENGTH, value=gp.Learnable("normal", 0.5), **options)
+    part = gp.Prefix(length=LENGTH, value=gp.Learnable("normal", 0.5), **options)
     return gp.compile(graph, gp.Program([part]))
 
 
-def cached(model: nn.Module, task: gp.Reprogrammed, ids: Tensor, mask: Tensor | None) -> Tensor:
+def cached(
+    model: nn.Module, task: gp.ReprogrammedModel, ids: Tensor, mask: Tensor | None
+) -> Tensor:
     """What the model computes when it finds the memory in its cache."""
     from transformers import DynamicCache
 
@@ -70,7 +72,7 @@ def test_a_memory_is_what_a_cache_of_the_model_would_be(name: str, masked: bool)
 
 def test_no_keys_are_the_source_bit_for_bit() -> None:
     model, graph = decoder("gpt2")
-    task = gp.compile(graph, gp.Program([gp.Memory(length=0)]))
+    task = gp.compile(graph, gp.Program([gp.Prefix(length=0)]))
     given = {"input_ids": some_ids(3, 7), "attention_mask": presence(3, 7), "use_cache": False}
     with torch.no_grad():
         assert torch.equal(task(**given).logits, model(**given).logits)
@@ -134,7 +136,7 @@ def test_positions_that_are_given_count_the_memory_where_they_are_said_to_be_pos
     graph = gp.capture(model, (), call, axes)
     with pytest.raises(PassError, match=r"(?s)input is not known.*'position_ids': .*'positions'"):
         filled(graph)  # where they do not go on by one, the model begins another text
-    task = filled(graph, sides={"position_ids": "positions"})
+    task = filled(graph, input_roles={"position_ids": "positions"})
     with torch.no_grad():
         found = task(**call).logits
         wanted = cached(model, task, ids, torch.ones_like(ids))
@@ -143,7 +145,7 @@ def test_positions_that_are_given_count_the_memory_where_they_are_said_to_be_pos
 
 def test_a_range_of_layers_has_a_memory_of_its_own() -> None:
     _, graph = decoder("gpt2")
-    last = gp.compile(graph, gp.Program([gp.Memory(at="attention[1:2]", positions="keep")]))
+    last = gp.compile(graph, gp.Program([gp.Prefix(at="attention[1:2]", positions="keep")]))
     given = {"input_ids": some_ids(2, 7), "attention_mask": presence(2, 7), "use_cache": False}
     with torch.no_grad():
         assert not torch.equal(last(**given).logits, graph(**given).logits)
@@ -160,8 +162,8 @@ def test_a_range_of_layers_has_a_memory_of_its_own() -> None:
 def test_two_memories_stand_one_in_front_of_the_other() -> None:
     _, graph = decoder("llama")
     parts = [
-        gp.Memory(length=2, name="near", value=gp.Learnable("normal", 0.5)),
-        gp.Memory(length=3, name="far", value=gp.Learnable("normal", 0.5)),
+        gp.Prefix(length=2, name="near", value=gp.Learnable("normal", 0.5)),
+        gp.Prefix(length=3, name="far", value=gp.Learnable("normal", 0.5)),
     ]
     both = gp.compile(graph, gp.Program(parts))
     one = filled(graph)
@@ -173,7 +175,7 @@ def test_two_memories_stand_one_in_front_of_the_other() -> None:
         assert torch.equal(both(**given).logits, one(**given).logits)
 
 
-def test_a_reparametrised_memory_is_saved_as_plain_rows(tmp_path: Path) -> None:
+def test_a_reparameterized_memory_is_saved_as_plain_rows(tmp_path: Path) -> None:
     _, graph = decoder("llama")
     task = gp.compile(graph, gp.Program(gp.methods.prefix_tuning(tokens=4, hidden=6, inputs=5)))
     given = {"input_ids": some_ids(3, 7), "attention_mask": presence(3, 7), "use_cache": False}
@@ -191,16 +193,16 @@ def test_a_reparametrised_memory_is_saved_as_plain_rows(tmp_path: Path) -> None:
 def test_what_is_no_attention_is_refused() -> None:
     _, graph = decoder("gpt2")
     with pytest.raises(InterfaceError, match="no result of attention"):
-        gp.compile(graph, gp.Program([gp.Memory(at="hidden[0]")]))
+        gp.compile(graph, gp.Program([gp.Prefix(at="hidden[0]")]))
 
 
 def test_bad_options_are_named() -> None:
     with pytest.raises(ProgramError, match="negative"):
-        gp.Memory(length=-1)
+        gp.Prefix(length=-1)
     with pytest.raises(ProgramError, match="positions 'far'"):
-        gp.Memory(positions="far")
+        gp.Prefix(positions="far")
     with pytest.raises(ProgramError, match="meaning 'x' of input 'mask'"):
-        gp.Memory(sides={"mask": "x"})  # type: ignore[arg-type]
+        gp.Prefix(input_roles={"mask": "x"})  # type: ignore[arg-type]
 
 
 def test_a_fixed_length_whose_positions_move_is_refused() -> None:

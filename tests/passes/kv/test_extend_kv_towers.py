@@ -1,4 +1,4 @@
-"""Memory in encoders, across towers and in pictures; the reference changes attention eagerly."""
+"""Prefix in encoders, across towers and in pictures; the reference changes attention eagerly."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PLACES = {
 @pytest.mark.parametrize("name", ["t5", pytest.param("bart", marks=pytest.mark.slow)])
 def test_each_kind_of_attention_of_two_towers_has_its_own(name: str, at: str) -> None:
     model, graph = two_towers(name)
-    part = gp.Memory(at=at, length=LENGTH, value=gp.Learnable("normal", 3.0), positions="keep")
+    part = gp.Prefix(at=at, length=LENGTH, value=gp.Learnable("normal", 3.0), positions="keep")
     task = gp.compile(graph, gp.Program([part]))
     numbers, axis = PLACES[at]
     call = towers_call(3, 11, 7)
@@ -62,7 +62,7 @@ def _longer(call: dict[str, Any], axis: str) -> dict[str, Tensor]:
 @pytest.mark.parametrize("positions", ["shift", "keep"])
 def test_an_encoder_reads_its_positions_shifted_or_kept(positions: str) -> None:
     model, graph = encoder()
-    part = gp.Memory(length=LENGTH, value=gp.Learnable("normal", 0.5), positions=positions)
+    part = gp.Prefix(length=LENGTH, value=gp.Learnable("normal", 0.5), positions=positions)
     task = gp.compile(graph, gp.Program([part]))
     call = {"input_ids": some_ids(3, 12), "attention_mask": presence(3, 12)}
     longer = _longer(call, "source")
@@ -97,7 +97,7 @@ def test_attention_that_is_causal_by_itself_gets_a_mask(causal: bool, varying: b
     model = Causal(causal).eval().requires_grad_(False)
     axes = {"x": {0: "batch", 1: "length"}} if varying else None
     graph = gp.capture(model, (torch.randn(2, 6, 16),), dynamic_axes=axes)
-    task = gp.compile(graph, gp.Program([gp.Memory(length=4, value=gp.Learnable("normal", 1.0))]))
+    task = gp.compile(graph, gp.Program([gp.Prefix(length=4, value=gp.Learnable("normal", 1.0))]))
     x = torch.randn(3, 9 if varying else 6, 16)
     size = x.shape[1]
     ((key, value),) = pairs_of(task, layers=1)
@@ -122,7 +122,7 @@ def test_a_vision_transformer_has_a_memory_in_every_block() -> None:
     )
     model = model.eval().requires_grad_(False)
     graph = gp.capture(model, (torch.randn(2, 3, 32, 32),))
-    task = gp.compile(graph, gp.Program([gp.Memory(length=4, value=gp.Learnable("normal", 0.5))]))
+    task = gp.compile(graph, gp.Program([gp.Prefix(length=4, value=gp.Learnable("normal", 0.5))]))
     x = torch.randn(3, 3, 32, 32)
     wanted = watched(model, dict(enumerate(pairs_of(task))), {"x": x}, {"x": x})
     with torch.no_grad():
@@ -144,6 +144,6 @@ class Uneven(nn.Module):
 def test_different_heads_need_memories_of_their_own() -> None:
     graph = gp.capture(Uneven(), (torch.randn(2, 5, 16),))
     with pytest.raises(ProgramError, match="different key heads: 2 x 8, 4 x 4"):
-        gp.compile(graph, gp.Program([gp.Memory()]))
-    parts = [gp.Memory(at=f"attention[{number}]", name=f"m{number}") for number in range(2)]
+        gp.compile(graph, gp.Program([gp.Prefix()]))
+    parts = [gp.Prefix(at=f"attention[{number}]", name=f"m{number}") for number in range(2)]
     assert gp.compile(graph, gp.Program(parts))(torch.randn(3, 5, 16)).shape == (3, 5, 16)

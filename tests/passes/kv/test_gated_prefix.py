@@ -17,8 +17,8 @@ from tests.models.prefix_models import decoder, pairs_of, presence, some_ids
 LENGTH = 4
 
 
-def _gated(graph: gp.Graph, gates: str) -> gp.Reprogrammed:
-    part = gp.Memory(length=LENGTH, value=gp.Learnable("normal", 0.5), gates=gates)
+def _gated(graph: gp.Graph, gates: str) -> gp.ReprogrammedModel:
+    part = gp.Prefix(length=LENGTH, value=gp.Learnable("normal", 0.5), gates=gates)
     return gp.compile(graph, gp.Program([part]))
 
 
@@ -27,7 +27,7 @@ def _call(batch: int = 3, length: int = 9) -> dict[str, Any]:
     return {"input_ids": ids, "attention_mask": mask, "use_cache": False}
 
 
-def _opened(task: gp.Reprogrammed) -> list[Tensor]:
+def _opened(task: gp.ReprogrammedModel) -> list[Tensor]:
     """Gates that are not zero, by operation."""
     (part,) = task.program.children()
     with torch.no_grad():
@@ -79,16 +79,16 @@ def test_it_is_saved_written_and_exported(tmp_path: Path) -> None:
     assert torch.equal(task(**_call()).logits, again(**_call()).logits)
     assert gp.backends.onnx.export(task, tmp_path / "gated.onnx").passed
     prompt = [some_ids(1, 5)[0].tolist()]
-    kept = gp.generate(task, prompt, length=8, ends=[])
-    plain = gp.generate(task, prompt, length=8, ends=[], cache=False)
+    kept = gp.generate(task, prompt, max_new_tokens=8, ends=[])
+    plain = gp.generate(task, prompt, max_new_tokens=8, ends=[], use_cache=False)
     assert kept[0].ids == plain[0].ids
-    assert kept[0].ids != gp.generate(graph, prompt, length=8, ends=[])[0].ids
+    assert kept[0].ids != gp.generate(graph, prompt, max_new_tokens=8, ends=[])[0].ids
 
 
 def test_what_gates_there_are_is_told(tmp_path: Path) -> None:
     """Another name, or a folder of PEFT, which has none."""
     with pytest.raises(ProgramError, match="gates 'some' is unknown"):
-        gp.Memory(gates="some")
+        gp.Prefix(gates="some")
     _, graph = decoder("gpt2")
     with pytest.raises(ProgramError, match="no prefix behind gates"):
         gp.peft.save(

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 import graphprog as gp
 from graphprog.analysis.attention import attentions
-from graphprog.passes import SplitMemory
+from graphprog.passes import SplitKV
 from tests.models.prefix_models import DECODERS, decoder, presence, some_ids
 
 LENGTH = 5
@@ -26,9 +26,9 @@ _QUICK = ("gpt2", "windows", "opt")
 def test_split_attention_gives_what_joined_attention_gives(name: str) -> None:
     """With masks of truth values and of numbers, windows, and heads that are repeated."""
     _, graph = decoder(name)
-    part = gp.Memory(length=LENGTH, value=gp.Learnable("normal", 0.5))
+    part = gp.Prefix(length=LENGTH, value=gp.Learnable("normal", 0.5))
     task = gp.compile(graph, gp.Program([part]))
-    split = SplitMemory()(task.graph)
+    split = SplitKV()(task.graph)
     assert not attentions(split.code)
     for batch, length in ((3, 12), (1, 2)):
         given = {"input_ids": some_ids(batch, length), "attention_mask": presence(batch, length)}
@@ -53,9 +53,9 @@ def test_a_scale_and_no_mask_are_kept() -> None:
     """And attention that reads no memory stays one operation."""
     axes = {"input": {0: "batch", 1: "sequence"}}
     graph = gp.capture(nn.Sequential(_Scaled(), _Scaled()).eval(), (torch.rand(2, 5, 8),), {}, axes)
-    part = gp.Memory(at="attention[1]", length=3, value=gp.Learnable("normal", 1.0))
+    part = gp.Prefix(at="attention[1]", length=3, value=gp.Learnable("normal", 1.0))
     task = gp.compile(graph, gp.Program([part]))
-    split = SplitMemory()(task.graph)
+    split = SplitKV()(task.graph)
     assert len(attentions(split.code)) == 1
     x = torch.rand(3, 7, 8)
     assert torch.allclose(task.graph.run([x])[0], split.run([x])[0], atol=1e-6)
@@ -66,7 +66,7 @@ def test_a_remembered_text_is_constants_in_a_file(tmp_path: Path) -> None:
     """Whatever its size: an operation of the program alone is none of the file."""
     _, graph = decoder("gpt2")
     text = tuple(some_ids(1, 40)[0].tolist())
-    task = gp.compile(graph, gp.Program([gp.Memory(value=gp.Remembered(text))]))
+    task = gp.compile(graph, gp.Program([gp.Prefix(value=gp.TextPrefix(text))]))
     gp.backends.onnx.export(task, tmp_path / "folded.onnx")
     model = onnx.load(tmp_path / "folded.onnx")
     made = {output: node for node in model.graph.node for output in node.output}
@@ -86,7 +86,7 @@ def test_large_constants_of_the_program_are_folded(tmp_path: Path) -> None:
     """Also above the size up to which an exporter folds by itself."""
     axes = {"input": {0: "batch", 1: "sequence"}}
     graph = gp.capture(nn.Sequential(_Scaled()).eval(), (torch.rand(2, 5, 8),), {}, axes)
-    part = gp.Memory(length=70_000, value=gp.Learnable("normal", 1.0))
+    part = gp.Prefix(length=70_000, value=gp.Learnable("normal", 1.0))
     task = gp.compile(graph, gp.Program([part]))
     gp.backends.onnx.export(task, tmp_path / "large.onnx")
     model = onnx.load(tmp_path / "large.onnx")
