@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 
 from graphprog.errors import PassError
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
 from graphprog.ir.sizes import counts_data, same_for_examples, same_size
 from graphprog.passes.erase import EraseProgram
@@ -35,7 +36,7 @@ def _structure(graph: Graph, base: Graph) -> None:
 def _metadata(graph: Graph, base: Graph) -> None:
     """Every value has a fake value, and running the operation again agrees with it."""
     kernels = Kernels()
-    with running(fake_mode_of(graph.placeholders[0].meta["val"])):
+    with running(fake_mode_of(fake_tensor(graph.placeholders[0]))):
         for node in graph.code.nodes:
             if node.op == "output":
                 continue
@@ -58,7 +59,7 @@ def _agree(again: torch.Tensor, value: torch.Tensor) -> bool:
 
 def _polymorphism(graph: Graph, base: Graph) -> None:
     """What could vary in the source, the batch above all, still can."""
-    environments = {fake_mode_of(node.meta["val"]).shape_env for node in graph.placeholders}
+    environments = {fake_mode_of(fake_tensor(node)).shape_env for node in graph.placeholders}
     for environment in environments:
         assert environment is not None
         for symbol, letter in base.symbols.items():

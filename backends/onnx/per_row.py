@@ -38,6 +38,7 @@ from graphprog.compiler.compile import compile
 from graphprog.compiler.data_checks import class_count
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError, GraphprogError
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import executable
 from graphprog.ir.inputs import InputSpec, batch_axis
 from graphprog.passes.attention.split_kv import SplitKV
@@ -177,7 +178,7 @@ def _lower(
         for node, spec in zip(graph.placeholders, task.inputs, strict=True)
         if spec.shape[:1] == (letter,)
     )
-    symbol = expression(placeholder.meta["val"].shape[0])
+    symbol = expression(fake_tensor(placeholder).shape[0])
     rows = ProgramRows(module, names, symbol, padded)
     traced = export_module(rows, given, specs, device, task.base.name)
     model = translate(traced, specs, output_names(task), opset)

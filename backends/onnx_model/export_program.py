@@ -11,6 +11,7 @@ from torch.export import Dim, ExportedProgram
 from graphprog.backends.parity.report import Inputs, task_device
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph, executable
 from graphprog.ir.inputs import InputSpec, inputs_of
 
@@ -114,5 +115,5 @@ def _tensor_outputs(task: ReprogrammedModel) -> list[tuple[str, fx.Node]]:
     return [
         (name, node)
         for name, node in named
-        if isinstance(node, fx.Node) and isinstance(node.meta["val"], torch.Tensor)
+        if isinstance(node, fx.Node) and isinstance(fake_tensor(node), torch.Tensor)
     ]

@@ -7,6 +7,8 @@ import operator
 import torch
 from torch import fx
 
+from graphprog.ir.fake import fake_tensor, fake_value
+
 _ATEN = torch.ops.aten
 _SAME = {
     _ATEN.alias.default,
@@ -50,7 +52,7 @@ def _write_out(count: fx.Node) -> None:
     assert isinstance(value, fx.Node)
     product: int | fx.Node = 1
     with count.graph.inserting_before(count):
-        for axis, size in enumerate(value.meta["val"].shape):
+        for axis, size in enumerate(fake_value(value).shape):
             factor: int | fx.Node = size
             if not isinstance(size, int):
                 factor = count.graph.call_function(_ATEN.sym_size.int, (value, axis))
@@ -63,13 +65,13 @@ def _write_out(count: fx.Node) -> None:
 
 
 def _value(size: int | fx.Node) -> int | torch.SymInt:
-    found: int | torch.SymInt = size.meta["val"] if isinstance(size, fx.Node) else size
+    found: int | torch.SymInt = fake_value(size) if isinstance(size, fx.Node) else size
     return found
 
 
 def _same(node: fx.Node, before: fx.Node) -> bool:
     """Whether shape and dtype are those of the argument, at any size."""
-    new, old = node.meta["val"], before.meta["val"]
+    new, old = fake_tensor(node), fake_tensor(before)
     if new.dtype != old.dtype or new.ndim != old.ndim:
         return False
     return all(_equal(a, b) for a, b in zip(new.shape, old.shape, strict=True))

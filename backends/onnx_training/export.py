@@ -30,6 +30,7 @@ from graphprog.backends.onnx_training.step import step_program, varies
 from graphprog.backends.parity.report import TOLERANCE, Inputs, ParityReport
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import TrainingError
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.inputs import InputSpec
 from graphprog.train.objective import Loss
 from graphprog.train.optimizers import Adam, Optimizer
@@ -171,8 +172,8 @@ def _specs(
 
     Two axes have one name where tracing found that they must be equal.
     """
-    *_, labels = (node.meta["val"] for node in forward.graph.find_nodes(op="placeholder"))
-    inputs = [node.meta["val"] for node in forward.graph.find_nodes(op="placeholder")]
+    *_, labels = (fake_tensor(node) for node in forward.graph.find_nodes(op="placeholder"))
+    inputs = [fake_tensor(node) for node in forward.graph.find_nodes(op="placeholder")]
     inputs = inputs[-1 - len(task.inputs) : -1]
     letters = {
         str(size): letter

@@ -22,6 +22,7 @@ from graphprog.backends.onnx_training.layout import (
     Layout,
 )
 from graphprog.errors import BackendError, TrainingError
+from graphprog.ir.fake import fake_value
 from graphprog.train.optimizers import Optimizer
 
 Tensor = torch.Tensor
@@ -93,7 +94,7 @@ def _fake_values(
     loss: ExportedProgram, tensors: Values, layout: Layout, example: Mapping[str, Tensor]
 ) -> Values:
     """A value in the fake mode of the loss for each tensor, and for each argument of the step."""
-    placeholders = [node.meta["val"] for node in loss.graph.find_nodes(op="placeholder")]
+    placeholders = [fake_value(node) for node in loss.graph.find_nodes(op="placeholder")]
     found = dict(zip([*tensors, *layout.inputs, LABELS], placeholders, strict=True))
     mode = placeholders[0].fake_mode
     for name in layout.arguments:

@@ -21,6 +21,7 @@ from graphprog.backends.program_rows.row_axes import (
     shape_of,
 )
 from graphprog.backends.program_rows.vmap import expression
+from graphprog.ir.fake import fake_tensor
 
 _aten = torch.ops.aten
 
@@ -116,7 +117,7 @@ def _selected(node: fx.Node) -> Read | None:
 
 
 def _narrowed(value: fx.Node, read: Read) -> torch.Tensor:
-    found: torch.Tensor = value.meta["val"]
+    found: torch.Tensor = fake_tensor(value)
     shape = list(found.shape)
     shape[read.axis] = read.length
     return found.new_empty(shape)

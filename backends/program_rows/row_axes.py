@@ -14,6 +14,7 @@ import torch
 from torch import fx
 
 from graphprog.backends.program_rows.vmap import expression
+from graphprog.ir.fake import fake_tensor
 
 _aten = torch.ops.aten
 Argument = tuple[fx.Node, int]
@@ -53,13 +54,13 @@ def _rule(*operations: Any) -> Callable[[Rule], Rule]:
 
 def shape_of(value: fx.Node) -> tuple[int | torch.SymInt, ...]:
     """Sizes of a tensor."""
-    return tuple(value.meta["val"].shape)
+    return tuple(fake_tensor(value).shape)
 
 
 def _aligned(value: fx.Node, axis: int) -> Iterator[Argument]:
     """Arguments that are broadcast to the result, as far as they have its rows."""
     for argument in value.all_input_nodes:
-        if isinstance(argument.meta["val"], torch.Tensor):
+        if isinstance(fake_tensor(argument), torch.Tensor):
             shape = shape_of(argument)
             own = axis - len(shape_of(value)) + len(shape)
             if own >= 0 and expression(shape[own]) != 1:

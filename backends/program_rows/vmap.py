@@ -20,6 +20,7 @@ from torch.fx.traceback import preserve_node_meta, set_current_meta
 from torch.utils import _pytree as pytree
 
 from graphprog.errors import BackendError
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.printing import module_path, operator_name
 
 
@@ -95,7 +96,7 @@ class _Interpreter(fx.Interpreter):
             return self._by_row(node)
 
     def _by_row(self, node: fx.Node) -> Any:
-        leaves, structure = pytree.tree_flatten(node.meta["val"])
+        leaves, structure = pytree.tree_flatten(fake_tensor(node))
         outs = [self._batch_axis(node, leaf) for leaf in leaves]
         places: dict[fx.Node, int] = {}
         rows: list[torch.Tensor] = []
@@ -104,7 +105,7 @@ class _Interpreter(fx.Interpreter):
             if isinstance(value, PerRow):
                 places[one] = len(rows)
                 rows.append(value.value)
-            elif (axis := self._batch_axis(one, one.meta["val"])) is not None:
+            elif (axis := self._batch_axis(one, fake_tensor(one))) is not None:
                 places[one] = len(rows)
                 rows.append(value.movedim(axis, 0).unsqueeze(axis + 1))
 
@@ -153,7 +154,7 @@ class _Interpreter(fx.Interpreter):
         """An argument that all rows share, for a batch of one row."""
         if not isinstance(one.meta.get("val"), torch.SymInt):
             return self.env[one]
-        size = expression(one.meta["val"])
+        size = expression(fake_tensor(one))
         if size != self.symbol and self.symbol in size.free_symbols:
             raise _refusal(node, f"it is told the size {size}, of which the batch is a part")
         return 1 if size == self.symbol else self.env[one]

@@ -18,6 +18,7 @@ from graphprog.analysis.boundaries import (
 )
 from graphprog.analysis.lookups import ids_of, rows_of
 from graphprog.analysis.repeated_blocks import Chain, find_chains
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph, Site
 from graphprog.ir.interface import Edge
 from graphprog.ir.printing import module_path, operator_name
@@ -140,9 +141,9 @@ def _scaled(graph: Graph, sites: Mapping[str, Site], lookup: fx.Node) -> fx.Node
     node = graph.nodes[site.node] if site else lookup
     while node is not lookup:
         name = operator_name(node).partition(".")[0]
-        data = [part for part in node.all_input_nodes if is_tensor(part) and part.meta["val"].ndim]
+        data = [part for part in node.all_input_nodes if is_tensor(part) and fake_tensor(part).ndim]
         if name in ("where", "index_put", "masked_fill"):
-            data = [part for part in data if part.meta["val"].ndim == lookup.meta["val"].ndim]
+            data = [part for part in data if fake_tensor(part).ndim == fake_tensor(lookup).ndim]
         elif name not in ("mul", "to", "_to_copy"):
             return lookup
         if len(data) != 1:

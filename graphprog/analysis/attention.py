@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from graphprog.analysis.lookups import ids_of
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.ops import ancestors, values_of
 from graphprog.ir.printing import operator_name
 
@@ -83,22 +84,22 @@ def behind_memory(heads: fx.Node) -> fx.Node:
 
 def repeats_of(heads: fx.Node) -> int:
     """How often each head of [B, H, S, d] stands in a row, told by how they were repeated."""
-    shape, node = heads.meta["val"].shape, heads
+    shape, node = fake_tensor(heads).shape, heads
     repeated = 1
     while operator_name(node).partition(".")[0] in {*_SAME_VALUES, "expand", "repeat_interleave"}:
         name = operator_name(node).partition(".")[0]
         before = node.args[0]
         assert isinstance(before, fx.Node)
-        value, source = node.meta["val"], before.meta["val"]
+        value, source = fake_tensor(node), fake_tensor(before)
         if name == "expand" and value.ndim == source.ndim == 5 and value.shape[2] != 1:
             repeated = int(value.shape[2]) if source.shape[2] == 1 else repeated
         if name == "repeat_interleave" and value.ndim == 4:
             repeated = int(value.shape[1]) // int(source.shape[1])
         node = before
-        if repeated > 1 and node.meta["val"].ndim == 4:
+        if repeated > 1 and fake_tensor(node).ndim == 4:
             break
-    fits = repeated > 1 and node.meta["val"].ndim == 4
-    return repeated if fits and node.meta["val"].shape[1] * repeated == shape[1] else 1
+    fits = repeated > 1 and fake_tensor(node).ndim == 4
+    return repeated if fits and fake_tensor(node).shape[1] * repeated == shape[1] else 1
 
 
 def activations(code: fx.Graph, positions: Collection[str] = ()) -> frozenset[fx.Node]:
@@ -129,7 +130,7 @@ def activations(code: fx.Graph, positions: Collection[str] = ()) -> frozenset[fx
 def is_cross(attention: Attention) -> bool:
     """Whether queries come from elsewhere than keys: from another length, or from other inputs."""
     query, key = attention.query, behind_memory(attention.key)
-    if str(query.meta["val"].shape[-2]) != str(key.meta["val"].shape[-2]):
+    if str(fake_tensor(query).shape[-2]) != str(fake_tensor(key).shape[-2]):
         return True
     return not inputs_behind(query) <= inputs_behind(key)
 

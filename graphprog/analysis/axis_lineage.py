@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
 from graphprog.ir.sizes import same_shape, same_size
 from graphprog.passes.normalize.cleanup import schema_name
@@ -119,8 +120,8 @@ class Lineage:
     def _recognize(self, node: fx.Node, value: torch.Tensor, sources: list[fx.Node]) -> None:
         """The axis in a value that was not there when it became longer: an alignment's."""
         for known in (self.grown, self.whole):
-            same = next((one for one in sources if same_shape(value, one.meta["val"])), None)
-            sizes = [one.meta["val"].shape[dim] for one in sources for dim in known[one]]
+            same = next((one for one in sources if same_shape(value, fake_tensor(one))), None)
+            sizes = [fake_tensor(one).shape[dim] for one in sources for dim in known[one]]
             known[node] = known[same] if same is not None else _dims_of(value, sizes)
         sizes = [value.shape[dim] for dim in self.grown[node]]
         if same is None and any(isinstance(size, int) for size in sizes):
@@ -159,7 +160,7 @@ def moves(node: fx.Node, source: fx.Node, dims: frozenset[int]) -> bool:
         return any(stride != 1 for stride in (strides if isinstance(strides, list) else [strides]))
     if name not in _ALONG_A_DIMENSION:
         return False
-    rank = source.meta["val"].ndim
+    rank = fake_tensor(source).ndim
     if name == "aten::slice" and _takes_all(arguments):
         return False
     return bool({dim % rank for dim in _named_dims(name, arguments, rank)} & dims)

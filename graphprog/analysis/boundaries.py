@@ -9,6 +9,7 @@ import networkx as nx
 import torch
 from torch import fx
 
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph, Site
 from graphprog.ir.interface import Edge
 from graphprog.ir.printing import clean_path, operator_name
@@ -103,7 +104,7 @@ def _dominators(graph: Graph) -> list[fx.Node]:
     floating = {
         node
         for node in order
-        if is_tensor(node) and node.op != "get_attr" and node.meta["val"].is_floating_point()
+        if is_tensor(node) and node.op != "get_attr" and fake_tensor(node).is_floating_point()
     }
     outputs = [node for node in graph.output_nodes if node in floating]
     roots = [node for node in floating if node.op == "placeholder"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import fx
 
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.printing import operator_name
 
 _KEEPS_NUMBERS = {
@@ -30,4 +31,4 @@ def ids_of(node: fx.Node) -> fx.Node | None:
 
 def rows_of(node: fx.Node) -> int:
     """How many rows the table of a lookup has."""
-    return int(node.args[0].meta["val"].shape[0])  # type: ignore[union-attr]
+    return int(fake_tensor(node.args[0]).shape[0])

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 import torch
 from torch import fx
 
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.ops import ancestors, sources_of
 from graphprog.passes.normalize.cleanup import schema_name
 from graphprog.rewriting.edges import Slot, leaves_of
@@ -61,7 +62,7 @@ class Reach:
 def _is_data(node: fx.Node) -> bool:
     """Whether activations begin here: a float input, or a look-up in a table of weights."""
     if node.op == "placeholder":
-        return bool(node.meta["val"].is_floating_point())
+        return bool(fake_tensor(node).is_floating_point())
     looks_up = schema_name(node) in ("aten::embedding", "aten::embedding_bag", "aten::index")
     table = node.args[0] if looks_up else None
     return isinstance(table, fx.Node) and table.op == "get_attr"

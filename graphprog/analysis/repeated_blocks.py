@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import torch
 from torch import fx
 
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Site
 
 _CONTAINERS = "torch.nn.modules.container."
@@ -91,7 +92,7 @@ def _index(key: str) -> float:
 
 
 def _shape(site: Site, nodes: Mapping[str, fx.Node]) -> list[str]:
-    return [str(size) for size in nodes[site.node].meta["val"].shape]
+    return [str(size) for size in fake_tensor(nodes[site.node]).shape]
 
 
 def _floating(node: fx.Node) -> bool:

@@ -10,6 +10,7 @@ from torch import fx
 
 from graphprog.analysis.lookups import ids_of, rows_of
 from graphprog.errors import DataError, ProgramError
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
 from graphprog.ir.inputs import InputSpec, inputs_of
 from graphprog.ir.sizes import expression, is_symbolic, same_size
@@ -96,15 +97,15 @@ def roles_of(graph: Graph) -> Roles:
         ProgramError: nothing in the graph is looked up by ids, or its logits are not told.
     """
     tokens, table, logits = _tokens_and_logits(graph)
-    length = expression(tokens.meta["val"].shape[1])
+    length = expression(fake_tensor(tokens).shape[1])
     meanings = {}
     for node in graph.placeholders:
-        if any(expression(size) == length for size in node.meta["val"].shape):
+        if any(expression(size) == length for size in fake_tensor(node).shape):
             looked_up = "repeated" if inferred_meaning(node) == "zero" else ""
             plain = inferred_meaning(node) == "present"
             meanings[str(node.target)] = "present" if plain else looked_up
     meanings[str(tokens.target)] = "tokens"
-    axis = str(size_text(tokens.meta["val"].shape[1], graph.symbols))
+    axis = str(size_text(fake_tensor(tokens).shape[1], graph.symbols))
     return Roles(inputs_of(graph), str(tokens.target), axis, meanings, logits, rows_of(table))
 
 
@@ -115,14 +116,14 @@ def _tokens_and_logits(graph: Graph) -> tuple[fx.Node, fx.Node, str]:
         (ids, node)
         for node in graph.code.nodes
         if (ids := ids_of(node)) is not None
-        and ids.meta["val"].ndim == 2
-        and is_symbolic(ids.meta["val"].shape[1])
+        and fake_tensor(ids).ndim == 2
+        and is_symbolic(fake_tensor(ids).shape[1])
     ]
     pairs = [
         (ids, node, name)
         for name, value in results.items()
         for ids, node in lookups
-        if (expression(value.shape[1]) - expression(ids.meta["val"].shape[1])).is_number
+        if (expression(value.shape[1]) - expression(fake_tensor(ids).shape[1])).is_number
     ]
     if not pairs:
         raise ProgramError(
@@ -137,7 +138,7 @@ def _tokens_and_logits(graph: Graph) -> tuple[fx.Node, fx.Node, str]:
         return same_size(results[name].shape[2], rows_of(node)), name == named, rows_of(node)
 
     ids, table, logits = max(pairs, key=fitness)
-    rows, width = table.args[0].meta["val"].shape
+    rows, width = fake_tensor(table.args[0]).shape
     if rows != width and same_size(results[logits].shape[2], width):
         raise ProgramError(
             f"{graph.name}: {logits} has the width of its embeddings, {width}, and no logit for "

@@ -10,6 +10,7 @@ from torch import fx
 
 from graphprog.analysis.lookups import ids_of, rows_of
 from graphprog.errors import DataError, GraphprogError, ProgramError
+from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.graph import Graph, executable
 
 
@@ -45,10 +46,10 @@ class TokenInputs:
         tables: dict[fx.Node, int] = {}
         hidden: set[int] = set()
         for node in graph.code.nodes:
-            if (found := ids_of(node)) is not None and found.meta["val"].ndim == 2:
+            if (found := ids_of(node)) is not None and fake_tensor(found).ndim == 2:
                 tables[found] = max(tables.get(found, 0), rows_of(node))
-                hidden.add(node.meta["val"].shape[-1])
-        widths = [node.meta["val"].shape[-1] for node in _results(graph)]
+                hidden.add(fake_tensor(node).shape[-1])
+        widths = [fake_value(node).shape[-1] for node in _results(graph)]
         logits = {size for size in widths if isinstance(size, int)} - hidden
         largest = max(logits & set(tables.values()) or tables.values(), default=0)
         chosen = [node for node, rows in tables.items() if rows == largest]
@@ -65,13 +66,13 @@ class TokenInputs:
         masks = [node for node in rest if node not in tables and _is_mask(node, ids)]
         named = [node for node in masks if "mask" in str(node.target)]
         mask = next(iter(named or masks), None)
-        length = ids.meta["val"].shape[1]
+        length = fake_value(ids).shape[1]
         return cls(
             ids=str(ids.target),
             mask="" if mask is None else str(mask.target),
             others=tuple(str(node.target) for node in rest if node is not mask),
             length=length if isinstance(length, int) else None,
-            dtypes={str(node.target): node.meta["val"].dtype for node in graph.placeholders},
+            dtypes={str(node.target): fake_value(node).dtype for node in graph.placeholders},
             vocabulary=largest,
         )
 
@@ -118,7 +119,7 @@ class TokenInputs:
 
 
 def _is_mask(node: fx.Node, ids: fx.Node) -> bool:
-    value, like = node.meta["val"], ids.meta["val"]
+    value, like = fake_tensor(node), fake_tensor(ids)
     # the batches of two inputs may be told apart, where the model never joined them
     if value.ndim != 2 or str(value.shape[1]) != str(like.shape[1]):
         return False
@@ -134,9 +135,9 @@ def writes_on(graph: Graph) -> bool:
     except ProgramError:
         return False
     ids = next(node for node in graph.placeholders if node.target == inputs.ids)
-    length = str(ids.meta["val"].shape[1])
+    length = str(fake_tensor(ids).shape[1])
     scores = [node for node in _results(graph) if _by_token(node, length)]
-    wide = any(node.meta["val"].shape[-1] == inputs.vocabulary for node in scores)
+    wide = any(fake_tensor(node).shape[-1] == inputs.vocabulary for node in scores)
     return wide and sees_ahead(graph) is False
 
 
@@ -153,7 +154,7 @@ def sees_ahead(graph: Graph) -> bool | None:
     hidden = [name for name in graph.aliases if name.split(".")[-1].startswith("hidden[")]
     places += [graph.nodes[graph.interfaces().resolve(name).node] for name in hidden[-1:]]
     ids = next(node for node in graph.placeholders if node.target == inputs.ids)
-    length = str(ids.meta["val"].shape[1])
+    length = str(fake_tensor(ids).shape[1])
     names = [node.name for node in places if _by_token(node, length)]
     if not names or inputs.vocabulary < 2:
         return None

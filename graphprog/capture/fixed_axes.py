@@ -6,6 +6,7 @@ import sympy
 import torch
 
 from graphprog.errors import CaptureError
+from graphprog.ir.fake import fake_value
 from graphprog.ir.graph import Graph
 
 _LENGTHS = 512
@@ -21,7 +22,7 @@ def check_free(graph: Graph) -> None:
         CaptureError: names the input, the axis and the equation.
     """
     for node in graph.placeholders:
-        for axis, size in enumerate(node.meta["val"].shape):
+        for axis, size in enumerate(fake_value(node).shape):
             if not isinstance(size, torch.SymInt) or not size.node.expr.is_Symbol:
                 continue
             for guard in size.node.shape_env.guards:

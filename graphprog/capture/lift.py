@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from graphprog.errors import CaptureError
 from graphprog.ir.call_spec import CallSpec
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
 from graphprog.ir.symbols import name_symbols
 from graphprog.ir.weights import Weights
@@ -84,7 +85,7 @@ def lift(program: ExportedProgram, name: str, axes: Mapping[str, Mapping[int, st
         sites={},
         symbols=name_symbols(
             [
-                (tuple(node.meta["val"].shape), axes.get(str(node.target), {}))
+                (tuple(fake_tensor(node).shape), axes.get(str(node.target), {}))
                 for node in code.find_nodes(op="placeholder")
             ]
         ),

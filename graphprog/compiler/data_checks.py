@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from graphprog.errors import DataError
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.inputs import InputSpec, check_type
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def warn_uncounted(task: ReprogrammedModel) -> None:
 def class_count(task: ReprogrammedModel) -> int | None:
     """Number of classes of the task's one output [B, K]; None where it returns anything else."""
     outputs = task.graph.output_nodes
-    value = outputs[0].meta["val"] if len(outputs) == 1 and hasattr(outputs[0], "meta") else None
+    value = fake_tensor(outputs[0]) if len(outputs) == 1 and hasattr(outputs[0], "meta") else None
     if not isinstance(value, torch.Tensor) or value.ndim != 2 or not value.is_floating_point():
         return None
     size: object = value.shape[1]

@@ -13,6 +13,7 @@ from graphprog.alignments import Alignment, Score, Verbalizer
 from graphprog.analysis.token_inputs import TokenInputs, sees_ahead, writes_on
 from graphprog.compiler.program import Program
 from graphprog.errors import InterfaceError, PassError, ProgramError
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
 from graphprog.manipulations import Concatenative, Manipulation, Prefix
 from graphprog.text.prompting.part import TextPart
@@ -116,8 +117,8 @@ def _by_token(graph: Graph) -> bool:
         return False
     name = TokenInputs.of(graph).ids
     ids = next(node for node in graph.placeholders if node.target == name)
-    logits = graph.nodes[graph.interfaces().resolve("logits").node].meta["val"]
-    return logits.ndim == 3 and str(logits.shape[1]) == str(ids.meta["val"].shape[1])
+    logits = fake_tensor(graph.nodes[graph.interfaces().resolve("logits").node])
+    return logits.ndim == 3 and str(logits.shape[1]) == str(fake_tensor(ids).shape[1])
 
 
 def calibrate(task: ReprogrammedModel) -> None:

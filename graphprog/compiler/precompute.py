@@ -15,6 +15,7 @@ from graphprog.compiler.lower_text import realized
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
 from graphprog.errors import ProgramError
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph, executable
 from graphprog.ir.inputs import random_inputs
 from graphprog.manipulations import Concatenative, Manipulation, Prefix
@@ -205,7 +206,7 @@ def _gap(task: ReprogrammedModel, folded: ReprogrammedModel) -> float | None:
 def _outputs(task: ReprogrammedModel, query: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     graph = task.graph
     nodes = [node for node in graph.output_nodes if hasattr(node, "meta")]
-    floats = [node.name for node in nodes if node.meta["val"].is_floating_point()]
+    floats = [node.name for node in nodes if fake_tensor(node).is_floating_point()]
     return _run(graph, floats, query)
 
 

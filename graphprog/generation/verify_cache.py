@@ -13,6 +13,7 @@ from graphprog.analysis.lookups import ids_of, rows_of
 from graphprog.backends.parity.report import Difference, difference
 from graphprog.errors import DataError, PassError
 from graphprog.generation.kv_decoder import CachedDecoder, Values, device_of
+from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.graph import Graph, executable
 from graphprog.ir.sizes import same_size
 from graphprog.passes.kv.kv_layout import KVLayout
@@ -103,7 +104,7 @@ def inputs_of_length(
             tables[ids] = min(rows_of(node), tables.get(ids, rows_of(node)))
     found = {}
     for node in graph.placeholders:
-        value = node.meta["val"]
+        value = fake_value(node)
         shape = [_length(size, axis, length) for size in value.shape]
         if value.dtype.is_floating_point:
             made = torch.randn(shape, generator=generator)
@@ -131,7 +132,7 @@ def _first(
     """The inputs of the first tokens."""
     found = dict(given)
     for node in graph.placeholders:
-        for dim, size in enumerate(node.meta["val"].shape):
+        for dim, size in enumerate(fake_tensor(node).shape):
             if same_size(size, axis):
                 name = str(node.target)
                 found[name] = found[name].narrow(dim, 0, length)
@@ -141,7 +142,7 @@ def _first(
 def _dims(graph: Graph, output: str, axis: torch.SymInt) -> list[int]:
     """The dimensions of a result that count tokens."""
     node = graph.output_nodes[graph.outputs.index(output)]
-    return [dim for dim, size in enumerate(node.meta["val"].shape) if same_size(size, axis)]
+    return [dim for dim, size in enumerate(fake_tensor(node).shape) if same_size(size, axis)]
 
 
 def _gap(whole: torch.Tensor, found: torch.Tensor, dims: list[int], done: int) -> Difference:
@@ -158,7 +159,9 @@ def _differing(cached: CachedDecoder, part: Part) -> PassError:
     source, graph = cached.source, cached.decode if part.done else cached.prefill
     axis = KVLayout.of(source.code).axis
     values = {
-        node.name: [dim for dim, size in enumerate(node.meta["val"].shape) if same_size(size, axis)]
+        node.name: [
+            dim for dim, size in enumerate(fake_tensor(node).shape) if same_size(size, axis)
+        ]
         for node in source.code.nodes
         if node.op == "call_function"
         and node.name in graph.nodes

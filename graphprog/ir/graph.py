@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from graphprog.errors import ProgramError
 from graphprog.ir.call_spec import CallSpec
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.interface import Interface, InterfaceTable
 from graphprog.ir.modes import Mode, switch, write_updates
 from graphprog.ir.records import Insertion as Insertion
@@ -93,7 +94,7 @@ class Graph:
 
     @cached_property
     def _variants(self) -> dict[tuple[torch.device, bool], fx.GraphModule]:
-        own: torch.device = self.placeholders[0].meta["val"].device
+        own: torch.device = fake_tensor(self.placeholders[0]).device
         return {(own, False): self.module}
 
     def run(self, flat: Sequence[torch.Tensor], training: bool = False) -> tuple[Any, ...]:
@@ -129,7 +130,7 @@ class Graph:
             names.setdefault(key, []).append(alias)
         table = {}
         for key, site in self.sites.items():
-            value = self.nodes[site.node].meta["val"]
+            value = fake_tensor(self.nodes[site.node])
             aliases = tuple(names.get(key, ()))
             table[key] = Interface(
                 key=key,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from graphprog.errors import DataError
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.interface import dtype_text
 from graphprog.ir.symbols import size_text
 
@@ -39,7 +40,7 @@ def inputs_of(graph: Graph) -> tuple[InputSpec, ...]:
     """The inputs of a graph, in order."""
     specs = []
     for node in graph.placeholders:
-        value = node.meta["val"]
+        value = fake_tensor(node)
         shape = tuple(size_text(size, graph.symbols) for size in value.shape)
         sizes = tuple(_captured(size) for size in value.shape)
         known = tuple(size for size in sizes if size is not None)

@@ -8,6 +8,7 @@ import torch
 
 from graphprog.analysis.attention import Attention
 from graphprog.errors import FileError, ProgramError
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
 from graphprog.manipulations import Prefix
 from graphprog.passes.attention.match_attention import matched
@@ -93,7 +94,7 @@ def prefix_fields(
             f"decoder the same keys and values; those of {name!r} differ"
         )
     width = rows.shape[1] // (2 * layers)
-    key = Attention(graph.nodes[places[0].node]).key.meta["val"]
+    key = fake_tensor(Attention(graph.nodes[places[0].node]).key)
     return laid.flatten(1), {
         "num_virtual_tokens": len(rows),
         "token_dim": width,

@@ -12,6 +12,7 @@ import torch
 from torch import fx, nn
 
 from graphprog.errors import PassError
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph, Insertion, Site, copy_code
 from graphprog.ir.interface import Edge
 from graphprog.ir.weights import ProgramParts, Weights
@@ -170,8 +171,8 @@ class Editor:
         named = dict(kwargs or {})
         with self.code.inserting_before(before):
             node = self.code.call_function(target, args, named)
-        values = fx.node.map_arg(args, lambda inner: inner.meta["val"])
-        mode = fake_mode_of(self.code.find_nodes(op="placeholder")[0].meta["val"])
+        values = fx.node.map_arg(args, lambda inner: fake_tensor(inner))
+        mode = fake_mode_of(fake_tensor(self.code.find_nodes(op="placeholder")[0]))
         with running(mode):
             node.meta = {"val": target(*values, **named), **self.provenance(part)}
         return node
@@ -184,7 +185,7 @@ class Editor:
         It takes dtype and fake mode of that node's value, and a number behind its name where
         another tensor has the name, as for a layer that is called twice.
         """
-        fake = like.meta["val"]
+        fake = fake_tensor(like)
         own = nn.Parameter(value.to(fake.dtype), requires_grad=False)
         *parents, name = path.split(".")
         for parent in parents:

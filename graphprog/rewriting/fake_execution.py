@@ -12,6 +12,7 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.sizes import expression
 from graphprog.rewriting.edges import leaves_of
 
@@ -37,7 +38,7 @@ def run_on(node: fx.Node, values: list[Any]) -> Any:
 
 def read_values(node: fx.Node) -> list[Any]:
     """The leaves of a node's arguments, with the values of what it reads."""
-    return [leaf.meta["val"] if isinstance(leaf, fx.Node) else leaf for leaf in leaves_of(node)]
+    return [fake_tensor(leaf) if isinstance(leaf, fx.Node) else leaf for leaf in leaves_of(node)]
 
 
 class Kernels:
@@ -49,7 +50,7 @@ class Kernels:
 
     def run(self, node: fx.Node) -> Any:
         """The value of a node, computed by its operation from the values that it reads."""
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda inner: inner.meta["val"])
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda inner: fake_tensor(inner))
         # as in an executable graph: what is rewritten may have other strides
         viewing = node.target is torch.ops.aten.view.default
         target: Any = torch.ops.aten.reshape.default if viewing else node.target

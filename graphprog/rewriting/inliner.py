@@ -9,6 +9,7 @@ import torch
 from torch import fx, nn
 
 from graphprog.errors import InterfaceError, PassError
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.modes import Mode
 from graphprog.rewriting.batch_norm import switching
 from graphprog.rewriting.editor import Editor
@@ -37,7 +38,7 @@ def inline(
     """
     module = switching(module)
     edit.add_module(name, module)
-    values = [node.meta["val"] for node in inputs]
+    values = [fake_tensor(node) for node in inputs]
     module.to(values[0].device).eval()
     traced, tensors = trace(module, values, where)
     arguments = iter(traced.graph.find_nodes(op="placeholder"))
@@ -47,7 +48,7 @@ def inline(
         if old.users:
             with edit.code.inserting_after(last):
                 last = edit.code.create_node("get_attr", f"program.{name}.{path}")
-            last.meta["val"] = old.meta["val"]
+            last.meta["val"] = fake_tensor(old)
             mapping[old] = last
     stack = {f"program.{name}": (f"program.{name}", type(module).__qualname__)}
     for old in traced.graph.nodes:
@@ -61,7 +62,7 @@ def inline(
         with edit.code.inserting_after(last):
             last = edit.code.node_copy(old, lambda node: mapping[node])
         last.meta = {
-            "val": old.meta["val"],
+            "val": fake_tensor(old),
             "nn_module_stack": dict(stack),
             "graphprog": f"program.{name}",
             "made_by": edit.made_by,
@@ -74,7 +75,7 @@ def inline(
         edit.modes.append(Mode(mapping[evaluating].name, mapping[training].name, news))
     results = returned[0] if isinstance(returned[0], list | tuple) else (returned[0],)
     nodes = [mapping.get(node) if isinstance(node, fx.Node) else None for node in results]
-    if not all(node and isinstance(node.meta["val"], torch.Tensor) for node in nodes):
+    if not all(node and isinstance(fake_tensor(node), torch.Tensor) for node in nodes):
         raise InterfaceError(
             f"{where}: {type(module).__name__}.forward returns something that is no tensor",
             ["return the value that takes the place of the first argument"],
@@ -89,7 +90,7 @@ def _fresh(edit: Editor, node: fx.Node, inputs: Sequence[fx.Node], meta: dict[st
         return node
     with edit.code.inserting_after(_latest(edit.code, [node])):
         copy = edit.code.call_function(torch.ops.aten.alias.default, (node,))
-    copy.meta = {"val": node.meta["val"], **meta}
+    copy.meta = {"val": fake_tensor(node), **meta}
     return copy
 
 

@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from graphprog.compiler.inserted_entries import inserted, original, without_inserted
 from graphprog.errors import DataError, ProgramError
+from graphprog.ir.fake import fake_value
 
 if TYPE_CHECKING:
     from graphprog.compiler.model import ReprogrammedModel
@@ -40,7 +41,7 @@ class _Output:
     def __init__(self, task: ReprogrammedModel, name: str, rank: int) -> None:
         self.entries = inserted(task, name)
         self._number = task.graph.outputs.index(name)
-        value = task.graph.output_nodes[self._number].meta["val"]
+        value = fake_value(task.graph.output_nodes[self._number])
         if value.ndim != rank or not value.is_floating_point():
             raise ProgramError(
                 f"output {name!r} is {value.dtype}{list(value.shape)}; this loss needs floats with "

@@ -10,6 +10,7 @@ from torch import fx
 
 from graphprog.analysis.lookups import ids_of, rows_of
 from graphprog.errors import DataError, ProgramError
+from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.graph import Graph, executable
 from graphprog.ir.inputs import check_type, inputs_of
 from graphprog.ir.ops import ancestors
@@ -76,7 +77,7 @@ class Lookup:
                 f"{self.spot.where}: there is no token {wrong[0]}; the vocabulary of "
                 f"{self.ids.target} has {self.size}"
             )
-        shape: list[int | torch.SymInt] = list(self.ids.meta["val"].shape)
+        shape: list[int | torch.SymInt] = list(fake_tensor(self.ids).shape)
         length = shape[-1] if isinstance(shape[-1], int) else max(len(numbers), 2)
         count = max(-(-len(numbers) // length), 1)
         leading = [size if isinstance(size, int) else 1 for size in shape[:-1]]
@@ -89,17 +90,17 @@ class Lookup:
                 ['capture it with dynamic_axes={..: {0: "batch", 1: "length"}}'],
             )
         flat = torch.tensor([*numbers, *[0] * (room - len(numbers))], dtype=torch.int64)
-        value = flat.to(self.ids.meta["val"].dtype).reshape(*leading, length)
+        value = flat.to(fake_tensor(self.ids).dtype).reshape(*leading, length)
         return self._filled(value)
 
     def _filled(self, ids: torch.Tensor) -> list[torch.Tensor]:
         """All inputs: other ones that are looked up are 0, masks are 1."""
         needed = set(ancestors(self.source.nodes[self.node]))
-        sizes = dict(zip(map(str, self.ids.meta["val"].shape), ids.shape, strict=True))
+        sizes = dict(zip(map(str, fake_tensor(self.ids).shape), ids.shape, strict=True))
         looked_up = {ids_of(node) for node in needed}
         found = []
         for node in self.source.placeholders:
-            value = node.meta["val"]
+            value = fake_value(node)
             if node is self.ids:
                 found.append(ids)
                 continue

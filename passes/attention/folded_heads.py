@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import fx
 
+from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.sizes import expression, same_size
 from graphprog.ir.views import CASTS, REGROUPS
 from graphprog.passes.normalize.cleanup import schema_name
@@ -39,22 +40,22 @@ def folding_of(query: fx.Node, weights: Sequence[fx.Node], result: fx.Node) -> F
     """
     origin = _origin(query)
     source = origin.args[0] if schema_name(origin) in REGROUPS else None
-    whole = [node for node in weights if node.meta["val"].ndim == 4]
+    whole = [node for node in weights if fake_tensor(node).ndim == 4]
     whole += [source] if isinstance(source, fx.Node) and _folds(source, origin) else []
     whole += [user for user, _ in uses_of(result) if _folds(user, result)]
     if whole:
-        sizes = [node.meta["val"].shape[1] for node in whole]
+        sizes = [fake_value(node).shape[1] for node in whole]
         same = isinstance(sizes[0], int) and all(same_size(size, sizes[0]) for size in sizes)
         return Folding(int(sizes[0])) if same else None
     if (heads := _split_from(query)) is not None:
         return Folding(heads)
-    single = expression(query.meta["val"].shape[0]).is_Symbol or schema_name(origin) in _AFFINE
+    single = expression(fake_tensor(query).shape[0]).is_Symbol or schema_name(origin) in _AFFINE
     return Folding(1) if single else None
 
 
 def _folds(whole: fx.Node, folded: fx.Node) -> bool:
     """Whether a value of four dimensions has the entries of a folded one, heads apart."""
-    value, other = whole.meta.get("val"), folded.meta["val"]
+    value, other = whole.meta.get("val"), fake_tensor(folded)
     if not isinstance(value, torch.Tensor) or value.ndim != 4 or other.ndim != 3:
         return False
     if schema_name(whole) not in REGROUPS and schema_name(folded) not in REGROUPS:
@@ -77,9 +78,9 @@ def _split_from(query: fx.Node) -> int | None:
         return None
     view = _origin(node.args[0])  # type: ignore[arg-type]
     source = view.args[0] if schema_name(view) in REGROUPS else None
-    if not isinstance(source, fx.Node) or source.meta["val"].ndim != 3:
+    if not isinstance(source, fx.Node) or fake_tensor(source).ndim != 3:
         return None
-    (length, batch, width), own = source.meta["val"].shape, view.meta["val"].shape
+    (length, batch, width), own = fake_value(source).shape, fake_value(view).shape
     if not isinstance(width, int) or not isinstance(own[2], int) or not same_size(length, own[0]):
         return None
     heads = width // own[2]

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.sizes import same_size
 from graphprog.passes.attention.folded_heads import Folding
 from graphprog.passes.attention.pattern import Pattern
@@ -35,20 +36,20 @@ class MaskBuilder:
         key = f"{target}{args}{sorted(kwargs.items())}"
         if key not in self.known:
             node = self.edit.call(target, args, self.before, "", kwargs)
-            node.meta = {**self.before.meta, "val": node.meta["val"]}
+            node.meta = {**self.before.meta, "val": fake_tensor(node)}
             self.known[key] = node
         return self.known[key]
 
     def cast(self, node: fx.Node, dtype: torch.dtype) -> fx.Node:
         """A value in another type."""
-        return node if node.meta["val"].dtype == dtype else self.put(_OPS.to.dtype, node, dtype)
+        return node if fake_tensor(node).dtype == dtype else self.put(_OPS.to.dtype, node, dtype)
 
     def unfolded(self, node: fx.Node, folding: Folding | None) -> fx.Node:
         """A value [B * H, ...] as [B, H, ...]."""
         if folding is None:
             return node
         whole = folding.unfolded_by(node)
-        if whole is not None and same_size(whole.meta["val"].shape[1], folding.heads):
+        if whole is not None and same_size(fake_tensor(whole).shape[1], folding.heads):
             return whole
         return self.put(_OPS.unflatten.int, node, 0, [-1, folding.heads])
 
@@ -88,7 +89,7 @@ def _added(writer: MaskBuilder, mask: fx.Node | None, step: Step, pattern: Patte
 def _filled(writer: MaskBuilder, mask: fx.Node | None, step: Step, pattern: Pattern) -> fx.Node:
     where = _term(writer, step, pattern.folding)
     if mask is None:
-        device = where.meta["val"].device
+        device = fake_tensor(where).device
         mask = writer.put(_OPS.zeros.default, [], dtype=pattern.dtype, device=device)
     if step.kind == "fill":
         return writer.put(_OPS.where.ScalarSelf, where, step.number, mask)
@@ -99,8 +100,8 @@ def _term(writer: MaskBuilder, step: Step, folding: Folding | None) -> fx.Node:
     """What is added to scores, or masks them, as it broadcasts to [B, H, T, S]."""
     node = step.operand
     assert node is not None
-    value = node.meta["val"]
-    if folding is None or step.node.meta["val"].ndim == 4 or value.ndim < 3:
+    value = fake_tensor(node)
+    if folding is None or fake_tensor(step.node).ndim == 4 or value.ndim < 3:
         return node
     if same_size(value.shape[0], 1):
         return writer.put(_OPS.unsqueeze.default, node, 0)
@@ -109,9 +110,9 @@ def _term(writer: MaskBuilder, step: Step, folding: Folding | None) -> fx.Node:
 
 def _fitted(writer: MaskBuilder, mask: fx.Node, keys: fx.Node) -> fx.Node:
     """A mask of four dimensions, with the length of the keys or one column for all."""
-    while mask.meta["val"].ndim < 4:
+    while fake_tensor(mask).ndim < 4:
         mask = writer.put(_OPS.unsqueeze.default, mask, 0)
-    own, wanted = mask.meta["val"].shape[-1], keys.meta["val"].shape[-2]
+    own, wanted = fake_tensor(mask).shape[-1], fake_tensor(keys).shape[-2]
     if same_size(own, wanted) or same_size(own, 1):
         return mask
     length = writer.put(_OPS.sym_size.int, keys, 2)

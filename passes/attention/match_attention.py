@@ -10,6 +10,7 @@ from torch import fx
 
 from graphprog.analysis.aliases import with_structure
 from graphprog.analysis.attention import ATTENTION
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
 from graphprog.ir.printing import module_path, operator_name
 from graphprog.ir.weights import Weights
@@ -98,17 +99,17 @@ def _rewrite(edit: Editor, pattern: Pattern, known: dict[str, fx.Node]) -> None:
     query, key, value = (writer.cast(node, pattern.dtype) for node in read)
     mask, scale = mask_of(writer, pattern, key)
     new = writer.put(ATTENTION, query, key, value, mask, 0.0, False, scale=scale)
-    new = writer.cast(new, old.meta["val"].dtype)
+    new = writer.cast(new, fake_tensor(old).dtype)
     if pattern.folding is not None:
         new = writer.put(_OPS.flatten.using_ints, new, 0, 1)
-    if not all(map(alike, new.meta["val"].shape, old.meta["val"].shape)):
-        raise RefusalError(old, f"attention gives {tuple(new.meta['val'].shape)}")
+    if not all(map(alike, fake_tensor(new).shape, fake_tensor(old).shape)):
+        raise RefusalError(old, f"attention gives {tuple(fake_tensor(new).shape)}")
     edit.substitute(old, new)
 
 
 def _swaps(node: fx.Node) -> bool:
     """Whether a node swaps the last two dimensions of what it reads, and nothing else."""
-    name, ndim = schema_name(node), node.meta["val"].ndim
+    name, ndim = schema_name(node), fake_tensor(node).ndim
     if name == "aten::transpose":
         return {int(dim) % ndim for dim in node.args[1:]} == {ndim - 2, ndim - 1}  # type: ignore[arg-type]
     if name == "aten::permute":

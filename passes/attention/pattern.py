@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import fx
 
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.views import CASTS, VIEWS
 from graphprog.ir.weights import Weights
 from graphprog.passes.attention.folded_heads import Folding, folding_of
@@ -66,7 +67,7 @@ def pattern_at(softmax: fx.Node, weights: Weights) -> Pattern:
     scores, dim = softmax.args[:2]
     assert isinstance(scores, fx.Node)
     assert isinstance(dim, int)
-    if dim not in (-1, softmax.meta["val"].ndim - 1):
+    if dim not in (-1, fake_tensor(softmax).ndim - 1):
         raise StoppedError(softmax, f"softmax over dimension {dim}, not the last", [])
     walk = Walk(weights)
     steps, product = walk.scores(scores, softmax, [softmax])
@@ -77,7 +78,7 @@ def pattern_at(softmax: fx.Node, weights: Weights) -> Pattern:
     assert isinstance(query, fx.Node)
     assert isinstance(transposed, fx.Node)
     folding = None
-    if product.meta["val"].ndim == 3:
+    if fake_tensor(product).ndim == 3:
         views = [step.node for step in steps if step.kind == "shape"]
         folding = folding_of(query, [*views, softmax, *between], result)
         if folding is None:
@@ -108,7 +109,7 @@ def _weighted(softmax: fx.Node, found: list[fx.Node]) -> tuple[fx.Node, fx.Node,
         between.append(node)
     value = reader.args[1]
     assert isinstance(value, fx.Node)
-    ndims = (value.meta["val"].ndim, reader.meta["val"].ndim, found[-1].meta["val"].ndim)
+    ndims = (fake_tensor(value).ndim, fake_tensor(reader).ndim, fake_tensor(found[-1]).ndim)
     if len(set(ndims)) != 1:
         raise StoppedError(reader, "values have other dimensions than queries and keys", found)
     return reader, value, between
@@ -117,7 +118,7 @@ def _weighted(softmax: fx.Node, found: list[fx.Node]) -> tuple[fx.Node, fx.Node,
 def _dtype_of(steps: Sequence[Step], product: fx.Node) -> torch.dtype:
     """The widest type in which scores are masked; that of the product where they are not."""
     masks = [step.node for step in steps if step.kind in ("add", "fill", "keep")]
-    dtypes = [node.meta["val"].dtype for node in masks or [product]]
+    dtypes = [fake_tensor(node).dtype for node in masks or [product]]
     widest: torch.dtype = functools.reduce(torch.promote_types, dtypes)
     return widest
 

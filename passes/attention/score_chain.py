@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from graphprog.ir.constants import number_of
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.sizes import Size, same_for_examples, same_size
 from graphprog.ir.views import CASTS, VIEWS
 from graphprog.ir.weights import Weights
@@ -83,8 +84,8 @@ class Walk:
     def _product(self, node: fx.Node, found: list[fx.Node]) -> list[Step]:
         """What the product itself adds and multiplies."""
         slot = PRODUCTS[schema_name(node)]
-        ndims = {part.meta["val"].ndim for part in node.all_input_nodes[-2:]}
-        if node.meta["val"].ndim not in (3, 4) or ndims != {node.meta["val"].ndim}:
+        ndims = {fake_tensor(part).ndim for part in node.all_input_nodes[-2:]}
+        if fake_tensor(node).ndim not in (3, 4) or ndims != {fake_tensor(node).ndim}:
             raise StoppedError(node, "a product neither of [B, H, T, d] nor of [B, T, d]", found)
         if slot == 0:
             return []
@@ -100,7 +101,7 @@ class Walk:
 
     def same(self, node: fx.Node) -> list[tuple[int, Step | None]]:
         """What keeps the numbers."""
-        value, source = node.meta["val"], node.args[0].meta["val"]  # type: ignore[union-attr]
+        value, source = fake_tensor(node), fake_tensor(node.args[0])
         if not value.is_floating_point():
             return []
         return [(0, Step("shape", node, None, 1.0) if value.ndim != source.ndim else None)]
@@ -125,7 +126,7 @@ class Walk:
             other = node.args[1 - slot]
             if not isinstance(node.args[slot], fx.Node) or alpha is None:
                 continue
-            if isinstance(other, fx.Node) and isinstance(other.meta["val"], torch.Tensor):
+            if isinstance(other, fx.Node) and isinstance(fake_tensor(other), torch.Tensor):
                 found.append((slot, Step("add", node, other, sign * alpha)))
             elif not isinstance(other, fx.Node):
                 found.append((slot, None))  # one number more in all scores changes no weight
@@ -157,7 +158,7 @@ _STEPS: dict[str, Any] = {
 
 def check_kept(node: fx.Node, reader: fx.Node, found: list[fx.Node]) -> None:
     """Refuse where queries or keys of the scores become other dimensions on the way."""
-    before, after = node.meta["val"].shape, reader.meta["val"].shape
+    before, after = fake_tensor(node).shape, fake_tensor(reader).shape
     same = len(before) == len(after) and all(map(alike, before, after))
     folds = {len(before), len(after)} == {3, 4} and schema_name(reader) in VIEWS
     if not same and not (folds and all(map(alike, before[-2:], after[-2:]))):

@@ -11,6 +11,7 @@ import torch
 from torch import fx
 
 from graphprog.analysis.attention import Attention, attentions
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
 from graphprog.passes.base import Pass
 from graphprog.rewriting.editor import Editor
@@ -68,7 +69,7 @@ def _write_out(
     def turned(one: fx.Node) -> fx.Node:
         return call(ops.transpose.int, one, -2, -1)
 
-    width = attention.query.meta["val"].shape[-1]
+    width = fake_tensor(attention.query).shape[-1]
     scale = attention.argument(6)
     query = call(ops.mul.Tensor, attention.query, 1 / math.sqrt(width) if scale is None else scale)
     query = turned(query)
@@ -78,7 +79,7 @@ def _write_out(
             biases[mask] = turned(_bias(mask, query, call))
         scores = call(ops.add.Tensor, scores, biases[mask])
     shares = call(ops.softmax.int, scores, -2)
-    length = values[0].meta["val"].shape[-2]
+    length = fake_tensor(values[0]).shape[-2]
     bounds = ((0, length), (length, 2**63 - 1))
     mixed = [
         call(ops.matmul.default, turned(value), call(ops.slice.Tensor, shares, -2, *bound))
@@ -90,7 +91,7 @@ def _write_out(
 
 def _bias(mask: fx.Node, query: fx.Node, call: Callable[..., fx.Node]) -> fx.Node:
     """What a mask adds to scores: once for all attentions that read it."""
-    if mask.meta["val"].dtype != torch.bool:
+    if fake_tensor(mask).dtype != torch.bool:
         return mask
-    ops, dtype = torch.ops.aten, query.meta["val"].dtype
+    ops, dtype = torch.ops.aten, fake_tensor(query).dtype
     return call(ops.to.dtype, call(ops.where.Scalar, mask, 0.0, float("-inf")), dtype)

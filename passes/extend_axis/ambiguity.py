@@ -14,6 +14,7 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
+from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.sizes import Size
 from graphprog.ir.views import RESHAPES
 from graphprog.passes.normalize.cleanup import schema_name
@@ -69,7 +70,7 @@ def refuse_doubt(growth: Growth, node: fx.Node, concerned: bool) -> None:
     if name not in _READS_AT:
         return
     for part in node.all_input_nodes:
-        value = part.meta["val"]
+        value = fake_value(part)
         fixed = isinstance(value, torch.Tensor) and part not in growth.before
         if fixed and value.dtype == torch.int64 and grown & set(_numbers(value)) and counted(part):
             _refuse(node, f"as many positions as there were entries, {tuple(value.shape)},")
@@ -85,7 +86,7 @@ def _grown_lengths(growth: Growth, node: fx.Node) -> set[int]:
     """The lengths before of the dimensions that have grown, of all that a node reads."""
     found = {int(growth.cut.stretch.size)}
     for part in node.all_input_nodes:
-        old, new = growth.old_value(part), part.meta["val"]
+        old, new = growth.old_value(part), fake_tensor(part)
         if isinstance(old, torch.Tensor) and isinstance(new, torch.Tensor):
             found |= {
                 one
@@ -113,7 +114,7 @@ def _refuse_bounds(growth: Growth, node: fx.Node) -> None:
     source, dim, *bounds = node.args
     assert isinstance(source, fx.Node)
     assert isinstance(dim, int)
-    old, new = (value.shape[dim] for value in (growth.old_value(source), source.meta["val"]))
+    old, new = (value.shape[dim] for value in (growth.old_value(source), fake_tensor(source)))
     if old == new or not isinstance(old, int) or old <= 2:
         return
     size = growth.cut.stretch.size
@@ -150,7 +151,7 @@ def _runs_with(node: fx.Node, slot: int, number: int | float) -> bool:
     except FailedError:  # the number is not the length
         return False
     several = isinstance(result, list | tuple)
-    return not several or len(result) == len(node.meta["val"])
+    return not several or len(result) == len(fake_tensor(node))
 
 
 def _numbers(value: torch.Tensor) -> list[int]:
@@ -169,6 +170,6 @@ def counted(position: fx.Node) -> bool:
         if node.op in ("placeholder", "get_attr"):
             return False
         stack += [
-            part for part in node.all_input_nodes if isinstance(part.meta["val"], torch.Tensor)
+            part for part in node.all_input_nodes if isinstance(fake_tensor(part), torch.Tensor)
         ]
     return True

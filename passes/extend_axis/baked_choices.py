@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import fx
 
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.sizes import Size, is_symbolic, same_size
 from graphprog.passes.normalize.cleanup import schema_name
 from graphprog.rewriting.edges import leaves_of
@@ -79,4 +80,4 @@ def _lengths(growth: Growth, node: fx.Node) -> tuple[list[Size], list[Size]]:
     """Sizes of what a node reads, before and now."""
     source = node.args[0]
     assert isinstance(source, fx.Node)
-    return list(growth.old_value(source).shape), list(source.meta["val"].shape)
+    return list(growth.old_value(source).shape), list(fake_tensor(source).shape)

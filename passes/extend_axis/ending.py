@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.sizes import differ
 from graphprog.passes.extend_axis.cuts import End
 from graphprog.rewriting.edges import set_leaf
@@ -41,6 +42,6 @@ def take_out(growth: Growth, end: End, axis: int) -> None:
     growth.edit.redirect(value, set(end.edges), result, {(node, 0) for node in pieces})
     for node in growth.reach.beyond:
         grown = [part for part in node.all_input_nodes if part in growth.before]
-        longer = [part for part in grown if differ(growth.before[part], part.meta["val"])]
+        longer = [part for part in grown if differ(growth.before[part], fake_tensor(part))]
         if longer and node.op != "output":
             raise RefusalError(longer[0], "the entries also get around where they end", node)

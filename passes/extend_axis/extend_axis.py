@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from graphprog.errors import GraphprogError, PassError
+from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.graph import Graph, Insertion
 from graphprog.ir.interface import Interface
 from graphprog.ir.ops import ancestors
@@ -85,14 +86,14 @@ class ExtendAxis(Pass):
         They are found by asking for a longer value at the interface: what can deliver it is what
         the length comes from.
         """
-        size = graph.nodes[place.node].meta["val"].shape[self.op.axis]
+        size = fake_value(graph.nodes[place.node]).shape[self.op.axis]
         if not isinstance(size, int):
             return {}
         earlier = _lengthened(graph, place, size)
         integers = [
             node
             for node in graph.placeholders
-            if not node.meta["val"].is_floating_point() and has_length(node.meta["val"], size)
+            if not fake_tensor(node).is_floating_point() and has_length(fake_tensor(node), size)
         ]
         if not integers:
             return earlier
@@ -112,7 +113,7 @@ class ExtendAxis(Pass):
         op = self.op
         edit = Editor(graph, str(self))
         old = edit.node(place.node)
-        value = old.meta["val"]
+        value = fake_tensor(old)
         size = value.shape[op.axis] if 0 <= op.axis < value.ndim else None
         if isinstance(size, int) and size == 1 and op.length:
             raise RefusalError(
@@ -122,7 +123,7 @@ class ExtendAxis(Pass):
         generator = torch.Generator().manual_seed(self.seed)
         edges, known = frozenset(edit.edges(place.edges)), set(uses_of(old))
         inputs = [old, *(read(edit, graph, name, place.key) for name in op.reads)]
-        values = tuple(node.meta["val"] for node in inputs)
+        values = tuple(fake_tensor(node) for node in inputs)
         module = op.build_entries(values, place.key, generator, graph)
         (entries,) = inline(edit, label, module, inputs, place.key)
         edit.share(label, entries)
@@ -145,7 +146,7 @@ class ExtendAxis(Pass):
         growth = Growth(edit, cut, sides, label, end)
         growth.run()
         if end is not None:
-            value, before = end.node.meta["val"], growth.old_value(end.node)
+            value, before = fake_tensor(end.node), growth.old_value(end.node)
             stands = value.ndim > op.axis and same_size(value.shape[op.axis], growth.size)
             if not stands or not same_size(before.shape[op.axis], cut.stretch.size):
                 raise RefusalError(
@@ -175,7 +176,7 @@ class ExtendAxis(Pass):
 
 def _joined(edit: Editor, old: fx.Node, entries: fx.Node, op: Concatenative, label: str) -> fx.Node:
     """The value with the entries between its own."""
-    ops, value, before = torch.ops.aten, old.meta["val"], entries.next
+    ops, value, before = torch.ops.aten, fake_value(old), entries.next
 
     def call(target: object, *args: object) -> fx.Node:
         return edit.call(target, args, before, label)  # type: ignore[arg-type]
@@ -203,7 +204,7 @@ def _lengthened(graph: Graph, place: Interface, size: int) -> dict[str, frozense
     return {
         name: frozenset(
             dim
-            for dim, one in enumerate(node.meta["val"].shape)
+            for dim, one in enumerate(fake_value(node).shape)
             if isinstance(one, int) and one == size
         )
         for name, node in graph.nodes.items()
@@ -213,7 +214,7 @@ def _lengthened(graph: Graph, place: Interface, size: int) -> dict[str, frozense
 
 def _alike(graph: Graph, place: Interface, other: Interface, axis: int) -> bool:
     """Whether the same entries would fit another interface."""
-    mine, theirs = (graph.nodes[one.node].meta["val"] for one in (place, other))
+    mine, theirs = (fake_tensor(graph.nodes[one.node]) for one in (place, other))
     fixed = [
         (a, b)
         for dim, (a, b) in enumerate(zip(mine.shape, theirs.shape, strict=False))

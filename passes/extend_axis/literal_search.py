@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx
 
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.sizes import Size, differ, same_size
 from graphprog.passes.extend_axis.ambiguity import counted
 from graphprog.passes.extend_axis.cuts import Demands
@@ -93,7 +94,7 @@ def _aligned(
     return tuple(
         (slot, dim, size)
         for slot, dim, size in options
-        if dim is not None and dim + ndim - leaves[slot].meta["val"].ndim in wanted
+        if dim is not None and dim + ndim - fake_tensor(leaves[slot]).ndim in wanted
     )
 
 
@@ -139,7 +140,7 @@ def _result(node: fx.Node, choice: tuple[Option, ...]) -> Any:
         if dim is None:
             literals[slot] = size
         else:
-            shapes.setdefault(slot, list(leaves[slot].meta["val"].shape))[dim] = size
+            shapes.setdefault(slot, list(fake_tensor(leaves[slot]).shape))[dim] = size
     values = read_values(node)
     for slot, size in literals.items():
         values[slot] = size

@@ -11,6 +11,7 @@ import torch
 from torch import fx
 
 from graphprog.analysis.reachability import Reach, tower_inputs
+from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.sizes import differ, expression, has_length, is_symbolic, resolve, stand_in
 from graphprog.passes.extend_axis.ambiguity import refuse_doubt
 from graphprog.passes.extend_axis.cuts import Change, Cut, End
@@ -44,7 +45,7 @@ class Growth:
         beyond = end.edges if end else frozenset()
         self.reach = Reach(edit.code, cut.old, cut.edges, sides.meanings, beyond)
         self.kernels = Kernels()
-        self.before: dict[fx.Node, Any] = {cut.new: cut.old.meta["val"]}
+        self.before: dict[fx.Node, Any] = {cut.new: fake_tensor(cut.old)}
         self.parts: dict[tuple[fx.Node, int], Factors] = {}
         self.unsettled: dict[fx.Node, fx.Node] = {}
         self._grown: dict[fx.Node, fx.Node] = {}
@@ -60,7 +61,7 @@ class Growth:
         Raises:
             RefusalError: names the node where it is not possible, and why.
         """
-        mode = fake_mode_of(self.cut.old.meta["val"])
+        mode = fake_mode_of(fake_tensor(self.cut.old))
         size, added = self.cut.stretch.size, self.cut.stretch.added
         with running(mode):
             self._as_variable(self.cut.new)
@@ -93,7 +94,7 @@ class Growth:
         """
         self.reach = Reach(self.edit.code, node, (), self.sides.meanings, recomputable=True)
         self.reader = self.edit.code.output_node()
-        with running(fake_mode_of(node.meta["val"])):
+        with running(fake_mode_of(fake_tensor(node))):
             self.demand(node, {dim: self.size}, additive=False)
 
     def changes(self) -> tuple[Change, ...]:
@@ -122,7 +123,7 @@ class Growth:
         if not self._concerned(node):
             refuse_doubt(self, node, concerned=False)
             return
-        old = node.meta["val"]
+        old = fake_tensor(node)
         value = agree(self, node, None)
         self.before[node] = old
         node.meta["val"] = value
@@ -132,7 +133,7 @@ class Growth:
         if any((node, slot) in self.originals for slot in range(len(leaves_of(node)))):
             return True
         return any(
-            part in self.before and differ(self.before[part], part.meta["val"])
+            part in self.before and differ(self.before[part], fake_tensor(part))
             for part in node.all_input_nodes
         )
 
@@ -176,7 +177,7 @@ class Growth:
     def _settled(self, node: fx.Node) -> None:
         """Refuse an input of which only its length, a number, hints that it has the axis."""
         size, name = self.cut.stretch.size, key_of(node)
-        number = isinstance(size, int) and has_length(node.meta["val"], size)
+        number = isinstance(size, int) and has_length(fake_tensor(node), size)
         if number and name not in self.sides.carriers:
             self.unsettled[node] = self.reader
 
@@ -214,7 +215,7 @@ class Growth:
         for slot, new in enumerate(news):
             if new is not leaves[slot]:
                 set_leaf(copy, slot, new)
-        self.before[copy] = node.meta["val"]
+        self.before[copy] = fake_tensor(node)
         copy.meta["val"] = agree(self, copy, wanted or None)
         self.reader.prepend(copy)  # behind what it came to read meanwhile
         return copy
@@ -222,13 +223,13 @@ class Growth:
     def copy_call(self, target: Any, args: Any, like: fx.Node) -> fx.Node:
         """A new operation in front of the node being derived, in place of ``like``."""
         node = self.edit.call(target, args, before=self.reader, part=self.part)
-        self.before[node] = like.meta["val"]
+        self.before[node] = fake_tensor(like)
         self._as_variable(node)
         return node
 
     def _as_variable(self, node: fx.Node) -> None:
         """Let a value have the new length as a size of its own, not as a sum."""
-        value, total = node.meta["val"], expression(self.cut.stretch.size) + self.cut.stretch.added
+        value, total = fake_value(node), expression(self.cut.stretch.size) + self.cut.stretch.added
         if not isinstance(value, torch.Tensor) or not self.cut.stretch.symbolic:
             return
         shape = [self.size if expression(one) == total else one for one in value.shape]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import sympy
 from torch import fx
 
+from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.sizes import expression, has_length, same_size
 from graphprog.passes.extend_axis.cuts import Demands
 from graphprog.passes.extend_axis.reshape_factors import (
@@ -66,7 +67,7 @@ def note_merged(growth: Growth, node: fx.Node) -> None:
             _note(growth, node, reshaped(parts, list(growth.old_value(node).shape)))
     elif schema_name(node) == "aten::repeat":
         counts: Any = node.args[1]
-        sizes = [count.meta["val"] if isinstance(count, fx.Node) else count for count in counts]
+        sizes = [fake_value(count) if isinstance(count, fx.Node) else count for count in counts]
         times = [whole(size, size) for size in sizes]
         parts = [()] * (len(times) - len(parts)) + parts
         _note(growth, node, [(*outer, *inner) for outer, inner in zip(times, parts, strict=True)])
@@ -85,7 +86,7 @@ def _note(growth: Growth, node: fx.Node, parts: list[Factors]) -> None:
 
 def _parts(growth: Growth, node: fx.Node) -> list[Factors]:
     """The parts of every dimension of what a node holds now."""
-    old, new = growth.old_value(node), node.meta["val"]
+    old, new = growth.old_value(node), fake_tensor(node)
     found = []
     for dim, (before, after) in enumerate(zip(old.shape, new.shape, strict=True)):
         known = growth.parts.get((node, dim))
@@ -110,7 +111,7 @@ def _inherited(growth: Growth, node: fx.Node, before: Any, after: Any) -> Factor
             if part not in seen
             and part in growth.before
             and has_length(growth.before[part], before)
-            and has_length(part.meta["val"], after)
+            and has_length(fake_tensor(part), after)
         ]
         seen.update(fresh)
         stack += fresh
@@ -121,7 +122,7 @@ def _demand_reshaped(growth: Growth, node: fx.Node, wanted: Demands) -> None:
     """Ask the input of a reshape for the dimension that the wanted one is made of."""
     source = node.args[0]
     assert isinstance(source, fx.Node)
-    shape, target = source.meta["val"].shape, list(growth.old_value(node).shape)
+    shape, target = fake_tensor(source).shape, list(growth.old_value(node).shape)
     grown = {expression(size) for size in wanted.values()}
     for dim, size in enumerate(shape):
         for new in wanted.values():

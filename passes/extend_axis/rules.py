@@ -14,6 +14,7 @@ import torch
 from torch import fx
 from torch.utils._sympy.functions import FloorDiv
 
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.sizes import expression, same_shape, same_size
 from graphprog.ir.views import RESHAPES
 from graphprog.passes.extend_axis.ambiguity import counted, refuse_doubt
@@ -97,7 +98,7 @@ def _agree_expand(growth: Growth, node: fx.Node, wanted: Demands | None) -> None
     source, sizes = node.args[0], node.args[1]
     assert isinstance(source, fx.Node)
     assert isinstance(sizes, list | tuple)
-    value, old = source.meta["val"], growth.old_value(source)
+    value, old = fake_tensor(source), growth.old_value(source)
     for position, size in enumerate(sizes):
         dim = position - (len(sizes) - value.ndim)
         own = dim >= 0 and not same_size(old.shape[dim], 1)
@@ -119,7 +120,7 @@ def _agree_slice(growth: Growth, node: fx.Node, wanted: Demands | None) -> None:
     )
     assert isinstance(source, fx.Node)
     assert isinstance(dim, int)
-    old, value = growth.old_value(source), source.meta["val"]
+    old, value = growth.old_value(source), fake_tensor(source)
     dim %= old.ndim
     size = old.shape[dim]
     if not isinstance(end, int) or not isinstance(size, int):
@@ -143,12 +144,12 @@ def _agree_index(growth: Growth, node: fx.Node) -> None:
     source, positions = node.args[0], node.args[1]
     assert isinstance(source, fx.Node)
     assert isinstance(positions, list | tuple)
-    sizes, added = source.meta["val"].shape, growth.cut.stretch.added
+    sizes, added = fake_tensor(source).shape, growth.cut.stretch.added
     wanted = {
         dim: sizes[dim] + added
         for dim, position in enumerate(positions)
         if isinstance(position, fx.Node)
-        and not same_shape(growth.old_value(position), position.meta["val"])
+        and not same_shape(growth.old_value(position), fake_tensor(position))
         and _may_be_axis(growth, sizes[dim])
         and (not growth.cut.stretch.symbolic or counted(position))
     }
@@ -163,13 +164,13 @@ def _agree_positions(growth: Growth, node: fx.Node) -> None:
     source, positions = node.args[0], node.args[1]
     assert isinstance(source, fx.Node)
     assert isinstance(positions, list | tuple)
-    old, new = growth.old_value(source).shape, source.meta["val"].shape
+    old, new = growth.old_value(source).shape, fake_tensor(source).shape
     slot = 0
     for dim, position in enumerate(positions):
         slot += 1
         if not isinstance(position, fx.Node) or old[dim] == new[dim] or not counted(position):
             continue
-        shape = position.meta["val"].shape
+        shape = fake_tensor(position).shape
         same = [axis for axis, size in enumerate(shape) if same_size(size, old[dim])]
         if len(same) == 1 and position not in growth.reach:
             grown = growth.demand(position, {same[0]: new[dim]}, additive=False)

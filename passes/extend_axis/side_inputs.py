@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx
 
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.sizes import Size, has_length
 from graphprog.passes.normalize.cleanup import schema_name
 from graphprog.rewriting.refusal import RefusalError
@@ -62,7 +63,7 @@ class Sides:
             RefusalError: its length is a multiple of the axis, or its meaning cannot be told.
         """
         stretch, name = growth.cut.stretch, key_of(node)
-        shape = node.meta["val"].shape
+        shape = fake_tensor(node).shape
         dims = {dim for dim, size in enumerate(shape) if stretch.growth(size) != 0}
         dims |= set(wanted) | self.carriers.get(name, frozenset())
         if not stretch.symbolic and dims:
@@ -117,7 +118,7 @@ class Sides:
 
 def is_side(node: fx.Node, size: Size) -> bool:
     """Whether a value is an input, or one to which an earlier insertion gave this length."""
-    longer = _SIDE in node.meta and has_length(node.meta["val"], size)
+    longer = _SIDE in node.meta and has_length(fake_tensor(node), size)
     return node.op == "placeholder" or longer
 
 
@@ -128,7 +129,7 @@ def key_of(node: fx.Node) -> str:
 
 def inferred_meaning(node: fx.Node) -> str:
     """What an input means, told by what the graph does with it; empty where nothing tells."""
-    value = node.meta["val"]
+    value = fake_tensor(node)
     if value.dtype == torch.bool:
         return "present"
     if any(schema_name(user) == "aten::diff" for user in _readers(node)):
@@ -165,8 +166,8 @@ def _looked_up(node: fx.Node) -> bool:
 def _neutral(node: fx.Node, meaning: str) -> Any:
     """The number that stands at the inserted entries of an input."""
     if meaning == "present":
-        return True if node.meta["val"].dtype == torch.bool else 1
-    if node.meta["val"].dtype.is_floating_point:
+        return True if fake_tensor(node).dtype == torch.bool else 1
+    if fake_tensor(node).dtype.is_floating_point:
         return 0.0
     # an id that the model compares with, such as the one of padding, would be taken for it
     special: set[Any] = set(compared_with(node))
@@ -179,7 +180,7 @@ def _neutral(node: fx.Node, meaning: str) -> Any:
 def join(growth: Growth, value: fx.Node, dim: int, fill: Any, like: fx.Node) -> fx.Node:
     """Put entries of one number between those of a value, at the offset of the cut."""
     ops, cut = torch.ops.aten, growth.cut
-    ndim = value.meta["val"].ndim
+    ndim = fake_tensor(value).ndim
     before = [0, 0] * (ndim - 1 - dim)
     added = cut.stretch.added
 

@@ -10,6 +10,7 @@ from torch.utils import _pytree as pytree
 
 from graphprog.alignments import Alignment
 from graphprog.errors import PassError
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph, Insertion, Site
 from graphprog.ir.interface import Edge
 from graphprog.passes.base import Pass
@@ -53,7 +54,7 @@ class Align(Pass):
         value = edit.node(place.node)
         head = affine(value) if self.by.in_front_of_head else ()
         inputs = [*(head or (value,)), *(_input(edit, name) for name in self.by.reads(graph))]
-        values = tuple(node.meta["val"] for node in inputs)
+        values = tuple(fake_tensor(node) for node in inputs)
         generator = torch.Generator().manual_seed(self.seed)
         module = self.by.build_reading(values, len(head), generator)
         known = set(uses_of(value))

@@ -9,6 +9,7 @@ from torch import fx
 
 from graphprog.errors import InterfaceError, PassError
 from graphprog.ir.call_spec import CallSpec
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph, Insertion
 from graphprog.ir.inputs import check_type, inputs_of
 from graphprog.ir.printing import module_path, operator_name
@@ -72,14 +73,14 @@ class BindInputs(Pass):
         edit = Editor(graph, str(self))
         label = unique_label(graph, self.op.label)
         given = dict(self.op.inputs)
-        module = self.op.held().to(graph.placeholders[0].meta["val"].device)
+        module = self.op.held().to(fake_tensor(graph.placeholders[0]).device)
         edit.add_module(label, module)
         places: list[Place] = []
         for number, old in enumerate(graph.placeholders):
             name = str(old.target)
             if name in given:
                 node = _constant(edit, edit.node(old.name), label, module)
-                places.append((number, name, old.name, old.meta["val"], node.name))
+                places.append((number, name, old.name, fake_tensor(old), node.name))
         keys = [f"input:{name}" for _, name, *_ in places]
         edit.drop_sites([key for key in keys if key in edit.sites])
         made = {place[-1] for place in places}
@@ -99,7 +100,7 @@ def _constant(edit: Editor, old: fx.Node, label: str, module: Held) -> fx.Node:
     path = module.path(str(old.target))
     with edit.code.inserting_after(edit.code.find_nodes(op="placeholder")[-1]):
         node = edit.code.create_node("get_attr", f"program.{label}.{path}")
-    mode = fake_mode_of(old.meta["val"])
+    mode = fake_mode_of(fake_tensor(old))
     value = mode.from_tensor(module.get_buffer(path), static_shapes=True)
     node.meta = {"val": value, **edit.provenance(label)}
     edit.substitute(old, node)
@@ -113,7 +114,7 @@ def _run_again(edit: Editor, constants: list[fx.Node]) -> dict[str, Any]:
         PassError: an operation does not run at these lengths.
     """
     kernels, reached, before = Kernels(), set(constants), {}
-    with running(fake_mode_of(constants[0].meta["val"])):
+    with running(fake_mode_of(fake_tensor(constants[0]))):
         for node in edit.code.nodes:
             if node.op != "call_function" or reached.isdisjoint(node.all_input_nodes):
                 continue

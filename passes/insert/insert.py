@@ -8,6 +8,7 @@ import torch
 from torch import fx
 
 from graphprog.errors import InterfaceError, PassError
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph, Insertion
 from graphprog.ir.interface import Interface
 from graphprog.ir.sizes import same_shape
@@ -61,7 +62,7 @@ class Insert(Pass):
         old, edges, known = site.node, set(site.edges), set(uses_of(site.node))
         names = at_place(self.op.reads, self.op.at, place)
         inputs = [old, *(read(edit, edit.graph, name, place.key) for name in names)]
-        values = tuple(node.meta["val"] for node in inputs)
+        values = tuple(fake_tensor(node) for node in inputs)
         module = self.op.build_in(edit.graph, values, place.key, generator)
         new, shared = one_or_two(inline(edit, label, module, inputs, place.key), module, place.key)
         same_type(place.key, values[0], new)
@@ -100,7 +101,7 @@ def ordered(edit: Editor, where: str, reads: tuple[str, ...]) -> tuple[str, ...]
 
 def same_type(where: str, value: torch.Tensor, new: fx.Node) -> None:
     """Refuse to change shape or dtype of the value on an edge."""
-    result = new.meta["val"]
+    result = fake_tensor(new)
     if not same_shape(result, value) or result.dtype != value.dtype:
         raise InterfaceError(
             f"{where}: the manipulation turns {value.dtype}{list(value.shape)} into "
@@ -141,7 +142,7 @@ class ReplaceInput(Pass):
         place = graph.interfaces().resolve(self.op.at)
         edit = Editor(graph, str(self))
         old = edit.node(place.node)
-        value = old.meta["val"]
+        value = fake_tensor(old)
         module = self.op.build(value, place.key, torch.Generator())
         name = str(old.target)
         label = unique_label(graph, self.op.label)

@@ -9,6 +9,7 @@ import torch
 from torch import fx
 
 from graphprog.errors import InterfaceError, ProgramError
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
 from graphprog.ir.interface import Interface
 from graphprog.rewriting.editor import Editor
@@ -86,6 +87,6 @@ def _tensor(edit: Editor, graph: Graph, path: str, where: str) -> fx.Node:
         )
     with edit.code.inserting_after(edit.code.find_nodes(op="placeholder")[-1]):
         node = edit.code.create_node("get_attr", path)
-    inputs: torch.Tensor = graph.placeholders[0].meta["val"]
+    inputs: torch.Tensor = fake_tensor(graph.placeholders[0])
     node.meta["val"] = fake_mode_of(inputs).from_tensor(tensors[path], static_shapes=True)
     return node

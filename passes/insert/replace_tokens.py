@@ -10,6 +10,7 @@ from torch import fx, nn
 from torch.utils.hooks import RemovableHandle
 
 from graphprog.errors import InterfaceError, PassError
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph, Insertion
 from graphprog.ir.printing import module_path, operator_name
 from graphprog.manipulations.inputs.token_source import TokenSource
@@ -59,15 +60,15 @@ class ReplaceTokens(Pass):
         edit = Editor(graph, str(self))
         tokens = edit.node(place.node)
         ids, table = _lookup(tokens, place.key)
-        value, key = ids.meta["val"], f"input:{ids.target}"
-        if value.ndim != 2 or tokens.meta["val"].ndim != 3:
+        value, key = fake_tensor(ids), f"input:{ids.target}"
+        if value.ndim != 2 or fake_tensor(tokens).ndim != 3:
             raise InterfaceError(f"{place.key}: ids of shape {list(value.shape)} are not [B, T]")
         shape = self.op.shape(value.shape[1], place.key)
         with fake_mode_of(value):
             target = value.new_empty((value.shape[0], *shape), dtype=self.op.dtype)
         new = edit.replace_placeholder(ids, target)
         inputs = [new, read(edit, graph, table, place.key)]
-        values = (tokens.meta["val"], *(node.meta["val"] for node in inputs))
+        values = (fake_tensor(tokens), *(fake_tensor(node) for node in inputs))
         generator = torch.Generator().manual_seed(self.seed)
         label = unique_label(graph, self.op.label)
         module = self.op.build_reading(values, place.key, generator)

@@ -8,6 +8,7 @@ import torch
 from torch import fx
 
 from graphprog.analysis.attention import ATTENTION, Attention, activations
+from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.ops import values_of
 from graphprog.ir.sizes import Stretch, fresh_size, is_symbolic, same_size, stand_in
 from graphprog.passes.kv.kv_layout import Heads, KVLayout
@@ -52,7 +53,7 @@ class Caching:
             RefusalError: names the node that has no such counterpart.
         """
         slots = self.slots
-        with running(fake_mode_of(slots.own[0].node.meta["val"])):
+        with running(fake_mode_of(fake_tensor(slots.own[0].node))):
             total = length_of(self.edit, slots.axis, PART)
             if total is None:
                 why = "no input has as many entries as its tokens"
@@ -79,7 +80,7 @@ class Caching:
 
     def _input(self, name: str, heads: Heads, length: int | torch.SymInt) -> fx.Node:
         """An input for keys or values, each head once."""
-        value = heads.node.meta["val"]
+        value = fake_tensor(heads.node)
         batch, count, _, width = value.shape
         shape = [batch, count // heads.repeats, length, width]
         return self.edit.add_input(name, value.new_empty(shape))
@@ -87,7 +88,7 @@ class Caching:
     def _replace_still(self) -> None:
         """Read the keys and values of cross attention instead of computing them."""
         for name, heads in zip(self.slots.names("cross"), self.slots.cross, strict=True):
-            given = self._input(name, heads, heads.node.meta["val"].shape[2])
+            given = self._input(name, heads, fake_tensor(heads.node).shape[2])
             self.joined.add(given)
             self.edit.redirect(heads.node, {heads.edge}, self._repeated(given, heads), set())
 
@@ -95,16 +96,16 @@ class Caching:
         """Put kept keys or values in front of new ones; returns all, each head once."""
         ops, reader = torch.ops.aten, heads.edge[0]
         known = set(uses_of(heads.node))
-        batch, count, _, width = past.meta["val"].shape
+        batch, count, _, width = fake_tensor(past).shape
         fresh = heads.node
         if heads.repeats > 1:
             call = (fresh, 1, 0, 2**63 - 1, heads.repeats)
             fresh = self.edit.call(ops.slice.Tensor, call, reader, PART)
-            fresh.meta["val"] = past.meta["val"].new_empty([batch, count, self.kept, width])
+            fresh.meta["val"] = fake_tensor(past).new_empty([batch, count, self.kept, width])
             self.joined.add(fresh)
         with self.edit.code.inserting_before(reader):
             whole = self.edit.code.call_function(ops.cat.default, ([past, fresh], 2))
-        value = past.meta["val"].new_empty([batch, count, self.slots.axis, width])
+        value = fake_tensor(past).new_empty([batch, count, self.slots.axis, width])
         whole.meta = {"val": value, **self.edit.provenance(PART)}
         self.joined.add(whole)
         wide = self._repeated(whole, heads)
@@ -167,7 +168,7 @@ class Caching:
         if not one.causal:
             raise RefusalError(one.node, "tokens see those behind them here")
         ops, reader = torch.ops.aten, one.node
-        kind = {"dtype": torch.bool, "device": one.query.meta["val"].device}
+        kind = {"dtype": torch.bool, "device": fake_tensor(one.query).device}
         sizes = [self.total, self.total]
         ones = self.edit.call(ops.ones.default, (sizes,), reader, PART, kind)
         lower = self.edit.call(ops.tril.default, (ones,), reader, PART)
@@ -193,7 +194,7 @@ class Caching:
     def _measured(self, node: fx.Node, kept: bool) -> fx.Node:
         if node in (self.total, self.last):
             return node
-        if same_size(node.meta["val"], self.slots.axis):
+        if same_size(fake_value(node), self.slots.axis):
             return self.last if kept else self.total
         if schema_name(node).startswith("aten::sym_size"):
             if kept and node.args[0] in self.data:

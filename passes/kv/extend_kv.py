@@ -10,6 +10,7 @@ from torch import fx
 
 from graphprog.analysis.attention import ATTENTION, Attention, is_cross
 from graphprog.errors import InterfaceError, PassError
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph, Insertion
 from graphprog.ir.interface import Interface
 from graphprog.ir.sizes import Stretch, expression
@@ -59,7 +60,7 @@ class ExtendKV(Pass):
         found = [_attention(edit, place) for place in places]
         label = unique_label(graph, self.op.label)
         where = places[0].key
-        read = [(one.key.meta["val"], one.value.meta["val"], one.repeats) for one in found]
+        read = [(fake_tensor(one.key), fake_tensor(one.value), one.repeats) for one in found]
         generator = torch.Generator().manual_seed(self.seed)
         names = [node.name for one in found for node in (one.key, one.value)]
         module = self.op.build_memory(read, where, generator, graph, names)
@@ -101,7 +102,7 @@ class ExtendKV(Pass):
         self, edit: Editor, label: str, group: Sequence[Attention], before: dict[fx.Node, Call]
     ) -> None:
         """Let masks, and the positions of what attends to itself, follow the longer memory."""
-        size = group[0].key.meta["val"].shape[-2]
+        size = fake_tensor(group[0].key).shape[-2]
         stretch = Stretch(size, self.op.length)
         shift = Shift(
             edit, group[0].key, stretch, Sides(dict(self.op.input_roles), "refuse", {}), label
@@ -120,9 +121,9 @@ def _attention(edit: Editor, place: Interface) -> Attention:
             f"{place.key} is no result of attention, but of {node.name}",
             ["at='attention[*]'", "put the memory in front of other parts at the same place"],
         )
-    if node.meta["val"].ndim != 4:
+    if fake_tensor(node).ndim != 4:
         raise InterfaceError(
-            f"{place.key}: attention over {list(node.meta['val'].shape)}, not [batch, heads, "
+            f"{place.key}: attention over {list(fake_tensor(node).shape)}, not [batch, heads, "
             "queries, head size]"
         )
     return Attention(node)
@@ -132,7 +133,7 @@ def _by_length(found: Sequence[Attention]) -> dict[tuple[str, bool], list[Attent
     """Operations over the same axis share what is computed for it."""
     groups: dict[tuple[str, bool], list[Attention]] = {}
     for one in found:
-        size = str(expression(one.key.meta["val"].shape[-2]))
+        size = str(expression(fake_tensor(one.key).shape[-2]))
         groups.setdefault((size, is_cross(one)), []).append(one)
     return groups
 
@@ -151,7 +152,7 @@ def _added(
     following = node.next
     batch = edit.call(ops.sym_size.int, (attention.query, 0), following, label)
     wide = [
-        edit.call(ops.expand.default, (one, [batch, *one.meta["val"].shape]), following, label)
+        edit.call(ops.expand.default, (one, [batch, *fake_tensor(one).shape]), following, label)
         for one in pair
     ]
     scale = {"scale": attention.argument(6)}
@@ -168,7 +169,7 @@ def _join(edit: Editor, label: str, node: fx.Node, slot: int, new: fx.Node) -> N
     assert isinstance(old, fx.Node)
     known = set(uses_of(old))
     batch = edit.call(ops.sym_size.int, (old, 0), node, label)
-    heads, length, width = new.meta["val"].shape
+    heads, length, width = fake_tensor(new).shape
     wide = edit.call(ops.expand.default, (new, [batch, heads, length, width]), node, label)
     joined = edit.call(ops.cat.default, ([wide, old], 2), node, label)
     reading = set(uses_of(old)) - known

@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from graphprog.errors import PassError
 from graphprog.ir.call_spec import CallSpec
+from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.graph import Graph
 from graphprog.ir.ops import values_of
 from graphprog.ir.sizes import expression, has_length, same_size
@@ -89,7 +90,7 @@ def _written(edit: Editor, slots: KVLayout) -> dict[str, fx.Node]:
     reached = {
         node
         for node in edit.code.find_nodes(op="placeholder")
-        if has_length(node.meta["val"], slots.axis)
+        if has_length(fake_tensor(node), slots.axis)
     }
     for node in edit.code.nodes:
         if _is_tensor(node) and any(part in reached for part in values_of(node)):
@@ -143,9 +144,9 @@ def _drop_inputs(edit: Editor) -> None:
 def _like(size: fx.Node, inputs: list[fx.Node]) -> tuple[fx.Node, int] | None:
     """The input, and its dimension, that has a size too."""
     for node in inputs:
-        for dim, found in enumerate(node.meta["val"].shape):
-            if expression(found) == expression(size.meta["val"]) and same_size(
-                found, size.meta["val"]
+        for dim, found in enumerate(fake_tensor(node).shape):
+            if expression(found) == expression(fake_tensor(size)) and same_size(
+                found, fake_value(size)
             ):
                 return node, dim
     return None

@@ -9,6 +9,7 @@ from torch import fx
 
 from graphprog.analysis.attention import Attention, attentions, inputs_behind, is_cross
 from graphprog.errors import PassError
+from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.sizes import expression, is_symbolic, same_size
 from graphprog.rewriting.edges import Slot
 
@@ -66,7 +67,7 @@ class KVLayout:
                 "there is no attention whose keys and values could be kept",
                 ["print(graph.interfaces()) shows attention[k] where there is"],
             )
-        axis = found[-1].query.meta["val"].shape[-2]
+        axis = fake_value(found[-1].query).shape[-2]
         if not is_symbolic(axis):
             raise PassError(
                 f"the number of tokens is fixed: {axis}",
@@ -80,7 +81,7 @@ class KVLayout:
                     "generate(cache=False)",
                 ],
             )
-        here = [one for one in found if same_size(one.query.meta["val"].shape[-2], axis)]
+        here = [one for one in found if same_size(fake_tensor(one.query).shape[-2], axis)]
         cross = {one.node for one in here if is_cross(one)}
         heads = [Heads.of(one, slot) for one in here for slot in (1, 2)]
         return cls(

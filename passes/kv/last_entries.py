@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.sizes import Size, same_size
 from graphprog.passes.normalize.cleanup import schema_name
 from graphprog.rewriting.edges import leaves_of, set_leaf
@@ -32,7 +33,7 @@ _FILLED = {"aten::ones", "aten::zeros", "aten::full", "aten::new_ones", "aten::n
 def length_of(edit: Editor, size: Size, part: str) -> fx.Node | None:
     """A size, read off an input in front of all operations; None where no input has it."""
     for node in edit.code.find_nodes(op="placeholder"):
-        for dim, found in enumerate(node.meta["val"].shape):
+        for dim, found in enumerate(fake_tensor(node).shape):
             if same_size(found, size):
                 first = next(one for one in edit.code.nodes if one.op != "placeholder")
                 return edit.call(torch.ops.aten.sym_size.int, (node, dim), first, part)
@@ -81,7 +82,7 @@ class Tails:
             return self._copy(node, dim, reader, dict.fromkeys(range(len(node.args[0])), dim))  # type: ignore[arg-type]
         if name == "aten::slice" and _to_the_end(node, dim):
             return self.of(node.args[0], dim, reader)  # type: ignore[arg-type]
-        if name == "aten::embedding" and dim < node.args[1].meta["val"].ndim:  # type: ignore[union-attr]
+        if name == "aten::embedding" and dim < fake_tensor(node.args[1]).ndim:
             return self._copy(node, dim, reader, {1: dim})
         return self._cut(node, dim, reader)
 
@@ -89,7 +90,7 @@ class Tails:
         if self._from is None:
             with self.edit.code.inserting_after(self.kept):
                 self._from = self.edit.code.call_function(operator.neg, (self.kept,))
-            value = -self.kept.meta["val"]
+            value = -fake_tensor(self.kept)
             self._from.meta = {"val": value, **self.edit.provenance(self.part)}
             self.made.append(self._from)
         call = (node, dim, self._from, _TO_THE_END)
@@ -99,9 +100,9 @@ class Tails:
 
     def _typed(self, new: fx.Node, old: fx.Node, dim: int) -> fx.Node:
         """Say the type of a value that is shorter than an old one."""
-        value = old.meta["val"]
+        value = fake_tensor(old)
         shape = list(value.shape)
-        shape[dim] = self.kept.meta["val"]
+        shape[dim] = fake_value(self.kept)
         own = {"val": value.new_empty(shape), **self.edit.provenance(self.part)}
         self.made.append(new)
         new.meta = {**old.meta, **own} if new.target is old.target else own
@@ -109,7 +110,7 @@ class Tails:
 
     def _aligned(self, node: fx.Node, dim: int) -> dict[int, int]:
         """The operands that have a dimension, by the position of their leaf."""
-        shape = node.meta["val"].shape
+        shape = fake_tensor(node).shape
         found = {}
         for slot, leaf in enumerate(leaves_of(node)):
             value = leaf.meta.get("val") if isinstance(leaf, fx.Node) else None
@@ -154,7 +155,7 @@ class Tails:
 
 def _inner(node: fx.Node, dim: int) -> int | None:
     """The dimension of the first operand that an operation moves to ``dim``."""
-    name, ndim = schema_name(node), node.meta["val"].ndim
+    name, ndim = schema_name(node), fake_tensor(node).ndim
     args: Any = node.args
     if name == "aten::unsqueeze":
         at = args[1] % ndim
@@ -170,7 +171,7 @@ def _inner(node: fx.Node, dim: int) -> int | None:
 def _joined(cat: fx.Node) -> int:
     """The dimension along which values are joined."""
     args: Any = cat.args
-    return int(args[1] if len(args) > 1 else 0) % int(cat.meta["val"].ndim)
+    return int(args[1] if len(args) > 1 else 0) % int(fake_tensor(cat).ndim)
 
 
 def _to_the_end(node: fx.Node, dim: int) -> bool:
@@ -179,4 +180,4 @@ def _to_the_end(node: fx.Node, dim: int) -> bool:
     args: tuple[Any, ...] = (*node.args, *defaults[len(node.args) :])
     source, at, _, end, step = args
     whole = end is None or (isinstance(end, int) and end >= _TO_THE_END)
-    return bool(whole and step == 1 and at % source.meta["val"].ndim == dim)
+    return bool(whole and step == 1 and at % fake_tensor(source).ndim == dim)

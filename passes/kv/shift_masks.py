@@ -10,6 +10,7 @@ from torch import fx
 
 from graphprog.analysis.attention import ATTENTION, Attention, activations
 from graphprog.analysis.lookups import ids_of
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.sizes import Stretch, resolve, same_size
 from graphprog.passes.extend_axis.cuts import Cut
 from graphprog.passes.extend_axis.propagate import Growth
@@ -65,7 +66,7 @@ class Shift:
             self._refuse_untold(attending.values())
         plans: list[tuple[fx.Node, int, fx.Node]] = []
         masks: list[tuple[fx.Node, fx.Node]] = []
-        with running(fake_mode_of(group[0].meta["val"])):
+        with running(fake_mode_of(fake_tensor(group[0]))):
             for node in list(self.edit.code.nodes):
                 growth.reader = node
                 if node in attending:
@@ -118,7 +119,7 @@ class Shift:
                 continue
             if node.target is ATTENTION and slot == 3:
                 continue  # of attention that has no memory
-            value = leaf.meta["val"]
+            value = fake_tensor(leaf)
             if self.stretch.symbolic and self.stretch.carried_by(value):
                 found.append((node, slot, self._tail(leaf)))
             elif not self.stretch.symbolic and any(
@@ -136,16 +137,16 @@ class Shift:
         """The last entries of a longer side value, as many as it had."""
         if side not in self._tails:
             grown = self.growth.grown(side)
-            for dim in range(side.meta["val"].ndim):
+            for dim in range(fake_tensor(side).ndim):
                 if self._grows(side, dim):
                     grown = self._last(grown, side, dim)
-            grown.meta["val"] = side.meta["val"]
+            grown.meta["val"] = fake_tensor(side)
             self._tails[side] = grown
         return self._tails[side]
 
     def _grows(self, side: fx.Node, dim: int) -> bool:
         """Whether a dimension has an entry for every token, so that the last are those of data."""
-        more = self.stretch.growth(side.meta["val"].shape[dim])
+        more = self.stretch.growth(fake_tensor(side).shape[dim])
         if more not in (0, self.stretch.added):
             raise RefusalError(
                 side,
@@ -158,7 +159,7 @@ class Shift:
     def _last(self, value: fx.Node, like: fx.Node, dim: int) -> fx.Node:
         call = (value, dim, self.stretch.added, _END)
         node = self.edit.call(torch.ops.aten.slice.Tensor, call, self.growth.reader, self.part)
-        self.growth.before[node] = like.meta["val"]
+        self.growth.before[node] = fake_tensor(like)
         return node
 
     def _mask(self, attention: Attention) -> list[tuple[fx.Node, fx.Node]]:
@@ -171,7 +172,7 @@ class Shift:
         return [(attention.node, self._masks[mask])]
 
     def _longer(self, attention: Attention, mask: fx.Node) -> fx.Node:
-        value = mask.meta["val"]
+        value = fake_tensor(mask)
         if same_size(value.shape[-1], 1):
             return mask  # one column for all keys
         rows = value.ndim > 1 and same_size(value.shape[-2], self.stretch.size)
@@ -182,11 +183,11 @@ class Shift:
             grown = self.growth.grown(mask)
         else:
             wanted = {value.ndim - 1: self.growth.size}
-            rows &= same_size(attention.query.meta["val"].shape[-2], self.stretch.size)
+            rows &= same_size(fake_tensor(attention.query).shape[-2], self.stretch.size)
             if rows:
                 wanted[value.ndim - 2] = self.growth.size
             grown = self.growth.demand(mask, wanted, additive=value.dtype != torch.bool)
-        if not same_size(grown.meta["val"].shape[-1], self.growth.size):
+        if not same_size(fake_tensor(grown).shape[-1], self.growth.size):
             raise RefusalError(mask, "it does not grow with the keys", attention.node)
         if not rows:
             return grown
@@ -198,10 +199,10 @@ class Shift:
         """The mask of an operation that hides what comes later: the memory is never hidden."""
         ops, reader, part = torch.ops.aten, attention.node, self.part
         read = (attention.query, attention.key)
-        lengths = str([node.meta["val"].shape[2] for node in read])
+        lengths = str([fake_tensor(node).shape[2] for node in read])
         if lengths not in self._masks:
             sizes = [self.edit.call(ops.sym_size.int, (node, 2), reader, part) for node in read]
-            kind = {"dtype": torch.bool, "device": attention.query.meta["val"].device}
+            kind = {"dtype": torch.bool, "device": fake_tensor(attention.query).device}
             ones = self.edit.call(ops.ones.default, (sizes,), reader, part, kind)
             lower = self.edit.call(ops.tril.default, (ones,), reader, part)
             padded = (lower, [self.stretch.added, 0], True)

@@ -7,6 +7,7 @@ import dataclasses
 import torch
 from torch import fx
 
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
 from graphprog.passes.base import Pass
 from graphprog.rewriting.editor import Editor
@@ -72,11 +73,11 @@ class DropCopies(Pass):
                 continue
             target, source = node.args[:2]
             assert isinstance(target, fx.Node)
-            dtype = target.meta["val"].dtype
+            dtype = fake_tensor(target).dtype
             typed = edit.call(torch.ops.aten.to.dtype, (source, dtype), node, "")
             new = edit.call(torch.ops.aten.expand_as.default, (typed, target), node, "")
             for made in (typed, new):
-                made.meta = {**node.meta, "val": made.meta["val"]}
+                made.meta = {**node.meta, "val": fake_tensor(made)}
             edit.substitute(node, new)
         return edit.finish()
 

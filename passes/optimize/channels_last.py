@@ -8,6 +8,7 @@ import torch
 from torch import fx
 
 from graphprog.errors import PassError
+from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
 from graphprog.ir.weights import Weights, copied_tree
 from graphprog.passes.base import Pass
@@ -42,7 +43,7 @@ class ChannelsLast(Pass):
             return graph
         edit = Editor(graph, str(self))
         for node in edit.code.find_nodes(op="placeholder"):
-            value = node.meta["val"]
+            value = fake_tensor(node)
             if value.ndim == 4 and value.is_floating_point() and node.users:
                 _rearrange_input(edit, node)
         source = copied_tree(graph.weights.source)
@@ -68,7 +69,7 @@ def _rearrange_input(edit: Editor, node: fx.Node) -> None:
             (node,),
             {"memory_format": torch.channels_last},
         )
-    with fake_mode_of(node.meta["val"]):
-        moved.meta["val"] = node.meta["val"].contiguous(memory_format=torch.channels_last)
+    with fake_mode_of(fake_tensor(node)):
+        moved.meta["val"] = fake_tensor(node).contiguous(memory_format=torch.channels_last)
     edit.redirect(node, edges, moved, before={(moved, 0)})
     edit.add_site(f"input:{node.target}", node)
