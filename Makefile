@@ -16,7 +16,7 @@ help:
 	@echo "make test-all  the same with the slow tests"
 	@echo "make javascript  Node's packages and a browser, for the tests that run outside of Python"
 	@echo "make sweep     all families of the model libraries, into docs/zoo.md"
-	@echo "make lint      ruff, check and format"
+	@echo "make lint      ruff, check and format; the layers of imports"
 	@echo "make types     strict type check"
 	@echo "make wheel     build dist/*.whl and dist/*.tar.gz"
 	@echo "make clean     remove what the targets above wrote, except $(VENV)"
@@ -39,6 +39,7 @@ sweep: $(VENV)/.installed-test
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) tools/layers.py
 
 types: $(VENV)/.installed-test
 	$(RUN) tools/typecheck.py
