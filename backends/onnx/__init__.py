@@ -1,4 +1,7 @@
-"""ONNX files of tasks: one program, an overridable one, one per row, several kinds; fewer bits."""
+"""ONNX files of tasks: one program, overridable, one per row, several kinds; fewer bits.
+
+Exports and quantization. Running the files belongs in :mod:`graphprog.backends.onnxruntime`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""ONNX Runtime: exported files with the program they hold or another, and training."""
+"""ONNX Runtime: exported files with the program they hold or another, and training.
+
+Sessions, providers, IO binding, caches of programs, decoding.
+"""
 
 from __future__ import annotations
 

@@ -1,3 +1,6 @@
-"""Results of a backend beside those of PyTorch, and where they part."""
+"""Results of a backend beside those of PyTorch, and the first interface where they part.
+
+Every lowering ends in a report from here.
+"""
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""Manipulations: what a program does to the values of a graph."""
+"""Manipulations: what a program does to the values of a graph, and where.
+
+Here belong τ and ℓ of the formula, as data that build a module for a value. How a graph is
+rewritten for them belongs in :mod:`graphprog.passes`; published methods are compositions of them,
+in :mod:`graphprog.methods`.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 Each function returns the manipulations of a method, with the defaults of its paper or of the
 authors' code, for ``gp.Program([*gp.methods.ia3(...), ...], align=...)``. Where a method says how
-outputs are read, its docstring names the alignment.
+outputs are read, its docstring names the alignment. Nothing here needs a mechanism of its own: a
+method is a composition of manipulations.
 """
 
 from __future__ import annotations

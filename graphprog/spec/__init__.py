@@ -1,4 +1,8 @@
-"""Specs: frozen dataclasses that print as text, parse back, and are checked where they are read."""
+"""Specs: frozen dataclasses that print as text, parse back, and are checked where they are read.
+
+Here belong the registry, the grammar of the text, and checks of fields. What a spec means belongs
+to the class that is registered: a manipulation, an alignment, a value, a pass.
+"""
 
 from __future__ import annotations
 

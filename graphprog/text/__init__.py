@@ -1,4 +1,9 @@
-"""Programs made of text: instructions, demonstrations, chains of thought, and reading answers."""
+"""Programs made of text: instructions, demonstrations, chains of thought, and parsed answers.
+
+This package shows the public names; the code is in ``prompting`` (what is put around a query),
+``parsing`` (what an answer says) and ``strategies`` (several calls for one answer). Generating text
+belongs in :mod:`graphprog.generation`.
+"""
 
 from __future__ import annotations
 

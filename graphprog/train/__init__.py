@@ -1,4 +1,8 @@
-"""Training of programs; the source model stays as it was."""
+"""Training of programs; the source model stays as it was.
+
+Here belong the recipe, objectives, losses, optimizers, history and evaluation. Batches and splits
+are in ``data``, epochs and steps in ``loop``.
+"""
 
 from __future__ import annotations
 

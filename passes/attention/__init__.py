@@ -1,3 +1,6 @@
-"""Attention written out, found and matched into one operation."""
+"""Attention that a model writes out by hand, matched into one operation.
+
+``match_attention`` is the pass; the other files recognize scores, masks and heads.
+"""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
-"""Gradients of operations, as operations of inference."""
+"""Gradients of operations, written in operations that ONNX Runtime has for inference.
+
+One file per family; ``table`` registers them.
+"""
 
 from __future__ import annotations

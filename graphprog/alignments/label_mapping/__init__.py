@@ -1,3 +1,6 @@
-"""Alignments that map source labels to target labels, by rule or counted."""
+"""Label mappings: source classes to target classes, fixed, random or counted from data.
+
+Counting and matching are here; when to count belongs to the training loop.
+"""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
-"""Training data: tensors, datasets and loaders as batches, and splits."""
+"""Training data as batches: tensors, map-style data sets, loaders, and splits.
+
+Checks of values against the contract belong to the compiled model.
+"""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
-"""The training loop: epochs, steps, checkpoints, meters, counted mappings."""
+"""The training loop: epochs, steps, checkpoints, meters, and counted mappings.
+
+What is minimized belongs to the objective, one level up.
+"""
 
 from __future__ import annotations
