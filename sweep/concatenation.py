@@ -10,7 +10,7 @@ import torch
 from torch import fx
 
 import graphprog as gp
-from graphprog.backends.parity.report import difference
+from graphprog.utils.numerics import difference
 from sweep.outcome import WrongError
 from sweep.subject import (
     TOLERANCE,

@@ -10,11 +10,11 @@ import torch
 from torch.utils import _pytree as pytree
 
 import graphprog as gp
-from graphprog.backends.parity.report import difference
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import CaptureError, DataError, GraphprogError
 from graphprog.ir.graph import Graph
 from graphprog.ir.inputs import check_type, inputs_of
+from graphprog.utils.numerics import difference
 from sweep.family import CAPTURED, UNSEEN, Case
 from sweep.outcome import NotApplicableError, RefusedError, WrongError
 from tests.support.oracle import values_of

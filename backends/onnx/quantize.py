@@ -27,10 +27,10 @@ from graphprog.backends.onnxruntime.batches import run_in_batches
 from graphprog.backends.onnxruntime.program_cache import Array, Program
 from graphprog.backends.onnxruntime.providers import Providers
 from graphprog.backends.onnxruntime.session import Session
-from graphprog.backends.parity.report import Difference, difference
 from graphprog.errors import BackendError, DataError, FileError
 from graphprog.ir.inputs import batch_axis, random_inputs
 from graphprog.utils.files import atomic_write
+from graphprog.utils.numerics import Difference, difference
 
 Precision = Literal["int8", "float16", "bfloat16"]
 _RANDOM_ROWS = 8

@@ -24,17 +24,12 @@ from graphprog.backends.onnx_training.layout import (
 )
 from graphprog.backends.onnx_training.losses import example_labels
 from graphprog.backends.onnxruntime.providers import open_session
-from graphprog.backends.parity.report import (
-    Difference,
-    Inputs,
-    ParityReport,
-    difference,
-    parity_batches,
-)
+from graphprog.backends.parity.report import Inputs, ParityReport, parity_batches
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError
 from graphprog.train.objective import Loss
 from graphprog.train.optimizers import Optimizer
+from graphprog.utils.numerics import Difference, difference
 
 MOVES, MOVED, SLACK, MOST = 4, 1e-5, 4.0, 0.1
 """How often and how far inputs are moved, how much farther another rounding may take a gradient,

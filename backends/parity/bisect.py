@@ -9,17 +9,12 @@ import numpy as np
 import torch
 
 from graphprog.backends.onnx_model.export_program import output_nodes
-from graphprog.backends.parity.report import (
-    TOLERANCE,
-    Inputs,
-    ParityReport,
-    difference,
-    task_device,
-)
+from graphprog.backends.parity.report import TOLERANCE, Inputs, ParityReport, task_device
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError
 from graphprog.ir.graph import executable
 from graphprog.ir.ops import ancestors
+from graphprog.utils.numerics import difference
 
 Probe = Callable[[tuple[str, ...], Inputs], Sequence[np.ndarray]]
 """Evaluates graph nodes, by name, in another backend: their values on some inputs."""

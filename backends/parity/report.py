@@ -13,6 +13,7 @@ import torch
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError
 from graphprog.ir.inputs import InputSpec, batch_axis, rows_of
+from graphprog.utils.numerics import difference
 
 Inputs = tuple[torch.Tensor, ...]
 Runner = Callable[[Inputs], Sequence[np.ndarray]]
@@ -96,40 +97,6 @@ class ParityReport:
             lines["first divergence"] = self.first_divergence
         width = max(map(len, lines))
         return "\n".join(f"{name.ljust(width)}  {text}" for name, text in lines.items())
-
-
-@dataclasses.dataclass(frozen=True)
-class Difference:
-    """Largest difference of two arrays, and its share of the reference's largest magnitude."""
-
-    absolute: float
-    relative: float
-
-    def within(self, tolerance: float) -> bool:
-        """Whether it is small enough, absolute or relative."""
-        return min(self.absolute, self.relative) <= tolerance
-
-
-def difference(reference: Any, found: Any) -> Difference:
-    """Compare two arrays or tensors; what is not finite must be equal, or differs infinitely."""
-    right, other = _wide(reference), _wide(found)
-    if right.shape != other.shape:
-        return Difference(float("inf"), float("inf"))
-    if right.size == 0:
-        return Difference(0.0, 0.0)
-    same = (right == other) | (np.isnan(right) & np.isnan(other))
-    with np.errstate(invalid="ignore"):
-        gaps = np.where(same, 0.0, np.abs(right - other))
-    largest = float(np.nan_to_num(gaps, nan=np.inf, posinf=np.inf).max())
-    finite = np.abs(right[np.isfinite(right)])
-    scale = float(finite.max()) if finite.size else 0.0
-    return Difference(largest, largest / scale if scale else (0.0 if largest == 0 else np.inf))
-
-
-def _wide(value: Any) -> np.ndarray:
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu().to(torch.float64).numpy()
-    return np.asarray(value, dtype=np.float64)
 
 
 def parity_batches(

@@ -9,7 +9,6 @@ import torch
 
 from graphprog.analysis.attention import Attention
 from graphprog.analysis.token_inputs import TokenInputs
-from graphprog.backends.parity.report import difference
 from graphprog.compiler.compile import compile, lower
 from graphprog.compiler.lower_text import realized
 from graphprog.compiler.model import ReprogrammedModel
@@ -22,6 +21,7 @@ from graphprog.manipulations import Concatenative, Manipulation, Prefix
 from graphprog.passes.attention.match_attention import matched
 from graphprog.passes.kv.verify_prefix import TOLERANCES
 from graphprog.text.prompting.part import TextPart
+from graphprog.utils.numerics import difference
 from graphprog.values.stored import Stored
 
 _FRONTS = ("tokens", "embedding")

@@ -10,7 +10,6 @@ import torch
 from torch import fx
 
 from graphprog.analysis.lookups import ids_of, rows_of
-from graphprog.backends.parity.report import Difference, difference
 from graphprog.errors import DataError, PassError
 from graphprog.generation.kv_decoder import CachedDecoder, Values, device_of
 from graphprog.ir.fake import fake_tensor, fake_value
@@ -19,6 +18,7 @@ from graphprog.ir.sizes import same_size
 from graphprog.passes.kv.kv_layout import KVLayout
 from graphprog.passes.kv.verify_prefix import TOLERANCES
 from graphprog.rewriting.refusal import RefusalError
+from graphprog.utils.numerics import Difference, difference
 
 LENGTHS = (4, 5, 11)
 """Tokens that are read at first, then one more, then several more."""

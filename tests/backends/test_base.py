@@ -12,14 +12,9 @@ import pytest
 import torch
 
 import graphprog as gp
-from graphprog.backends.parity.report import (
-    Backend,
-    compare,
-    difference,
-    example_batch,
-    parity_batches,
-)
+from graphprog.backends.parity.report import Backend, compare, example_batch, parity_batches
 from graphprog.errors import BackendError, DataError
+from graphprog.utils.numerics import difference
 from tests.models.deployed_tasks import image_graph, image_task, text_batch, text_graph, text_task
 from tests.support.environments import ROOT
 
