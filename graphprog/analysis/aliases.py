@@ -16,15 +16,15 @@ from graphprog.analysis.boundaries import (
     model_boundaries,
     module_boundaries,
 )
-from graphprog.analysis.lookups import ids_of, rows_of
 from graphprog.analysis.repeated_blocks import Chain, find_chains
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph, Site
 from graphprog.ir.interface import Edge
-from graphprog.ir.printing import module_path, operator_name
+from graphprog.ir.ops import ids_of, rows_of, schema_name
+from graphprog.ir.printing import module_path
 from graphprog.rewriting.edges import uses_of
 
-_AFFINE = ("linear", "addmm", "mm", "matmul", "bmm")
+_AFFINE = ("aten::linear", "aten::addmm", "aten::mm", "aten::matmul", "aten::bmm")
 
 
 def with_structure(graph: Graph) -> Graph:
@@ -140,11 +140,11 @@ def _scaled(graph: Graph, sites: Mapping[str, Site], lookup: fx.Node) -> fx.Node
     site = sites.get(f"{module_path(lookup)}:out")
     node = graph.nodes[site.node] if site else lookup
     while node is not lookup:
-        name = operator_name(node).partition(".")[0]
+        name = schema_name(node)
         data = [part for part in node.all_input_nodes if is_tensor(part) and fake_tensor(part).ndim]
-        if name in ("where", "index_put", "masked_fill"):
+        if name in ("aten::where", "aten::index_put", "aten::masked_fill"):
             data = [part for part in data if fake_tensor(part).ndim == fake_tensor(lookup).ndim]
-        elif name not in ("mul", "to", "_to_copy"):
+        elif name not in ("aten::mul", "aten::to", "aten::_to_copy"):
             return lookup
         if len(data) != 1:
             return lookup
@@ -173,7 +173,7 @@ def _last_affine(graph: Graph, name: str) -> fx.Node | None:
     node = graph.nodes[name]
     while node.op == "call_function":
         data = [part for part in node.all_input_nodes if part in depends and is_tensor(part)]
-        if operator_name(node) in _AFFINE and len(data) == 1:
+        if schema_name(node) in _AFFINE and len(data) == 1:
             return node
         if len(data) != 1:
             return None
@@ -182,7 +182,7 @@ def _last_affine(graph: Graph, name: str) -> fx.Node | None:
 
 
 def _affine_input(node: fx.Node) -> tuple[fx.Node, int]:
-    slot = 1 if operator_name(node) == "addmm" else 0
+    slot = 1 if schema_name(node) == "aten::addmm" else 0
     value = node.args[slot]
     assert isinstance(value, fx.Node)
     return value, slot

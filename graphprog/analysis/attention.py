@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from torch import fx
 
-from graphprog.analysis.lookups import ids_of
 from graphprog.ir.fake import fake_tensor
-from graphprog.ir.ops import ancestors, values_of
-from graphprog.ir.printing import operator_name
+from graphprog.ir.ops import RESHAPES, ancestors, ids_of, schema_name, values_of
 
 ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 
-_SAME_VALUES = {"view", "reshape", "_unsafe_view", "clone", "contiguous", "slice", "unsqueeze"}
+_REPEATS = {"aten::expand", "aten::repeat_interleave"}
+_SAME_VALUES = RESHAPES | {"aten::clone", "aten::contiguous", "aten::slice", "aten::unsqueeze"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,14 +85,13 @@ def repeats_of(heads: fx.Node) -> int:
     """How often each head of [B, H, S, d] stands in a row, told by how they were repeated."""
     shape, node = fake_tensor(heads).shape, heads
     repeated = 1
-    while operator_name(node).partition(".")[0] in {*_SAME_VALUES, "expand", "repeat_interleave"}:
-        name = operator_name(node).partition(".")[0]
+    while (name := schema_name(node)) in _SAME_VALUES | _REPEATS:
         before = node.args[0]
         assert isinstance(before, fx.Node)
         value, source = fake_tensor(node), fake_tensor(before)
-        if name == "expand" and value.ndim == source.ndim == 5 and value.shape[2] != 1:
+        if name == "aten::expand" and value.ndim == source.ndim == 5 and value.shape[2] != 1:
             repeated = int(value.shape[2]) if source.shape[2] == 1 else repeated
-        if name == "repeat_interleave" and value.ndim == 4:
+        if name == "aten::repeat_interleave" and value.ndim == 4:
             repeated = int(value.shape[1]) // int(source.shape[1])
         node = before
         if repeated > 1 and fake_tensor(node).ndim == 4:

@@ -10,8 +10,8 @@ from torch import fx
 
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
+from graphprog.ir.ops import schema_name
 from graphprog.ir.sizes import same_shape, same_size
-from graphprog.passes.normalize.cleanup import schema_name
 from graphprog.rewriting.refusal import RefusalError
 
 _ALONG_A_DIMENSION = {

@@ -12,6 +12,7 @@ from torch import fx
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph, Site
 from graphprog.ir.interface import Edge
+from graphprog.ir.ops import schema_name
 from graphprog.ir.printing import clean_path, operator_name
 from graphprog.rewriting.edges import uses_of
 
@@ -108,7 +109,7 @@ def _dominators(graph: Graph) -> list[fx.Node]:
     }
     outputs = [node for node in graph.output_nodes if node in floating]
     roots = [node for node in floating if node.op == "placeholder"]
-    roots = roots or [n for n in floating if operator_name(n) == "embedding"]
+    roots = roots or [n for n in floating if schema_name(n) == "aten::embedding"]
     if not outputs or not roots:
         return []
     flow = nx.DiGraph()

@@ -8,8 +8,7 @@ import torch
 from torch import fx
 
 from graphprog.ir.fake import fake_tensor
-from graphprog.ir.ops import ancestors, sources_of
-from graphprog.passes.normalize.cleanup import schema_name
+from graphprog.ir.ops import ancestors, schema_name, sources_of
 from graphprog.rewriting.edges import Slot, leaves_of
 
 _MULTIPLIES = ("aten::linear", "aten::conv", "aten::addmm", "aten::mm", "aten::matmul")

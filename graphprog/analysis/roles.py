@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import torch
 from torch import fx
 
-from graphprog.analysis.lookups import ids_of, rows_of
 from graphprog.errors import DataError, ProgramError
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
 from graphprog.ir.inputs import InputSpec, inputs_of
+from graphprog.ir.ops import ids_of, rows_of
 from graphprog.ir.sizes import expression, is_symbolic, same_size
 from graphprog.ir.symbols import size_text
 from graphprog.passes.extend_axis.side_inputs import inferred_meaning

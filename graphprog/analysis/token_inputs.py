@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import fx
 
-from graphprog.analysis.lookups import ids_of, rows_of
 from graphprog.errors import DataError, GraphprogError, ProgramError
 from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.graph import Graph, executable
+from graphprog.ir.ops import ids_of, rows_of
 
 
 @dataclasses.dataclass(frozen=True)

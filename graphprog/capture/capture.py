@@ -16,12 +16,13 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from graphprog.analysis.aliases import with_structure
-from graphprog.capture.exported_program import read_exported, user_line
+from graphprog.capture.exported_program import read_exported
 from graphprog.capture.fixed_axes import check_free
 from graphprog.capture.lift import lift
 from graphprog.capture.taps import tapping
 from graphprog.errors import CaptureError
 from graphprog.ir.graph import Graph
+from graphprog.utils.user_frames import user_line
 
 DynamicAxes = Mapping[str, Mapping[int, str]]
 

@@ -1,4 +1,4 @@
-"""What surrounds torch.export: reading its files with care, and finding the line it stopped at."""
+"""Exported programs: reading a ``.pt2`` file without running what it holds."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import ast
 import json
 import os
 import re
-import sysconfig
-import traceback
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,29 +91,3 @@ def _is_size(text: str) -> bool:
         if isinstance(node, ast.Constant) and not re.fullmatch(r"-?[\w.]+", str(node.value)):
             return False
     return True
-
-
-def user_line(errors: Sequence[BaseException]) -> str:
-    """The innermost line of the user's code that the errors passed through, for messages."""
-    frames = [
-        (frame.filename, frame.lineno, frame.line)
-        for error in errors
-        for frame in traceback.extract_tb(error.__traceback__)
-    ]
-    for error in errors:  # a second error may quote the frames that its traceback has lost
-        quoted = re.findall(r'File "(.+?)", line (\d+), in .*\n +(.*)', str(error))
-        frames += [(name, int(number), line) for name, number, line in quoted]
-        own = [frame for frame in frames if is_users(frame[0])]
-        if own:
-            name, number, line = own[-1]
-            return f"\n  at {name}:{number}: {line}"
-    return ""
-
-
-def is_users(filename: str) -> bool:
-    """Whether a file is neither of this package, nor of PyTorch, nor of Python itself."""
-    ours = (os.path.dirname(os.path.dirname(__file__)), os.path.dirname(torch.__file__))
-    standard = sysconfig.get_path("stdlib")
-    if filename.startswith("<") or any(filename.startswith(path + os.sep) for path in ours):
-        return False
-    return not filename.startswith(standard + os.sep) or "site-packages" in filename

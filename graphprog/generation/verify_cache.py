@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import fx
 
-from graphprog.analysis.lookups import ids_of, rows_of
 from graphprog.errors import DataError, PassError
 from graphprog.generation.kv_decoder import CachedDecoder, Values, device_of
 from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.graph import Graph, executable
+from graphprog.ir.ops import ids_of, rows_of
 from graphprog.ir.sizes import same_size
 from graphprog.passes.kv.kv_layout import KVLayout
 from graphprog.passes.kv.verify_prefix import TOLERANCES

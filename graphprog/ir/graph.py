@@ -49,6 +49,7 @@ class Graph:
         modes: what training computes in another way.
         parts: part of the program to the node of the value that it shares with other parts.
         history: passes that ran, with their time.
+        base: the graph that the first insertion was made in; None where nothing is inserted.
         tokenizer: of the model; None where it has none, or none was given.
     """
 
@@ -66,6 +67,7 @@ class Graph:
     modes: tuple[Mode, ...] = ()
     parts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     history: tuple[Step, ...] = ()
+    base: Graph | None = dataclasses.field(default=None, repr=False)
     tokenizer: Any = dataclasses.field(default=None, repr=False)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Graph:
@@ -86,6 +88,11 @@ class Graph:
     def nodes(self) -> Mapping[str, fx.Node]:
         """Every node by its name."""
         return {node.name: node for node in self.code.nodes}
+
+    @property
+    def source(self) -> Graph:
+        """The graph without any program: the one that the first insertion was made in."""
+        return self.base or self
 
     @cached_property
     def module(self) -> fx.GraphModule:

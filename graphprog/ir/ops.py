@@ -1,26 +1,52 @@
-"""What the value of a node comes from."""
+"""Operations of a graph: what they are called, and what their values come from."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable
+from typing import Any
 
+import torch
 from torch import fx
 
-from graphprog.ir.printing import operator_name
+from graphprog.ir.fake import fake_tensor
+from graphprog.ir.sizes import same_size
+from graphprog.ir.weights import Weights
 
-_LIKE = {"zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like"}
+RESHAPES = frozenset({"aten::view", "aten::reshape", "aten::_unsafe_view", "aten::unflatten"})
+"""Operations that are told the lengths of their result."""
+
+REGROUPS = RESHAPES | {"aten::flatten"}
+"""Operations that keep the order of the numbers."""
+
+VIEWS = REGROUPS | {"aten::expand"}
+
+CASTS = frozenset({"aten::to", "aten::_to_copy", "aten::clone", "aten::contiguous", "aten::detach"})
+
+KEEPS_NUMBERS = frozenset(
+    {"aten::view", "aten::reshape", "aten::to", "aten::_to_copy", "aten::clone"}
+    | {"aten::contiguous", "aten::unsqueeze", "aten::squeeze"}
+)
+"""Operations that return the ids they read, in another shape or type."""
+
+_LIKE = {f"aten::{name}_like" for name in ("zeros", "ones", "full", "empty", "rand", "randn")}
+
+
+def schema_name(node: fx.Node) -> str:
+    """Such as ``aten::relu``; empty for anything but an operator overload."""
+    target = node.target
+    return target._schema.name if isinstance(target, torch._ops.OpOverload) else ""
 
 
 def sources_of(node: fx.Node) -> list[fx.Node]:
     """What numbers or lengths of a result come from; ``x.new_ones(4)`` only takes a type from x."""
-    typed = operator_name(node).startswith("new_")
+    typed = schema_name(node).startswith("aten::new_")
     return [part for part in node.all_input_nodes if not (typed and part is node.args[0])]
 
 
 def values_of(node: fx.Node) -> list[fx.Node]:
     """What the numbers of a result come from; ``zeros_like(x)`` only takes a length from x."""
-    like = operator_name(node).partition(".")[0] in _LIKE
+    like = schema_name(node) in _LIKE
     return [part for part in sources_of(node) if not (like and part is node.args[0])]
 
 
@@ -40,3 +66,53 @@ def ancestors(
         found.update(dict.fromkeys(fresh))
         stack += fresh
     return list(found)
+
+
+def ids_of(node: fx.Node) -> fx.Node | None:
+    """The input by whose numbers a node looks a table up; None where it does no such thing."""
+    if schema_name(node) != "aten::embedding":
+        return None
+    ids = node.args[1]
+    while isinstance(ids, fx.Node) and schema_name(ids) in KEEPS_NUMBERS:
+        ids = ids.args[0]
+    if not isinstance(ids, fx.Node) or ids.op != "placeholder":
+        return None
+    return None if fake_tensor(ids).is_floating_point() else ids
+
+
+def rows_of(node: fx.Node) -> int:
+    """How many rows the table of a lookup has."""
+    return int(fake_tensor(node.args[0]).shape[0])
+
+
+def number_of(value: Any, weights: Weights) -> float | None:
+    """The number that an argument is, whatever the inputs; None where it is none.
+
+    Args:
+        value: a number, or a node of one entry that is computed from the model's own tensors.
+        weights: the tensors.
+    """
+    if isinstance(value, int | float):
+        return float(value)
+    found = _computed(value, weights) if isinstance(value, fx.Node) else None
+    return None if found is None else float(found.item())
+
+
+def _computed(node: fx.Node, weights: Weights) -> torch.Tensor | None:
+    """The value of a node that no input reaches, if all it is computed from has one entry."""
+    value = node.meta.get("val")
+    single = isinstance(value, torch.Tensor) and all(same_size(size, 1) for size in value.shape)
+    if not single or node.op == "placeholder":
+        return None
+    if node.op == "get_attr":
+        tensor: torch.Tensor = operator.attrgetter(str(node.target))(weights)
+        return tensor.detach()
+    parts = {part: _computed(part, weights) for part in node.all_input_nodes}
+    target = node.target
+    random = torch.Tag.nondeterministic_seeded in getattr(target, "tags", ())
+    if random or any(part is None for part in parts.values()) or not callable(target):
+        return None
+    args, kwargs = fx.node.map_arg((node.args, node.kwargs), parts.__getitem__)
+    with torch.no_grad():
+        result: torch.Tensor = target(*args, **kwargs)
+    return result

@@ -285,7 +285,9 @@ class Editor:
             "modes": tuple(self.modes),
             "parts": {part: node.name for part, node in self.parts.items() if node in alive},
         }
-        return dataclasses.replace(self.graph, **(fields | self.changes))
+        fields |= self.changes
+        fields["base"] = self.graph.source if fields["insertions"] else None
+        return dataclasses.replace(self.graph, **fields)
 
 
 def _is_dead(node: fx.Node, kept: Collection[fx.Node]) -> bool:

@@ -6,8 +6,8 @@ import re
 
 from torch import fx
 
-from graphprog.capture.exported_program import is_users
 from graphprog.ir.printing import module_path, operator_name
+from graphprog.utils.user_frames import is_users
 
 
 class RefusalError(Exception):

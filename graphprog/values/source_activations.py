@@ -8,12 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import fx
 
-from graphprog.analysis.lookups import ids_of, rows_of
 from graphprog.errors import DataError, ProgramError
 from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.graph import Graph, executable
 from graphprog.ir.inputs import check_type, inputs_of
-from graphprog.ir.ops import ancestors
+from graphprog.ir.ops import ancestors, ids_of, rows_of
 from graphprog.values.initial import Spot
 
 

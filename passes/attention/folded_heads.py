@@ -9,9 +9,8 @@ import torch
 from torch import fx
 
 from graphprog.ir.fake import fake_tensor, fake_value
+from graphprog.ir.ops import CASTS, REGROUPS, schema_name
 from graphprog.ir.sizes import expression, same_size
-from graphprog.ir.views import CASTS, REGROUPS
-from graphprog.passes.normalize.cleanup import schema_name
 from graphprog.rewriting.edges import uses_of
 
 _SAME = CASTS | {"aten::mul", "aten::div"}

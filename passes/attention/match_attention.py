@@ -12,13 +12,13 @@ from graphprog.analysis.aliases import with_structure
 from graphprog.analysis.attention import ATTENTION
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
+from graphprog.ir.ops import schema_name
 from graphprog.ir.printing import module_path, operator_name
 from graphprog.ir.weights import Weights
 from graphprog.passes.attention.mask import MaskBuilder, mask_of
 from graphprog.passes.attention.pattern import Pattern, pattern_at, softmaxes
 from graphprog.passes.attention.score_chain import StoppedError, alike
 from graphprog.passes.base import Pass
-from graphprog.passes.normalize.cleanup import schema_name
 from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.refusal import RefusalError
 from graphprog.spec.registry import spec

@@ -10,11 +10,10 @@ import torch
 from torch import fx
 
 from graphprog.ir.fake import fake_tensor
-from graphprog.ir.views import CASTS, VIEWS
+from graphprog.ir.ops import CASTS, VIEWS, schema_name
 from graphprog.ir.weights import Weights
 from graphprog.passes.attention.folded_heads import Folding, folding_of
 from graphprog.passes.attention.score_chain import PRODUCTS, Step, StoppedError, Walk, check_kept
-from graphprog.passes.normalize.cleanup import schema_name
 
 SOFTMAX = {"aten::softmax", "aten::_softmax", "aten::special_softmax"}
 _ABSORBS = 32.0

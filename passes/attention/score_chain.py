@@ -9,12 +9,10 @@ from typing import Any, Literal
 import torch
 from torch import fx
 
-from graphprog.ir.constants import number_of
 from graphprog.ir.fake import fake_tensor
+from graphprog.ir.ops import CASTS, VIEWS, number_of, schema_name
 from graphprog.ir.sizes import Size, same_for_examples, same_size
-from graphprog.ir.views import CASTS, VIEWS
 from graphprog.ir.weights import Weights
-from graphprog.passes.normalize.cleanup import schema_name
 from graphprog.rewriting.refusal import RefusalError
 
 PRODUCTS = {"aten::matmul": 0, "aten::bmm": 0, "aten::baddbmm": 1}

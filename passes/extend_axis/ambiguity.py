@@ -15,9 +15,8 @@ from torch import fx
 from torch.utils import _pytree as pytree
 
 from graphprog.ir.fake import fake_tensor, fake_value
+from graphprog.ir.ops import RESHAPES, schema_name
 from graphprog.ir.sizes import Size
-from graphprog.ir.views import RESHAPES
-from graphprog.passes.normalize.cleanup import schema_name
 from graphprog.rewriting.fake_execution import FailedError, read_values, run_on
 from graphprog.rewriting.refusal import RefusalError
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from torch import fx
 
 from graphprog.ir.fake import fake_tensor
+from graphprog.ir.ops import schema_name
 from graphprog.ir.sizes import Size, is_symbolic, same_size
-from graphprog.passes.normalize.cleanup import schema_name
 from graphprog.rewriting.edges import leaves_of
 from graphprog.rewriting.refusal import RefusalError
 

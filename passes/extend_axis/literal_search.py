@@ -10,10 +10,10 @@ import torch
 from torch import fx
 
 from graphprog.ir.fake import fake_tensor
+from graphprog.ir.ops import schema_name
 from graphprog.ir.sizes import Size, differ, same_size
 from graphprog.passes.extend_axis.ambiguity import counted
 from graphprog.passes.extend_axis.cuts import Demands
-from graphprog.passes.normalize.cleanup import schema_name
 from graphprog.rewriting.edges import leaves_of
 from graphprog.rewriting.fake_execution import FailedError, read_values, run_on
 from graphprog.rewriting.refusal import RefusalError

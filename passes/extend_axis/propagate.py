@@ -12,13 +12,13 @@ from torch import fx
 
 from graphprog.analysis.reachability import Reach, tower_inputs
 from graphprog.ir.fake import fake_tensor, fake_value
+from graphprog.ir.ops import schema_name
 from graphprog.ir.sizes import differ, expression, has_length, is_symbolic, resolve, stand_in
 from graphprog.passes.extend_axis.ambiguity import refuse_doubt
 from graphprog.passes.extend_axis.cuts import Change, Cut, End
 from graphprog.passes.extend_axis.reshape_factors import Factors
 from graphprog.passes.extend_axis.rules import agree
 from graphprog.passes.extend_axis.side_inputs import Sides, is_side, key_of
-from graphprog.passes.normalize.cleanup import schema_name
 from graphprog.rewriting.edges import Slot, leaves_of, set_leaf
 from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.fake_execution import Kernels

@@ -10,6 +10,7 @@ import sympy
 from torch import fx
 
 from graphprog.ir.fake import fake_tensor, fake_value
+from graphprog.ir.ops import schema_name
 from graphprog.ir.sizes import expression, has_length, same_size
 from graphprog.passes.extend_axis.cuts import Demands
 from graphprog.passes.extend_axis.reshape_factors import (
@@ -19,7 +20,6 @@ from graphprog.passes.extend_axis.reshape_factors import (
     reshaped,
     whole,
 )
-from graphprog.passes.normalize.cleanup import schema_name
 from graphprog.rewriting.refusal import RefusalError
 
 if TYPE_CHECKING:

@@ -15,14 +15,13 @@ from torch import fx
 from torch.utils._sympy.functions import FloorDiv
 
 from graphprog.ir.fake import fake_tensor
+from graphprog.ir.ops import RESHAPES, schema_name
 from graphprog.ir.sizes import expression, same_shape, same_size
-from graphprog.ir.views import RESHAPES
 from graphprog.passes.extend_axis.ambiguity import counted, refuse_doubt
 from graphprog.passes.extend_axis.baked_choices import refuse_chosen
 from graphprog.passes.extend_axis.cuts import Demands
 from graphprog.passes.extend_axis.literal_search import cannot_follow, change_lengths, has_lengths
 from graphprog.passes.extend_axis.reshape_rules import MERGES, agree_reshape, note_merged
-from graphprog.passes.normalize.cleanup import schema_name
 from graphprog.rewriting.refusal import RefusalError
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import torch
 from torch import fx
 
 from graphprog.ir.fake import fake_tensor
+from graphprog.ir.ops import schema_name
 from graphprog.ir.sizes import Size, has_length
-from graphprog.passes.normalize.cleanup import schema_name
 from graphprog.rewriting.refusal import RefusalError
 
 if TYPE_CHECKING:

@@ -9,11 +9,10 @@ from torch import fx
 
 from graphprog.analysis.attention import ATTENTION, Attention, activations
 from graphprog.ir.fake import fake_tensor, fake_value
-from graphprog.ir.ops import values_of
+from graphprog.ir.ops import schema_name, values_of
 from graphprog.ir.sizes import Stretch, fresh_size, is_symbolic, same_size, stand_in
 from graphprog.passes.kv.kv_layout import Heads, KVLayout
 from graphprog.passes.kv.last_entries import Tails, length_of
-from graphprog.passes.normalize.cleanup import schema_name
 from graphprog.rewriting.edges import leaves_of, set_leaf, uses_of
 from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.fake_execution import Kernels

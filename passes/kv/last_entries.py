@@ -9,8 +9,8 @@ import torch
 from torch import fx
 
 from graphprog.ir.fake import fake_tensor, fake_value
+from graphprog.ir.ops import schema_name
 from graphprog.ir.sizes import Size, same_size
-from graphprog.passes.normalize.cleanup import schema_name
 from graphprog.rewriting.edges import leaves_of, set_leaf
 from graphprog.rewriting.editor import Editor
 

@@ -9,8 +9,8 @@ import torch
 from torch import fx
 
 from graphprog.analysis.attention import ATTENTION, Attention, activations
-from graphprog.analysis.lookups import ids_of
 from graphprog.ir.fake import fake_tensor
+from graphprog.ir.ops import ids_of
 from graphprog.ir.sizes import Stretch, resolve, same_size
 from graphprog.passes.extend_axis.cuts import Cut
 from graphprog.passes.extend_axis.propagate import Growth

@@ -9,6 +9,7 @@ from torch import fx
 
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
+from graphprog.ir.ops import schema_name
 from graphprog.passes.base import Pass
 from graphprog.rewriting.editor import Editor
 from graphprog.spec.registry import spec
@@ -20,12 +21,6 @@ _ASSERTS = {
     "aten::sym_constrain_range",
     "aten::sym_constrain_range_for_size",
 }
-
-
-def schema_name(node: fx.Node) -> str:
-    """Such as ``aten::relu``; empty for anything but an operator overload."""
-    target = node.target
-    return target._schema.name if isinstance(target, torch._ops.OpOverload) else ""
 
 
 @spec("drop-asserts")

@@ -10,9 +10,9 @@ from torch import fx
 from graphprog.errors import PassError
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
+from graphprog.ir.ops import schema_name
 from graphprog.ir.weights import Weights, copied_tree
 from graphprog.passes.base import Pass
-from graphprog.passes.normalize.cleanup import schema_name
 from graphprog.rewriting.edges import uses_of
 from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.fake_tracing import fake_mode_of

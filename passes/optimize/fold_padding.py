@@ -7,8 +7,8 @@ import dataclasses
 from torch import fx
 
 from graphprog.ir.graph import Graph
+from graphprog.ir.ops import schema_name
 from graphprog.passes.base import Pass
-from graphprog.passes.normalize.cleanup import schema_name
 from graphprog.rewriting.editor import Editor
 from graphprog.spec.registry import spec
 
