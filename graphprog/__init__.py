@@ -62,7 +62,7 @@ from graphprog.manipulations import (
 from graphprog.passes.optimize.optimize import optimize
 from graphprog.text import Demonstrations, Instruction, Parse, Template
 from graphprog.train import SGD, Adam, AdamW, Evaluation, History, evaluate, fit, losses
-from graphprog.values import conditioning, initializers, masks, patches, reparameterized
+from graphprog.values import conditioning, entries, initializers, masks, patches, reparameterized
 from graphprog.values.base import Fixed, Learnable
 from graphprog.values.text_prefix import TextPrefix
 
@@ -124,6 +124,7 @@ __all__ = [
     "capture",
     "compile",
     "conditioning",
+    "entries",
     "errors",
     "evaluate",
     "fit",

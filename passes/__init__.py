@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from graphprog.passes.optimize.fold_batch_norm import FoldBatchNorm as FoldBatchNorm
     from graphprog.passes.optimize.fold_padding import FoldPadding as FoldPadding
     from graphprog.passes.pipeline import Pipeline as Pipeline
+    from graphprog.rewriting.editor import Editor as Editor
 
 _PASSES = {
     "align": "graphprog.passes.insert.align:Align",
@@ -65,7 +66,10 @@ _PASSES = {
     "split-kv": "graphprog.passes.attention.split_kv:SplitKV",
 }
 _CLASSES = {place.partition(":")[2]: place for place in _PASSES.values()}
-_CLASSES["Pass"] = "graphprog.passes.base:Pass"
+_CLASSES |= {
+    "Editor": "graphprog.rewriting.editor:Editor",
+    "Pass": "graphprog.passes.base:Pass",
+}
 
 for _kind, _place in _PASSES.items():
     register_lazily(_kind, _place)

@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
+import graphprog as gp
 from graphprog import errors
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TOP = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")]
+PAGES = [*TOP, *sorted((ROOT / "docs").glob("*.md"))]
+PATH = re.compile(r"`((?:graphprog|passes|backends|tests|tools|docs|examples|benchmarks)/[\w/.]+)`")
+NAME = re.compile(r"(?<![\w.])gp((?:\.[A-Za-z_]\w*)+)")
 SNIPPET = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -31,6 +35,17 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_paths_and_names_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert [path for path in PATH.findall(text) if not (ROOT / path).exists()] == []
+    for names in sorted(set(NAME.findall(text))):
+        value: object = gp
+        for name in names.split(".")[1:]:
+            assert hasattr(value, name), f"gp{names}"
+            value = getattr(value, name)
 
 
 def test_every_error_is_in_the_index() -> None:
