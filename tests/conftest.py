@@ -12,7 +12,8 @@ if _IS_WORKER:
     os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -32,6 +33,30 @@ TORCHVISION_OPERATORS = declare_missing_operators()
 # The first example of a test pays for imports and tracing, which a deadline would call slow.
 hypothesis.settings.register_profile("graphprog", deadline=None)
 hypothesis.settings.load_profile("graphprog")
+
+
+Golden = Callable[[Path, str], None]
+"""Compares a text with a file."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="write the golden texts anew, then compare"
+    )
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """Compare with a kept text, or keep the new one where ``--update-golden`` asks for it."""
+
+    def compare(path: Path, text: str) -> None:
+        if request.config.getoption("--update-golden"):
+            path.write_text(text, encoding="utf-8")
+        assert text == path.read_text(encoding="utf-8"), (
+            f"if the change is meant: pytest --update-golden, and read {path}"
+        )
+
+    return compare
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
