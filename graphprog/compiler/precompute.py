@@ -22,7 +22,7 @@ from graphprog.passes.attention.match_attention import matched
 from graphprog.passes.kv.verify_prefix import TOLERANCES
 from graphprog.text.prompting.part import TextPart
 from graphprog.utils.numerics import difference
-from graphprog.values.stored import Stored
+from graphprog.values.base import Stored
 
 _FRONTS = ("tokens", "embedding")
 _QUERY = 5

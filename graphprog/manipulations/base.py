@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 
-import torch
 from torch import nn
 
-from graphprog.ir.graph import Graph
 from graphprog.spec.registry import Spec
+from graphprog.values.context import BuildContext
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,40 +42,10 @@ class Manipulation(Spec):
         return ()
 
     @abstractmethod
-    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
-        """Make the module.
+    def build(self, context: BuildContext) -> nn.Module:
+        """Make the module: the value at the interface, then what is read -> the new value.
 
         Args:
-            value: fake tensor with the shape and dtype of the interface; axis 0 is the batch.
-            where: interface key, for messages.
-            generator: source of random initial values.
+            context: the value [B, ...] and what :attr:`reads` names, as fake tensors; the key of
+                the interface, for messages; and the source of random initial values.
         """
-
-    def build_reading(
-        self, values: tuple[torch.Tensor, ...], where: str, generator: torch.Generator
-    ) -> nn.Module:
-        """Make the module of a manipulation that needs to know what :attr:`reads` names.
-
-        Args:
-            values: fake tensors: that of the interface, then those that ``reads`` names.
-            where: interface key, for messages.
-            generator: source of random initial values.
-        """
-        return self.build(values[0], where, generator)
-
-    def build_in(
-        self,
-        graph: Graph,
-        values: tuple[torch.Tensor, ...],
-        where: str,
-        generator: torch.Generator,
-    ) -> nn.Module:
-        """Make the module of a manipulation whose initial values come from the source.
-
-        Args:
-            graph: what the interface lies in; :mod:`graphprog.initializers` runs it.
-            values: as in :meth:`build_reading`.
-            where: interface key.
-            generator: source of random initial values.
-        """
-        return self.build_reading(values, where, generator)

@@ -11,8 +11,7 @@ from graphprog.manipulations import Concatenative, Replacement
 from graphprog.manipulations.base import Manipulation
 from graphprog.values.base import Learnable
 from graphprog.values.entries import Derived, Shared
-from graphprog.values.initial import Init
-from graphprog.values.initializers import PatchUniform
+from graphprog.values.initializers import Init, PatchUniform
 from graphprog.values.reparameterized import LSTM, MLP
 
 Parts = tuple[Manipulation, ...]

@@ -9,10 +9,9 @@ import torch
 from torch import nn
 
 from graphprog.errors import ProgramError
-from graphprog.ir.graph import Graph
 from graphprog.spec.registry import Spec, spec
-from graphprog.values.initial import Init, Spot
-from graphprog.values.initializers import Activations, Given, Vocabulary
+from graphprog.values.context import BuildContext
+from graphprog.values.initializers import Activations, Given, Init, Vocabulary
 
 INITS = ("zeros", "ones", "normal", "uniform", "vocabulary")
 
@@ -42,49 +41,32 @@ class Learnable(Spec):
         if self.shape is not None:
             object.__setattr__(self, "shape", tuple(self.shape))
 
-    def attach(
-        self,
-        owner: nn.Module,
-        like: torch.Tensor,
-        where: str,
-        generator: torch.Generator,
-        graph: Graph | None = None,
-        axis: int | None = None,
-    ) -> None:
-        """Register ``value`` on a module as a parameter, for values like ``like`` [B, ...].
-
-        Args:
-            owner: the module.
-            like: fake tensor.
-            where: interface key.
-            generator: source of all randomness.
-            graph: what the interface lies in, for initial values that come from the source.
-            axis: of the value without its batch along which entries stand, likewise.
-        """
-        shape = self.shape if self.shape is not None else static_shape(like)
-        check_broadcast(where, "learnable value", shape, like)
-        value = self.start(Spot(where, tuple(shape), generator, axis, graph))
+    def attach(self, owner: nn.Module, context: BuildContext) -> None:
+        """Register ``value`` on a module as a parameter, for values like that of the context."""
+        shape = self.shape if self.shape is not None else context.shape
+        check_broadcast(context.where, "learnable value", shape, context.value)
+        value = self.start(context.of_shape(shape))
         owner.register_parameter("value", nn.Parameter(value))
 
-    def start(self, spot: Spot) -> torch.Tensor:
-        """The initial values, float32 of the shape of the spot.
+    def start(self, context: BuildContext) -> torch.Tensor:
+        """The initial values, float32, of the context's shape.
 
         Raises:
             ProgramError: they cannot be had there; says why.
         """
         if self.init in ("zeros", "ones"):
-            return torch.full(spot.shape, self.scale if self.init == "ones" else 0.0)
+            return torch.full(context.shape, self.scale if self.init == "ones" else 0.0)
         if self.init == "normal":
-            return torch.empty(spot.shape).normal_(0.0, self.scale, generator=spot.generator)
+            return torch.empty(context.shape).normal_(0.0, self.scale, generator=context.generator)
         if self.init == "uniform":
-            draw = torch.empty(spot.shape)
-            return draw.uniform_(-self.scale, self.scale, generator=spot.generator)
+            draw = torch.empty(context.shape)
+            return draw.uniform_(-self.scale, self.scale, generator=context.generator)
         init = self.init if isinstance(self.init, Init) else Vocabulary()
-        value = init.values(spot)
-        if tuple(value.shape) != spot.shape:
+        value = init.values(context)
+        if tuple(value.shape) != context.shape:
             raise ProgramError(
-                f"{spot.where}: {init.kind} gives values of shape {tuple(value.shape)}, "
-                f"the entries have {spot.shape}"
+                f"{context.where}: {init.kind} gives values of shape {tuple(value.shape)}, "
+                f"the entries have {context.shape}"
             )
         return value * self.scale if self.scale != 1.0 else value.clone()
 
@@ -106,17 +88,9 @@ class Fixed(Spec):
             raise ProgramError(f"Fixed takes a tensor, not {type(self.tensor).__name__}")
         object.__setattr__(self, "tensor", self.tensor.detach().clone())
 
-    def attach(
-        self,
-        owner: nn.Module,
-        like: torch.Tensor,
-        where: str,
-        generator: torch.Generator,
-        graph: Graph | None = None,
-        axis: int | None = None,
-    ) -> None:
+    def attach(self, owner: nn.Module, context: BuildContext) -> None:
         """Register ``value`` on a module as a buffer; it is saved with the spec."""
-        check_broadcast(where, "fixed value", tuple(self.tensor.shape), like)
+        check_broadcast(context.where, "fixed value", tuple(self.tensor.shape), context.value)
         owner.register_buffer("value", self.tensor.to(torch.float32), persistent=False)
 
     def __eq__(self, other: Any) -> bool:
@@ -126,13 +100,22 @@ class Fixed(Spec):
         return hash(tuple(self.tensor.shape))
 
 
+@spec("stored")
+@dataclasses.dataclass(frozen=True)
+class Stored(Spec):
+    """A tensor of the interface's shape that is saved, loaded and swapped like what is learnt.
+
+    :func:`graphprog.precompute` puts keys and values there, once and for all. Before, they
+    are zero.
+    """
+
+    def attach(self, owner: nn.Module, context: BuildContext) -> None:
+        """Register ``value`` on a module as a buffer."""
+        wide = torch.promote_types(context.value.dtype, torch.float32)
+        owner.register_buffer("value", torch.zeros(context.shape, dtype=wide))
+
+
 Value = Learnable | Fixed
-
-
-def static_shape(value: torch.Tensor) -> tuple[int, ...]:
-    """Shape of a value without its batch axis; axes of varying length count as 1."""
-    sizes: tuple[int | torch.SymInt, ...] = tuple(value.shape[1:])
-    return tuple(1 if isinstance(size, torch.SymInt) else size for size in sizes)
 
 
 def check_broadcast(where: str, what: str, shape: tuple[int, ...], value: torch.Tensor) -> None:

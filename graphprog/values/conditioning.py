@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -11,11 +10,9 @@ from torch import nn
 from graphprog.errors import InterfaceError, ProgramError
 from graphprog.spec.registry import Spec, spec
 from graphprog.values.base import Learnable, shape_text
+from graphprog.values.context import BuildContext
 from graphprog.values.layers import affine
 from graphprog.values.requirements import last_size, require_floats
-
-if TYPE_CHECKING:
-    from graphprog.values.entries import Wanted
 
 
 @spec("conditioned")
@@ -48,26 +45,13 @@ class Conditioned(Spec):
         """The features."""
         return (self.features,)
 
-    def entries(self, wanted: Wanted, others: tuple[torch.Tensor, ...]) -> nn.Module:
-        """The module for entries of a prompt."""
-        count, width = wanted.shape[wanted.axis - 1], wanted.shape[-1]
-        return self.build(count, width, others[0], wanted.where, wanted.generator)
-
-    def build(
-        self, count: int, width: int, features: torch.Tensor, where: str, generator: torch.Generator
-    ) -> MetaNet:
-        """Make the module for P = ``count`` vectors of ``width`` entries.
-
-        Args:
-            count: P.
-            width: entries of a vector.
-            features: fake tensor [B, f].
-            where: interface key, for messages.
-            generator: source of random initial values.
+    def entries(self, context: BuildContext) -> MetaNet:
+        """Make the module for P vectors of d numbers: features [B, f] -> [B, P, d].
 
         Raises:
-            InterfaceError: the features are not one float vector an example.
+            InterfaceError: the features are not one float vector per example.
         """
+        features, where = context.read[0], context.where
         require_floats(features, where)
         if features.ndim != 2:
             raise InterfaceError(
@@ -75,9 +59,13 @@ class Conditioned(Spec):
                 "example",
                 ["read the features behind the pooling, such as 'features'"],
             )
-        module = MetaNet(last_size(features, where), width, self.reduction, generator)
-        like = torch.empty(1, count, width)
-        self.value.attach(module, like, where, generator)
+        assert context.axis is not None
+        count, width = context.shape[context.axis - 1], context.shape[-1]
+        size = last_size(features, where)
+        module = MetaNet(size, width, self.reduction, context.generator)
+        self.value.attach(
+            module, BuildContext(torch.empty(1, count, width), where, context.generator)
+        )
         return module
 
 

@@ -3,53 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
 from graphprog.errors import InterfaceError, ProgramError
-from graphprog.rewriting.fake_tracing import fake_mode_of, running
 from graphprog.spec.registry import Spec, spec
-from graphprog.values.base import Fixed, Learnable, shape_text, static_shape
+from graphprog.values.base import Fixed, Learnable, Stored, shape_text
+from graphprog.values.context import BuildContext
 from graphprog.values.layers import affine
-from graphprog.values.stored import Stored
-
-if TYPE_CHECKING:
-    from graphprog.ir.graph import Graph
-
-
-@dataclasses.dataclass(frozen=True)
-class Wanted:
-    """Which entries are wanted.
-
-    Attributes:
-        like: fake tensor of the interface's type, with the number of entries on the axis; its
-            first axis is the batch.
-        axis: of ``like`` along which the entries stand, not 0.
-        where: interface key, for messages.
-        generator: source of all randomness.
-        graph: what the interface lies in, for initial values that come from the source.
-    """
-
-    like: torch.Tensor
-    axis: int
-    where: str
-    generator: torch.Generator
-    graph: Graph | None = None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the entries without the batch; axes of varying length count as 1."""
-        return static_shape(self.like)
-
-
-def resized(value: torch.Tensor, axis: int, length: int) -> torch.Tensor:
-    """A fake tensor of a value's type with another number of entries on an axis."""
-    shape = list(value.shape)
-    shape[axis] = length
-    with running(fake_mode_of(value)):
-        return value.new_empty(shape)
 
 
 @runtime_checkable
@@ -60,8 +23,8 @@ class Made(Protocol):
     def reads(self) -> tuple[str, ...]:
         """What the module takes; see :attr:`graphprog.Manipulation.reads`."""
 
-    def entries(self, wanted: Wanted, others: tuple[torch.Tensor, ...]) -> nn.Module:
-        """The module: what is read -> entries, with or without a batch."""
+    def entries(self, context: BuildContext) -> nn.Module:
+        """The module: what is read -> entries of the context's shape, with or without a batch."""
 
 
 @spec("shared")
@@ -76,13 +39,13 @@ class Shared(Spec):
         """The other part."""
         return (f"program.{self.of}",)
 
-    def entries(self, wanted: Wanted, others: tuple[torch.Tensor, ...]) -> nn.Module:
+    def entries(self, context: BuildContext) -> nn.Module:
         """Nothing of its own.
 
         Raises:
             ProgramError: the other part's entries have another shape.
         """
-        _require_shape(self.of, others[0], wanted, wanted.shape)
+        _require_shape(self.of, context, context.shape)
         return nn.Identity()
 
 
@@ -105,21 +68,22 @@ class Derived(Spec):
         """The other part."""
         return (f"program.{self.of}",)
 
-    def entries(self, wanted: Wanted, others: tuple[torch.Tensor, ...]) -> nn.Module:
+    def entries(self, context: BuildContext) -> nn.Module:
         """The map from the last axis of the other entries to that of these.
 
         Raises:
             ProgramError: the other part has another number of entries.
         """
-        width = others[0].shape[-1]
-        _require_shape(self.of, others[0], wanted, (*wanted.shape[:-1], int(width)))
-        return affine(int(width), wanted.shape[-1], wanted.generator)
+        width = int(context.read[0].shape[-1])
+        _require_shape(self.of, context, (*context.shape[:-1], width))
+        return affine(width, context.shape[-1], context.generator)
 
 
-def _require_shape(of: str, value: torch.Tensor, wanted: Wanted, shape: tuple[int, ...]) -> None:
+def _require_shape(of: str, context: BuildContext, shape: tuple[int, ...]) -> None:
+    value = context.read[0]
     if tuple(value.shape)[-len(shape) :] != shape:
         raise ProgramError(
-            f"{wanted.where}: {of!r} shares a value of shape {shape_text(value)}, not {shape}",
+            f"{context.where}: {of!r} shares a value of shape {shape_text(value)}, not {shape}",
             ["give both parts the same length"],
         )
 
@@ -143,22 +107,21 @@ class Entries(nn.Module):
         return entries if entries.dtype == self.dtype else entries.to(self.dtype)
 
 
-def entries_module(
-    value: Learnable | Fixed | Stored | Made, wanted: Wanted, others: tuple[torch.Tensor, ...] = ()
-) -> Entries:
-    """The module that gives the entries of a prompt.
+def entries_module(value: Learnable | Fixed | Stored | Made, context: BuildContext) -> Entries:
+    """The module that gives the entries of a prompt, of the shape of the context's value.
 
     Raises:
         InterfaceError: the interface holds no floats.
         ProgramError: the entries do not fit.
     """
-    if not wanted.like.dtype.is_floating_point:
+    dtype = context.value.dtype
+    if not dtype.is_floating_point:
         raise InterfaceError(
-            f"{wanted.where} carries {wanted.like.dtype}: no learnt entries can stand there",
+            f"{context.where} carries {dtype}: no learnt entries can stand there",
             ["insert where integers have become floats: at 'tokens' or 'embedding'"],
         )
     if isinstance(value, Made):
-        return Entries(wanted.like.dtype, value.entries(wanted, others))
-    module = Entries(wanted.like.dtype, None)
-    value.attach(module, wanted.like, wanted.where, wanted.generator, wanted.graph, wanted.axis - 1)
+        return Entries(dtype, value.entries(context))
+    module = Entries(dtype, None)
+    value.attach(module, context)
     return module

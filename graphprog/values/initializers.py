@@ -11,15 +11,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 
 from graphprog.errors import ProgramError
-from graphprog.spec.registry import spec
-from graphprog.values.initial import Init, Spot
+from graphprog.spec.registry import Spec, spec
+from graphprog.values.context import BuildContext
 from graphprog.values.source_activations import Lookup, observed
+
+
+@dataclasses.dataclass(frozen=True)
+class Init(Spec):
+    """Base of initial values that are more than a word."""
+
+    @abstractmethod
+    def values(self, context: BuildContext) -> torch.Tensor:
+        """The initial values, float32, of the shape ``context.shape``."""
 
 
 @spec("from-tokens")
@@ -40,19 +50,19 @@ class Tokens(Init):
         if not ids or any(item == () for item in ids):
             raise ProgramError("there are no tokens to start from", ["Tokens((101, 2003, 102))"])
 
-    def values(self, spot: Spot) -> torch.Tensor:
+    def values(self, context: BuildContext) -> torch.Tensor:
         """One entry a token, or a group of tokens.
 
         Raises:
             ProgramError: no token ids lead to the interface, or there are no such ids.
         """
-        source = Lookup.of(spot)
-        count = spot.shape[_axis(spot)]
+        source = Lookup.of(context.graph, context.where)
+        count = _count(context)
         groups = [item if isinstance(item, tuple) else (item,) for item in self.ids]
         chosen = [groups[number % len(groups)] for number in range(count)]
-        rows = source.rows([number for group in chosen for number in group])
+        rows = source.rows(context, [number for group in chosen for number in group])
         means = [part.mean(0) for part in rows.split([len(group) for group in chosen])]
-        return spot.placed(torch.stack(means) if means else rows)
+        return context.placed(torch.stack(means) if means else rows)
 
 
 @spec("from-vocabulary")
@@ -71,11 +81,11 @@ class Vocabulary(Init):
         if self.among is not None and self.among < 1:
             raise ProgramError(f"among={self.among} leaves no token to draw")
 
-    def values(self, spot: Spot) -> torch.Tensor:
+    def values(self, context: BuildContext) -> torch.Tensor:
         """Distinct entries where the vocabulary has so many tokens."""
-        source = Lookup.of(spot)
-        count, size = spot.shape[_axis(spot)], min(source.size, self.among or source.size)
-        return spot.placed(source.rows(_drawn(count, size, spot.generator).tolist()))
+        source = Lookup.of(context.graph, context.where)
+        count, size = _count(context), min(source.size, self.among or source.size)
+        return context.placed(source.rows(context, _drawn(count, size, context.generator).tolist()))
 
 
 @spec("from-activations")
@@ -98,17 +108,17 @@ class Activations(Init):
         if self.order not in ("random", "first"):
             raise ProgramError(f"order {self.order!r} is unknown; known: random, first")
 
-    def values(self, spot: Spot) -> torch.Tensor:
+    def values(self, context: BuildContext) -> torch.Tensor:
         """One entry for each that was taken; they repeat where the examples have fewer.
 
         Raises:
             DataError: the examples are not what the source takes.
         """
-        rows = observed(spot, self.inputs)
-        count = spot.shape[_axis(spot)]
+        rows = observed(context, self.inputs)
+        count = _count(context)
         if self.order == "random":
-            return spot.placed(rows[_drawn(count, len(rows), spot.generator)])
-        return spot.placed(rows[torch.arange(count) % len(rows)])
+            return context.placed(rows[_drawn(count, len(rows), context.generator)])
+        return context.placed(rows[torch.arange(count) % len(rows)])
 
 
 @spec("from-tensor")
@@ -123,12 +133,12 @@ class Given(Init):
             raise ProgramError(f"Given takes a tensor, not {type(self.tensor).__name__}")
         object.__setattr__(self, "tensor", self.tensor.detach().clone())
 
-    def values(self, spot: Spot) -> torch.Tensor:
+    def values(self, context: BuildContext) -> torch.Tensor:
         """The numbers, in float32."""
-        if tuple(self.tensor.shape) != spot.shape:
+        if tuple(self.tensor.shape) != context.shape:
             raise ProgramError(
-                f"{spot.where}: the initial values have shape {tuple(self.tensor.shape)}, "
-                f"the entries {spot.shape}"
+                f"{context.where}: the initial values have shape {tuple(self.tensor.shape)}, "
+                f"the entries {context.shape}"
             )
         return self.tensor.to(torch.float32)
 
@@ -148,10 +158,10 @@ class PatchUniform(Init):
     size: int = 16
     channels: int = 3
 
-    def values(self, spot: Spot) -> torch.Tensor:
+    def values(self, context: BuildContext) -> torch.Tensor:
         """Uniform numbers."""
-        bound = math.sqrt(6 / (self.channels * self.size**2 + spot.shape[-1]))
-        return torch.empty(spot.shape).uniform_(-bound, bound, generator=spot.generator)
+        bound = math.sqrt(6 / (self.channels * self.size**2 + context.shape[-1]))
+        return torch.empty(context.shape).uniform_(-bound, bound, generator=context.generator)
 
 
 def text(
@@ -174,13 +184,14 @@ def text(
     return Tokens(tuple(found))
 
 
-def _axis(spot: Spot) -> int:
-    if spot.axis is None:
+def _count(context: BuildContext) -> int:
+    """How many entries are wanted."""
+    if context.axis is None:
         raise ProgramError(
-            f"{spot.where}: this value does not consist of entries that tokens could stand for",
+            f"{context.where}: this value does not consist of entries that tokens could stand for",
             ["gp.Concatenative(at=..., length=..., init=...)"],
         )
-    return spot.axis
+    return context.shape[context.axis - 1]
 
 
 def _drawn(count: int, size: int, generator: torch.Generator) -> torch.Tensor:

@@ -20,8 +20,7 @@ from torch import nn
 from graphprog.errors import ProgramError
 from graphprog.spec.registry import Spec, spec
 from graphprog.values.base import Learnable
-from graphprog.values.entries import Wanted
-from graphprog.values.initial import Spot
+from graphprog.values.context import BuildContext
 from graphprog.values.layers import ACTIVATIONS, affine
 from graphprog.values.reparam_modules import Encoded, LowRankRows, SubspaceRows
 
@@ -57,12 +56,12 @@ class Reparameterized(Spec):
         """Nothing: the parameters are their own."""
         return ()
 
-    def entries(self, wanted: Wanted, others: tuple[torch.Tensor, ...]) -> nn.Module:
-        """The module that computes entries of the shape that is wanted."""
-        axis = wanted.axis - 1
-        spot = Spot(wanted.where, wanted.shape, wanted.generator, axis, wanted.graph)
-        rows = self.start.start(spot).movedim(axis, 0)
-        return Placed(self.build(rows.flatten(1), wanted.generator), tuple(rows.shape), axis)
+    def entries(self, context: BuildContext) -> nn.Module:
+        """The module that computes entries of the context's shape."""
+        assert context.axis is not None
+        axis = context.axis - 1
+        rows = self.start.start(context).movedim(axis, 0)
+        return Placed(self.build(rows.flatten(1), context.generator), tuple(rows.shape), axis)
 
 
 class Placed(nn.Module):

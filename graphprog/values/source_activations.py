@@ -13,7 +13,7 @@ from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.graph import Graph, executable
 from graphprog.ir.inputs import check_type, inputs_of
 from graphprog.ir.ops import ancestors, ids_of, rows_of
-from graphprog.values.initial import Spot
+from graphprog.values.context import BuildContext
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,27 +21,27 @@ class Lookup:
     """An input of token ids, and what the source makes of ids at an interface.
 
     Attributes:
-        spot: where.
+        where: key of the interface, for messages.
         source: the graph without any program.
         node: name of the node at the interface.
         ids: the input of ids.
         size: rows of the table in which they are looked up.
     """
 
-    spot: Spot
+    where: str
     source: Graph
     node: str
     ids: fx.Node
     size: int
 
     @classmethod
-    def of(cls, spot: Spot) -> Lookup:
+    def of(cls, graph: Graph | None, where: str) -> Lookup:
         """Find the input from which the value at an interface is looked up.
 
         Raises:
             ProgramError: there is none, or its tokens do not stand for entries.
         """
-        source, node = _source_of(spot)
+        source, node = _source_of(graph, where)
         tables = [
             (rows_of(one), ids)
             for one in ancestors(source.nodes[node])
@@ -49,20 +49,20 @@ class Lookup:
         ]
         if not tables:
             raise ProgramError(
-                f"{spot.where}: nothing there is looked up by token ids",
+                f"{where}: nothing there is looked up by token ids",
                 ["init=gp.initializers.Activations(inputs) takes real values of this place"],
             )
         size, ids = max(tables, key=lambda pair: pair[0])
-        return cls(spot, source, node, ids, size)
+        return cls(where, source, node, ids, size)
 
-    def rows(self, numbers: Sequence[int]) -> torch.Tensor:
-        """The value at the interface for some tokens in a row [n, ...], float32.
+    def rows(self, context: BuildContext, numbers: Sequence[int]) -> torch.Tensor:
+        """The entries at the interface for some tokens in a row [n, ...], float32.
 
         Raises:
             ProgramError: a number is no token; or the interface needs more than tokens.
         """
         inputs = self.inputs(numbers)
-        return _run(self.spot, self.source, self.node, inputs)[: len(numbers)]
+        return _run(context, self.source, self.node, inputs)[: len(numbers)]
 
     def inputs(self, numbers: Sequence[int]) -> list[torch.Tensor]:
         """All inputs of the source for some tokens in a row; other ids are 0, masks are 1.
@@ -73,7 +73,7 @@ class Lookup:
         wrong = [number for number in numbers if not 0 <= number < self.size]
         if wrong:
             raise ProgramError(
-                f"{self.spot.where}: there is no token {wrong[0]}; the vocabulary of "
+                f"{self.where}: there is no token {wrong[0]}; the vocabulary of "
                 f"{self.ids.target} has {self.size}"
             )
         shape: list[int | torch.SymInt] = list(fake_tensor(self.ids).shape)
@@ -85,7 +85,7 @@ class Lookup:
         room = torch.Size([*leading, length]).numel()
         if len(numbers) > room:
             raise ProgramError(
-                f"{self.spot.where}: the graph takes {room} tokens at once, not {len(numbers)}",
+                f"{self.where}: the graph takes {room} tokens at once, not {len(numbers)}",
                 ['capture it with dynamic_axes={..: {0: "batch", 1: "length"}}'],
             )
         flat = torch.tensor([*numbers, *[0] * (room - len(numbers))], dtype=torch.int64)
@@ -105,7 +105,7 @@ class Lookup:
                 continue
             if node in needed and value.dtype.is_floating_point:
                 raise ProgramError(
-                    f"{self.spot.where} does not depend on tokens alone but on {node.target}",
+                    f"{self.where} does not depend on tokens alone but on {node.target}",
                     ["init=gp.initializers.Activations(inputs) takes real values of this place"],
                 )
             shape = [
@@ -116,32 +116,34 @@ class Lookup:
         return found
 
 
-def observed(spot: Spot, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+def observed(context: BuildContext, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
     """The entries at an interface for real examples [n, ...], float32.
 
     Raises:
         DataError: they are not what the source takes.
     """
-    source, node = _source_of(spot)
+    source, node = _source_of(context.graph, context.where)
     specs = inputs_of(source)
     if len(inputs) != len(specs):
         raise DataError(
-            f"{spot.where}: {len(inputs)} inputs are given, the graph takes "
+            f"{context.where}: {len(inputs)} inputs are given, the graph takes "
             + ", ".join(map(str, specs))
         )
     for spec, value in zip(specs, inputs, strict=True):
         check_type(spec, value)
-    return _run(spot, source, node, inputs)
+    return _run(context, source, node, inputs)
 
 
-def _run(spot: Spot, source: Graph, node: str, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+def _run(
+    context: BuildContext, source: Graph, node: str, inputs: Sequence[torch.Tensor]
+) -> torch.Tensor:
     """Entries of all examples, one behind another."""
-    (value,) = values_at(source, (node,), inputs, spot.where)
-    assert spot.axis is not None
-    if value.ndim > len(spot.shape):
-        value = value.movedim(spot.axis + 1, 1).flatten(0, 1)  # the entries of all examples
+    (value,) = values_at(source, (node,), inputs, context.where)
+    assert context.axis is not None
+    if value.ndim > len(context.shape):
+        value = value.movedim(context.axis, 1).flatten(0, 1)  # the entries of all examples
     else:
-        value = value.movedim(spot.axis, 0)
+        value = value.movedim(context.axis - 1, 0)
     return value.to(torch.float32)
 
 
@@ -175,17 +177,16 @@ def values_at(
     return tuple(value.detach().cpu() for value in found)
 
 
-def _source_of(spot: Spot) -> tuple[Graph, str]:
+def _source_of(graph: Graph | None, where: str) -> tuple[Graph, str]:
     """The graph without any program, and the name of the node at the interface."""
     from graphprog.passes.erase import EraseProgram
 
-    if spot.graph is None:
+    if graph is None:
         raise ProgramError(
-            f"{spot.where}: this value cannot start from what the source computes",
+            f"{where}: this value cannot start from what the source computes",
             ["gp.initializers.Given(tensor)", "gp.Learnable('normal', 0.02)"],
         )
-    graph = spot.graph
-    node = graph.interfaces()[spot.where].node
+    node = graph.interfaces()[where].node
     for insertion in reversed(graph.insertions):
         node = insertion.original if insertion.result == node else node
     return (EraseProgram().run(graph) if graph.insertions else graph), node

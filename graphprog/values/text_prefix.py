@@ -12,7 +12,7 @@ from graphprog.errors import ProgramError
 from graphprog.ir.graph import Graph
 from graphprog.ir.ops import ancestors
 from graphprog.spec.registry import Spec, spec
-from graphprog.values.initial import Spot
+from graphprog.values.context import BuildContext
 from graphprog.values.source_activations import Lookup, values_at
 
 
@@ -39,22 +39,20 @@ class TextPrefix(Spec):
         if not self.ids:
             raise ProgramError("there are no tokens to remember", ["TextPrefix((101, 2003, 102))"])
 
-    def rows(
-        self, graph: Graph, where: str, nodes: Sequence[str], repeats: int, dtype: torch.dtype
-    ) -> nn.Module:
+    def rows(self, context: BuildContext, nodes: Sequence[str], repeats: int) -> nn.Module:
         """The module that holds keys and values of the text.
 
         Args:
-            graph: what the operations lie in; the source is run on the text.
-            where: interface key.
+            context: of the operations; the source of its graph is run on the text.
             nodes: names of the keys and values [B, H, S, d] that each operation reads, in turn.
             repeats: how often each head stands there.
-            dtype: of the interface.
 
         Raises:
             ProgramError: no token ids lead there, or there are no such ids; another part of the
                 program inserts entries, which the text would have been read without.
         """
+        graph, where = context.graph, context.where
+        assert graph is not None
         upstream = {one.name for name in nodes for one in ancestors(graph.nodes[name])}
         longer = [
             one.name
@@ -75,7 +73,7 @@ class TextPrefix(Spec):
         heads = [value[0, ::repeats] for value in found]
         rows = torch.stack(heads).permute(2, 0, 1, 3).flatten(1)
         wide = torch.promote_types(rows.dtype, torch.float32)
-        return Rows(rows.to(wide), dtype, self.learnable)
+        return Rows(rows.to(wide), context.value.dtype, self.learnable)
 
 
 class Rows(nn.Module):
@@ -98,12 +96,11 @@ class Rows(nn.Module):
 
 def lookup_of(graph: Graph, where: str) -> Lookup:
     """The input of ids from which attention at an interface is computed."""
-    generator = torch.Generator()
-    return Lookup.of(Spot(where, (1,), generator, 0, graph))
+    return Lookup.of(graph, where)
 
 
 def run_on(
     graph: Graph, lookup: Lookup, ids: Sequence[int], names: tuple[str, ...]
 ) -> tuple[torch.Tensor, ...]:
     """Values of nodes for one row of tokens."""
-    return values_at(graph, names, lookup.inputs(ids), lookup.spot.where)
+    return values_at(graph, names, lookup.inputs(ids), lookup.where)

@@ -28,6 +28,7 @@ from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.inliner import inline
 from graphprog.rewriting.refusal import RefusalError
 from graphprog.spec.registry import spec
+from graphprog.values.context import BuildContext
 
 Undo = tuple[tuple[Change, ...], dict[str, Any]]
 """Leaves that were replaced, and values before, by node."""
@@ -123,8 +124,11 @@ class ExtendAxis(Pass):
         generator = torch.Generator().manual_seed(self.seed)
         edges, known = frozenset(edit.edges(place.edges)), set(uses_of(old))
         inputs = [old, *(read(edit, graph, name, place.key) for name in op.reads)]
-        values = tuple(fake_tensor(node) for node in inputs)
-        module = op.build_entries(values, place.key, generator, graph)
+        read_values = tuple(fake_tensor(node) for node in inputs[1:])
+        context = BuildContext(
+            value, place.key, generator, read_values, graph=graph, nodes=(place.node,)
+        )
+        module = op.build(context)
         (entries,) = inline(edit, label, module, inputs, place.key)
         edit.share(label, entries)
         if op.length == 0:  # even an empty piece would give the value other strides

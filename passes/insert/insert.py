@@ -21,6 +21,7 @@ from graphprog.rewriting.fake_tracing import fake_mode_of
 from graphprog.rewriting.inliner import inline
 from graphprog.rewriting.toposort import CycleError, is_ordered, sort
 from graphprog.spec.registry import spec
+from graphprog.values.context import BuildContext
 
 
 @spec("insert")
@@ -63,7 +64,10 @@ class Insert(Pass):
         names = at_place(self.op.reads, self.op.at, place)
         inputs = [old, *(read(edit, edit.graph, name, place.key) for name in names)]
         values = tuple(fake_tensor(node) for node in inputs)
-        module = self.op.build_in(edit.graph, values, place.key, generator)
+        context = BuildContext(
+            values[0], place.key, generator, values[1:], graph=edit.graph, nodes=(old.name,)
+        )
+        module = self.op.build(context)
         new, shared = one_or_two(inline(edit, label, module, inputs, place.key), module, place.key)
         same_type(place.key, values[0], new)
         edit.share(label, shared)
@@ -143,7 +147,7 @@ class ReplaceInput(Pass):
         edit = Editor(graph, str(self))
         old = edit.node(place.node)
         value = fake_tensor(old)
-        module = self.op.build(value, place.key, torch.Generator())
+        module = self.op.build(BuildContext(value, place.key))
         name = str(old.target)
         label = unique_label(graph, self.op.label)
         with fake_mode_of(value):

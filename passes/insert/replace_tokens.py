@@ -22,6 +22,7 @@ from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.fake_tracing import fake_mode_of
 from graphprog.rewriting.inliner import inline
 from graphprog.spec.registry import spec
+from graphprog.values.context import BuildContext
 
 _KEEPS_VALUES = ("view", "reshape", "to", "_to_copy", "clone", "contiguous", "unsqueeze", "squeeze")
 _READS_SIZES = ("sym_size", "sym_numel", "new_zeros", "new_ones", "new_full", "new_empty")
@@ -68,13 +69,14 @@ class ReplaceTokens(Pass):
             target = value.new_empty((value.shape[0], *shape), dtype=self.op.dtype)
         new = edit.replace_placeholder(ids, target)
         inputs = [new, read(edit, graph, table, place.key)]
-        values = (fake_tensor(tokens), *(fake_tensor(node) for node in inputs))
+        made_of = tuple(fake_tensor(node) for node in inputs)
         generator = torch.Generator().manual_seed(self.seed)
         label = unique_label(graph, self.op.label)
-        module = self.op.build_reading(values, place.key, generator)
+        context = BuildContext(fake_tensor(tokens), place.key, generator, made_of)
+        module = self.op.build(context)
         with _with_ids(module, value.dtype):
             made, zeros = inline(edit, label, module, inputs, place.key)
-        same_type(place.key, values[0], made)
+        same_type(place.key, context.value, made)
         same_type(key, value, zeros)
         edit.redirect(ids, set(uses_of(ids)), zeros, set())
         edit.redirect(tokens, edit.edges(place.edges), made, set(), place.key)

@@ -26,6 +26,7 @@ from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.inliner import inline
 from graphprog.rewriting.refusal import RefusalError
 from graphprog.spec.registry import spec
+from graphprog.values.context import BuildContext
 from graphprog.values.text_prefix import TextPrefix
 
 
@@ -60,11 +61,13 @@ class ExtendKV(Pass):
         found = [_attention(edit, place) for place in places]
         label = unique_label(graph, self.op.label)
         where = places[0].key
-        read = [(fake_tensor(one.key), fake_tensor(one.value), one.repeats) for one in found]
         generator = torch.Generator().manual_seed(self.seed)
         names = [node.name for one in found for node in (one.key, one.value)]
-        module = self.op.build_memory(read, where, generator, graph, names)
         first = found[0].key
+        nodes = tuple(one.node.name for one in found)
+        module = self.op.build(
+            BuildContext(fake_tensor(first), where, generator, graph=graph, nodes=nodes)
+        )
         entries = inline(edit, label, module, [first], where)
         if self.op.length == 0:
             return edit.finish()

@@ -14,6 +14,7 @@ from torch.nn import functional
 import graphprog as gp
 from graphprog.errors import GraphprogError, InterfaceError, PassError, ProgramError
 from graphprog.manipulations import TokenSource
+from graphprog.values.context import BuildContext
 from graphprog.values.patches import ImagePatches, SeriesPatches
 from tests.models.corner_networks import Encoder
 from tests.models.zoo import CASES, captured
@@ -153,8 +154,8 @@ def test_a_published_series_makes_as_many_patches_as_published() -> None:
     assert SeriesPatches().build()(torch.randn(2, 512)).shape == (2, 64, 16)
     part = gp.Prototypes()
     table = torch.empty(100, 24)
-    values = (torch.empty(2, 64, 24), torch.empty(2, 512), table)
-    module = part.build_reading(values, "here", torch.Generator())
+    context = BuildContext(torch.empty(2, 64, 24), "here", read=(torch.empty(2, 512), table))
+    module = part.build(context)
     wide = 8 * 128
     expected = 32 * 16 * 3 + 101 * 1000 + 33 * wide + 2 * 25 * wide + (wide + 1) * 24
     assert sum(parameter.numel() for parameter in module.parameters()) == expected

@@ -13,6 +13,7 @@ import graphprog as gp
 from graphprog import manipulations as ops
 from graphprog.errors import GraphprogError, InterfaceError, PassError, ProgramError
 from graphprog.manipulations import Adapter, Conditional, Mixture, Projection
+from graphprog.values.context import BuildContext
 from tests.models.zoo import CASES, captured
 from tests.passes.test_operands import towers
 from tests.rewriting.test_rewriting import same
@@ -119,9 +120,8 @@ def test_a_pattern_depends_on_features_of_another_tower() -> None:
 
 def test_the_meta_net_has_as_many_parameters_as_published() -> None:
     value = gp.Learnable("normal", 0.02)
-    made = gp.conditioning.Conditioned("features", value).build(
-        4, 512, torch.empty(2, 512), "here", torch.Generator()
-    )
+    context = BuildContext(torch.empty(2, 4, 512), "here", read=(torch.empty(2, 512),), axis=1)
+    made = gp.conditioning.Conditioned("features", value).entries(context)
     assert sum(parameter.numel() for parameter in made.parameters()) == 35_360
     prompts = made(torch.randn(3, 512))
     assert prompts.shape == (3, 4, 512)

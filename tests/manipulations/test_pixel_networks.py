@@ -13,6 +13,7 @@ from torch.nn import functional
 import graphprog as gp
 from graphprog import backends
 from graphprog.errors import FileError, GraphprogError, InterfaceError, ProgramError
+from graphprog.values.context import BuildContext
 from tests.models.zoo import captured
 from tests.rewriting.test_rewriting import same
 
@@ -69,7 +70,7 @@ def test_sample_masks(layers: int, patch: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("layers", "count"), [(5, 26_499), (6, 102_339)])
 def test_the_mask_network_has_as_many_parameters_as_published(layers: int, count: int) -> None:
     images = torch.empty(2, 3, 384, 384)
-    module = gp.SampleMask(layers=layers).build(images, "here", torch.Generator())
+    module = gp.SampleMask(layers=layers).build(BuildContext(images, "here"))
     total = sum(parameter.numel() for parameter in module.parameters())
     assert total - 3 * 384 * 384 == count
     assert layers == 6 or total == 26_499 + 442_368
@@ -168,7 +169,7 @@ def test_the_published_size_of_the_trigger() -> None:
 
     images = torch.empty(2, 3, 224, 224)
     part = gp.Generated((0.0, 1.0), Features())
-    module = part.build(images, "here", torch.Generator().manual_seed(0))
+    module = part.build(BuildContext(images, "here", torch.Generator().manual_seed(0)))
     trigger = module.trigger.detach()
     assert len(trigger) == 800
     assert 0 <= trigger.min() < trigger.max() < 0.1
@@ -210,4 +211,4 @@ def test_what_does_not_fit_is_refused(
 
 def test_images_that_the_patch_does_not_divide_are_refused() -> None:
     with pytest.raises(ProgramError, match="patches of 8 do not divide images of 12 by 16"):
-        gp.SampleMask().build(torch.empty(2, 3, 12, 16), "here", torch.Generator())
+        gp.SampleMask().build(BuildContext(torch.empty(2, 3, 12, 16), "here"))

@@ -8,13 +8,14 @@ from torch.nn import functional
 
 import graphprog as gp
 from graphprog.errors import ProgramError
+from graphprog.values.context import BuildContext
 from tests.models.zoo import captured
 
 
 def placed(x: torch.Tensor, **options: Any) -> torch.Tensor:
     """What a placement makes of examples on a canvas of 3 by 16 by 16."""
     place = gp.ResizePad(shape=tuple(x.shape[1:]), **options)
-    return place.build(torch.zeros(2, 3, 16, 16), "here", torch.Generator())(x)
+    return place.build(BuildContext(torch.zeros(2, 3, 16, 16), "here"))(x)
 
 
 def test_examples_are_padded_in_the_middle() -> None:
@@ -27,7 +28,7 @@ def test_examples_are_padded_in_the_middle() -> None:
 @pytest.mark.parametrize(("inner", "front", "back"), [(32, 96, 96), (129, 48, 47)])
 def test_published_paddings(inner: int, front: int, back: int) -> None:
     module = gp.ResizePad(shape=(1, inner, inner)).build(
-        torch.zeros(2, 3, 224, 224), "here", torch.Generator()
+        BuildContext(torch.zeros(2, 3, 224, 224), "here")
     )
     x = torch.rand(1, 1, inner, inner)
     expected = functional.pad(x.expand(1, 3, inner, inner), (front, back, front, back))
@@ -47,7 +48,7 @@ def test_examples_are_resized_as_functional_interpolate_does(interpolation: str)
 
 def test_one_axis() -> None:
     place = gp.ResizePad(shape=(1, 5), size=(8,))
-    module = place.build(torch.zeros(2, 2, 11), "here", torch.Generator())
+    module = place.build(BuildContext(torch.zeros(2, 2, 11), "here"))
     x = torch.rand(3, 1, 5)
     large = functional.interpolate(x.repeat(1, 2, 1), 8, mode="linear", align_corners=False)
     assert torch.equal(module(x), functional.pad(large, (2, 1)))

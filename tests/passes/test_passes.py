@@ -24,6 +24,7 @@ from graphprog.passes.pipeline import Pipeline
 from graphprog.passes.verify import verify
 from graphprog.spec.registry import spec
 from tests.models.programs import PROGRAMS
+from graphprog.values.context import BuildContext
 from tests.models.zoo import CASES, captured
 
 
@@ -199,7 +200,7 @@ class Fixing(gp.Manipulation):
 
     how: str = "compare"
 
-    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
+    def build(self, context: BuildContext) -> nn.Module:
         how = self.how
 
         class Module(nn.Module):

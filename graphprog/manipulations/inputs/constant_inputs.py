@@ -12,6 +12,7 @@ from torch import nn
 from graphprog.errors import ProgramError
 from graphprog.manipulations.base import Manipulation
 from graphprog.spec.registry import spec
+from graphprog.values.context import BuildContext
 
 Given = tuple[str, torch.Tensor]
 """Name of an input, and what it is."""
@@ -58,13 +59,13 @@ class ConstantInputs(Manipulation):
         kept = tuple((name, value.detach().clone()) for name, value in pairs)
         object.__setattr__(self, "inputs", kept)
 
-    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
+    def build(self, context: BuildContext) -> nn.Module:
         """Refuse: see :meth:`held`.
 
         Raises:
             ProgramError: always.
         """
-        raise ProgramError(f"{where}: {self.kind} takes the place of inputs")
+        raise ProgramError(f"{context.where}: {self.kind} takes the place of inputs")
 
     def held(self) -> Held:
         """The module that has the values."""

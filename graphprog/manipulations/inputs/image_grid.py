@@ -14,6 +14,7 @@ from graphprog.manipulations.inputs.resize_pad import ResizePad, placement
 from graphprog.spec.checks import require_integer
 from graphprog.spec.registry import spec
 from graphprog.values.base import Fixed
+from graphprog.values.context import BuildContext
 
 
 @spec("image-grid")
@@ -64,12 +65,13 @@ class ImageGrid(ResizePad):
         (top, left), (height, width) = self.corner, self.placed
         return Slice({2: (top, top + height), 3: (left, left + width)}, at=at)  # type: ignore[arg-type]
 
-    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
+    def build(self, context: BuildContext) -> nn.Module:
         """Make the module from [B, *shape] to ``value``'s shape.
 
         Raises:
             ProgramError: the canvas is too small, of another rank, or has other channels.
         """
+        value, where = context.value, context.where
         sizes: tuple[int | torch.SymInt, ...] = tuple(value.shape[1:])
         if len(sizes) != 3 or any(isinstance(size, torch.SymInt) for size in sizes):
             raise ProgramError(

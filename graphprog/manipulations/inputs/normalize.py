@@ -10,6 +10,7 @@ from torch import nn
 from graphprog.errors import ProgramError
 from graphprog.manipulations.base import Manipulation
 from graphprog.spec.registry import spec
+from graphprog.values.context import BuildContext
 
 
 @spec("normalize")
@@ -23,16 +24,17 @@ class Normalize(Manipulation):
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
 
-    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
+    def build(self, context: BuildContext) -> nn.Module:
         """Make the module for a float value [B, C, ...].
 
         Raises:
             ProgramError: the number of channels differs.
         """
+        value = context.value
         if any(len(part) not in (1, value.shape[1]) for part in (self.mean, self.std)):
             raise ProgramError(
                 f"normalization has {len(self.mean)} means and {len(self.std)} deviations, but "
-                f"{where} has {value.shape[1]} channels"
+                f"{context.where} has {value.shape[1]} channels"
             )
         return _Normalization(self.mean, self.std, value)
 

@@ -12,6 +12,7 @@ from torch.nn import functional
 from graphprog.errors import ProgramError
 from graphprog.manipulations.inputs.token_source import TokenSource
 from graphprog.spec.registry import spec
+from graphprog.values.context import BuildContext
 from graphprog.values.layers import affine
 from graphprog.values.patches import Patches, SeriesPatches, Size
 
@@ -31,11 +32,9 @@ class PatchTokens(TokenSource):
         """What the patches say."""
         return self.patches.shape(length, where)
 
-    def build_reading(
-        self, values: tuple[torch.Tensor, ...], where: str, generator: torch.Generator
-    ) -> nn.Module:
+    def build(self, context: BuildContext) -> nn.Module:
         """Make the module for tokens [B, T, d], the input, and a table [V, d]."""
-        return _LinearTokens(self.patches, int(values[0].shape[-1]), generator)
+        return _LinearTokens(self.patches, int(context.value.shape[-1]), context.generator)
 
 
 class _LinearTokens(nn.Module):
@@ -78,12 +77,11 @@ class Prototypes(PatchTokens):
         if min(self.count, self.width, self.heads, self.keys) < 1:
             raise ProgramError(f"{self} has a size that is not positive")
 
-    def build_reading(
-        self, values: tuple[torch.Tensor, ...], where: str, generator: torch.Generator
-    ) -> nn.Module:
+    def build(self, context: BuildContext) -> nn.Module:
         """Make the module for tokens [B, T, d], the input, and a table [V, d]."""
-        rows, inner = (int(size) for size in values[2].shape)
-        return _Reprogramming(self, rows, inner, int(values[0].shape[-1]), generator)
+        rows, inner = (int(size) for size in context.read[1].shape)
+        outer = int(context.value.shape[-1])
+        return _Reprogramming(self, rows, inner, outer, context.generator)
 
 
 class _Reprogramming(nn.Module):

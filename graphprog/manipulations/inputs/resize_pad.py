@@ -12,6 +12,7 @@ from graphprog.errors import ProgramError
 from graphprog.manipulations.base import Manipulation
 from graphprog.spec.registry import spec
 from graphprog.values.base import shape_text
+from graphprog.values.context import BuildContext
 from graphprog.values.masks import leading_pad
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
@@ -63,12 +64,13 @@ class ResizePad(Manipulation):
             return own
         return (self.size,) * len(own) if isinstance(self.size, int) else tuple(self.size)
 
-    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
+    def build(self, context: BuildContext) -> nn.Module:
         """Make the module from [B, *shape] to ``value``'s shape.
 
         Raises:
             ProgramError: the canvas is too small, of another rank, or has other channels.
         """
+        value, where = context.value, context.where
         canvas = tuple(value.shape[1:])
         if any(isinstance(size, torch.SymInt) for size in canvas):
             raise ProgramError(

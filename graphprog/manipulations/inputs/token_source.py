@@ -8,8 +8,8 @@ from abc import abstractmethod
 import torch
 from torch import nn
 
-from graphprog.errors import ProgramError
 from graphprog.manipulations.base import Manipulation
+from graphprog.values.context import BuildContext
 from graphprog.values.patches import Size
 
 
@@ -39,23 +39,11 @@ class TokenSource(Manipulation):
         """Dtype of the new input."""
         return torch.float32
 
-    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
-        """Refuse: the module is made for the new input and the table.
-
-        Raises:
-            ProgramError: always.
-        """
-        raise ProgramError(f"{where}: {self.kind} takes the place of an input")
-
     @abstractmethod
-    def build_reading(
-        self, values: tuple[torch.Tensor, ...], where: str, generator: torch.Generator
-    ) -> nn.Module:
-        """Make the module.
+    def build(self, context: BuildContext) -> nn.Module:
+        """Make the module: new input, table [V, d] -> tokens [B, T, d].
 
         Args:
-            values: fake tensors: the tokens that are replaced [B, T, d], the new input, and the
-                table [V, d].
-            where: interface key, for messages.
-            generator: source of random initial values.
+            context: of the tokens that are replaced [B, T, d]; it has read the new input and the
+                table.
         """

@@ -11,6 +11,7 @@ from torch.nn import functional
 from graphprog.errors import ProgramError
 from graphprog.manipulations.inputs.token_source import TokenSource
 from graphprog.spec.registry import spec
+from graphprog.values.context import BuildContext
 from graphprog.values.patches import Size
 
 
@@ -51,19 +52,17 @@ class VocabularyMap(TokenSource):
         """Ids."""
         return torch.int64
 
-    def build_reading(
-        self, values: tuple[torch.Tensor, ...], where: str, generator: torch.Generator
-    ) -> nn.Module:
+    def build(self, context: BuildContext) -> nn.Module:
         """Make the module for tokens [B, T, d], ids [B, T] and a table [V, d].
 
         Raises:
             ProgramError: more coefficients should count than there are source words.
         """
-        rows = int(values[2].shape[0])
+        rows = int(context.read[1].shape[0])
         if self.top is not None and self.top > rows:
-            raise ProgramError(f"{where}: top {self.top} of {rows} source words")
+            raise ProgramError(f"{context.where}: top {self.top} of {rows} source words")
         module = _Combination(self, rows)
-        nn.init.normal_(module.value, std=rows**-0.5, generator=generator)
+        nn.init.normal_(module.value, std=rows**-0.5, generator=context.generator)
         return module
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from graphprog.errors import ProgramError
 from graphprog.manipulations.base import Manipulation
 from graphprog.spec.registry import spec
+from graphprog.values.context import BuildContext
 from graphprog.values.layers import ACTIVATIONS, affine
 from graphprog.values.requirements import last_size, require_floats
 
@@ -53,23 +54,18 @@ class Adapter(Manipulation):
         """What the bottleneck reads, if not the value itself."""
         return (self.beside,) if self.beside else ()
 
-    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
-        """Make a sequential adapter for a float value [..., d]."""
-        return self.build_reading((value,), where, generator)
-
-    def build_reading(
-        self, values: tuple[torch.Tensor, ...], where: str, generator: torch.Generator
-    ) -> nn.Module:
+    def build(self, context: BuildContext) -> nn.Module:
         """Make the module for float values [..., d] and, if parallel, [..., e].
 
         Raises:
             InterfaceError: a value carries no floats, or its last axis varies.
         """
+        values, where = (context.value, *context.read), context.where
         for value in values:
             require_floats(value, where)
         inner, outer = last_size(values[-1], where), last_size(values[0], where)
         width = max(1, int(inner / self.reduction)) if self.width is None else self.width
-        return _Bottleneck(self, inner, width, outer, generator)
+        return _Bottleneck(self, inner, width, outer, context.generator)
 
 
 class _Bottleneck(nn.Module):

@@ -10,7 +10,8 @@ from torch import nn
 from graphprog.errors import InterfaceError, ProgramError
 from graphprog.manipulations.base import Manipulation
 from graphprog.spec.registry import spec
-from graphprog.values.base import Fixed, Learnable, Value, static_shape
+from graphprog.values.base import Fixed, Learnable, Value
+from graphprog.values.context import BuildContext
 from graphprog.values.masks import FullMask, Mask
 
 SQUASHES = ("none", "sigmoid", "tanh")
@@ -63,23 +64,24 @@ class Additive(Manipulation):
                 raise ProgramError(f"clip bounds {self.clip} are not in order")
             object.__setattr__(self, "clip", (float(low), float(high)))
 
-    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
+    def build(self, context: BuildContext) -> nn.Module:
         """Make the module for a float value [B, ...].
 
         Raises:
             InterfaceError: the interface does not carry floats.
             ProgramError: value or mask does not broadcast to the interface.
         """
-        if not value.dtype.is_floating_point:
+        dtype = context.value.dtype
+        if not dtype.is_floating_point:
             raise InterfaceError(
-                f"{where} carries {value.dtype}: nothing can be added to it",
+                f"{context.where} carries {dtype}: nothing can be added to it",
                 ["act where integers have become floats: at 'tokens' or 'embedding'"],
             )
         module = _Pattern(self.squash, self.clip)
-        self.value.attach(module, value, where, generator)
+        self.value.attach(module, context)
         shape = tuple(module.value.shape)
         if not isinstance(self.mask, FullMask):
-            full = tuple(torch.broadcast_shapes(shape, static_shape(value)))
+            full = tuple(torch.broadcast_shapes(shape, context.shape))
             module.register_buffer("mask", self.mask.tensor(full), persistent=False)
         return module
 

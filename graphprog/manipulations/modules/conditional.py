@@ -11,6 +11,7 @@ from graphprog.manipulations.base import Manipulation
 from graphprog.spec.registry import spec
 from graphprog.values.base import Learnable
 from graphprog.values.conditioning import Conditioned, MetaNet
+from graphprog.values.context import BuildContext
 from graphprog.values.requirements import last_size, require_floats
 
 
@@ -39,22 +40,17 @@ class Conditional(Manipulation):
         """The features."""
         return (self.features,)
 
-    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
-        """Make the module where the value is its own feature vector."""
-        return self.build_reading((value, value), where, generator)
-
-    def build_reading(
-        self, values: tuple[torch.Tensor, ...], where: str, generator: torch.Generator
-    ) -> nn.Module:
+    def build(self, context: BuildContext) -> nn.Module:
         """Make the module for a float value [B, ..., d] and features [B, f].
 
         Raises:
             InterfaceError: the value or the features have another shape, or carry no floats.
         """
-        value, features = values
-        require_floats(value, where)
+        value = context.value
+        require_floats(value, context.where)
         by = Conditioned(self.features, Learnable("zeros"), self.reduction)
-        net = by.build(1, last_size(value, where), features, where, generator)
+        vector = context.of_shape((1, last_size(value, context.where)))
+        net = by.entries(dataclasses.replace(vector, axis=1))
         return _ConditionalPattern(net, value.ndim)
 
 

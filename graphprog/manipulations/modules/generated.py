@@ -13,6 +13,7 @@ from graphprog.manipulations.base import Manipulation
 from graphprog.manipulations.modules.parametric import class_name
 from graphprog.rewriting.frozen import Frozen
 from graphprog.spec.registry import spec
+from graphprog.values.context import BuildContext
 from graphprog.values.layers import restart
 from graphprog.values.requirements import require_axes, require_floats
 
@@ -74,44 +75,26 @@ class Generated(Manipulation):
         """The features, where no encoder makes them."""
         return (self.features,) if self.features else ()
 
-    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
-        """Make the module with an encoder for float images [B, C, H, W]."""
-        if self.encoder is None:
-            raise ProgramError(
-                f"{where}: the encoder of {self.label} ({self.of}) is not in the file",
-                [f'gp.load(path, graph, modules={{"{self.label}": {self.of}(...)}})'],
-            )
-        encoder = Frozen(self.encoder)
-        with torch.no_grad():
-            shape = (2, *require_axes(value, 3, where, "images [B, C, H, W]"))
-            features = encoder(torch.zeros(shape, dtype=value.dtype, device=value.device))
-        return self._made((value, features), encoder, where, generator)
-
-    def build_reading(
-        self, values: tuple[torch.Tensor, ...], where: str, generator: torch.Generator
-    ) -> nn.Module:
+    def build(self, context: BuildContext) -> nn.Module:
         """Make the module for float images [B, C, H, W] and, without encoder, features [B, f].
 
         Raises:
             InterfaceError: the interface carries no floats, or no images of fixed size.
             ProgramError: there is no encoder, or more features than the planes hold.
         """
-        if self.features:
-            return self._made(values, None, where, generator)
-        return self.build(values[0], where, generator)
-
-    def _made(
-        self,
-        values: tuple[torch.Tensor, ...],
-        encoder: nn.Module | None,
-        where: str,
-        generator: torch.Generator,
-    ) -> nn.Module:
-        for value in values:
-            require_floats(value, where)
-        shape = require_axes(values[0], 3, where, "images [B, C, H, W]")
+        value, where = context.value, context.where
+        require_floats(value, where)
+        shape = require_axes(value, 3, where, "images [B, C, H, W]")
+        encoder = None if self.features else self._frozen(where)
+        if encoder is None:
+            (vector,) = context.read
+        else:
+            with torch.no_grad():
+                images = torch.zeros((2, *shape), dtype=value.dtype, device=value.device)
+                vector = encoder(images)
+        require_floats(vector, where)
         stages, base = _stages(shape[1:])
-        (features,) = require_axes(values[1], 1, f"{where}, features", "one vector an example")
+        (features,) = require_axes(vector, 1, f"{where}, features", "one vector an example")
         trigger = self.channels * base[0] * base[1] - features
         if trigger < 1:
             raise ProgramError(
@@ -120,9 +103,17 @@ class Generated(Manipulation):
                 [f"channels={-(-features // (base[0] * base[1])) + 1} or more"],
             )
         module = _Coordinator(self, encoder, trigger, stages, base, shape[0])
-        restart(module.decoder, generator)
-        nn.init.uniform_(module.trigger, 0.0, 0.1, generator=generator)
+        restart(module.decoder, context.generator)
+        nn.init.uniform_(module.trigger, 0.0, 0.1, generator=context.generator)
         return module
+
+    def _frozen(self, where: str) -> Frozen:
+        if self.encoder is None:
+            raise ProgramError(
+                f"{where}: the encoder of {self.label} ({self.of}) is not in the file",
+                [f'gp.load(path, graph, modules={{"{self.label}": {self.of}(...)}})'],
+            )
+        return Frozen(self.encoder)
 
 
 def _stages(size: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:

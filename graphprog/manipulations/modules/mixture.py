@@ -10,6 +10,7 @@ from torch import nn
 from graphprog.errors import ProgramError
 from graphprog.manipulations.base import Manipulation
 from graphprog.spec.registry import spec
+from graphprog.values.context import BuildContext
 from graphprog.values.layers import Affine, affine
 from graphprog.values.requirements import last_size, require_floats
 
@@ -34,14 +35,15 @@ class Mixture(Manipulation):
         if self.count < 1:
             raise ProgramError(f"mixture: {self.count} vectors")
 
-    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
+    def build(self, context: BuildContext) -> nn.Module:
         """Make the module for a float value [..., d].
 
         Raises:
             InterfaceError: the interface carries no floats, or its last axis varies.
         """
-        require_floats(value, where)
-        return _MixedPattern(last_size(value, where), self.count, generator)
+        require_floats(context.value, context.where)
+        size = last_size(context.value, context.where)
+        return _MixedPattern(size, self.count, context.generator)
 
 
 class _MixedPattern(nn.Module):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import dataclasses
 
-import torch
 from torch import nn
 
 from graphprog.errors import ProgramError
 from graphprog.manipulations.base import Manipulation
 from graphprog.spec.registry import spec
+from graphprog.values.context import BuildContext
 
 
 @spec("parametric")
@@ -54,7 +54,7 @@ class Parametric(Manipulation):
             )
         object.__setattr__(self, "of", class_name(given))
 
-    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
+    def build(self, context: BuildContext) -> nn.Module:
         """Copy the module.
 
         Raises:
@@ -62,10 +62,10 @@ class Parametric(Manipulation):
         """
         if self.module is None:
             raise ProgramError(
-                f"{where}: the module of {self.label} ({self.of}) is not in the file",
+                f"{context.where}: the module of {self.label} ({self.of}) is not in the file",
                 [f'gp.load(path, graph, modules={{"{self.label}": {self.of}(...)}})'],
             )
-        check_finite(self.module, where)
+        check_finite(self.module, context.where)
         return copy.deepcopy(self.module)
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from graphprog.manipulations.base import Manipulation
 from graphprog.spec.registry import spec
+from graphprog.values.context import BuildContext
 from graphprog.values.layers import Affine
 from graphprog.values.requirements import last_size, require_floats
 
@@ -29,14 +30,14 @@ class Projection(Manipulation):
     residual: bool = True
     bias: bool = False
 
-    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
+    def build(self, context: BuildContext) -> nn.Module:
         """Make the module for a float value [..., d].
 
         Raises:
             InterfaceError: the interface carries no floats, or its last axis varies.
         """
-        require_floats(value, where)
-        return _LinearMap(last_size(value, where), self.residual, self.bias)
+        require_floats(context.value, context.where)
+        return _LinearMap(last_size(context.value, context.where), self.residual, self.bias)
 
 
 class _LinearMap(nn.Module):

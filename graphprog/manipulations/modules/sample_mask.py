@@ -13,6 +13,7 @@ from torch.nn import functional
 from graphprog.errors import ProgramError
 from graphprog.manipulations.base import Manipulation
 from graphprog.spec.registry import spec
+from graphprog.values.context import BuildContext
 from graphprog.values.layers import restart
 from graphprog.values.requirements import require_axes, require_floats
 
@@ -48,13 +49,14 @@ class SampleMask(Manipulation):
                 f"sample mask: patch {self.patch} is not a power of two up to {limit}"
             )
 
-    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
+    def build(self, context: BuildContext) -> nn.Module:
         """Make the module for float images [B, C, H, W].
 
         Raises:
             InterfaceError: the interface carries no floats, or no images of fixed size.
             ProgramError: the patch does not divide their size.
         """
+        value, where = context.value, context.where
         require_floats(value, where)
         channels, height, width = require_axes(value, 3, where, "images [B, C, H, W]")
         if height % self.patch or width % self.patch:
@@ -63,7 +65,7 @@ class SampleMask(Manipulation):
                 ["patch= a power of two that does"],
             )
         module = _MaskedPattern(self, (channels, height, width))
-        restart(module, generator)
+        restart(module, context.generator)
         return module
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from graphprog.manipulations.base import Manipulation
 from graphprog.spec.registry import spec
+from graphprog.values.context import BuildContext
 from graphprog.values.requirements import last_size, require_floats
 
 
@@ -24,14 +25,14 @@ class Scale(Manipulation):
     The vector is kept in float32, starts at 1, and is cast to the dtype of the interface.
     """
 
-    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
+    def build(self, context: BuildContext) -> nn.Module:
         """Make the module for a float value [..., d].
 
         Raises:
             InterfaceError: the interface carries no floats, or its last axis varies.
         """
-        require_floats(value, where)
-        return _Scaling(last_size(value, where))
+        require_floats(context.value, context.where)
+        return _Scaling(last_size(context.value, context.where))
 
 
 class _Scaling(nn.Module):

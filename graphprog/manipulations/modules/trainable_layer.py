@@ -10,6 +10,7 @@ from torch import nn
 from graphprog.errors import ProgramError
 from graphprog.manipulations.base import Manipulation
 from graphprog.spec.registry import spec
+from graphprog.values.context import BuildContext
 from graphprog.values.layers import Affine, affine
 from graphprog.values.requirements import last_size, require_floats
 
@@ -44,23 +45,17 @@ class TrainableLayer(Manipulation):
         """What goes into the layer."""
         return (f"{self.at.removesuffix(_END)}:in",)
 
-    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
-        """Not without what goes into the layer; see :meth:`build_reading`."""
-        raise ProgramError(f"{where}: {self.kind} is built from what goes into the layer too")
-
-    def build_reading(
-        self, values: tuple[torch.Tensor, ...], where: str, generator: torch.Generator
-    ) -> nn.Module:
+    def build(self, context: BuildContext) -> nn.Module:
         """Make the module for float values [..., m] out of and [..., n] into the layer.
 
         Raises:
             InterfaceError: they carry no floats, or their last axes vary.
         """
-        for value in values:
+        result, (given,), where = context.value, context.read, context.where
+        for value in (result, given):
             require_floats(value, where)
-        result, given = values
         outputs, inputs = last_size(result, where), last_size(given, where)
-        return _Layer(affine(inputs, outputs, generator, bias=self.bias))
+        return _Layer(affine(inputs, outputs, context.generator, bias=self.bias))
 
 
 class _Layer(nn.Module):

@@ -11,6 +11,7 @@ from torch import nn
 from graphprog.errors import ProgramError
 from graphprog.manipulations.base import Manipulation
 from graphprog.spec.registry import spec
+from graphprog.values.context import BuildContext
 from graphprog.values.requirements import last_size, require_floats
 
 
@@ -87,26 +88,17 @@ class AdaptionPrompt(Manipulation):
         """Queries, weights, and the rotary embedding."""
         return (self.queries, *self.rotary, *self.keys, *self.values)
 
-    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
-        """Refuse: the sizes come from what is read.
-
-        Raises:
-            ProgramError: always.
-        """
-        raise ProgramError(f"{where}: an adaption prompt is built with what it reads")
-
-    def build_reading(
-        self, values: tuple[torch.Tensor, ...], where: str, generator: torch.Generator
-    ) -> nn.Module:
+    def build(self, context: BuildContext) -> nn.Module:
         """Make the module for the attended values [B, T, heads · d] and what :attr:`reads` names.
 
         Raises:
             InterfaceError: the values carry no floats.
             ProgramError: heads and widths do not fit each other.
         """
-        require_floats(values[0], where)
-        width = last_size(values[0], where)
-        weight = values[2 + len(self.rotary)]
+        where = context.where
+        require_floats(context.value, where)
+        width = last_size(context.value, where)
+        weight = context.read[1 + len(self.rotary)]
         inner, outer = (int(size) for size in weight.shape[:: 1 if self.transposed else -1])
         keys = outer if self.values else (outer - width) // 2
         if width % self.heads or keys < 1 or keys % (width // self.heads):
@@ -117,7 +109,7 @@ class AdaptionPrompt(Manipulation):
             )
         module = _Attention(self, width, keys)
         module.prompt = nn.Parameter(torch.empty(self.length, inner))
-        nn.init.normal_(module.prompt, generator=generator)
+        nn.init.normal_(module.prompt, generator=context.generator)
         return module
 
 

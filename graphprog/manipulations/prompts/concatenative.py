@@ -5,17 +5,16 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import torch
 from torch import nn
 
 from graphprog.errors import InterfaceError, ProgramError
-from graphprog.ir.graph import Graph
 from graphprog.manipulations.base import Manipulation
 from graphprog.manipulations.meanings import checked_meanings
 from graphprog.spec.registry import spec
 from graphprog.values.base import Fixed, Learnable
 from graphprog.values.conditioning import Conditioned
-from graphprog.values.entries import Derived, Made, Shared, Wanted, entries_module, resized
+from graphprog.values.context import BuildContext
+from graphprog.values.entries import Derived, Made, Shared, entries_module
 from graphprog.values.reparameterized import Reparameterized
 
 Prompt = Learnable | Fixed | Reparameterized | Shared | Derived | Conditioned
@@ -91,36 +90,19 @@ class Concatenative(Manipulation):
         """What the entries are made of, where they are."""
         return self.value.reads if isinstance(self.value, Made) else ()
 
-    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
-        """Make the module that holds the entries; see :meth:`build_entries`."""
-        return self.build_entries((value,), where, generator)
-
-    def build_entries(
-        self,
-        values: tuple[torch.Tensor, ...],
-        where: str,
-        generator: torch.Generator,
-        graph: Graph | None = None,
-    ) -> nn.Module:
+    def build(self, context: BuildContext) -> nn.Module:
         """Make the module that gives the entries, for a float value.
-
-        Args:
-            values: fake tensors: that of the interface, then those that :attr:`reads` names.
-            where: interface key, for messages.
-            generator: source of random initial values.
-            graph: what the interface lies in, for initial values that come from the source.
 
         Raises:
             InterfaceError: the value has no such axis, or holds no floats.
             ProgramError: the entries do not fit.
         """
-        value = values[0]
+        value = context.value
         if not 0 <= self.axis < value.ndim:
             raise InterfaceError(
-                f"{where} has {value.ndim} axes, so none is axis {self.axis}",
+                f"{context.where} has {value.ndim} axes, so none is axis {self.axis}",
                 [f"axis=0 to {value.ndim - 1}"],
             )
-        like = value if self.axis else value[None]
-        axis = self.axis or 1
-        wanted = Wanted(resized(like, axis, self.length), axis, where, generator, graph)
-        return entries_module(self.value, wanted, values[1:])
+        if self.axis == 0:
+            context = dataclasses.replace(context, value=value[None])
+        return entries_module(self.value, context.with_entries(self.axis or 1, self.length))

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import torch
 from torch import nn
 
+from graphprog.analysis.attention import Attention
 from graphprog.errors import ProgramError
-from graphprog.ir.graph import Graph
+from graphprog.ir.fake import fake_tensor
 from graphprog.manipulations.base import Manipulation
 from graphprog.manipulations.meanings import checked_meanings
-from graphprog.rewriting.fake_tracing import fake_mode_of, running
 from graphprog.spec.registry import spec
-from graphprog.values.base import Fixed, Learnable
-from graphprog.values.entries import Wanted, entries_module
+from graphprog.values.base import Fixed, Learnable, Stored
+from graphprog.values.context import BuildContext
+from graphprog.values.entries import entries_module
 from graphprog.values.reparameterized import Reparameterized
-from graphprog.values.stored import Stored
 from graphprog.values.text_prefix import TextPrefix
 
 POSITIONS = ("shift", "keep")
@@ -75,36 +74,36 @@ class Prefix(Manipulation):
                 f"positions {self.positions!r} is unknown; known: {', '.join(POSITIONS)}"
             )
 
-    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
-        """Make the module for one operation with these keys; see :meth:`build_memory`."""
-        return self.build_memory([(value, value, 1)], where, generator)
-
-    def build_memory(
-        self,
-        places: Sequence[tuple[torch.Tensor, torch.Tensor, int]],
-        where: str,
-        generator: torch.Generator,
-        graph: Graph | None = None,
-        nodes: Sequence[str] = (),
-    ) -> MemoryEntries:
-        """Make the module that gives keys and values.
-
-        Args:
-            places: of each operation the fake keys and values [B, H, S, d] that it reads, and how
-                often it repeats each head.
-            where: interface key, for messages.
-            generator: source of random initial values.
-            graph: what the operations lie in.
-            nodes: names of their keys and values there, in turn.
+    def build(self, context: BuildContext) -> MemoryEntries:
+        """Make the module that gives keys and values of all operations of the context.
 
         Raises:
             ProgramError: the operations have other heads than each other, or the value another
                 shape.
         """
-        sizes = {
-            (int(key.shape[1]) // repeats, int(key.shape[3]), int(value.shape[3]), repeats)
-            for key, value, repeats in places
-        }
+        graph = context.graph
+        assert graph is not None
+        found = [Attention(graph.nodes[name]) for name in context.nodes]
+        heads, width, repeats = self._heads(found, context.where)
+        shape = (self.length, len(found), 2, heads, width)
+        count = {"": 0, "all": 1, "each": heads * repeats}[self.gates]
+        rows: nn.Module
+        if isinstance(self.value, TextPrefix):
+            names = [node.name for one in found for node in (one.key, one.value)]
+            rows = self.value.rows(context, names, repeats)
+        else:
+            row = len(found) * 2 * heads * width
+            entries = context.of_shape((self.length, row))
+            rows = entries_module(self.value, dataclasses.replace(entries, axis=1))
+        return MemoryEntries(rows, shape, repeats, count)
+
+    def _heads(self, found: list[Attention], where: str) -> tuple[int, int, int]:
+        """Key heads, their size, and how often an operation repeats each: of all the same."""
+        sizes = set()
+        for one in found:
+            key, value, repeats = fake_tensor(one.key), fake_tensor(one.value), one.repeats
+            heads = int(key.shape[1]) // repeats
+            sizes.add((heads, int(key.shape[3]), int(value.shape[3]), repeats))
         if len(sizes) > 1:
             told = ", ".join(f"{count} x {width}" for count, width, *_ in sorted(sizes))
             raise ProgramError(
@@ -114,18 +113,7 @@ class Prefix(Manipulation):
         heads, width, value_width, repeats = sizes.pop()
         if width != value_width:
             raise ProgramError(f"{where}: keys of {width} and values of {value_width} numbers")
-        like = places[0][0]
-        shape = (self.length, len(places), 2, heads, width)
-        count = {"": 0, "all": 1, "each": heads * repeats}[self.gates]
-        if isinstance(self.value, TextPrefix):
-            assert graph is not None
-            rows = self.value.rows(graph, where, nodes, repeats, like.dtype)
-            return MemoryEntries(rows, shape, repeats, count)
-        with running(fake_mode_of(like)):
-            row = len(places) * 2 * heads * width
-            whole = like.new_empty((like.shape[0], self.length, row))
-        entries = entries_module(self.value, Wanted(whole, 1, where, generator, graph))
-        return MemoryEntries(entries, shape, repeats, count)
+        return heads, width, repeats
 
 
 class MemoryEntries(nn.Module):

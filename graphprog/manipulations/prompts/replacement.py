@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from graphprog.errors import InterfaceError, ProgramError
-from graphprog.ir.graph import Graph
 from graphprog.manipulations.base import Manipulation
 from graphprog.manipulations.prompts.concatenative import Prompt
 from graphprog.spec.registry import spec
 from graphprog.values.base import Learnable, shape_text
-from graphprog.values.entries import Entries, Made, Wanted, entries_module, resized
+from graphprog.values.context import BuildContext
+from graphprog.values.entries import Entries, Made, entries_module
 
 
 @spec("replacement")
@@ -58,39 +58,14 @@ class Replacement(Manipulation):
         """What the entries are made of, where they are."""
         return self.value.reads if isinstance(self.value, Made) else ()
 
-    def build(self, value: torch.Tensor, where: str, generator: torch.Generator) -> nn.Module:
-        """Make the module for a value with entries of its own."""
-        return self.build_reading((value,), where, generator)
-
-    def build_reading(
-        self, values: tuple[torch.Tensor, ...], where: str, generator: torch.Generator
-    ) -> nn.Module:
-        """Make the module for a float value; initial values may not come from the source."""
-        return self._build(None, values, where, generator)
-
-    def build_in(
-        self,
-        graph: Graph,
-        values: tuple[torch.Tensor, ...],
-        where: str,
-        generator: torch.Generator,
-    ) -> nn.Module:
+    def build(self, context: BuildContext) -> nn.Module:
         """Make the module for a float value.
 
         Raises:
             InterfaceError: the value has no such entries, or holds no floats.
             ProgramError: the entries do not fit.
         """
-        return self._build(graph, values, where, generator)
-
-    def _build(
-        self,
-        graph: Graph | None,
-        values: tuple[torch.Tensor, ...],
-        where: str,
-        generator: torch.Generator,
-    ) -> nn.Module:
-        value = values[0]
+        value, where = context.value, context.where
         if value.ndim <= self.axis:
             raise InterfaceError(f"{where} of shape {shape_text(value)} has no axis {self.axis}")
         size: int | torch.SymInt = value.shape[self.axis]
@@ -100,9 +75,7 @@ class Replacement(Manipulation):
                 f"{where} has {size} entries on axis {self.axis}, no {last}",
                 ["insert them first, with a Concatenative of the same length and offset"],
             )
-        like = resized(value, self.axis, self.length)
-        wanted = Wanted(like, self.axis, where, generator, graph)
-        entries = entries_module(self.value, wanted, values[1:])
+        entries = entries_module(self.value, context.with_entries(self.axis, self.length))
         return _Slots(entries, self.axis, self.offset, self.length)
 
 
