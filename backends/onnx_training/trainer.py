@@ -24,6 +24,7 @@ from graphprog.io import artifact
 from graphprog.io.saving import check_source
 from graphprog.ir.inputs import InputSpec, batch_axis
 from graphprog.spec.registry import from_json
+from graphprog.values.context import BuildContext
 
 Array = np.ndarray | torch.Tensor
 
@@ -255,7 +256,7 @@ class Trainer(Documented):
         if not isinstance(program, Program) or not isinstance(program.align, StatisticalAlignment):
             raise FileError(f"{self.path}: its program counts no mapping", ["export it again"])
         read = next(entry for entry in self._session.get_outputs() if entry.name == READ)
-        module = program.align.build(torch.zeros(2, read.shape[1]), torch.Generator())
+        module = program.align.build(BuildContext(torch.zeros(2, read.shape[1])))
         assert isinstance(module, StatisticalModule)
         return module
 

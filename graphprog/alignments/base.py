@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from graphprog.errors import ProgramError
+from graphprog.ir.graph import Graph
 from graphprog.spec.registry import Spec
-
-if TYPE_CHECKING:
-    from graphprog.ir.graph import Graph
-    from graphprog.text.prompting.prompt import Prompt
+from graphprog.text.prompting.prompt import Prompt
+from graphprog.values.context import BuildContext
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,8 @@ class Alignment(Spec, abc.ABC):
     is_identity: ClassVar[bool] = False
     """True when there is nothing to insert after the value that is read."""
 
-    in_front_of_head: ClassVar[bool] = False
-    """True when few rows of an affine layer's result are read: see :meth:`build_reading`."""
+    takes_layer: ClassVar[bool] = False
+    """True when few rows of an affine layer's result are read: see :meth:`build`."""
 
     at: str = field(default="logits", kw_only=True)
 
@@ -43,40 +42,27 @@ class Alignment(Spec, abc.ABC):
             )
 
     @abc.abstractmethod
-    def build(self, values: torch.Tensor, generator: torch.Generator) -> nn.Module:
+    def build(self, context: BuildContext) -> nn.Module:
         """Make the module that maps the source's values to target logits.
 
         Args:
-            values: an example of what is read, possibly fake or meta: only its shape, dtype and
-                device are used.
-            generator: source of randomness for trainable parameters, on the CPU.
+            context: the value that is read, and the inputs that :meth:`reads` names, possibly fake
+                or meta: only shape, dtype and device are used. With a ``layer``, the module takes
+                its parts in place of the value, so that it computes the rows it needs and no
+                others.
 
         Returns:
-            A module of one input (the values) and one output, on the device of ``values``, or on
-            the CPU when they are fake or meta. Its forward is made of traceable operators only.
+            A module of the value, or the parts of the layer, then the inputs read; and one output,
+            on the device of the value, or on the CPU when that is fake or meta. Its forward is
+            made of traceable operators only.
 
         Raises:
-            ProgramError: the values do not suit this alignment.
+            ProgramError: the value does not suit this alignment.
         """
 
     def reads(self, graph: Graph) -> tuple[str, ...]:
-        """Names of inputs of the graph that the module takes behind the values."""
+        """Names of inputs of the graph that the module takes after the value."""
         return ()
-
-    def build_reading(
-        self, values: tuple[torch.Tensor, ...], head: int, generator: torch.Generator
-    ) -> nn.Module:
-        """Make the module of an alignment that reads more than one value.
-
-        Args:
-            values: examples of what is read: the value at the interface, then the inputs that
-                :meth:`reads` names. Where ``head`` is 2 or 3, the interface carries the result of
-                an affine layer, and in its place stand what that layer reads, its weight, and its
-                bias where it has one: so the module computes the rows it needs and no others.
-            head: 0, or how many values stand for that of the interface.
-            generator: as in :meth:`build`.
-        """
-        return self.build(values[0], generator)
 
     def with_tokens(self, prompt: Prompt) -> Alignment:
         """This alignment for a tokenizer, where it names words."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import nn
 
 from graphprog.alignments.base import Alignment
 from graphprog.spec.registry import spec
+from graphprog.values.context import BuildContext
 
 
 @spec("identity")
@@ -19,6 +19,6 @@ class Identity(Alignment):
 
     is_identity: ClassVar[bool] = True
 
-    def build(self, values: torch.Tensor, generator: torch.Generator) -> nn.Identity:
+    def build(self, context: BuildContext) -> nn.Identity:
         """A module that returns its input."""
         return nn.Identity()

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
-
-import torch
-from torch import nn
+from typing import ClassVar
 
 from graphprog.alignments.base import Alignment, home_of
 from graphprog.alignments.token_readout import Picked, require_by_token
+from graphprog.analysis.token_inputs import TokenInputs
+from graphprog.ir.graph import Graph
 from graphprog.spec.registry import spec
-
-if TYPE_CHECKING:
-    from graphprog.ir.graph import Graph
+from graphprog.values.context import BuildContext
 
 
 @spec("last-token")
@@ -26,26 +23,18 @@ class LastToken(Alignment):
     computed for that one position.
     """
 
-    in_front_of_head: ClassVar[bool] = True
+    takes_layer: ClassVar[bool] = True
 
     def reads(self, graph: Graph) -> tuple[str, ...]:
         """The mask, where there is one."""
-        from graphprog.analysis.token_inputs import TokenInputs
-
         mask = TokenInputs.of(graph).mask
         return (mask,) if mask else ()
 
-    def build(self, values: torch.Tensor, generator: torch.Generator) -> nn.Module:
-        """The module for values without a mask."""
-        return self.build_reading((values,), 0, generator)
-
-    def build_reading(
-        self, values: tuple[torch.Tensor, ...], head: int, generator: torch.Generator
-    ) -> Picked:
+    def build(self, context: BuildContext) -> Picked:
         """Values [B, S, F], and the mask [B, S], to [B, F].
 
         Raises:
             ProgramError: the values have no axis of tokens, or another one than the mask.
         """
-        require_by_token(self.kind, self.at, values, head, marks=len(values) > max(head, 1))
-        return Picked(head=head).to(home_of(values[0]))
+        require_by_token(self, context)
+        return Picked(head=len(context.layer)).to(home_of(context.value))

@@ -14,6 +14,7 @@ from graphprog.alignments.picture import Pictured
 from graphprog.errors import ProgramError
 from graphprog.spec.checks import require_choice, require_integer
 from graphprog.spec.registry import spec
+from graphprog.values.context import BuildContext
 
 Pool = Literal["none", "mean", "first", "last", "flatten"]
 
@@ -50,7 +51,7 @@ class LinearHead(Alignment):
                 reason = "is the batch" if self.axis == 0 else 'has no meaning for pool="flatten"'
                 raise ProgramError(f"{self.kind}: axis={self.axis} {reason}")
 
-    def build(self, values: torch.Tensor, generator: torch.Generator) -> PooledLinear:
+    def build(self, context: BuildContext) -> PooledLinear:
         """Values [B, ...] to logits [B, K_T].
 
         Weight and bias are drawn as in `torch.nn.Linear`, uniformly in ±1/sqrt(F). They are
@@ -60,6 +61,7 @@ class LinearHead(Alignment):
             ProgramError: values of integer dtype or rank below 2; of higher rank while
                 ``pool="none"``; no such axis; a number of features that is not constant.
         """
+        values = context.value
         place = f"{self.kind} reads {self.at!r} of shape {list(values.shape)}"
         if not values.is_floating_point():
             raise ProgramError(f"{place}: its dtype {values.dtype} is not floating point")
@@ -76,7 +78,7 @@ class LinearHead(Alignment):
             features *= size
         dtype = torch.promote_types(values.dtype, torch.float32)
         head = PooledLinear(features, self.classes, self.bias, self.pool, axis, dtype)
-        head.draw(generator)
+        head.draw(context.generator)
         return head.to(home_of(values))
 
     def _check_rank(self, place: str, rank: int) -> None:

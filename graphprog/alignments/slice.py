@@ -13,6 +13,7 @@ from graphprog.alignments.base import Alignment
 from graphprog.errors import ProgramError
 from graphprog.spec.checks import require_integer
 from graphprog.spec.registry import spec
+from graphprog.values.context import BuildContext
 
 Range = tuple[int, int, int | None]
 """Axis, start and stop."""
@@ -52,12 +53,13 @@ class Slice(Alignment):
             require_integer(self.kind, "a stop", stop, -(2**31))
         return axis, start, stop
 
-    def build(self, values: torch.Tensor, generator: torch.Generator) -> nn.Module:
+    def build(self, context: BuildContext) -> nn.Module:
         """Values of any shape and dtype to a part of them.
 
         Raises:
             ProgramError: they have no such axis, or nothing lies in a range of it.
         """
+        values = context.value
         for axis, start, stop in self.ranges:
             place = f"{self.kind} reads {self.at!r} of shape {list(values.shape)}"
             if axis >= values.ndim:

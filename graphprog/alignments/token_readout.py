@@ -6,7 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from graphprog.alignments.base import Alignment
 from graphprog.errors import ProgramError
+from graphprog.values.context import BuildContext
 
 
 class Picked(nn.Module):
@@ -20,7 +22,7 @@ class Picked(nn.Module):
         equal: a position is marked where the marks equal this number; None where they are not 0.
         rows: numbers of the features [R] that ``then`` takes; None gives it all.
         then: what is made of [B, R]; None returns it.
-        head: how many values stand for the first one; see ``Alignment.build_reading``.
+        head: how many values stand for the first one; 0 where it is there itself.
     """
 
     rows: torch.Tensor | None
@@ -61,34 +63,25 @@ class Picked(nn.Module):
         return value.flatten(0, 1)[starts + (marked * counted).amax(1)]
 
 
-def require_by_token(
-    kind: str, at: str, values: tuple[torch.Tensor, ...], head: int, marks: bool
-) -> int:
-    """The number of features of a value [B, S, F].
-
-    Args:
-        kind: of the alignment.
-        at: what it reads.
-        values: as in ``Alignment.build_reading``.
-        head: likewise.
-        marks: whether the last value is [B, S] and tells one position.
+def require_by_token(alignment: Alignment, context: BuildContext) -> int:
+    """The number of features of a value [B, S, F], read beside marks [B, S] or alone.
 
     Raises:
         ProgramError: the value is no such one; or inserted entries make it longer than the marks.
     """
-    value = values[0]
+    value, place = context.value, f"{alignment.kind} reads {alignment.at!r}"
     if value.ndim != 3 or not value.is_floating_point():
         raise ProgramError(
-            f"{kind} reads {at!r} of {value.dtype}{list(value.shape)}; floats [batch, tokens, "
+            f"{place} of {value.dtype}{list(value.shape)}; floats [batch, tokens, "
             "features] are needed",
             ["another at=", "gp.LinearHead(classes) for a value without an axis of tokens"],
         )
-    if marks and str(values[-1].shape[1]) != str(value.shape[1]):
+    if context.read and str(context.read[0].shape[1]) != str(value.shape[1]):
         raise ProgramError(
-            f"{kind} reads {at!r} of {value.shape[1]} entries, for {values[-1].shape[1]} tokens",
+            f"{place} of {value.shape[1]} entries, for {context.read[0].shape[1]} tokens",
             ["until='logits' on the manipulation that inserts entries"],
         )
-    features = values[1].shape[0] if head else value.shape[2]
+    features = value.shape[2]
     if not isinstance(features, int):
-        raise ProgramError(f"{kind} reads {at!r}, whose number of features varies")
+        raise ProgramError(f"{place}, whose number of features varies")
     return features

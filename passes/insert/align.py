@@ -18,6 +18,7 @@ from graphprog.rewriting.edges import uses_of
 from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.inliner import inline
 from graphprog.spec.registry import spec
+from graphprog.values.context import BuildContext
 
 PART = "align"
 
@@ -52,13 +53,18 @@ class Align(Pass):
         place = graph.interfaces().resolve(self.by.at)
         edit = Editor(graph, str(self))
         value = edit.node(place.node)
-        head = affine(value) if self.by.in_front_of_head else ()
-        inputs = [*(head or (value,)), *(_input(edit, name) for name in self.by.reads(graph))]
-        values = tuple(fake_tensor(node) for node in inputs)
-        generator = torch.Generator().manual_seed(self.seed)
-        module = self.by.build_reading(values, len(head), generator)
+        layer = affine(value) if self.by.takes_layer else ()
+        others = [_input(edit, name) for name in self.by.reads(graph)]
+        context = BuildContext(
+            fake_tensor(value),
+            place.key,
+            torch.Generator().manual_seed(self.seed),
+            read=tuple(map(fake_tensor, others)),
+            layer=tuple(map(fake_tensor, layer)),
+        )
+        module = self.by.build(context)
         known = set(uses_of(value))
-        (result,) = inline(edit, PART, module, inputs, place.key)
+        (result,) = inline(edit, PART, module, [*(layer or (value,)), *others], place.key)
         reading = set(uses_of(value)) - known
         old = tuple(item.name if isinstance(item, fx.Node) else item for item in graph.output_nodes)
         edit.set_outputs([result], reading)

@@ -25,6 +25,7 @@ from graphprog.alignments import (
 )
 from graphprog.errors import FileError, GraphprogError, ProgramError
 from graphprog.spec.registry import format_spec, from_json, parse_spec, to_json
+from graphprog.values.context import BuildContext
 
 SPECS = [
     Identity(),
@@ -45,11 +46,11 @@ SPECS = [
 
 
 def build(alignment: Alignment, values: torch.Tensor, seed: int = 0) -> nn.Module:
-    return alignment.build(values, torch.Generator().manual_seed(seed))
+    return alignment.build(BuildContext(values, generator=torch.Generator().manual_seed(seed)))
 
 
 def linear(head: LinearHead, values: torch.Tensor, seed: int = 0) -> PooledLinear:
-    return head.build(values, torch.Generator().manual_seed(seed))
+    return head.build(BuildContext(values, generator=torch.Generator().manual_seed(seed)))
 
 
 @pytest.mark.parametrize("alignment", SPECS, ids=str)
@@ -152,7 +153,7 @@ def test_half_precision_values_meet_float32_parameters_and_float64_theirs() -> N
     head = linear(LinearHead(4), half)
     assert head.weight.dtype == head(half).dtype == torch.float32
     assert linear(LinearHead(4), half.double()).weight.dtype == torch.float64
-    weighted = BayesianMap(4).build(half, torch.Generator())
+    weighted = BayesianMap(4).build(BuildContext(half))
     assert weighted(half).dtype == torch.bfloat16
     assert weighted.weights.dtype == torch.float32
 

@@ -16,6 +16,7 @@ from graphprog.alignments import (
     StatisticalModule,
 )
 from graphprog.errors import DataError
+from graphprog.values.context import BuildContext
 
 COUNTED = [
     FrequencyMap(4),
@@ -26,7 +27,7 @@ COUNTED = [
 
 
 def build(alignment: StatisticalAlignment, sources: int) -> StatisticalModule:
-    module = alignment.build(torch.zeros(2, sources), torch.Generator())
+    module = alignment.build(BuildContext(torch.zeros(2, sources)))
     assert isinstance(module, StatisticalModule)
     return module
 

@@ -20,6 +20,7 @@ from graphprog.alignments import (
     RandomMap,
     StatisticalModule,
 )
+from graphprog.values.context import BuildContext
 
 SOURCES, CLASSES = 24, 5
 CASES: list[tuple[Alignment, tuple[int, ...]]] = [
@@ -40,7 +41,7 @@ CASES: list[tuple[Alignment, tuple[int, ...]]] = [
 def prepared(alignment: Alignment, shape: tuple[int, ...]) -> nn.Module:
     """The module, refreshed from random examples where it is a counted one."""
     generator = torch.Generator().manual_seed(0)
-    module = alignment.build(torch.zeros(2, *shape), generator)
+    module = alignment.build(BuildContext(torch.zeros(2, *shape), generator=generator))
     if isinstance(module, StatisticalModule):
         values = torch.randn(200, *shape, generator=generator)
         labels = torch.randint(CLASSES, (200,), generator=generator)

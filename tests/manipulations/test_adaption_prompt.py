@@ -87,9 +87,9 @@ def test_gpt2(gates: str) -> None:
             return value
         number = block.rsplit(".", 1)[1]
         layer = model.get_submodule(f"{block}.attn.c_attn")
-        projected = state[f"program.adaption_{number}.prompt"] @ layer.weight + layer.bias
+        projected = state[f"program.adaption_prompt_{number}.prompt"] @ layer.weight + layer.bias
         found = attended(queries[block], projected[:, 32:64], projected[:, 64:], 2)
-        gate = state[f"program.adaption_{number}.gate"][:, None]
+        gate = state[f"program.adaption_prompt_{number}.gate"][:, None]
         return value + (gate * found).flatten(2)
 
     with torch.no_grad(), oracle.visiting(model, visit):
@@ -102,11 +102,11 @@ def test_gradients_reach_gate_first_and_then_the_prompt() -> None:
     args, kwargs = CASES["gpt2"].call(3)
     task = gp.compile(graph, gp.Program([gpt2_prompt()]))
     task(*args, **kwargs)["logits"].square().sum().backward()
-    assert task.program.adaption_0.gate.grad.any()
-    assert not task.program.adaption_0.prompt.grad.any()
+    assert task.program.adaption_prompt_0.gate.grad.any()
+    assert not task.program.adaption_prompt_0.prompt.grad.any()
     filled(task)
     task(*args, **kwargs)["logits"].square().sum().backward()
-    assert task.program.adaption_0.prompt.grad.any()
+    assert task.program.adaption_prompt_0.prompt.grad.any()
     assert all(p.grad is None for n, p in task.named_parameters() if n.startswith("source."))
 
 
@@ -129,8 +129,8 @@ def test_llama_with_rotary_queries_and_fewer_key_heads_is_what_peft_computes() -
     ).eval()
     for number in range(2):
         adapted = tuned.base_model.model.model.layers[number].self_attn
-        adapted.adaption_prompt.data = state[f"program.adaption_{number}.prompt"][None].clone()
-        adapted.adaption_gate.data = state[f"program.adaption_{number}.gate"].clone()
+        adapted.adaption_prompt.data = state[f"program.adaption_prompt_{number}.prompt"][None].clone()
+        adapted.adaption_gate.data = state[f"program.adaption_prompt_{number}.gate"].clone()
     with torch.no_grad():
         expected = tuned(*args, **kwargs)["logits"]
     torch.testing.assert_close(task(*args, **kwargs)["logits"], expected, rtol=1e-5, atol=1e-5)

@@ -20,6 +20,7 @@ from graphprog.alignments.label_mapping.weighting import bayesian_weights
 from graphprog.errors import ProgramError
 from graphprog.spec.checks import require_number
 from graphprog.spec.registry import spec
+from graphprog.values.context import BuildContext
 
 _MAX_WEIGHTS = 2**28
 
@@ -54,20 +55,20 @@ class BayesianMap(StatisticalAlignment):
             return None
         return min(sources, max(1, math.floor(self.top * self.classes)))
 
-    def build(self, values: torch.Tensor, generator: torch.Generator) -> WeightedSources:
-        """Values [B, K_S] to logits [B, K_T]; ``generator`` is not used.
+    def build(self, context: BuildContext) -> WeightedSources:
+        """Values [B, K_S] to logits [B, K_T].
 
         Raises:
             ProgramError: as :func:`source_classes`; or more weights than any mapping needs.
         """
-        available = source_classes(self, values)
+        available = source_classes(self, context.value)
         if available * self.classes > _MAX_WEIGHTS:
             raise ProgramError(
                 f"{self.kind}: {available} source classes by {self.classes} target classes are "
                 f"more than the {_MAX_WEIGHTS:,} weights a mapping may have"
             )
         k = self.likeliest(available)
-        return WeightedSources(available, self.classes, self.smoothing, k, home_of(values))
+        return WeightedSources(available, self.classes, self.smoothing, k, home_of(context.value))
 
 
 class WeightedSources(StatisticalModule):

@@ -12,6 +12,7 @@ from graphprog.alignments.label_mapping.selection import SelectedSources, Select
 from graphprog.errors import ProgramError
 from graphprog.spec.checks import require_integer
 from graphprog.spec.registry import spec
+from graphprog.values.context import BuildContext
 
 
 @spec("fixed-map")
@@ -72,13 +73,13 @@ class FixedMap(Selection):
         if len(set(row)) < len(row):
             raise ProgramError(f"{self.kind}: target class {target} repeats a source in {row}")
 
-    def build(self, values: torch.Tensor, generator: torch.Generator) -> SelectedSources:
-        """Values [B, K_S] to logits [B, K_T]; ``generator`` is not used.
+    def build(self, context: BuildContext) -> SelectedSources:
+        """Values [B, K_S] to logits [B, K_T].
 
         Raises:
             ProgramError: as :class:`Selection`, or a source class at or above K_S.
         """
-        available = self.available_sources(values)
+        available = self.available_sources(context.value)
         if not self.sources:
             table = self.first_sources()
         else:
@@ -89,7 +90,7 @@ class FixedMap(Selection):
                     f"{self.kind}: target class {target} reads source class {int(table.max())}, "
                     f"but {self.at!r} has classes 0 to {available - 1}"
                 )
-        return SelectedSources(table.to(home_of(values)), self.aggregate)
+        return SelectedSources(table.to(home_of(context.value)), self.aggregate)
 
 
 def _row(source: Any) -> tuple[Any, ...]:

@@ -20,20 +20,21 @@ from graphprog.alignments.label_mapping.statistical import (
 from graphprog.alignments.picture import selection_matrix
 from graphprog.errors import ProgramError
 from graphprog.spec.registry import spec
+from graphprog.values.context import BuildContext
 
 
 @dataclass(frozen=True)
 class MatchedAlignment(Selection, StatisticalAlignment):
     """Base of alignments by `frequency_matching` of predicted source and target classes."""
 
-    def build(self, values: torch.Tensor, generator: torch.Generator) -> MatchedSources:
-        """Values [B, K_S] to logits [B, K_T]; ``generator`` is not used.
+    def build(self, context: BuildContext) -> MatchedSources:
+        """Values [B, K_S] to logits [B, K_T].
 
         Raises:
             ProgramError: as :class:`Selection`.
         """
-        available = self.available_sources(values)
-        table = self.first_sources().to(home_of(values))
+        available = self.available_sources(context.value)
+        table = self.first_sources().to(home_of(context.value))
         return MatchedSources(table, self.aggregate, available)
 
 

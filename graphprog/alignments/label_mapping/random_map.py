@@ -10,6 +10,7 @@ from graphprog.alignments.base import home_of
 from graphprog.alignments.label_mapping.selection import SelectedSources, Selection
 from graphprog.spec.checks import require_integer
 from graphprog.spec.registry import spec
+from graphprog.values.context import BuildContext
 
 
 @spec("random-map")
@@ -29,9 +30,9 @@ class RandomMap(Selection):
         super().__post_init__()
         require_integer(self.kind, "seed", self.seed, 0)
 
-    def build(self, values: torch.Tensor, generator: torch.Generator) -> SelectedSources:
-        """Values [B, K_S] to logits [B, K_T]; ``generator`` is not used."""
-        available = self.available_sources(values)
+    def build(self, context: BuildContext) -> SelectedSources:
+        """Values [B, K_S] to logits [B, K_T]."""
+        available = self.available_sources(context.value)
         order = torch.randperm(available, generator=torch.Generator().manual_seed(self.seed))
         table = order[: self.classes * self.per_class].reshape(self.classes, self.per_class)
-        return SelectedSources(table.to(home_of(values)), self.aggregate)
+        return SelectedSources(table.to(home_of(context.value)), self.aggregate)

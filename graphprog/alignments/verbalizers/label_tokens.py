@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import nn
 
 from graphprog.alignments.base import Alignment, home_of
 from graphprog.alignments.token_readout import Picked, require_by_token
+from graphprog.analysis.token_inputs import TokenInputs
 from graphprog.errors import ProgramError
+from graphprog.ir.graph import Graph
 from graphprog.spec.checks import require_choice
 from graphprog.spec.registry import spec
-
-if TYPE_CHECKING:
-    from graphprog.ir.graph import Graph
+from graphprog.values.context import BuildContext
 
 OfTokens = Literal["first", "mean", "max"]
 OfWords = Literal["mean", "max", "sum"]
@@ -43,7 +43,7 @@ class LabelTokens(Alignment):
     calibrated: bool = field(default=False, kw_only=True)
     labels: tuple[str, ...] = field(default=(), kw_only=True)
 
-    in_front_of_head: ClassVar[bool] = True
+    takes_layer: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,26 +76,17 @@ class LabelTokens(Alignment):
 
     def reads(self, graph: Graph) -> tuple[str, ...]:
         """The ids, which show the gap; or the mask, where there is one."""
-        from graphprog.analysis.token_inputs import TokenInputs
-
         inputs = TokenInputs.of(graph)
         name = inputs.mask if self.mask is None else inputs.ids
         return (name,) if name else ()
 
-    def build(self, values: torch.Tensor, generator: torch.Generator) -> nn.Module:
-        """The module for values without a mask."""
-        return self.build_reading((values,), 0, generator)
-
-    def build_reading(
-        self, values: tuple[torch.Tensor, ...], head: int, generator: torch.Generator
-    ) -> Picked:
+    def build(self, context: BuildContext) -> Picked:
         """Logits [B, S, V] to logits of labels [B, L].
 
         Raises:
             ProgramError: the values have no axis of tokens, or fewer tokens.
         """
-        marks = len(values) > max(head, 1)
-        size = require_by_token(self.kind, self.at, values, head, marks)
+        size = require_by_token(self, context)
         words = [word for label in self.tokens for word in label]
         rows = sorted({token for word in words for token in word})
         if rows[-1] >= size:
@@ -110,8 +101,9 @@ class LabelTokens(Alignment):
         place = iter(range(len(words)))
         labels = [[next(place) for _ in label] for label in self.tokens]
         then = _Labels(by_word, _Groups(labels, self.of_words), self.calibrated)
+        head = len(context.layer)
         made = Picked(equal=self.mask, rows=torch.tensor(rows), then=then, head=head)
-        return made.to(home_of(values[0]))
+        return made.to(home_of(context.value))
 
 
 class _Groups(nn.Module):

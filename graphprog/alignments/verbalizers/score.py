@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -12,12 +12,12 @@ from torch.nn import functional
 from graphprog.alignments.base import Alignment
 from graphprog.alignments.token_readout import require_by_token
 from graphprog.alignments.verbalizers.words import as_words
+from graphprog.analysis.token_inputs import TokenInputs
 from graphprog.errors import ProgramError
+from graphprog.ir.graph import Graph
 from graphprog.spec.checks import require_choice
 from graphprog.spec.registry import spec
-
-if TYPE_CHECKING:
-    from graphprog.ir.graph import Graph
+from graphprog.values.context import BuildContext
 
 Normalized = Literal["sum", "token", "byte", "prior"]
 
@@ -66,28 +66,16 @@ class Score(Alignment):
 
     def reads(self, graph: Graph) -> tuple[str, ...]:
         """The ids."""
-        from graphprog.analysis.token_inputs import TokenInputs
-
         return (TokenInputs.of(graph).ids,)
 
-    def build(self, values: torch.Tensor, generator: torch.Generator) -> nn.Module:
-        """Refuse: tokens are scored, so the ids are needed.
-
-        Raises:
-            ProgramError: always.
-        """
-        raise ProgramError(f"{self.kind} reads ids beside {self.at!r}")
-
-    def build_reading(
-        self, values: tuple[torch.Tensor, ...], head: int, generator: torch.Generator
-    ) -> nn.Module:
+    def build(self, context: BuildContext) -> nn.Module:
         """Logits [B, S, V] and ids [B, S] to log-probabilities [B, S].
 
         Raises:
             ProgramError: the logits have no axis of tokens, or another one than the ids.
         """
-        require_by_token(self.kind, self.at, values, head, marks=True)
-        return _TokenScores(torch.promote_types(values[0].dtype, torch.float32))
+        require_by_token(self, context)
+        return _TokenScores(torch.promote_types(context.value.dtype, torch.float32))
 
 
 class _TokenScores(nn.Module):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
-import torch
 from torch import nn
 
 from graphprog.alignments.base import Alignment
@@ -14,9 +13,9 @@ from graphprog.alignments.verbalizers.words import as_words
 from graphprog.errors import ProgramError
 from graphprog.spec.checks import require_choice
 from graphprog.spec.registry import spec
-
-if TYPE_CHECKING:
-    from graphprog.text.prompting.prompt import Prompt
+from graphprog.text.prompting.answer_place import answer_tokens
+from graphprog.text.prompting.prompt import Prompt
+from graphprog.values.context import BuildContext
 
 Position = Literal["last", "mask"]
 
@@ -85,8 +84,6 @@ class Verbalizer(Alignment):
             ProgramError: a word is not one of the tokenizer's where the answer stands; two labels
                 are the same tokens.
         """
-        from graphprog.text.prompting.answer_place import answer_tokens
-
         tokens = tuple(
             tuple(answer_tokens(prompt, word) for word in words) for _, words in self.words
         )
@@ -100,7 +97,7 @@ class Verbalizer(Alignment):
             at=self.at,
         )
 
-    def build(self, values: torch.Tensor, generator: torch.Generator) -> nn.Module:
+    def build(self, context: BuildContext) -> nn.Module:
         """Refuse: words have no tokens yet.
 
         Raises:

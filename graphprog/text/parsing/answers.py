@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import nn
 
 from graphprog.alignments.base import Alignment
 from graphprog.errors import DataError
+from graphprog.values.context import BuildContext
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class AnswerParser(Alignment):
 
     is_identity: ClassVar[bool] = True
 
-    def build(self, values: torch.Tensor, generator: torch.Generator) -> nn.Identity:
+    def build(self, context: BuildContext) -> nn.Identity:
         """A module that returns its input."""
         return nn.Identity()
 
