@@ -6,9 +6,9 @@ for language modeling.
 
 from __future__ import annotations
 
-from graphprog.errors import ProgramError
 from graphprog.manipulations import Concatenative, Replacement
 from graphprog.manipulations.base import Manipulation
+from graphprog.spec.checks import require_choice
 from graphprog.values.base import Learnable
 from graphprog.values.entries import Derived, Shared
 from graphprog.values.initializers import Init, PatchUniform
@@ -37,8 +37,7 @@ def p_tuning(tokens: int = 20, hidden: int = 128, encoder: str = "mlp") -> Parts
         hidden: width of the network.
         encoder: ``mlp`` of three layers, or ``lstm`` with two layers behind.
     """
-    if encoder not in ("mlp", "lstm"):
-        raise ProgramError(f"encoder {encoder!r} is unknown; known: mlp, lstm")
+    require_choice("p_tuning", "encoder", encoder, ("mlp", "lstm"))
     value = MLP(hidden, layers=3, activation="relu") if encoder == "mlp" else LSTM(hidden)
     prompt = Concatenative(at="tokens", length=tokens, value=value, name="prompt")
     return (prompt,)

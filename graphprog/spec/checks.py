@@ -1,40 +1,101 @@
-"""Checks of the fields of alignments, with one wording for all of them."""
+"""Checks of fields, with one wording for all of them.
+
+``kind`` is the spec that has the field; where it is empty, the field stands alone, as the argument
+of a function does. ``error`` is what is raised.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 
-from graphprog.errors import ProgramError
+from graphprog.errors import GraphprogError, ProgramError
 
 
-def require_integer(kind: str, field: str, value: object, least: int) -> None:
-    """Refuse anything but an int of at least ``least``; a bool is no number.
+def require_integer(
+    kind: str,
+    field: str,
+    value: object,
+    least: int,
+    error: type[GraphprogError] = ProgramError,
+) -> None:
+    """Refuse anything but an int of at least ``least``; a bool is not a number.
 
     Raises:
         ProgramError: naming the spec, the field and what it holds.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ProgramError(f"{kind}: {field} must be an integer of at least {least}, not {value!r}")
+        raise error(f"{_place(kind, field)} must be an integer of at least {least}, not {value!r}")
 
 
-def require_number(kind: str, field: str, value: object, above: float, inclusive: bool) -> None:
-    """Refuse anything but a finite number over ``above`` (or equal to it, when inclusive).
+def require_number(
+    kind: str,
+    field: str,
+    value: object,
+    least: float,
+    inclusive: bool = True,
+    error: type[GraphprogError] = ProgramError,
+) -> None:
+    """Refuse anything but a finite number of at least ``least``, or above it.
 
     Raises:
         ProgramError: naming the spec, the field and what it holds.
     """
     valid = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not valid or value < above or (value == above and not inclusive):  # type: ignore[operator]
-        bound = "at least" if inclusive else "above"
-        raise ProgramError(f"{kind}: {field} must be a number {bound} {above:g}, not {value!r}")
+    if not valid or value < least or (value == least and not inclusive):  # type: ignore[operator]
+        bound = "of at least" if inclusive else "above"
+        raise error(f"{_place(kind, field)} must be a number {bound} {least:g}, not {value!r}")
 
 
-def require_choice(kind: str, field: str, value: object, choices: Sequence[str]) -> None:
+def require_choice(
+    kind: str,
+    field: str,
+    value: object,
+    choices: Collection[str],
+    remedies: Sequence[str] = (),
+    error: type[GraphprogError] = ProgramError,
+) -> None:
     """Refuse anything but one of the choices.
 
     Raises:
         ProgramError: naming the spec, the field, what it holds and the choices.
     """
-    if value not in choices:
-        raise ProgramError(f"{kind}: {field} must be one of {', '.join(choices)}, not {value!r}")
+    if not isinstance(value, str) or value not in choices:
+        known = ", ".join(choice or "''" for choice in choices)
+        raise error(f"{_place(kind, field)} must be one of {known}, not {value!r}", remedies)
+
+
+def require_text(kind: str, field: str, value: object, *, blank: bool = False) -> None:
+    """Refuse anything but text, and text of white space alone unless ``blank`` allows it.
+
+    Raises:
+        ProgramError: naming the spec, the field and what it holds.
+    """
+    if not isinstance(value, str):
+        raise ProgramError(f"{_place(kind, field)} must be text, not {value!r:.60}")
+    if not blank and not value.strip():
+        raise ProgramError(f"{_place(kind, field)} is empty", ["leave the whole part out"])
+
+
+def require_pattern(kind: str, field: str, value: object) -> None:
+    """Refuse anything but a regular expression of at most one group.
+
+    Raises:
+        ProgramError: naming the spec, the field, and what is wrong with it.
+    """
+    require_text(kind, field, value)
+    place = _place(kind, field)
+    try:
+        groups = re.compile(str(value)).groups
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ProgramError(f"{place} {value!r:.80}: {error}") from error
+    if groups > 1:
+        raise ProgramError(
+            f"{place} {value!r:.80} has {groups} groups; one is what is read",
+            ["write (?:...) for the others"],
+        )
+
+
+def _place(kind: str, field: str) -> str:
+    return f"{kind}: {field}" if kind else field

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from graphprog.errors import TrainingError
+from graphprog.spec.checks import require_number
 
 Moments = tuple[torch.Tensor, ...]
 
@@ -40,12 +40,8 @@ class Optimizer(abc.ABC):
             if field.name == "clip" and value is None:
                 continue
             for number in value if isinstance(value, tuple) else (value,):
-                good = isinstance(number, int | float) and not isinstance(number, bool)
-                if not good or not math.isfinite(number) or number < 0:
-                    raise TrainingError(
-                        f"{type(self).__name__}: {field.name} must be a number of at least 0, "
-                        f"not {number!r}"
-                    )
+                kind = type(self).__name__
+                require_number(kind, field.name, number, 0, error=TrainingError)
 
     def __call__(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimizer of PyTorch for some parameters."""

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from graphprog.errors import TrainingError
+from graphprog.spec.checks import require_choice, require_integer, require_number
 from graphprog.train.objective import Loss
 from graphprog.train.optimizers import SGD, Adam, AdamW, Optimizer
 
@@ -69,18 +70,16 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "patience"):
-            _require_integer(name, getattr(self, name), 1, optional=name == "patience")
-        _require_integer("seed", self.seed, 0, optional=False)
+            if name != "patience" or self.patience is not None:
+                require_integer("", name, getattr(self, name), 1, TrainingError)
+        require_integer("", "seed", self.seed, 0, TrainingError)
         for name in ("lr", "weight_decay"):
-            value = getattr(self, name)
-            good = isinstance(value, int | float) and math.isfinite(value) and value >= 0
-            if not good or isinstance(value, bool):
-                raise TrainingError(f"{name} must be a number of at least 0, not {value!r}")
-        _require_choice("optimizer", self.optimizer, OPTIMIZERS, "params -> Optimizer")
-        _require_choice("schedule", self.schedule, SCHEDULES, "progress in [0, 1) -> factor of lr")
-        _require_choice("loss", self.loss, LOSSES, "(logits, labels) -> mean loss")
-        _require_choice("precision", self.precision, PRECISIONS, "")
-        _require_choice("engine", self.engine, ENGINES, "")
+            require_number("", name, getattr(self, name), 0, error=TrainingError)
+        _require_known("optimizer", self.optimizer, OPTIMIZERS, "params -> Optimizer")
+        _require_known("schedule", self.schedule, SCHEDULES, "progress in [0, 1) -> factor of lr")
+        _require_known("loss", self.loss, LOSSES, "(logits, labels) -> mean loss")
+        require_choice("", "precision", self.precision, PRECISIONS, error=TrainingError)
+        require_choice("", "engine", self.engine, ENGINES, error=TrainingError)
         if self.engine == "onnxruntime":
             self._require_plain_steps()
 
@@ -151,15 +150,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _require_integer(name: str, value: object, least: int, optional: bool) -> None:
-    if value is None and optional:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise TrainingError(f"{name} must be an integer of at least {least}, not {value!r}")
-
-
-def _require_choice(name: str, value: object, choices: Iterable[str], form: str) -> None:
-    if (isinstance(value, str) and value in choices) or (form and callable(value)):
-        return
-    own = [f"a function: {form}"] if form else []
-    raise TrainingError(f"{name} {value!r} is unknown; known: {', '.join(choices)}", own)
+def _require_known(name: str, value: object, choices: Iterable[str], form: str) -> None:
+    """Refuse anything but a name that is known, or a function."""
+    if not callable(value):
+        require_choice("", name, value, tuple(choices), [f"a function: {form}"], TrainingError)

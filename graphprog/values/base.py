@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from graphprog.errors import ProgramError
+from graphprog.spec.checks import require_choice
 from graphprog.spec.registry import Spec, spec
 from graphprog.values.context import BuildContext
 from graphprog.values.initializers import Activations, Given, Init, Vocabulary
@@ -34,10 +35,9 @@ class Learnable(Spec):
     shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.init, Init) and self.init not in INITS:
-            raise ProgramError(
-                f"init {self.init!r} is unknown; known: {', '.join(INITS)}, and gp.initializers.*"
-            )
+        if not isinstance(self.init, Init):
+            remedy = "one of gp.initializers, such as gp.initializers.Vocabulary(among=5000)"
+            require_choice(self.kind, "init", self.init, INITS, [remedy])
         if self.shape is not None:
             object.__setattr__(self, "shape", tuple(self.shape))
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from graphprog.errors import ProgramError
+from graphprog.spec.checks import require_choice
 from graphprog.spec.registry import Spec, spec
 from graphprog.values.context import BuildContext
 from graphprog.values.source_activations import Lookup, observed
@@ -105,8 +106,7 @@ class Activations(Init):
         given: object = self.inputs
         tensors = (given,) if isinstance(given, torch.Tensor) else tuple(self.inputs)
         object.__setattr__(self, "inputs", tensors)
-        if self.order not in ("random", "first"):
-            raise ProgramError(f"order {self.order!r} is unknown; known: random, first")
+        require_choice(self.kind, "order", self.order, ("random", "first"))
 
     def values(self, context: BuildContext) -> torch.Tensor:
         """One entry for each that was taken; they repeat where the examples have fewer.

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from graphprog.errors import ProgramError
+from graphprog.spec.checks import require_choice, require_integer
 from graphprog.spec.registry import Spec, spec
 from graphprog.values.base import Learnable
 from graphprog.values.context import BuildContext
@@ -103,12 +104,10 @@ class MLP(Reparameterized):
     inputs: int = 0
 
     def __post_init__(self) -> None:
-        _require_positive(self, "hidden")
+        require_integer(self.kind, "hidden", self.hidden, 1)
         if self.layers < 2:
             raise ProgramError(f"{self.kind}: {self.layers} layers, where there are 2 or more")
-        if self.activation not in ACTIVATIONS:
-            known = ", ".join(ACTIVATIONS)
-            raise ProgramError(f"activation {self.activation!r} is unknown; known: {known}")
+        require_choice(self.kind, "activation", self.activation, ACTIVATIONS)
         if self.inputs < 0 or (self.inputs and self.residual):
             raise ProgramError(
                 f"{self.kind}: {self.inputs} inputs; with residual there are as many as numbers"
@@ -142,7 +141,8 @@ class LSTM(Reparameterized):
     layers: int = 2
 
     def __post_init__(self) -> None:
-        _require_positive(self, "hidden", "layers")
+        require_integer(self.kind, "hidden", self.hidden, 1)
+        require_integer(self.kind, "layers", self.layers, 1)
 
     def build(self, start: torch.Tensor, generator: torch.Generator) -> nn.Module:
         """Make the module; all weights start as U(±1/√fan_in), in the LSTM U(±1/√hidden)."""
@@ -180,7 +180,7 @@ class LowRank(Reparameterized):
     start: Learnable = dataclasses.field(default_factory=_near_zero, kw_only=True)
 
     def __post_init__(self) -> None:
-        _require_positive(self, "rank")
+        require_integer(self.kind, "rank", self.rank, 1)
 
     def build(self, start: torch.Tensor, generator: torch.Generator) -> nn.Module:
         """Make the module."""
@@ -206,14 +206,8 @@ class Subspace(Reparameterized):
     start: Learnable = dataclasses.field(default_factory=_near_zero, kw_only=True)
 
     def __post_init__(self) -> None:
-        _require_positive(self, "size")
+        require_integer(self.kind, "size", self.size, 1)
 
     def build(self, start: torch.Tensor, generator: torch.Generator) -> nn.Module:
         """Make the module."""
         return SubspaceRows(start, self.size, self.scale, generator)
-
-
-def _require_positive(value: Spec, *names: str) -> None:
-    for name in names:
-        if getattr(value, name) < 1:
-            raise ProgramError(f"{value.kind}: {name} is {getattr(value, name)}, not 1 or more")

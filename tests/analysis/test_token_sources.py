@@ -204,7 +204,11 @@ def test_a_model_that_reads_more_of_ids_than_their_shape_is_refused() -> None:
     ("part", "error", "message"),
     [
         (lambda: gp.VocabularyMap(words=0), ProgramError, "0 words"),
-        (lambda: gp.VocabularyMap(words=3, weighting="max"), ProgramError, "'max' is unknown"),
+        (
+            lambda: gp.VocabularyMap(words=3, weighting="max"),
+            ProgramError,
+            "weighting must be one of none, softmax, not 'max'",
+        ),
         (lambda: gp.VocabularyMap(words=3, top=101), ProgramError, "top 101 of 100 source words"),
         (
             lambda: gp.VocabularyMap(words=3, at="hidden[0]"),

@@ -146,9 +146,9 @@ def test_programs_that_contradict_themselves(options: Any, message: str) -> None
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: gp.Additive(squash="relu"), "squash 'relu' is unknown"),
+        (lambda: gp.Additive(squash="relu"), "squash must be one of .*, not 'relu'"),
         (lambda: gp.Additive(clip=(1.0, 0.0)), "not in order"),
-        (lambda: gp.Learnable("kaiming"), "init 'kaiming' is unknown"),
+        (lambda: gp.Learnable("kaiming"), "init must be one of .*, not 'kaiming'"),
         (lambda: gp.Fixed([1.0]), "Fixed takes a tensor, not list"),  # type: ignore[arg-type]
     ],
 )

@@ -129,7 +129,9 @@ def test_llama_with_rotary_queries_and_fewer_key_heads_is_what_peft_computes() -
     ).eval()
     for number in range(2):
         adapted = tuned.base_model.model.model.layers[number].self_attn
-        adapted.adaption_prompt.data = state[f"program.adaption_prompt_{number}.prompt"][None].clone()
+        adapted.adaption_prompt.data = state[f"program.adaption_prompt_{number}.prompt"][
+            None
+        ].clone()
         adapted.adaption_gate.data = state[f"program.adaption_prompt_{number}.gate"].clone()
     with torch.no_grad():
         expected = tuned(*args, **kwargs)["logits"]
@@ -145,7 +147,7 @@ def test_llama_with_rotary_queries_and_fewer_key_heads_is_what_peft_computes() -
         ({"transposed": False}, r"(?s)weights \(32, 96\) make.*transposed=True"),
         ({"keys": ()}, "keys"),
         ({"values": ("source.transformer.wte.weight",)}, "both have a bias, or neither"),
-        ({"gates": "some"}, "gates 'some' is unknown"),
+        ({"gates": "some"}, "gates must be one of all, each, not 'some'"),
     ],
 )
 def test_what_does_not_fit_is_refused(options: dict[str, Any], message: str) -> None:

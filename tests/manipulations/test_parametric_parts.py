@@ -148,7 +148,11 @@ def test_starts_are_drawn_from_the_seed(seeds: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     ("part", "error", "message"),
     [
-        (lambda: Adapter(activation="swish"), ProgramError, "activation 'swish' is unknown"),
+        (
+            lambda: Adapter(activation="swish"),
+            ProgramError,
+            "activation must be .*'swish'",
+        ),
         (lambda: Adapter(width=0), ProgramError, "width 0 is not positive"),
         (lambda: Adapter(reduction=0.5), ProgramError, "reduction 0.5 is below 1"),
         (lambda: Mixture(count=0), ProgramError, "0 vectors"),

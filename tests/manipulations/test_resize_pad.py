@@ -72,7 +72,10 @@ def test_the_padding_may_have_a_color() -> None:
         ({"shape": (1, 4, 4), "fill": (0.1, 0.2)}, "2 fill values for 3 channels"),
         ({"shape": (4,)}, "not the shape of one target example"),
         ({"shape": (1, 0, 4)}, "not the shape of one target example"),
-        ({"shape": (1, 4, 4), "interpolation": "cubic"}, "interpolation 'cubic' is unknown"),
+        (
+            {"shape": (1, 4, 4), "interpolation": "cubic"},
+            "interpolation must be .*'cubic'",
+        ),
         ({"shape": (1, 4, 4), "size": 0}, "size"),
         ({"shape": (1, 4, 4), "size": (-1, 4)}, "size"),
     ],

@@ -45,7 +45,7 @@ class BayesianMap(StatisticalAlignment):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_number(self.kind, "smoothing", self.smoothing, 0.0, inclusive=True)
+        require_number(self.kind, "smoothing", self.smoothing, 0.0)
         if self.top is not None:
             require_number(self.kind, "top", self.top, 0.0, inclusive=False)
 

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from graphprog.errors import ProgramError
 from graphprog.manipulations.base import Manipulation
+from graphprog.spec.checks import require_choice
 from graphprog.spec.registry import spec
 from graphprog.values.base import shape_text
 from graphprog.values.context import BuildContext
@@ -50,11 +51,7 @@ class ResizePad(Manipulation):
             object.__setattr__(self, "size", tuple(self.size))
         if self.size is not None and min(self.placed) < 1:
             raise ProgramError(f"place: size {self.size} is not positive")
-        if self.interpolation not in INTERPOLATIONS:
-            raise ProgramError(
-                f"interpolation {self.interpolation!r} is unknown; known: "
-                + ", ".join(INTERPOLATIONS)
-            )
+        require_choice(self.kind, "interpolation", self.interpolation, INTERPOLATIONS)
 
     @property
     def placed(self) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from graphprog.errors import ProgramError
 from graphprog.manipulations.inputs.token_source import TokenSource
+from graphprog.spec.checks import require_choice
 from graphprog.spec.registry import spec
 from graphprog.values.context import BuildContext
 from graphprog.values.patches import Size
@@ -38,8 +39,7 @@ class VocabularyMap(TokenSource):
     def __post_init__(self) -> None:
         if self.words < 1:
             raise ProgramError(f"dictionary: {self.words} words")
-        if self.weighting not in ("none", "softmax"):
-            raise ProgramError(f"weighting {self.weighting!r} is unknown; known: none, softmax")
+        require_choice(self.kind, "weighting", self.weighting, ("none", "softmax"))
         if self.top is not None and self.top < 1:
             raise ProgramError(f"dictionary: top {self.top} is not positive")
 

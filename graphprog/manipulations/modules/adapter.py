@@ -9,6 +9,7 @@ from torch import nn
 
 from graphprog.errors import ProgramError
 from graphprog.manipulations.base import Manipulation
+from graphprog.spec.checks import require_choice
 from graphprog.spec.registry import spec
 from graphprog.values.context import BuildContext
 from graphprog.values.layers import ACTIVATIONS, affine
@@ -40,10 +41,7 @@ class Adapter(Manipulation):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.activation not in ACTIVATIONS:
-            raise ProgramError(
-                f"activation {self.activation!r} is unknown; known: {', '.join(ACTIVATIONS)}"
-            )
+        require_choice(self.kind, "activation", self.activation, ACTIVATIONS)
         if self.width is not None and self.width < 1:
             raise ProgramError(f"adapter: width {self.width} is not positive")
         if not self.reduction >= 1:

@@ -9,6 +9,7 @@ from torch import nn
 
 from graphprog.errors import InterfaceError, ProgramError
 from graphprog.manipulations.base import Manipulation
+from graphprog.spec.checks import require_choice
 from graphprog.spec.registry import spec
 from graphprog.values.base import Fixed, Learnable, Value
 from graphprog.values.context import BuildContext
@@ -56,8 +57,7 @@ class Additive(Manipulation):
                 f"the mask of {self.kind} is a {type(self.mask).__name__}",
                 ["gp.masks.given(tensor)", "gp.masks.border(inner=...)"],
             )
-        if self.squash not in SQUASHES:
-            raise ProgramError(f"squash {self.squash!r} is unknown; known: {', '.join(SQUASHES)}")
+        require_choice(self.kind, "squash", self.squash, SQUASHES)
         if self.clip is not None:
             low, high = self.clip
             if not low < high:

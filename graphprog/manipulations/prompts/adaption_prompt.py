@@ -10,6 +10,7 @@ from torch import nn
 
 from graphprog.errors import ProgramError
 from graphprog.manipulations.base import Manipulation
+from graphprog.spec.checks import require_choice
 from graphprog.spec.registry import spec
 from graphprog.values.context import BuildContext
 from graphprog.values.requirements import last_size, require_floats
@@ -78,8 +79,7 @@ class AdaptionPrompt(Manipulation):
                 raise ProgramError(f"adaption: {name} {paths} are {len(paths)}, not {allowed}")
         if self.values and len(self.values) != len(self.keys):
             raise ProgramError("adaption: keys and values both have a bias, or neither has")
-        if self.gates not in ("all", "each"):
-            raise ProgramError(f"gates {self.gates!r} is unknown; known: all, each")
+        require_choice(self.kind, "gates", self.gates, ("all", "each"))
         if self.heads < 1 or self.length < 1:
             raise ProgramError(f"adaption: {self.heads} heads, a prompt of {self.length}")
 

@@ -10,6 +10,7 @@ from torch import nn
 from graphprog.errors import InterfaceError, ProgramError
 from graphprog.manipulations.base import Manipulation
 from graphprog.manipulations.meanings import checked_meanings
+from graphprog.spec.checks import require_choice
 from graphprog.spec.registry import spec
 from graphprog.values.base import Fixed, Learnable
 from graphprog.values.conditioning import Conditioned
@@ -82,8 +83,7 @@ class Concatenative(Manipulation):
                 f"{self.kind}: offset {self.offset}; entries stand in front of entry 0, 1, ..., "
                 "or at the end, -1"
             )
-        if self.tables not in TABLES:
-            raise ProgramError(f"tables {self.tables!r} is unknown; known: {', '.join(TABLES)}")
+        require_choice(self.kind, "tables", self.tables, TABLES)
 
     @property
     def reads(self) -> tuple[str, ...]:

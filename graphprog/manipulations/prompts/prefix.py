@@ -12,6 +12,7 @@ from graphprog.errors import ProgramError
 from graphprog.ir.fake import fake_tensor
 from graphprog.manipulations.base import Manipulation
 from graphprog.manipulations.meanings import checked_meanings
+from graphprog.spec.checks import require_choice
 from graphprog.spec.registry import spec
 from graphprog.values.base import Fixed, Learnable, Stored
 from graphprog.values.context import BuildContext
@@ -67,12 +68,8 @@ class Prefix(Manipulation):
         object.__setattr__(self, "input_roles", checked_meanings(self.input_roles))
         if self.length < 0:
             raise ProgramError(f"{self.kind}: a length of {self.length} keys is negative")
-        if self.gates not in GATES:
-            raise ProgramError(f"gates {self.gates!r} is unknown; known: all, each, and none: ''")
-        if self.positions not in POSITIONS:
-            raise ProgramError(
-                f"positions {self.positions!r} is unknown; known: {', '.join(POSITIONS)}"
-            )
+        require_choice(self.kind, "gates", self.gates, GATES)
+        require_choice(self.kind, "positions", self.positions, POSITIONS)
 
     def build(self, context: BuildContext) -> MemoryEntries:
         """Make the module that gives keys and values of all operations of the context.

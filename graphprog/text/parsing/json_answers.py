@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from graphprog.errors import FileError, ProgramError
-from graphprog.spec.checks import require_choice
+from graphprog.spec.checks import require_choice, require_text
 from graphprog.spec.registry import spec
-from graphprog.spec.text_checks import require_text
 from graphprog.text.parsing.answers import AnswerParser, Unparsed
 from graphprog.text.parsing.schema import check_schema, mismatch
 from graphprog.utils.json import check_json, parse_json, render_json

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from graphprog.spec.checks import require_choice
+from graphprog.spec.checks import require_choice, require_pattern
 from graphprog.spec.registry import spec
-from graphprog.spec.text_checks import require_pattern
 from graphprog.text.parsing.answers import AnswerParser, Unparsed
 from graphprog.text.parsing.json_answers import ParseJSON
 from graphprog.text.parsing.numbers import ParseNumber, read_number

@@ -8,9 +8,8 @@ from functools import cached_property
 from typing import Literal
 
 from graphprog.errors import DataError, ProgramError
-from graphprog.spec.checks import require_choice, require_integer
+from graphprog.spec.checks import require_choice, require_integer, require_text
 from graphprog.spec.registry import spec
-from graphprog.spec.text_checks import require_text
 from graphprog.text.prompting import selection
 from graphprog.text.prompting.part import TextPart
 from graphprog.text.prompting.template import Template

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from graphprog.spec.checks import require_choice
+from graphprog.spec.checks import require_choice, require_text
 from graphprog.spec.registry import spec
-from graphprog.spec.text_checks import require_text
 from graphprog.text.prompting.part import TextPart
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from graphprog.errors import ProgramError
+from graphprog.spec.checks import require_pattern, require_text
 from graphprog.spec.registry import Spec, spec
-from graphprog.spec.text_checks import require_pattern, require_text
 from graphprog.text.prompting.template import Template
 
 

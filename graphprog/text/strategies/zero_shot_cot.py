@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from graphprog.spec.checks import require_text
 from graphprog.spec.registry import Spec, spec
-from graphprog.spec.text_checks import require_text
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def test_it_is_saved_written_and_exported(tmp_path: Path) -> None:
 
 def test_what_gates_there_are_is_told(tmp_path: Path) -> None:
     """Another name, or a folder of PEFT, which has none."""
-    with pytest.raises(ProgramError, match="gates 'some' is unknown"):
+    with pytest.raises(ProgramError, match="gates must be one of '', all, each, not 'some'"):
         gp.Prefix(gates="some")
     _, graph = decoder("gpt2")
     with pytest.raises(ProgramError, match="no prefix behind gates"):
