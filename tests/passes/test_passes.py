@@ -23,8 +23,8 @@ from graphprog.passes.insert.insert import Insert, ReplaceInput
 from graphprog.passes.pipeline import Pipeline
 from graphprog.passes.verify import verify
 from graphprog.spec.registry import spec
-from tests.models.programs import PROGRAMS
 from graphprog.values.context import BuildContext
+from tests.models.programs import PROGRAMS
 from tests.models.zoo import CASES, captured
 
 
