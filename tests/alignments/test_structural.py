@@ -14,8 +14,16 @@ from torch import Tensor, nn
 import graphprog as gp
 from graphprog.errors import DataError, ProgramError
 from graphprog.spec.registry import format_spec, from_json, parse_spec, to_json
-from tests.models.text_models import REVIEWS, TEMPLATE, reader, tokenizer
-from tests.models.text_tasks import QUERIES, SHOWN, behind, opened
+from tests.models.text_models import (
+    QUERIES,
+    REVIEWS,
+    SHOWN,
+    TEMPLATE,
+    behind,
+    opened,
+    reader,
+    tokenizer,
+)
 
 CAUSAL = ["gpt2", pytest.param("llama", marks=pytest.mark.slow)]
 ASKED = gp.Demonstrations([], TEMPLATE)

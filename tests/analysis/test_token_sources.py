@@ -18,7 +18,7 @@ from graphprog.values.context import BuildContext
 from graphprog.values.patches import ImagePatches, SeriesPatches
 from tests.models.corner_networks import Encoder
 from tests.models.zoo import CASES, captured
-from tests.rewriting.test_rewriting import same
+from tests.support.comparisons import same
 
 State = dict[str, torch.Tensor]
 

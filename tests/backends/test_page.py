@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import graphprog as gp
-from tests.models.example_modules import Example, modules_of
+from tests.support.example_modules import Example, modules_of
 from tests.support.javascript_runtimes import needs_node, run_script
 
 pytestmark = [needs_node, pytest.mark.xdist_group("javascript")]

@@ -6,22 +6,14 @@ from typing import Any
 import pytest
 import torch
 from torch import fx, nn
-from torch.utils._pytree import tree_flatten
 
 import graphprog as gp
 from graphprog.errors import CaptureError, DataError
 from graphprog.passes.normalize.functionalize import mutates
 from graphprog.passes.verify import verify
-from tests.models.corner_models import ResidualNet, plain_cnn
+from tests.models.corner_models import Call, exported, plain_cnn, small
 from tests.models.zoo import CASES, captured, cases
-
-
-def equal(left: Any, right: Any) -> bool:
-    (mine, tree), (theirs, other) = tree_flatten(left), tree_flatten(right)
-    return tree == other and all(
-        torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
-        for a, b in zip(mine, theirs, strict=True)
-    )
+from tests.support.comparisons import equal
 
 
 @pytest.mark.parametrize("name", cases(CASES))
@@ -45,15 +37,6 @@ def test_a_graph_is_its_model_at_any_length(name: str) -> None:
         kwargs |= {"input_ids": ids, "attention_mask": mask}
         with torch.no_grad():
             assert equal(graph(**kwargs), model(**kwargs))
-
-
-def small() -> tuple[nn.Module, torch.Tensor]:
-    torch.manual_seed(0)
-    return ResidualNet().eval(), torch.randn(3, 3, 16, 16)
-
-
-def exported(model: nn.Module, x: torch.Tensor) -> torch.export.ExportedProgram:
-    return torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
 
 
 def test_every_source_of_a_graph(tmp_path: Path) -> None:
@@ -125,13 +108,6 @@ def test_axes_may_be_named_and_vary_in_size() -> None:
     program = gp.Program([gp.ResizePad(shape=(3, 8, 8))])
     with pytest.raises(gp.errors.ProgramError, match="varies in more than the batch"):
         gp.compile(graph, program)
-
-
-class Call(nn.Module):
-    def forward(
-        self, ids: torch.Tensor, mask: torch.Tensor, bias: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        return ids.float() * mask + (0 if bias is None else bias)
 
 
 def test_keywords_may_come_in_any_order() -> None:

@@ -11,8 +11,8 @@ from torch import nn
 
 import graphprog as gp
 from graphprog.errors import CaptureError, FileError
-from tests.capture.test_capture import Call, equal, exported, small
-from tests.models.corner_models import plain_cnn
+from tests.models.corner_models import Call, exported, plain_cnn, small
+from tests.support.comparisons import equal
 
 
 class Branching(nn.Module):

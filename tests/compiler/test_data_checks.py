@@ -7,20 +7,8 @@ import torch
 
 import graphprog as gp
 from graphprog.errors import DataError
+from tests.models.programs import IMAGES, unit_task
 from tests.models.zoo import CASES, captured
-
-MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
-
-
-def unit_task(classes: int = 4) -> gp.ReprogrammedModel:
-    return gp.compile(
-        captured("residual")[1],
-        gp.Program(
-            [gp.Additive()],
-            align=gp.RandomMap(classes=classes),
-            contract=gp.Contract("unit", mean=MEAN, std=STD),
-        ),
-    )
 
 
 def test_good_batches_pass() -> None:
@@ -29,7 +17,6 @@ def test_good_batches_pass() -> None:
     task.check(task.input_example(1))
 
 
-IMAGES = torch.rand(2, 3, 16, 16)
 BROKEN = IMAGES.clone()
 BROKEN[1, 0, 0, 0] = float("nan")
 

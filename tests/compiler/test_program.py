@@ -9,7 +9,7 @@ from torch.nn import functional
 import graphprog as gp
 from graphprog.errors import ProgramError
 from graphprog.spec.registry import format_spec, parse_spec
-from tests.compiler.test_data_checks import IMAGES, MEAN, STD, unit_task
+from tests.models.programs import IMAGES, MEAN, STD, unit_task
 from tests.models.zoo import captured
 
 MEANS, STDS = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)

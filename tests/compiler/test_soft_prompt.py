@@ -12,8 +12,7 @@ import torch
 
 import graphprog as gp
 from graphprog.errors import ProgramError
-from tests.models.text_models import reader, tokenizer
-from tests.models.text_tasks import QUERIES, SHOWN, TOLD, behind, whole_text
+from tests.models.text_models import QUERIES, SHOWN, TOLD, behind, reader, tokenizer, whole_text
 
 CAUSAL = ["gpt2", pytest.param("llama", marks=pytest.mark.slow)]
 LABELS = gp.Verbalizer({"good": " good", "bad": " bad"})

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import graphprog as gp
-from tests.models.example_modules import Example, modules_of
+from tests.support.example_modules import Example, modules_of
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import graphprog as gp
 from graphprog.backends import onnxruntime
 from graphprog.backends.onnx import export_decoder
 from graphprog.errors import BackendError, DataError, FileError, PassError, ProgramError
-from tests.analysis.test_roles import Decoder, captured
 from tests.models import decoder_models as models
+from tests.models.decoder_models import Decoder, captured
 
 _INPUTS = ("input_ids", "attention_mask")
 

@@ -12,8 +12,8 @@ from torch.nn import functional
 import graphprog as gp
 from graphprog.errors import PassError, ProgramError
 from graphprog.passes.kv.kv_cache import CacheKV
-from tests.analysis.test_roles import Decoder
 from tests.models import decoder_models as models
+from tests.models.decoder_models import Decoder
 
 TOKENS = 64
 _FAST = ("gpt2", "llama", "opt", "bloom", "windows", "written out")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.models.example_modules import Example, modules_of
+from tests.support.example_modules import Example, modules_of
 
 
 @pytest.fixture

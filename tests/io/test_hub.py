@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from graphprog.errors import FileError
 from graphprog.io import artifact
 from graphprog.io.card import MARK, write_card
 from graphprog.io.hub import pull, push
-from tests.support.hub_server import COMMIT, TOKEN, HubServer, serve_hub
+from tests.support.hub_server import COMMIT, TOKEN, HubServer
 
 DOCUMENT = {
     "program": {"kind": "program", "manipulations": [{"kind": "additive", "at": "input"}]},
@@ -29,22 +28,6 @@ def program(tmp_path: Path) -> Path:
     path = tmp_path / "digits.safetensors"
     artifact.write(path, {"program.border.value": torch.arange(6.0)}, DOCUMENT)
     return path
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
-    """A hub on this machine, which the library takes for the real one, and an empty cache."""
-    with serve_hub() as server:
-        address = server.address
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
-        template = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
-        for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-            monkeypatch.delenv(variable, raising=False)
-        yield server
 
 
 # A folder

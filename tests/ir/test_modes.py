@@ -13,8 +13,8 @@ import graphprog as gp
 from graphprog import backends
 from graphprog.errors import DataError, PassError
 from tests.models.zoo import CASES, captured
-from tests.rewriting.test_rewriting import same
 from tests.support import oracle
+from tests.support.comparisons import same
 
 
 class Normed(nn.Module):

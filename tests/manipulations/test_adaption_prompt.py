@@ -12,8 +12,8 @@ from torch.nn import functional
 import graphprog as gp
 from graphprog.errors import ProgramError
 from tests.models.zoo import CASES, captured
-from tests.rewriting.test_rewriting import same
 from tests.support import oracle
+from tests.support.comparisons import same
 
 pytestmark = pytest.mark.xdist_group("gpt2")
 

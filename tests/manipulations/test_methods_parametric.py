@@ -10,7 +10,7 @@ from torch import nn
 
 import graphprog as gp
 from tests.models.zoo import CASES, captured
-from tests.rewriting.test_rewriting import same
+from tests.support.comparisons import same
 
 gpt2 = pytest.mark.xdist_group("gpt2")
 

@@ -12,8 +12,8 @@ from torch import nn
 import graphprog as gp
 from graphprog.errors import FileError, GraphprogError, InterfaceError, PassError, ProgramError
 from tests.models.zoo import CASES, captured
-from tests.rewriting.test_rewriting import same
 from tests.support import oracle
+from tests.support.comparisons import same
 
 
 class Mixer(nn.Module):

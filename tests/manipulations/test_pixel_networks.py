@@ -15,7 +15,7 @@ from graphprog import backends
 from graphprog.errors import FileError, GraphprogError, InterfaceError, ProgramError
 from graphprog.values.context import BuildContext
 from tests.models.zoo import captured
-from tests.rewriting.test_rewriting import same
+from tests.support.comparisons import same
 
 
 def masked(

@@ -6,8 +6,8 @@ import torch
 import graphprog as gp
 from graphprog.errors import InterfaceError, ProgramError
 from tests.models.zoo import CASES, captured
-from tests.rewriting.test_rewriting import same
 from tests.support import oracle
+from tests.support.comparisons import same
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 8), (8, 1, 1), (1, 8, 8), (8,), ()])

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tests.models.prefix_models import presence
+
 HEADS, HEAD = 4, 8
 WIDTH = HEADS * HEAD
 SMALLEST = torch.finfo(torch.float32).min
@@ -217,3 +219,9 @@ class Written(nn.Module):
         parts = self.project(x).view(batch, length, 3, HEADS, HEAD).permute(2, 0, 3, 1, 4)
         attended = self.weigh(self, parts[0], parts[1], parts[2], mask)
         return self.out(attended.transpose(1, 2).reshape(batch, length, WIDTH))
+
+
+def inputs(batch: int, length: int) -> tuple[Tensor, Tensor]:
+    """Vectors, and which of them are there."""
+    generator = torch.Generator().manual_seed(length)
+    return torch.randn(batch, length, WIDTH, generator=generator), presence(batch, length)

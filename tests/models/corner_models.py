@@ -193,3 +193,19 @@ class InPlaceHalf(nn.Module):
         half = y.to(torch.bfloat16) * 2
         half += y / 3
         return half.sum(-1, keepdim=True) * y
+
+
+def small() -> tuple[nn.Module, torch.Tensor]:
+    torch.manual_seed(0)
+    return ResidualNet().eval(), torch.randn(3, 3, 16, 16)
+
+
+def exported(model: nn.Module, x: torch.Tensor) -> torch.export.ExportedProgram:
+    return torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
+
+
+class Call(nn.Module):
+    def forward(
+        self, ids: torch.Tensor, mask: torch.Tensor, bias: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        return ids.float() * mask + (0 if bias is None else bias)

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+import graphprog as gp
+
 
 class Tied(nn.Module):
     """The table of tokens is also the output layer."""
@@ -137,3 +139,25 @@ class Recurrent(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         states, _ = self.lstm(x)
         return self.head(states[:, -1])
+
+
+class Towers(nn.Module):
+    """Two towers, of which the second is computed later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Linear(8, 8), nn.Tanh())
+        self.second = nn.Sequential(nn.Linear(8, 6), nn.Tanh())
+        self.head = nn.Linear(14, 3)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        y = self.second(y)
+        return self.head(torch.cat([x, y], -1))
+
+
+def towers() -> tuple[nn.Module, gp.Graph, tuple[torch.Tensor, ...]]:
+    torch.manual_seed(0)
+    model = Towers().eval().requires_grad_(False)
+    example = (torch.randn(2, 8), torch.randn(2, 8))
+    return model, gp.capture(model, example), (torch.randn(5, 8), torch.randn(5, 8))

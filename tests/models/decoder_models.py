@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 import graphprog as gp
 
@@ -202,3 +203,34 @@ def two_towers(name: str) -> tuple[Any, gp.Graph]:
     if name == "whisper":
         axes["input_features"] = {0: "batch"}
     return model, gp.capture(model, (), {**call, "use_cache": False}, axes)
+
+
+TOKENS = 31
+
+
+class Decoder(nn.Module):
+    """A causal model with a longer table of positions than of tokens; returns what is wanted."""
+
+    def __init__(self, wanted: str = "logits") -> None:
+        super().__init__()
+        self.wanted = wanted
+        self.positions = nn.Embedding(64, 16)
+        self.words = nn.Embedding(TOKENS, 16)
+        self.head = nn.Linear(16, TOKENS)
+
+    def forward(self, places: Tensor, ids: Tensor) -> object:
+        """Logits, a hidden state, or both."""
+        x = self.positions(places) + self.words(ids)
+        q = x.unflatten(-1, (2, 8)).transpose(1, 2)
+        y = functional.scaled_dot_product_attention(q, q, q, is_causal=True)
+        hidden = x + y.transpose(1, 2).flatten(2)
+        logits = self.head(hidden)
+        results = {"logits": logits, "hidden": hidden, "both": (hidden, logits)}
+        return (None, logits) if self.wanted == "none" else results[self.wanted]
+
+
+def captured(model: nn.Module) -> gp.Graph:
+    """Its graph for any batch and length."""
+    call = {"places": torch.arange(7).expand(2, 7).contiguous(), "ids": torch.ones(2, 7).long()}
+    axes = {name: {0: "batch", 1: "sequence"} for name in call}
+    return gp.capture(model.eval(), (), call, axes)

@@ -101,3 +101,15 @@ def clip() -> nn.Module:
     }
     vision = {**shape, "num_hidden_layers": 3, "image_size": 32, "patch_size": 8}
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16))
+
+
+def wav2vec() -> nn.Module:
+    from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+    return Wav2Vec2Model(
+        Wav2Vec2Config(
+            hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+            conv_dim=(16, 16), conv_kernel=(4, 3), conv_stride=(3, 2), num_feat_extract_layers=2,
+            num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2, mask_time_prob=0.0,
+        )
+    )  # fmt: skip

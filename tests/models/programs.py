@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import torch
+
 import graphprog as gp
+from tests.models.zoo import captured
 
 PROGRAMS = {
     "additive": gp.Program(
@@ -15,3 +18,20 @@ PROGRAMS = {
     ),
     "align": gp.Program([gp.Additive()], align=gp.LinearHead(4, at="features")),
 }
+
+
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+
+
+def unit_task(classes: int = 4) -> gp.ReprogrammedModel:
+    return gp.compile(
+        captured("residual")[1],
+        gp.Program(
+            [gp.Additive()],
+            align=gp.RandomMap(classes=classes),
+            contract=gp.Contract("unit", mean=MEAN, std=STD),
+        ),
+    )
+
+
+IMAGES = torch.rand(2, 3, 16, 16)

@@ -9,9 +9,10 @@ from torch import nn
 import graphprog as gp
 from graphprog.errors import InterfaceError, ProgramError
 from graphprog.passes.erase import EraseProgram
+from tests.models.corner_networks import towers
 from tests.models.zoo import CASES, captured
-from tests.rewriting.test_rewriting import same
 from tests.support import oracle
+from tests.support.comparisons import same
 
 
 class Blend(nn.Module):
@@ -23,28 +24,6 @@ class Blend(nn.Module):
 
     def forward(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         return x + self.map(other.mean(-2, keepdim=True))
-
-
-class Towers(nn.Module):
-    """Two towers, of which the second is computed later."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Sequential(nn.Linear(8, 8), nn.Tanh())
-        self.second = nn.Sequential(nn.Linear(8, 6), nn.Tanh())
-        self.head = nn.Linear(14, 3)
-
-    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        x = self.first(x)
-        y = self.second(y)
-        return self.head(torch.cat([x, y], -1))
-
-
-def towers() -> tuple[nn.Module, gp.Graph, tuple[torch.Tensor, ...]]:
-    torch.manual_seed(0)
-    model = Towers().eval().requires_grad_(False)
-    example = (torch.randn(2, 8), torch.randn(2, 8))
-    return model, gp.capture(model, example), (torch.randn(5, 8), torch.randn(5, 8))
 
 
 def test_a_part_reads_an_earlier_interface() -> None:

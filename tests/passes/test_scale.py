@@ -10,8 +10,8 @@ import torch
 import graphprog as gp
 from graphprog.errors import InterfaceError
 from tests.models.zoo import CASES, captured
-from tests.rewriting.test_rewriting import same
 from tests.support import oracle
+from tests.support.comparisons import same
 
 
 def linear_keys(graph: gp.Graph) -> list[str]:

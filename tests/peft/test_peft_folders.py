@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 import graphprog as gp
 from graphprog.errors import FileError, GraphprogError, ProgramError
-from tests.io.test_hub import hub  # noqa: F401
 from tests.support.hub_server import HubServer
 
 WIDTH, LENGTH = 16, 3
@@ -140,7 +139,7 @@ def test_a_model_inside_of_another_one(tmp_path: Path) -> None:
         gp.peft.load(path, graph)
 
 
-def test_from_the_hub(hub: HubServer, tmp_path: Path) -> None:  # noqa: F811
+def test_from_the_hub(hub: HubServer, tmp_path: Path) -> None:
     path = folder(tmp_path / "local", PROMPT, {"prompt_embeddings": ENTRIES})
     hub.repositories["me/prompt"] = {file.name: file.read_bytes() for file in path.iterdir()}
     task = gp.peft.load("me/prompt", captured()[1])

@@ -5,22 +5,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils._pytree import tree_leaves
 
 import graphprog as gp
 from graphprog.ir.graph import Graph
 from tests.models.zoo import CASES, captured, cases
 from tests.support import oracle
+from tests.support.comparisons import same
 
 STEERED = [name for name in CASES if name not in ("inplace", "inplace-dropout", "lstm")]
 """Writes into a value tell a hook's result apart from a graph's: a graph has no memory to share."""
-
-
-def same(left: Any, right: Any) -> bool:
-    return all(
-        torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
-        for a, b in zip(tree_leaves(left), tree_leaves(right), strict=True)
-    )
 
 
 def pattern_for(graph: Graph, key: str, seed: int = 0) -> torch.Tensor:

@@ -12,8 +12,19 @@ import torch
 
 import graphprog as gp
 from graphprog.errors import DataError, FileError, ProgramError
-from tests.models.text_models import REVIEWS, alone, reader, tokenizer
-from tests.models.text_tasks import CAUSAL, QUERIES, SHOWN, TOLD, behind, opened, whole_text
+from tests.models.text_models import (
+    CAUSAL,
+    QUERIES,
+    REVIEWS,
+    SHOWN,
+    TOLD,
+    alone,
+    behind,
+    opened,
+    reader,
+    tokenizer,
+    whole_text,
+)
 
 
 @pytest.mark.parametrize("name", [*CAUSAL, "closing"])

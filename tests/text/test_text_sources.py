@@ -11,8 +11,18 @@ from torch import Tensor, nn
 
 import graphprog as gp
 from graphprog.errors import DataError, InterfaceError, ProgramError
-from tests.models.text_models import REVIEWS, TEMPLATE, reader, tokenizer
-from tests.models.text_tasks import QUERIES, SHOWN, TOLD, behind, opened, whole_text
+from tests.models.text_models import (
+    QUERIES,
+    REVIEWS,
+    SHOWN,
+    TEMPLATE,
+    TOLD,
+    behind,
+    opened,
+    reader,
+    tokenizer,
+    whole_text,
+)
 
 
 def test_no_tokenizer_and_wrong_ones_are_refused() -> None:

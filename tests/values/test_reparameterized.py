@@ -17,7 +17,7 @@ from graphprog.errors import GraphprogError
 from graphprog.spec.registry import format_spec, parse_spec
 from graphprog.values import reparameterized as made
 from graphprog.values.reparameterized import Reparameterized
-from tests.values.test_initializers import VOCABULARY, captured
+from tests.models.scaled_embeddings import VOCABULARY, captured
 
 LENGTH, WIDTH = 4, 16
 TOKENS = gp.Learnable(gp.initializers.Tokens((1, 2, 3, 4)))

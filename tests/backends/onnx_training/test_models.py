@@ -12,7 +12,7 @@ from torch.nn import functional
 import graphprog as gp
 from tests.models import prefix_models as memory_models
 from tests.models import zoo
-from tests.passes.extend_axis.test_models import wav2vec
+from tests.models.library_models import wav2vec
 from tests.support.steps import require_equal_curves
 
 STEPS = 100

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import graphprog as gp
 from graphprog.analysis.attention import attentions
@@ -19,9 +19,18 @@ from graphprog.passes import EraseProgram, MatchAttention
 from graphprog.passes.attention.match_attention import explain
 from graphprog.passes.pipeline import Pipeline
 from graphprog.passes.verify import verify
-from tests.models.attention_models import LEFT, MATCHED, WIDTH, Weigh, Written, chained, parallel
-from tests.models.prefix_models import VOCABULARY, presence, some_ids
-from tests.passes.kv.test_extend_kv import cached, filled
+from tests.models.attention_models import (
+    LEFT,
+    MATCHED,
+    WIDTH,
+    Weigh,
+    Written,
+    chained,
+    inputs,
+    parallel,
+)
+from tests.models.prefix_models import VOCABULARY, cached, filled, presence, some_ids
+from tests.support.comparisons import gap
 
 _SIZES: dict[str, Any] = {"vocab_size": VOCABULARY, "n_layer": 2, "n_head": 4}
 _ROTARY = {**_SIZES, "n_embd": 32, "n_positions": 64, "rotary_dim": 4}
@@ -94,18 +103,6 @@ def written(weigh: Weigh, dtype: torch.dtype = torch.float32) -> tuple[nn.Module
     axes = {"x": {0: "batch", 1: "sequence"}, "mask": {0: "batch", 1: "sequence"}}
     x, mask = inputs(2, 9)
     return model, gp.capture(model, (x.to(dtype), mask), dynamic_axes=axes)
-
-
-def inputs(batch: int, length: int) -> tuple[Tensor, Tensor]:
-    """Vectors, and which of them are there."""
-    generator = torch.Generator().manual_seed(length)
-    return torch.randn(batch, length, WIDTH, generator=generator), presence(batch, length)
-
-
-def gap(found: Tensor, wanted: Tensor) -> float:
-    """The largest difference, as a share of the largest number; NaN agrees with anything."""
-    difference = (found - wanted)[~wanted.isnan()].abs().max()
-    return float(difference / wanted.nan_to_num().abs().max())
 
 
 @pytest.mark.parametrize("name", MATCHED)

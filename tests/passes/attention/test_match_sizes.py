@@ -11,9 +11,9 @@ from graphprog.analysis.attention import attentions
 from graphprog.passes import MatchAttention
 from graphprog.passes.attention.match_attention import explain
 from graphprog.passes.attention.score_chain import alike
-from tests.models.attention_models import HEAD, HEADS, MATCHED, WIDTH, Weigh, Written
+from tests.models.attention_models import HEAD, HEADS, MATCHED, WIDTH, Weigh, Written, inputs
 from tests.models.prefix_models import presence
-from tests.passes.attention.test_match_attention import gap, inputs
+from tests.support.comparisons import gap
 
 
 def captured(weigh: Weigh, batch: int, length: int) -> tuple[Written, gp.Graph]:

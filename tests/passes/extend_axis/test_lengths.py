@@ -7,17 +7,9 @@ import torch
 
 import graphprog as gp
 from graphprog.errors import GraphprogError
+from tests.models.prompts.inserted import AT, PLAIN, VARYING, compiled, entries, joined, told
 from tests.models.prompts.masks import SlicedPositions
 from tests.models.prompts.models import Prompted, made, some_ids
-from tests.passes.extend_axis.test_literals import (
-    AT,
-    PLAIN,
-    VARYING,
-    compiled,
-    entries,
-    joined,
-    told,
-)
 
 
 @pytest.mark.parametrize("kind", PLAIN, ids=lambda kind: kind.__name__)

@@ -13,8 +13,8 @@ import graphprog as gp
 from graphprog.errors import PassError
 from graphprog.ir.graph import Graph
 from tests.models import zoo
-from tests.passes.extend_axis.test_literals import told
-from tests.passes.extend_axis.test_programs import entries, inserted, part
+from tests.models.library_models import wav2vec
+from tests.models.prompts.inserted import entries, inserted, part, told
 from tests.support.oracle import changed
 
 pytestmark = pytest.mark.xdist_group("extend-models")
@@ -57,18 +57,6 @@ def whisper() -> nn.Module:
         WhisperConfig(
             d_model=32, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=64,
             num_mel_bins=8, max_source_positions=12,
-        )
-    )  # fmt: skip
-
-
-def wav2vec() -> nn.Module:
-    from transformers import Wav2Vec2Config, Wav2Vec2Model
-
-    return Wav2Vec2Model(
-        Wav2Vec2Config(
-            hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-            conv_dim=(16, 16), conv_kernel=(4, 3), conv_stride=(3, 2), num_feat_extract_layers=2,
-            num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2, mask_time_prob=0.0,
         )
     )  # fmt: skip
 

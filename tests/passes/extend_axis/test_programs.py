@@ -14,26 +14,9 @@ import graphprog as gp
 from graphprog.ir.graph import Graph
 from graphprog.ir.printing import graph_text
 from graphprog.passes.erase import EraseProgram
+from tests.models.prompts.inserted import entries, inserted, part
 from tests.models.zoo import images
 from tests.support.oracle import changed
-
-
-def entries(count: int, width: int = 32, seed: int = 0) -> Tensor:
-    return torch.randn(count, width, generator=torch.Generator().manual_seed(seed))
-
-
-def inserted(new: Tensor, offset: int):
-    """A change of a value [B, S, d] for the eager reference."""
-
-    def change(x: Tensor) -> Tensor:
-        at = x.shape[1] if offset == -1 else offset
-        return torch.cat([x[:, :at], new.expand(len(x), -1, -1), x[:, at:]], 1)
-
-    return change
-
-
-def part(at: str, new: Tensor, offset: int, **options: object) -> gp.Concatenative:
-    return gp.Concatenative(at=at, length=len(new), offset=offset, value=gp.Fixed(new), **options)
 
 
 class Stack(nn.Module):

@@ -15,7 +15,7 @@ from graphprog.errors import GraphprogError
 from graphprog.ir.graph import Graph
 from graphprog.passes.extend_axis.extend_axis import ExtendAxis
 from graphprog.passes.verify import verify
-from tests.passes.extend_axis.test_literals import told
+from tests.models.prompts.inserted import told
 
 LENGTH, WIDTH, HEADS = 4, 8, 2
 

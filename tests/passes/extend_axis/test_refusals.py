@@ -16,9 +16,9 @@ from graphprog.errors import PassError
 from graphprog.ir.graph import Graph
 from graphprog.passes.extend_axis.literal_search import cannot_follow
 from tests.models.prompts.ambiguous import DOUBTFUL, PaddedUp, PooledByLength
+from tests.models.prompts.inserted import AT, VARYING, compiled, entries, joined, told
 from tests.models.prompts.models import SAME, Prompted, made, some_ids
 from tests.models.prompts.traps import REFUSED, RotaryTable, SharedTable, Table
-from tests.passes.extend_axis.test_literals import AT, VARYING, compiled, entries, joined, told
 
 
 @cache

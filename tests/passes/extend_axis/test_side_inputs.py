@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import graphprog as gp
 from graphprog.errors import GraphprogError, PassError
 from graphprog.ir.graph import Graph
+from tests.models.prompts.inserted import AT, OFFSETS, compiled, entries, joined, told
 from tests.models.prompts.models import SAME, made, some_ids
 from tests.models.prompts.side_inputs import (
     SIDED,
@@ -26,7 +27,6 @@ from tests.models.prompts.side_inputs import (
     Sided,
     Weights,
 )
-from tests.passes.extend_axis.test_literals import AT, OFFSETS, compiled, entries, joined, told
 
 
 @cache

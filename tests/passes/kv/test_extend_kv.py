@@ -8,38 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
 import graphprog as gp
 from graphprog.errors import InterfaceError, PassError, ProgramError
-from tests.models.prefix_models import DECODERS, decoder, pairs_of, presence, some_ids
-
-LENGTH = 5
-
-
-def filled(graph: gp.Graph, **options: Any) -> gp.ReprogrammedModel:
-    """A task with a memory that matters."""
-    part = gp.Prefix(length=LENGTH, value=gp.Learnable("normal", 0.5), **options)
-    return gp.compile(graph, gp.Program([part]))
-
-
-def cached(
-    model: nn.Module, task: gp.ReprogrammedModel, ids: Tensor, mask: Tensor | None
-) -> Tensor:
-    """What the model computes when it finds the memory in its cache."""
-    from transformers import DynamicCache
-
-    cache = DynamicCache()
-    for layer, pair in enumerate(pairs_of(task)):
-        wide = [one[None].expand(len(ids), -1, -1, -1).clone() for one in pair]
-        cache.update(*wide, layer)
-    given = {"input_ids": ids, "past_key_values": cache, "use_cache": True}
-    if mask is not None:
-        ones = torch.ones(len(ids), LENGTH, dtype=mask.dtype)
-        given["attention_mask"] = torch.cat([ones, mask], 1)
-    with torch.no_grad():
-        return model(**given).logits
-
+from tests.models.prefix_models import (
+    DECODERS,
+    LENGTH,
+    cached,
+    decoder,
+    filled,
+    pairs_of,
+    presence,
+    some_ids,
+)
 
 QUICK = {("gpt2", True), ("gpt2", False), ("llama", True), ("windows", True)}
 
