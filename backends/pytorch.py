@@ -30,7 +30,6 @@ from graphprog.backends.parity.report import (
     compare,
     example_batch,
     parity_batches,
-    task_device,
 )
 from graphprog.compiler.data_checks import check_inputs
 from graphprog.compiler.model import ReprogrammedModel
@@ -102,7 +101,7 @@ def compiled(
 def _compile(
     task: ReprogrammedModel, nodes: tuple[str, ...] | None, options: dict[str, Any]
 ) -> Callable[..., tuple[Any, ...]]:
-    module = executable(task.graph, nodes, task_device(task))
+    module = executable(task.graph, nodes, task.device)
     settings = {"fullgraph": True, "dynamic": True, **options}
     run: Callable[..., tuple[Any, ...]] = torch.compile(module, **settings)
     return run
@@ -111,7 +110,7 @@ def _compile(
 def _evaluate(
     task: ReprogrammedModel, run: Callable[..., tuple[Any, ...]], inputs: Inputs
 ) -> list[np.ndarray]:
-    device = task_device(task)
+    device = task.device
     try:
         with torch.no_grad():
             outputs = run(*(value.to(device) for value in inputs))

@@ -77,7 +77,7 @@ def scale(graph: gp.Graph, count: int, folder: Path) -> None:
     images = task.input_example(ROWS)[0].numpy()
     session = gp.backends.onnxruntime.Session(folder / "bank.onnx", providers="cpu")
     file = folder / "program.safetensors"
-    task.save(file)
+    gp.save(task, file)
     for name in map(str, range(ROWS)):
         session.add(name, file)
     for rows in (["0"] * ROWS, list(session.list())):
@@ -90,7 +90,7 @@ def scale(graph: gp.Graph, count: int, folder: Path) -> None:
             for name, value in task.program_state().items()
         }
         task.load_program_state(state)
-        task.save(file)
+        gp.save(task, file)
         session.add(f"p{number}", file)
         added += sum(value.nbytes for value in state.values())
     session.run(images, program="p0")
@@ -135,7 +135,7 @@ def kinds(graph: gp.Graph, folder: Path) -> None:
     }
     gp.backends.onnx.export_multi_graph(graph, folder / "slots", slots)
     for name, program in slots.items():
-        gp.compile(graph, program).save(folder / f"{name}.safetensors")
+        gp.save(gp.compile(graph, program), folder / f"{name}.safetensors")
     data = sum(path.stat().st_size for path in (folder / "slots").glob("*.data"))
     graphs = sum(path.stat().st_size for path in (folder / "slots").glob("*.onnx"))
     print(f"\n{len(slots)} kinds: weights {data / 2**20:.0f} MiB, graphs {graphs / 2**20:.1f} MiB")

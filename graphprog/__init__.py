@@ -32,7 +32,7 @@ from graphprog.compiler.program import Contract, Program
 from graphprog.generation.generate import generate
 from graphprog.generation.kv_decoder import with_kv_cache
 from graphprog.io.hub import pull, push
-from graphprog.io.saving import load
+from graphprog.io.saving import load, save
 from graphprog.ir.graph import Graph
 from graphprog.ir.interface import Interface
 from graphprog.manipulations import (
@@ -143,6 +143,7 @@ __all__ = [
     "pull",
     "push",
     "reparameterized",
+    "save",
     "text",
     "with_kv_cache",
 ]

@@ -48,7 +48,6 @@ from graphprog.backends.parity.report import (
     compare,
     example_batch,
     parity_batches,
-    task_device,
 )
 from graphprog.backends.program_rows.push_down_selection import leave_out_unread_rows
 from graphprog.compiler.data_checks import warn_uncounted
@@ -89,7 +88,7 @@ def export(
     """
     if program not in get_args(Mode):
         raise BackendError(f"program={program!r} is unknown; one of {', '.join(get_args(Mode))}")
-    warn_uncounted(task)
+    warn_uncounted(task.spec.align.kind, task.alignment)
     task = merge_reparameterization(task)
     batches, example = parity_batches(task, inputs), example_batch(task, inputs)
     if program == "per_row":
@@ -136,7 +135,7 @@ def lower(
     """
     names = output_names(task) if nodes is None else nodes
     graph = SplitKV()(task.graph)
-    traced = exported_graph(graph, example, nodes or output_nodes(task), task_device(task))
+    traced = exported_graph(graph, example, nodes or output_nodes(task), task.device)
     leave_out_unread_rows(traced.graph_module)
     model = translate(traced, task.inputs, names, opset)
     optimize(model, overridable=program == "overridable")

@@ -30,7 +30,7 @@ from graphprog.backends.onnx_model.translate import (
     translate,
 )
 from graphprog.backends.onnx_model.zero_padding import keep_zero_padding
-from graphprog.backends.parity.report import Inputs, ParityReport, task_device
+from graphprog.backends.parity.report import Inputs, ParityReport
 from graphprog.backends.parity.rows import changed, prove_rows
 from graphprog.backends.program_rows.push_down_selection import leave_out_unread_rows
 from graphprog.backends.program_rows.vmap import ProgramRows, expression
@@ -125,7 +125,7 @@ def _wider(task: ReprogrammedModel) -> ReprogrammedModel | None:
     align = task.spec.align
     names = {field.name for field in dataclasses.fields(align)}
     classes = getattr(align, "classes", None)
-    if "classes" not in names or classes is None or class_count(task) != classes:
+    if "classes" not in names or classes is None or class_count(task.graph) != classes:
         return None
     contract = dataclasses.replace(task.spec.contract, labels=())
     more: dict[str, Any] = {"classes": classes + 1}
@@ -158,7 +158,7 @@ def _lower(
             ["capture it with a dynamic batch", 'program="overridable"'],
         )
     graph = SplitKV()(task.graph)
-    device = task_device(task)
+    device = task.device
     module = executable(graph, output_nodes(task), device)
     leave_out_unread_rows(module)
     state = task.program_state()
@@ -187,7 +187,9 @@ def _lower(
     keep_zero_padding(model)
     name_nodes(model)
     refuse_foreign_operators(model)
-    _give_own(model, {name: state[name] for name in names}, class_count(task) if padded else None)
+    _give_own(
+        model, {name: state[name] for name in names}, class_count(task.graph) if padded else None
+    )
     return model
 
 

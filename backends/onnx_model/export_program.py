@@ -8,7 +8,7 @@ import torch
 from torch import fx, nn
 from torch.export import Dim, ExportedProgram
 
-from graphprog.backends.parity.report import Inputs, task_device
+from graphprog.backends.parity.report import Inputs
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError
 from graphprog.ir.fake import fake_tensor
@@ -35,7 +35,7 @@ def exported(
     """
     given = task.input_example(2) if example is None else example
     names = outputs if outputs is not None else output_nodes(task)
-    return exported_graph(task.graph, given, names, task_device(task))
+    return exported_graph(task.graph, given, names, task.device)
 
 
 def exported_graph(

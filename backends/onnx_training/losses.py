@@ -58,7 +58,7 @@ def example_labels(task: ReprogrammedModel, loss: Loss, inputs: Inputs) -> torch
         with torch.no_grad():
             first = next(v for v in task.graph.run(inputs) if isinstance(v, torch.Tensor))
         return torch.zeros_like(first)
-    classes = class_count(task)
+    classes = class_count(task.graph)
     if classes is None:
         raise BackendError(
             "what labels the loss takes cannot be told",

@@ -204,7 +204,7 @@ class Trainer(Documented):
             }:
                 raise FileError(
                     f"its program is not of the kind that {self.path} trains",
-                    ["task.save(path, resume=True)", "compare the programs: print(task.spec)"],
+                    ["gp.save(task, path, resume=True)", "compare the programs: print(task.spec)"],
                 )
         self.load_state({**{n: tensors[n] for n in self.document.state}, **self._no_steps()})
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from graphprog.backends.onnx_model.export_program import output_nodes
-from graphprog.backends.parity.report import TOLERANCE, Inputs, ParityReport, task_device
+from graphprog.backends.parity.report import TOLERANCE, Inputs, ParityReport
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError
 from graphprog.ir.graph import executable
@@ -101,7 +101,7 @@ def _before(task: ReprogrammedModel, name: str, keys: dict[str, str]) -> list[st
 
 
 def _value(task: ReprogrammedModel, node: str, example: Inputs) -> torch.Tensor:
-    device = task_device(task)
+    device = task.device
     with torch.no_grad():
         (value,) = executable(task.graph, (node,), device)(*(x.to(device) for x in example))
     result: torch.Tensor = value

@@ -179,13 +179,6 @@ def compare(
 
 def reference_outputs(task: ReprogrammedModel, inputs: Inputs) -> list[torch.Tensor]:
     """The tensors the task returns, in order, on the device its weights are on."""
-    device = task_device(task)
     with torch.no_grad():
-        outputs = task.graph.run([value.to(device) for value in inputs])
+        outputs = task.graph.run([value.to(task.device) for value in inputs])
     return [value for value in outputs if isinstance(value, torch.Tensor)]
-
-
-def task_device(task: ReprogrammedModel) -> torch.device:
-    """Where the tensors of a task are."""
-    tensors = [*task.parameters(), *task.buffers()]
-    return tensors[0].device if tensors else torch.device("cpu")

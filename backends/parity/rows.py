@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from graphprog.backends.onnx_model.program_files import LoadedProgram
-from graphprog.backends.parity.report import Inputs, ParityReport, compare, task_device
+from graphprog.backends.parity.report import Inputs, ParityReport, compare
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError
 from graphprog.ir.inputs import batch_axis, rows_of
@@ -83,7 +83,7 @@ def row_by_row(
         inputs: of all rows; those without an axis of rows are the same for all.
     """
     letter = batch_axis(tasks[0].inputs)
-    device = task_device(tasks[0])
+    device = tasks[0].device
     found: list[list[torch.Tensor]] = []
     for row, number in enumerate(programs):
         one = [

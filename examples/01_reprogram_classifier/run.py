@@ -129,7 +129,7 @@ def linear_probe(graph: gp.Graph, target: Target) -> Row:
 def deliver(task: gp.ReprogrammedModel, history: gp.History, target: Target, outputs: Path) -> None:
     """Save, export, compare ONNX Runtime with PyTorch on the whole test split, draw."""
     stem = outputs / target.name
-    task.save(f"{stem}.safetensors")
+    gp.save(task, f"{stem}.safetensors")
     report = gp.backends.onnx.export(task, f"{stem}.onnx")
     session = gp.backends.onnxruntime.Session(f"{stem}.onnx")
     images, _ = target.test

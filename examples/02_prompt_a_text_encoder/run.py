@@ -133,7 +133,7 @@ def prompt(
 
 def deliver(task: gp.ReprogrammedModel, outputs: Path) -> None:
     """Save, export, and compare at batch sizes and lengths that were not there at capture."""
-    task.save(outputs / "docstrings.safetensors")
+    gp.save(task, outputs / "docstrings.safetensors")
     print(gp.backends.onnx.export(task, outputs / "docstrings.onnx"))
     session = gp.backends.onnxruntime.Session(outputs / "docstrings.onnx")
     differences = []

@@ -106,7 +106,7 @@ def at_home(graph: gp.Graph, method: programs.Method) -> float:
 
 def deliver(task: gp.ReprogrammedModel, test: images.Examples, outputs: Path) -> None:
     """Keep a program, and an ONNX file that takes pictures only."""
-    task.save(outputs / "program.safetensors")
+    gp.save(task, outputs / "program.safetensors")
     print(gp.backends.onnx.export(task, outputs / "program.onnx", inputs=(test[0][:16],)))
 
 

@@ -70,7 +70,7 @@ def write_page(
     report = gp.backends.onnx.export(tasks[0][1], folder / "model.onnx", program="inputs")
     entries = []
     for target, task, accuracy in tasks:
-        task.save(folder / f"{target.name}.safetensors")
+        gp.save(task, folder / f"{target.name}.safetensors")
         entry = {"name": target.name, "question": target.question, "labels": target.labels}
         entries.append(entry | {"accuracy": accuracy})
     (folder / "programs.json").write_text(json.dumps(entries, indent=1))

@@ -5,28 +5,17 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
+from graphprog.compiler.program import Contract
 from graphprog.errors import DataError
 from graphprog.ir.fake import fake_tensor
+from graphprog.ir.graph import Graph
 from graphprog.ir.inputs import InputSpec, check_type
 
-if TYPE_CHECKING:
-    from graphprog.compiler.model import ReprogrammedModel
-    from graphprog.compiler.program import Contract
-
 _SLACK = 1e-3
-
-
-def check_batch(
-    task: ReprogrammedModel, inputs: tuple[torch.Tensor, ...], labels: torch.Tensor | None
-) -> None:
-    """Check one batch; see :meth:`graphprog.ReprogrammedModel.check`."""
-    check_inputs(task.inputs, task.spec.contract, inputs)
-    if labels is not None:
-        _check_labels(task, labels, len(inputs[0]))
 
 
 def check_inputs(
@@ -72,14 +61,18 @@ def _check_values(contract: Contract, name: str, value: torch.Tensor, ranged: bo
         )
 
 
-def _check_labels(task: ReprogrammedModel, labels: torch.Tensor, rows: int) -> None:
+def check_labels(labels: torch.Tensor, rows: int, classes: int | None) -> None:
+    """Check the labels of a batch of so many rows; without a number of classes, their type alone.
+
+    Raises:
+        DataError: they are not int64 [rows], or lie outside of the classes.
+    """
     if labels.dtype != torch.int64 or labels.ndim != 1 or len(labels) != rows:
         raise DataError(
             f"labels must be int64 [{rows}], one class number a row, "
             f"not {labels.dtype}{list(labels.shape)}",
             ["labels.long() for other numbers, labels.argmax(1) for one-hot rows"],
         )
-    classes = class_count(task)
     if classes is None or not rows:
         return
     low, high = (int(bound) for bound in torch.aminmax(labels))
@@ -96,20 +89,25 @@ def _check_labels(task: ReprogrammedModel, labels: torch.Tensor, rows: int) -> N
         )
 
 
-def warn_uncounted(task: ReprogrammedModel) -> None:
-    """Warn where a map that is counted on data was never counted: it reads the first classes."""
-    refreshed = getattr(task.alignment, "refreshed", None)
+def warn_uncounted(kind: str, alignment: nn.Module | None) -> None:
+    """Warn if a label map that is counted on data was never counted: it reads the first classes.
+
+    Args:
+        kind: of the alignment.
+        alignment: its module; None where nothing is aligned.
+    """
+    refreshed = getattr(alignment, "refreshed", None)
     if isinstance(refreshed, torch.Tensor) and not bool(refreshed):
         warnings.warn(
-            f"{task.spec.align.kind} was never counted on data: until gp.fit, it maps the first "
+            f"{kind} was never counted on data: until gp.fit, it maps the first "
             "source classes to the targets",
             stacklevel=3,
         )
 
 
-def class_count(task: ReprogrammedModel) -> int | None:
-    """Number of classes of the task's one output [B, K]; None where it returns anything else."""
-    outputs = task.graph.output_nodes
+def class_count(graph: Graph) -> int | None:
+    """Number of classes of a graph's one output [B, K]; None where it returns anything else."""
+    outputs = graph.output_nodes
     value = fake_tensor(outputs[0]) if len(outputs) == 1 and hasattr(outputs[0], "meta") else None
     if not isinstance(value, torch.Tensor) or value.ndim != 2 or not value.is_floating_point():
         return None

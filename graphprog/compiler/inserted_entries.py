@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
 from graphprog.analysis.axis_lineage import Lineage
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import ProgramError
 from graphprog.manipulations.prompts.concatenative import Concatenative
 from graphprog.rewriting.refusal import RefusalError
-
-if TYPE_CHECKING:
-    from graphprog.compiler.model import ReprogrammedModel
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 
 from graphprog.alignments import Alignment, Score, Verbalizer
 from graphprog.analysis.token_inputs import TokenInputs, sees_ahead, writes_on
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
 from graphprog.errors import InterfaceError, PassError, ProgramError
 from graphprog.ir.fake import fake_tensor
@@ -22,9 +22,6 @@ from graphprog.text.prompting.tokenizer import require_tokenizer
 from graphprog.values.base import Learnable
 from graphprog.values.initializers import Tokens
 from graphprog.values.text_prefix import TextPrefix
-
-if TYPE_CHECKING:
-    from graphprog.compiler.model import ReprogrammedModel
 
 KEEP_AS_TEXT = "kept='text' on instruction and demonstrations"
 

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import os
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from graphprog.compiler.data_checks import check_inputs
+from graphprog.analysis.token_inputs import TokenInputs
+from graphprog.compiler.data_checks import check_inputs, check_labels, class_count
+from graphprog.compiler.encoding import encode, required, tensors_of
+from graphprog.compiler.program import Program
+from graphprog.compiler.scoring import score
 from graphprog.errors import ProgramError
 from graphprog.ir.fingerprint import weight_hash
 from graphprog.ir.graph import Graph, copy_code
 from graphprog.ir.inputs import check_type, inputs_of, random_inputs
-
-if TYPE_CHECKING:
-    from graphprog.compiler.program import Program
-    from graphprog.passes.pipeline import Pipeline
-    from graphprog.text.prompting.prompt import Prompt, Query
-    from graphprog.text.prompting.selection import Embed
+from graphprog.passes.pipeline import Pipeline
+from graphprog.text.prompting.prompt import Prompt, Query
+from graphprog.text.prompting.selection import Embed
 
 
 class ReprogrammedModel(nn.Module):
@@ -74,6 +75,12 @@ class ReprogrammedModel(nn.Module):
         """The tokenizer that the source was captured with; None without one."""
         return self.base.tokenizer
 
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        tensors = itertools.chain(self.parameters(), self.buffers())
+        return next((tensor.device for tensor in tensors), torch.device("cpu"))
+
     def encode(
         self, queries: Sequence[Query], embed: Embed | None = None
     ) -> dict[str, torch.Tensor]:
@@ -96,9 +103,12 @@ class ReprogrammedModel(nn.Module):
             ProgramError: the graph has no tokenizer, or the order is ``nearest`` and ``embed`` is
                 not given.
         """
-        from graphprog.compiler.encoding import encode
+        return self._tensors(encode(self.prompt, queries, embed))
 
-        return encode(self, queries, embed)
+    def _tensors(self, rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+        tokens = required(self.prompt).tokens
+        found = tensors_of(rows, tokens, TokenInputs.of(self.base))
+        return {name: value.to(self.device) for name, value in found.items()}
 
     def score(self, queries: Sequence[Query], embed: Embed | None = None) -> torch.Tensor:
         """Scores of answers [B, A]; the alignment is a :class:`graphprog.Score`.
@@ -111,9 +121,12 @@ class ReprogrammedModel(nn.Module):
             DataError: as :meth:`encode`.
             ProgramError: as :meth:`encode`, or the program scores no answers.
         """
-        from graphprog.compiler.scoring import score
+        return score(self.spec.align, self.prompt, self._log_probabilities, queries, embed)
 
-        return score(self, queries, embed)
+    def _log_probabilities(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+        with torch.no_grad():
+            found: torch.Tensor = self(**self._tensors(rows))
+        return found.float()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the reprogrammed model.
@@ -224,9 +237,9 @@ class ReprogrammedModel(nn.Module):
             DataError: wrong shape or dtype, values that are not finite or outside of the
                 contract's range, labels that are not int64 class numbers.
         """
-        from graphprog.compiler.data_checks import check_batch
-
-        check_batch(self, inputs, labels)
+        check_inputs(self.inputs, self.spec.contract, inputs)
+        if labels is not None:
+            check_labels(labels, len(inputs[0]), class_count(self.graph))
 
     def input_example(self, batch: int = 2, seed: int = 0) -> tuple[torch.Tensor, ...]:
         """Random inputs of the right shapes: uniform in the contract's range, ids below 2.
@@ -237,9 +250,8 @@ class ReprogrammedModel(nn.Module):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ReprogrammedModel:
         """A task of its own with the same program, over the same shared source."""
-        from graphprog.compiler.compile import compile
-
-        copy = compile(self.base, self.spec, self.seed)
+        graph = self.pipeline(self.base)
+        copy = ReprogrammedModel(self.base, graph, self.spec, self.pipeline, self.seed, self.prompt)
         copy.load_program_state(self.program_state())
         copy.summary = dict(self.summary)
         copy.train(self.training)
@@ -251,18 +263,9 @@ class ReprogrammedModel(nn.Module):
         Raises:
             ProgramError: says how to keep a task.
         """
-        raise ProgramError("a task is not pickled", ["task.save(path), then gp.load(path, graph)"])
-
-    def save(self, path: str | os.PathLike[str], resume: bool = False) -> None:
-        """Write the program, not the source, to a ``.safetensors`` file.
-
-        Args:
-            path: the file.
-            resume: keep what entries are computed from; see :func:`graphprog.io.saving.save`.
-        """
-        from graphprog.io.saving import save
-
-        save(self, path, resume)
+        raise ProgramError(
+            "a task is not pickled", ["gp.save(task, path), then gp.load(path, graph)"]
+        )
 
     def __repr__(self) -> str:
         return (

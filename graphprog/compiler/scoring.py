@@ -1,43 +1,44 @@
-"""Scores of answers behind queries: the graph gives the tokens', this adds up the answers'."""
+"""Scores of answers after queries: the graph gives the tokens', this adds up the answers'."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import torch
 
-from graphprog.alignments import Score
-from graphprog.compiler.encoding import prompt_of, tensors_of
+from graphprog.alignments import Alignment, Score
+from graphprog.compiler.encoding import required
 from graphprog.errors import DataError, ProgramError
 from graphprog.text.parsing.scores import log_probability, per_byte, per_token, relative_to_prior
 from graphprog.text.prompting.answer_place import answered
 from graphprog.text.prompting.prompt import Prompt, Query
 from graphprog.text.prompting.selection import Embed
 
-if TYPE_CHECKING:
-    from graphprog.compiler.model import ReprogrammedModel
+Run = Callable[[Sequence[Sequence[int]]], torch.Tensor]
+"""Rows of tokens to the log-probability of each of them [rows, S], float32."""
 
 
 def score(
-    task: ReprogrammedModel, queries: Sequence[Query], embed: Embed | None = None
+    align: Alignment,
+    prompt: Prompt | None,
+    run: Run,
+    queries: Sequence[Query],
+    embed: Embed | None = None,
 ) -> torch.Tensor:
-    """Scores [B, A] of answers behind queries; see :meth:`graphprog.ReprogrammedModel.score`."""
-    align = task.spec.align
+    """Scores [B, A] of answers after queries; see :meth:`graphprog.ReprogrammedModel.score`."""
     if not isinstance(align, Score):
         raise ProgramError(
             f"the program scores no answers: its alignment is {align.kind}",
             ['gp.Program([...], align=gp.Score([" yes", " no"]))'],
         )
-    prompt = prompt_of(task)
+    prompt = required(prompt)
     asked = prompt.texts(queries, embed)
     if align.by == "prior":
         asked += prompt.texts([_without_content(prompt, align.content_free)], embed)
     texts = [answered(prompt, text) for text in align.texts]
     rows, starts = _rows(prompt, asked, texts)
     ends = [len(row) for row in rows]
-    with torch.no_grad():
-        found: torch.Tensor = task(**tensors_of(task, rows)).float()
+    found = run(rows)
     place = torch.arange(found.shape[1], device=found.device)
     first, last = (torch.tensor(item, device=found.device)[:, None] for item in (starts, ends))
     mask = (place >= first) & (place < last)
@@ -63,7 +64,7 @@ def _rows(
             (row,) = prompt.rows([query + answer])
             if row[: len(own)] != own or len(row) == len(own):
                 raise DataError(
-                    f"behind {query[-40:]!r} the answer {answer!r:.60} shares a token with the "
+                    f"after {query[-40:]!r} the answer {answer!r:.60} shares a token with the "
                     "query, so its own cannot be told",
                     ["answers that begin with a space", "a template that ends in a sign or a word"],
                 )

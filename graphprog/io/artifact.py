@@ -187,7 +187,10 @@ def _document(header: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(text, str):
         raise FileError(
             f"{_NOT_OURS}: a safetensors file of something else",
-            ["give a file made by task.save(path); weights of a model go into the model itself"],
+            [
+                "give a file made by gp.save(task, path)",
+                "load weights of a model into the model itself",
+            ],
         )
     if len(text.encode()) > MAX_DOCUMENT_BYTES:
         raise FileError(f"document larger than {MAX_DOCUMENT_BYTES >> 20} MiB")

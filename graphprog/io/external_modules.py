@@ -7,18 +7,16 @@ import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
 from graphprog.errors import FileError
 from graphprog.ir.printing import graph_text
 from graphprog.manipulations import Manipulation
-
-if TYPE_CHECKING:
-    from graphprog.compiler.model import ReprogrammedModel
 
 
 def carried_fields(part: Manipulation) -> tuple[str, ...]:

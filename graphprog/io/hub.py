@@ -35,7 +35,7 @@ def push(
     only while it carries the line that graphprog puts into it.
 
     Args:
-        path: the file, as ``task.save`` wrote it; it is validated first.
+        path: the file, as ``gp.save`` wrote it; it is validated first.
         repo_id: ``owner/name`` on the Hub, made when it does not exist. Or a folder: a ``Path``
             or ``file:`` address, made when it does not exist, or the name of an existing folder,
             which goes before a repository of that name. A folder gets the same files.

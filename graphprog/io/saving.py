@@ -45,7 +45,7 @@ def save(task: ReprogrammedModel, path: str | os.PathLike[str], resume: bool = F
     Raises:
         FileError: the place cannot be written.
     """
-    warn_uncounted(task)
+    warn_uncounted(task.spec.align.kind, task.alignment)
     task = merge_reparameterization(task, resume)
     tensors = task.program_state()
     write(path, tensors, document_of(task, tensors))

@@ -114,7 +114,7 @@ def _kind(parts: list[_Part], wanted: str | None) -> str:
         if not isinstance(part.spec, Concatenative | Prefix | Scale):
             raise ProgramError(
                 f"PEFT has no place for {part.insertion.name!r}, which is {part.spec.kind}",
-                ["a prompt, a prefix, or scalings of modules", "task.save(path)"],
+                ["a prompt, a prefix, or scalings of modules", "gp.save(task, path)"],
             )
         if isinstance(part.spec, Prefix) and part.spec.gates:
             name = part.insertion.name

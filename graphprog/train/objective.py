@@ -66,7 +66,7 @@ def objective_of(task: ReprogrammedModel, loss: Loss) -> Objective:
     """
     if isinstance(loss, Objective):
         return loss
-    if class_count(task) is None:
+    if class_count(task.graph) is None:
         outputs = ", ".join(task.graph.outputs)
         raise TrainingError(
             f"the task returns {outputs or 'nothing'}, where target logits [batch, classes] "

@@ -1,9 +1,10 @@
 """Entries that are computed from other parameters, which trains better than they do themselves.
 
 ``gp.Concatenative(at="tokens", length=20, value=gp.reparameterized.MLP(hidden=128))``. The entries
-are computed once, not once a row of the batch. ``task.save(path)`` and the exports fold them: what
-is kept is what they came out as, so that a loaded program is one of plain entries. To go on
-training the rest as well: ``task.save(path, resume=True)``; checkpoints of ``gp.fit`` always do.
+are computed once, not once for every row of the batch. ``gp.save(task, path)`` and the exports
+store the computed entries, so that a loaded program is one of plain entries. To go on training the
+parameters that they are computed from: ``gp.save(task, path, resume=True)``; checkpoints of
+``gp.fit`` always keep them.
 """
 
 from __future__ import annotations

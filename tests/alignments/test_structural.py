@@ -126,7 +126,7 @@ def test_calibration_divides_by_what_labels_get_without_content(tmp_path: Path) 
     wanted = gp.text.contextual_calibration(plain(**given).softmax(1), without)
     assert torch.allclose(task(**given).softmax(1), wanted, atol=1e-6)
     assert not torch.allclose(wanted, plain(**given).softmax(1), atol=1e-2)
-    task.save(tmp_path / "task.safetensors")
+    gp.save(task, tmp_path / "task.safetensors")
     again = gp.load(tmp_path / "task.safetensors", graph)
     assert torch.equal(again(**given), task(**given))
 
@@ -251,7 +251,7 @@ def test_parsers_leave_the_graph_and_travel_with_the_program(tmp_path: Path) -> 
     parse = gp.Parse(r"answer is (-?\d+)", pick="last", type=int)
     task = gp.compile(graph, gp.Program([SHOWN], align=parse))
     assert task.alignment is None
-    task.save(tmp_path / "task.safetensors")
+    gp.save(task, tmp_path / "task.safetensors")
     again = gp.load(tmp_path / "task.safetensors", graph)
     assert isinstance(again.spec.align, gp.text.AnswerParser)
     assert again.spec.align("3 and 4 is 7, so the answer is 7") == 7

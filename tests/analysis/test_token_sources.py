@@ -109,7 +109,7 @@ def test_a_text_model_reads_something_else(
     found.square().sum().backward()
     for key, value in task.named_parameters():
         assert (value.grad is not None) == key.startswith("program."), key
-    task.save(tmp_path / "tokens.safetensors")
+    gp.save(task, tmp_path / "tokens.safetensors")
     again = gp.load(tmp_path / "tokens.safetensors", graph)
     assert same(again(input_ids=new, **kwargs)["logits"], found)
     _, plain = CASES[name].call(3)

@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     graph = image_graph()
     for mode in ("folded", "overridable"):
         gp.backends.onnx.export(image_task(graph), folder / f"{mode}.onnx", program=mode)
-    image_task(graph, seed=1).save(folder / "other.safetensors")
+    gp.save(image_task(graph, seed=1), folder / "other.safetensors")
     return folder
 
 

@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     graph = image_graph()
     for number in range(2):
         task = image_task(graph, seed=number)
-        task.save(folder / f"{number}.safetensors")
+        gp.save(task, folder / f"{number}.safetensors")
         np.save(folder / f"{number}.npy", task(_images()).detach().numpy())
     task = image_task(graph, seed=0)
     for mode in ("folded", "overridable", "inputs"):

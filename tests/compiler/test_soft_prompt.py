@@ -37,7 +37,7 @@ def test_training_lowers_the_loss_and_what_was_learnt_is_loaded(tmp_path: Path, 
     data = (task.encode(QUERIES * 4), torch.tensor([1, 0, 1] * 4))
     history = gp.fit(task, data, data, epochs=8, batch_size=6, lr=0.02, seed=0)
     assert history.records[-1].train_loss < 0.5 * history.records[0].train_loss
-    task.save(tmp_path / "soft.safetensors")
+    gp.save(task, tmp_path / "soft.safetensors")
     again = gp.load(tmp_path / "soft.safetensors", graph)
     with torch.no_grad():
         assert torch.equal(again(**again.encode(QUERIES)), task(**task.encode(QUERIES)))
@@ -77,7 +77,7 @@ def test_a_trained_prompt_of_tokens_becomes_keys_and_values(name: str, tmp_path:
         wanted, found = task(**given).logits, folded(**given).logits
     assert wanted.shape[1] == found.shape[1] + 7
     assert (wanted[:, 7:] - found)[mask].abs().max() < 1e-5
-    folded.save(tmp_path / "folded.safetensors")
+    gp.save(folded, tmp_path / "folded.safetensors")
     again = gp.load(tmp_path / "folded.safetensors", graph)
     with torch.no_grad():
         assert torch.equal(again(**given).logits, found)
@@ -100,7 +100,7 @@ def test_a_stored_text_is_loaded_without_reading_it_again(
     _, graph = reader("gpt2")
     folded = gp.precompute(gp.compile(graph, gp.Program([TOLD, SHOWN], align=LABELS)))
     wanted = folded(**folded.encode(QUERIES))
-    folded.save(tmp_path / "stored.safetensors")
+    gp.save(folded, tmp_path / "stored.safetensors")
 
     def refuse(*args: Any) -> Any:
         raise AssertionError("the source was run on the text")
@@ -119,7 +119,7 @@ def test_one_session_serves_stored_texts_of_one_length(tmp_path: Path) -> None:
         shown = dataclasses.replace(SHOWN, order=order, seed=2)
         tasks.append(gp.precompute(gp.compile(graph, gp.Program([TOLD, shown], align=LABELS))))
     first, second = tasks
-    second.save(tmp_path / "second.safetensors")
+    gp.save(second, tmp_path / "second.safetensors")
     given = tuple(first.encode(QUERIES).values())
     path = tmp_path / "task.onnx"
     assert gp.backends.onnx.export(first, path, program="overridable", inputs=given).passed

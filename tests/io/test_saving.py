@@ -29,7 +29,7 @@ KEPT = Path(__file__).resolve().parent.parent / "data" / "program_v1.safetensors
 def test_a_program_comes_back_exactly(tmp_path: Path) -> None:
     graph = captured()
     task = trained(graph)
-    task.save(tmp_path / "p.safetensors")
+    gp.save(task, tmp_path / "p.safetensors")
     again = gp.load(tmp_path / "p.safetensors", captured())
     x = torch.rand(3, 1, 6, 6)
     assert again(x).equal(task(x))
@@ -42,7 +42,7 @@ def test_a_program_comes_back_exactly(tmp_path: Path) -> None:
 
 def test_it_comes_back_in_another_process(tmp_path: Path) -> None:
     task = trained(captured())
-    task.save(tmp_path / "p.safetensors")
+    gp.save(task, tmp_path / "p.safetensors")
     x = torch.linspace(0, 1, 36).reshape(1, 1, 6, 6)
     code = (
         "import torch, graphprog as gp; from tests.models.kept_source import captured;"
@@ -55,7 +55,7 @@ def test_it_comes_back_in_another_process(tmp_path: Path) -> None:
 
 def test_the_file_is_small_and_says_everything(tmp_path: Path) -> None:
     graph = captured()
-    trained(graph).save(tmp_path / "p.safetensors")
+    gp.save(trained(graph), tmp_path / "p.safetensors")
     tensors, document = read(tmp_path / "p.safetensors")
     assert all(name.startswith("program.") for name in tensors)
     assert set(document) >= {
@@ -69,13 +69,13 @@ def test_the_file_is_small_and_says_everything(tmp_path: Path) -> None:
 
 
 def test_other_weights_are_refused(tmp_path: Path) -> None:
-    trained(captured()).save(tmp_path / "p.safetensors")
+    gp.save(trained(captured()), tmp_path / "p.safetensors")
     with pytest.raises(FileError, match="made for other weights"):
         gp.load(tmp_path / "p.safetensors", captured(shift=0.25))
 
 
 def test_another_graph_of_the_same_weights_is_refused(tmp_path: Path) -> None:
-    trained(captured()).save(tmp_path / "p.safetensors")
+    gp.save(trained(captured()), tmp_path / "p.safetensors")
     with pytest.raises(FileError, match="another graph") as failure:
         gp.load(tmp_path / "p.safetensors", captured(side=14))
     assert str(tmp_path / "p.safetensors") in str(failure.value)
@@ -84,7 +84,7 @@ def test_another_graph_of_the_same_weights_is_refused(tmp_path: Path) -> None:
 def test_another_torch_that_traces_differently_is_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "p.safetensors"
     task = trained(captured())
-    task.save(path)
+    gp.save(task, path)
     tensors, document = read(path)
     document["source"] |= {"text": "0" * 64, "torch": "2.11.0"}
     write(path, tensors, document)
@@ -96,7 +96,7 @@ def test_another_torch_that_traces_differently_is_a_warning(tmp_path: Path) -> N
 
 def test_tensors_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "p.safetensors"
-    trained(captured()).save(path)
+    gp.save(trained(captured()), path)
     tensors, document = read(path)
     for damage in (
         {"program.frame.value": torch.zeros(2, 2)},
@@ -133,7 +133,7 @@ def test_tensors_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 def test_hostile_programs_are_refused(tmp_path: Path, program: object) -> None:
     path = tmp_path / "p.safetensors"
     graph = captured()
-    gp.compile(graph, gp.Program()).save(path)
+    gp.save(gp.compile(graph, gp.Program()), path)
     tensors, document = read(path)
     write(path, tensors, document | {"program": program})
     with pytest.raises(FileError):
@@ -156,7 +156,7 @@ def test_any_change_of_the_document_loads_or_is_refused_clearly(
 ) -> None:
     path = tmp_path_factory.mktemp("fuzz") / "p.safetensors"
     graph = captured()
-    gp.compile(graph, gp.Program([gp.Additive()], align=gp.FixedMap(3))).save(path)
+    gp.save(gp.compile(graph, gp.Program([gp.Additive()], align=gp.FixedMap(3))), path)
     tensors, document = read(path)
     target = document
     while True:
@@ -197,7 +197,7 @@ def test_a_program_of_an_optimized_source_names_the_missing_passes(tmp_path: Pat
 
     graph = gp.capture(Normed().eval(), (torch.zeros(2, 3, 10, 10),))
     task = gp.compile(gp.optimize(graph), gp.Program([gp.Additive()]))
-    task.save(tmp_path / "p.safetensors")
+    gp.save(task, tmp_path / "p.safetensors")
     with pytest.raises(FileError, match=r"(?s)fold-batch-norm.*gp\.optimize\(graph\)"):
         gp.load(tmp_path / "p.safetensors", graph)
     assert gp.load(tmp_path / "p.safetensors", gp.optimize(graph)).spec == task.spec
@@ -206,7 +206,7 @@ def test_a_program_of_an_optimized_source_names_the_missing_passes(tmp_path: Pat
 def test_a_map_that_was_never_counted_is_saved_with_a_warning(tmp_path: Path) -> None:
     task = gp.compile(captured(), gp.Program(align=gp.FrequencyMap(3)))
     with pytest.warns(UserWarning, match="frequency-map was never counted"):
-        task.save(tmp_path / "p.safetensors")
+        gp.save(task, tmp_path / "p.safetensors")
 
 
 def test_a_model_in_place_of_a_graph_is_refused(tmp_path: Path) -> None:

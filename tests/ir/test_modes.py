@@ -75,7 +75,7 @@ def test_statistics_are_saved_and_loaded(tmp_path: Path) -> None:
     task.train()
     task(x)
     task.eval()
-    task.save(tmp_path / "normed.safetensors")
+    gp.save(task, tmp_path / "normed.safetensors")
     again = gp.load(tmp_path / "normed.safetensors", task.base, modules={"normed": module})
     assert same(again(x), task(x))
     assert again.program.normed.second.num_batches_tracked == 1

@@ -175,7 +175,7 @@ def test_a_program_is_saved_with_what_it_binds(graph: gp.Graph, tmp_path: Path) 
     other = gp.Program([gp.ConstantInputs(texts(5), name="classes")], align=ON)
     assert program != other
     task = gp.compile(graph, program)
-    task.save(tmp_path / "made.safetensors")
+    gp.save(task, tmp_path / "made.safetensors")
     given = call(4, 3)
     again = gp.load(tmp_path / "made.safetensors", graph)
     image, scale = given["image"], given["scale"]
@@ -198,7 +198,7 @@ def test_onnx_files_take_the_rest(graph: gp.Graph, tmp_path: Path) -> None:
         assert [spec.name for spec in session.inputs] == ["image", "scale"]
         found = torch.as_tensor(session.run(image, scale))
         torch.testing.assert_close(found, task(image, scale), atol=1e-5, rtol=1e-5)
-    other.save(tmp_path / "other.safetensors")
+    gp.save(other, tmp_path / "other.safetensors")
     with pytest.raises(FileError):
         session.run(image, scale, program=tmp_path / "other.safetensors")
 

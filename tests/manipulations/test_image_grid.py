@@ -55,7 +55,7 @@ def test_a_query_is_answered_in_the_place_of_the_blank(tmp_path: Path) -> None:
     with torch.no_grad():
         wanted = MODEL(by_hand(QUERY, PAIRS))[:, :, 16:24, 10:20]
     assert torch.equal(found, wanted)
-    task.save(tmp_path / "canvas.safetensors")
+    gp.save(task, tmp_path / "canvas.safetensors")
     assert torch.equal(gp.load(tmp_path / "canvas.safetensors", GRAPH)(QUERY), wanted)
     assert gp.backends.onnx.export(task, tmp_path / "canvas.onnx", inputs=(QUERY,)).passed
 

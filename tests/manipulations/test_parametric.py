@@ -82,7 +82,7 @@ def test_saving_needs_no_pickle_and_loading_takes_the_module_again(tmp_path: Pat
     with torch.no_grad():
         for parameter in task.program.parameters():
             parameter.normal_()
-    task.save(tmp_path / "mix.safetensors")
+    gp.save(task, tmp_path / "mix.safetensors")
     again = gp.load(tmp_path / "mix.safetensors", graph, modules={"mix": Mixer(16)})
     assert same(again(**kwargs), task(**kwargs))
     assert again.spec == task.spec
@@ -105,7 +105,7 @@ def test_loading_with_another_module_says_what_to_do(
 ) -> None:
     _, graph = captured("transformer")
     task, _ = mixed("hidden[1]")
-    task.save(tmp_path / "mix.safetensors")
+    gp.save(task, tmp_path / "mix.safetensors")
     with pytest.raises(FileError, match=message):
         gp.load(tmp_path / "mix.safetensors", graph, modules=modules)
 

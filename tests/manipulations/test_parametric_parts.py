@@ -80,7 +80,7 @@ def test_a_part_does_what_its_formula_says(name: str, tmp_path: Path) -> None:
     task(**kwargs).square().sum().backward()
     for parameter_name, value in task.named_parameters():
         assert (value.grad is not None) == parameter_name.startswith("program.")
-    task.save(tmp_path / "part.safetensors")
+    gp.save(task, tmp_path / "part.safetensors")
     again = gp.load(tmp_path / "part.safetensors", graph)
     assert same(again(**kwargs), task(**kwargs))
 

@@ -62,7 +62,7 @@ def test_sample_masks(layers: int, patch: int, tmp_path: Path) -> None:
     task.train()(x).square().sum().backward()
     for name, value in task.named_parameters():
         assert (value.grad is not None) == name.startswith("program.")
-    task.eval().save(tmp_path / "mask.safetensors")
+    gp.save(task.eval(), tmp_path / "mask.safetensors")
     again = gp.load(tmp_path / "mask.safetensors", graph)
     assert same(again(x), task(x))
 
@@ -126,7 +126,7 @@ def test_prompts_generated_from_a_frozen_encoder(tmp_path: Path) -> None:
     assert same(before, [*encoder.parameters(), *encoder.buffers()])
     grown = {name for name, value in task.named_parameters() if value.grad is not None}
     assert grown == {name for name in dict(task.named_parameters()) if name.startswith("program.")}
-    task.eval().save(tmp_path / "generated.safetensors")
+    gp.save(task.eval(), tmp_path / "generated.safetensors")
     path = tmp_path / "generated.safetensors"
     again = gp.load(path, graph, modules={"generated": encoder})
     assert same(again(x), task(x))

@@ -32,7 +32,7 @@ def test_scaling_is_a_product_along_the_last_axis(tmp_path: Path) -> None:
     values = list(state.values())
     change = {key: lambda x, v=v: x * v for key, v in zip(keys, values, strict=True)}
     assert same(task(**kwargs), oracle.changed(model, change, (), kwargs))
-    task.save(tmp_path / "scale.safetensors")
+    gp.save(task, tmp_path / "scale.safetensors")
     assert same(gp.load(tmp_path / "scale.safetensors", graph)(**kwargs), task(**kwargs))
     task(**kwargs).square().sum().backward()
     assert all((p.grad is not None) == n.startswith("program.") for n, p in task.named_parameters())

@@ -275,7 +275,7 @@ def test_what_is_loaded_trains_on_and_is_saved_as_a_program(tmp_path: Path) -> N
     loss.backward()
     assert all(bool(p.grad.abs().sum() > 0) for p in loaded.program.parameters())  # type: ignore[union-attr]
     assert loaded.source_hash() == before
-    loaded.save(tmp_path / "program.safetensors")
+    gp.save(loaded, tmp_path / "program.safetensors")
     again = gp.load(tmp_path / "program.safetensors", source.graph)
     assert distance(of_task(again, source, inputs), of_task(loaded, source, inputs)) == 0
 

@@ -163,7 +163,7 @@ def test_saved_with_its_text_and_loaded_with_the_same_tokenizer_alone(tmp_path: 
     _, graph = reader("gpt2")
     program = gp.Program([TOLD, SHOWN], align=gp.Verbalizer({"good": " good", "bad": " bad"}))
     task = gp.compile(graph, program)
-    task.save(tmp_path / "task.safetensors")
+    gp.save(task, tmp_path / "task.safetensors")
     again = gp.load(tmp_path / "task.safetensors", graph)
     assert again.spec == task.spec == program
     given = task.encode(QUERIES)

@@ -213,7 +213,7 @@ def test_files_do_not_hold_examples(computed: bool, resume: bool, tmp_path: Path
     start = gp.Learnable(gp.initializers.Activations(ids))
     value = gp.reparameterized.LowRank(start=start) if computed else start
     task = gp.compile(graph, gp.Program([gp.Concatenative(at="tokens", length=2, value=value)]))
-    task.save(tmp_path / "program.safetensors", resume=resume)
+    gp.save(task, tmp_path / "program.safetensors", resume=resume)
     assert (tmp_path / "program.safetensors").stat().st_size < 8 * ids.numel()
     loaded = gp.load(tmp_path / "program.safetensors", graph)
     assert torch.equal(loaded(ids[:3]), task(ids[:3]))

@@ -87,7 +87,7 @@ def test_saved_programs_have_plain_entries_and_compute_the_same_bits(
 ) -> None:
     task = moved(task_of(VALUES[name]))
     task.summary = {"epochs": 3}
-    task.save(tmp_path / "small.safetensors")
+    gp.save(task, tmp_path / "small.safetensors")
     loaded = gp.load(tmp_path / "small.safetensors", captured()[1])
     assert list(loaded.program_state()) == ["program.concatenative.value"]
     assert loaded.spec.manipulations == (
@@ -106,7 +106,7 @@ def test_saved_programs_have_plain_entries_and_compute_the_same_bits(
 @pytest.mark.parametrize("name", VALUES)
 def test_what_is_saved_to_resume_trains_on(name: str, tmp_path: Path) -> None:
     task = moved(task_of(VALUES[name]))
-    task.save(tmp_path / "whole.safetensors", resume=True)
+    gp.save(task, tmp_path / "whole.safetensors", resume=True)
     loaded = gp.load(tmp_path / "whole.safetensors", captured()[1])
     assert loaded.spec == task.spec
     state = task.program_state()
@@ -172,7 +172,7 @@ def test_along_another_axis_and_at_several_places(tmp_path: Path) -> None:
         gp.Concatenative(at="input", axis=3, length=4, value=made.LowRank(), name="columns"),
     ]
     task = moved(gp.compile(graph, gp.Program(parts)))
-    task.save(tmp_path / "p.safetensors")
+    gp.save(task, tmp_path / "p.safetensors")
     loaded = gp.load(tmp_path / "p.safetensors", graph)
     shapes = {name: tuple(tensor.shape) for name, tensor in loaded.program_state().items()}
     assert shapes == {
@@ -188,7 +188,7 @@ def test_deep_prompts_fold_at_every_depth(tmp_path: Path) -> None:
         gp.Replacement(at="mi*:in", length=2, value=made.MLP(hidden=4)),
     ]
     task = moved(gp.compile(captured()[1], gp.Program(parts)))
-    task.save(tmp_path / "p.safetensors")
+    gp.save(task, tmp_path / "p.safetensors")
     loaded = gp.load(tmp_path / "p.safetensors", captured()[1])
     assert {name: tuple(value.shape) for name, value in loaded.program_state().items()} == {
         "program.concatenative.value": (2, WIDTH),

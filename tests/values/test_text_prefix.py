@@ -68,7 +68,7 @@ def test_the_exported_graph_takes_the_query_alone(tmp_path: Path) -> None:
 def test_it_is_saved_as_its_tokens(tmp_path: Path) -> None:
     _, graph = decoder("llama")
     task = gp.compile(graph, gp.Program([gp.Prefix(value=gp.TextPrefix(TEXT))]))
-    task.save(tmp_path / "text.safetensors")
+    gp.save(task, tmp_path / "text.safetensors")
     again = gp.load(tmp_path / "text.safetensors", graph)
     given = call(some_ids(2, 5), presence(2, 5))
     with torch.no_grad():
@@ -91,7 +91,7 @@ def test_a_soft_start_is_the_text_and_can_be_trained_and_saved(tmp_path: Path) -
         value -= 0.1 * value.grad
         changed = task(**call(ids, mask)).logits
     assert not torch.equal(changed, found)
-    task.save(tmp_path / "soft.safetensors")
+    gp.save(task, tmp_path / "soft.safetensors")
     again = gp.load(tmp_path / "soft.safetensors", graph)
     with torch.no_grad():
         assert torch.equal(again(**call(ids, mask)).logits, changed)
@@ -109,7 +109,7 @@ def test_a_model_in_double_precision_remembers_as_precisely(
     value = gp.TextPrefix(TEXT, learnable=learnable)
     task = gp.compile(graph, gp.Program([gp.Prefix(value=value)]))
     ids = some_ids(2, 7)
-    task.save(tmp_path / "text.safetensors")
+    gp.save(task, tmp_path / "text.safetensors")
     again = gp.load(tmp_path / "text.safetensors", graph)
     with torch.no_grad():
         whole = behind(ids, torch.ones_like(ids))["input_ids"]

@@ -90,12 +90,12 @@ def evaluate(
         TrainingError: the task returns no logits [B, K]; a bad argument.
     """
     recipe = Recipe(batch_size=batch_size, loss=loss, precision=precision)
-    warn_uncounted(task)
+    warn_uncounted(task.spec.align.kind, task.alignment)
     with running(task, precision) as engine, preserved(engine.device):
         reseed(0)
         objective = objective_of(task, recipe.loss_function)
         split = open_split(task, objective, "evaluation", data)
-        classes = class_count(task) if isinstance(objective, Classification) else 0
+        classes = class_count(task.graph) if isinstance(objective, Classification) else 0
         assert classes is not None
         confusion = torch.zeros(classes * classes, dtype=torch.int64)
         meter = Meter()

@@ -60,7 +60,7 @@ def folder(
     assert list(reports) == list(SLOTS)
     assert all(report.passed for report in reports.values())
     for name, task in tasks.items():
-        task.save(folder / f"{name}.safetensors")
+        gp.save(task, folder / f"{name}.safetensors")
     return folder
 
 
@@ -135,7 +135,7 @@ def test_shared_weights_outlive_the_folder_object(folder: Path) -> None:
 
 def test_bad_programs_and_rows(slots: MultiSession, graph: gp.Graph, tmp_path: Path) -> None:
     other = gp.compile(graph, gp.Program([gp.Prefix(length=3)], align=gp.LinearHead(2)))
-    other.save(tmp_path / "other.safetensors")
+    gp.save(other, tmp_path / "other.safetensors")
     with pytest.raises(FileError, match=r"not of the kind that prefix or tokens was exported"):
         slots.add("other", tmp_path / "other.safetensors")
     with pytest.raises(BackendError, match="no program 'other'"):

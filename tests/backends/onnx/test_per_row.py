@@ -57,7 +57,7 @@ def alone(
 def saved(tasks: Sequence[gp.ReprogrammedModel], folder: Path) -> list[Path]:
     paths = [folder / f"{number}.safetensors" for number in range(len(tasks))]
     for task, path in zip(tasks, paths, strict=True):
-        task.save(path)
+        gp.save(task, path)
     return paths
 
 
@@ -278,7 +278,7 @@ def test_programs_of_another_kind_or_source_are_refused(
     folder: Path, images: gp.Graph, tmp_path: Path
 ) -> None:
     session = Session(folder / "bank.onnx", providers="cpu")
-    image_task(images, gp.BayesianMap(2)).save(tmp_path / "other.safetensors")
+    gp.save(image_task(images, gp.BayesianMap(2)), tmp_path / "other.safetensors")
     with pytest.raises(
         FileError, match=r"other\.safetensors: .* not of the kind that .*bank\.onnx"
     ):
@@ -286,7 +286,7 @@ def test_programs_of_another_kind_or_source_are_refused(
     other = image_graph()
     with torch.no_grad():
         other.weights.source.head.bias.add_(1)
-    image_task(other, gp.LinearHead(2)).save(tmp_path / "foreign.safetensors")
+    gp.save(image_task(other, gp.LinearHead(2)), tmp_path / "foreign.safetensors")
     with pytest.raises(FileError, match="made for other weights"):
         session.add("a", tmp_path / "foreign.safetensors")
     with pytest.raises(BackendError, match="'' is no name"):

@@ -38,7 +38,7 @@ def test_every_call_gives_the_program(graph: gp.Graph, align: gp.Alignment, tmp_
     images = torch.rand(3, 1, 8, 8)
     for number, task in enumerate(tasks):
         saved = tmp_path / f"{number}.safetensors"
-        task.save(saved)
+        gp.save(task, saved)
         assert np.allclose(session.run(images, program=saved), task(images).detach(), atol=1e-5)
     assert not np.allclose(*(task(images).detach() for task in tasks), atol=1e-2)
 

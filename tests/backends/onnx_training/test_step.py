@@ -64,7 +64,7 @@ def test_gp_fit_has_the_same_losses(step: Path) -> None:
 def test_files_go_both_ways(step: Path, tmp_path: Path) -> None:
     task = headed(seed=5)
     eager_losses(task, batches(3), functional.cross_entropy, gp.SGD(0.1))
-    task.save(tmp_path / "task.safetensors")
+    gp.save(task, tmp_path / "task.safetensors")
     trainer = ort.Trainer(step, providers="cpu")
     trainer.step(*batches(1)[0])
     trainer.load(tmp_path / "task.safetensors")
@@ -198,7 +198,7 @@ def test_bad_batches_are_told_by_name(step: Path) -> None:
 
 def test_programs_of_another_kind_are_refused(step: Path, tmp_path: Path) -> None:
     trainer = ort.Trainer(step, providers="cpu")
-    framed(gp.FixedMap(10)).save(tmp_path / "other.safetensors")
+    gp.save(framed(gp.FixedMap(10)), tmp_path / "other.safetensors")
     with pytest.raises(FileError, match="not of the kind"):
         trainer.load(tmp_path / "other.safetensors")
     with pytest.raises(BackendError, match=r"program\.align\.bias"):

@@ -40,7 +40,7 @@ def test_an_adapter_is_a_program(
 ) -> None:
     path, adapter = tmp_path / "task.onnx", tmp_path / "other.onnx_adapter"
     gp.backends.onnx.export(tasks[0], path, program=mode)
-    tasks[1].save(tmp_path / "other.safetensors")
+    gp.save(tasks[1], tmp_path / "other.safetensors")
     session = Session(path, providers="cpu")
     session.add("other", tmp_path / "other.safetensors")
     export_adapter(session, "other", adapter, version=7)

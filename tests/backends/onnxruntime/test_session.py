@@ -128,7 +128,7 @@ def test_programs_are_swapped(
     images = torch.rand(4, 1, 8, 8)
     expected = logits(other, images)
     assert abs(expected - logits(task, images)).max() > 1e-3
-    other.save(tmp_path / "other.safetensors")
+    gp.save(other, tmp_path / "other.safetensors")
     loaded = session.load_program(tmp_path / "other.safetensors")
     for program in (loaded, loaded.tensors, tmp_path / "other.safetensors"):
         assert np.allclose(session.run(images, program=program), expected, atol=1e-5)
@@ -171,7 +171,7 @@ def test_a_program_for_another_source_is_refused(session: Session, tmp_path: Pat
     graph = image_graph()
     with torch.no_grad():
         graph.weights.source.head.bias.add_(1)
-    image_task(graph).save(tmp_path / "other.safetensors")
+    gp.save(image_task(graph), tmp_path / "other.safetensors")
     with pytest.raises(FileError, match=r"other\.safetensors.* other weights"):
         session.load_program(tmp_path / "other.safetensors")
 
@@ -180,7 +180,7 @@ def test_a_program_of_another_kind_is_refused(
     session: Session, graph: gp.Graph, tmp_path: Path
 ) -> None:
     for align in (gp.BayesianMap(6), gp.LinearHead(5), gp.BayesianMap(5, top=0.5)):
-        image_task(graph, align).save(tmp_path / "other.safetensors")
+        gp.save(image_task(graph, align), tmp_path / "other.safetensors")
         with pytest.raises(FileError, match="is not of the kind that"):
             session.run(torch.rand(1, 1, 8, 8), program=tmp_path / "other.safetensors")
 
@@ -193,8 +193,8 @@ def test_fixed_tensors_of_a_program_must_be_the_same(graph: gp.Graph, tmp_path: 
 
     gp.backends.onnx.export(steered(1.0), tmp_path / "task.onnx", program="overridable")
     session = Session(tmp_path / "task.onnx")
-    steered(1.0).save(tmp_path / "same.safetensors")
-    steered(2.0).save(tmp_path / "other.safetensors")
+    gp.save(steered(1.0), tmp_path / "same.safetensors")
+    gp.save(steered(2.0), tmp_path / "other.safetensors")
     session.load_program(tmp_path / "same.safetensors")
     with pytest.raises(FileError, match="is not of the kind that"):
         session.load_program(tmp_path / "other.safetensors")

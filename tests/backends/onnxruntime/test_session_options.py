@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     graph = image_graph()
     gp.backends.onnx.export(image_task(graph), folder / "overridable.onnx", program="overridable")
     gp.backends.onnx.export(image_task(graph), folder / "inputs.onnx", program="inputs")
-    image_task(graph, seed=1).save(folder / "other.safetensors")
+    gp.save(image_task(graph, seed=1), folder / "other.safetensors")
     gp.backends.onnx.export(text_task(text_graph()), folder / "text.onnx")
     gp.backends.onnx.export(image_task(graph), folder / "bank.onnx", program="per_row")
     return folder

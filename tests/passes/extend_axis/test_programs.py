@@ -116,7 +116,7 @@ def test_entries_survive_storing_and_copying(tmp_path: Path) -> None:
     _, graph = stack(True)
     task = gp.compile(graph, gp.Program([gp.Concatenative(at="hidden[0]", length=4)]), seed=3)
     x = sequence(2, 7)
-    task.save(tmp_path / "program")
+    gp.save(task, tmp_path / "program")
     assert torch.equal(gp.load(tmp_path / "program", graph)(x), task(x))
     twin = copy.deepcopy(task)
     assert torch.equal(twin(x), task(x))

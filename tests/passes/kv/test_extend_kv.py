@@ -162,7 +162,7 @@ def test_a_reparameterized_memory_is_saved_as_plain_rows(tmp_path: Path) -> None
     given = {"input_ids": some_ids(3, 7), "attention_mask": presence(3, 7), "use_cache": False}
     with torch.no_grad():
         wanted = task(**given).logits
-    task.save(tmp_path / "prefix.safetensors")
+    gp.save(task, tmp_path / "prefix.safetensors")
     again = gp.load(tmp_path / "prefix.safetensors", graph)
     assert set(again.program_state()) == {"program.prefix.rows.value"}
     with torch.no_grad():

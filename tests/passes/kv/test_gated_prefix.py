@@ -74,7 +74,7 @@ def test_it_is_saved_written_and_exported(tmp_path: Path) -> None:
     _, graph = decoder("llama")
     task = _gated(graph, "each")
     _opened(task)
-    task.save(tmp_path / "gated.safetensors")
+    gp.save(task, tmp_path / "gated.safetensors")
     again = gp.load(tmp_path / "gated.safetensors", graph)
     assert torch.equal(task(**_call()).logits, again(**_call()).logits)
     assert gp.backends.onnx.export(task, tmp_path / "gated.onnx").passed
