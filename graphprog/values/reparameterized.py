@@ -75,7 +75,7 @@ class Placed(nn.Module):
         self.shape = shape
         self.axis = axis
 
-    def forward(self) -> torch.Tensor:
+    def forward(self, *unread: torch.Tensor) -> torch.Tensor:
         """Compute."""
         rows: torch.Tensor = self.rows()
         return rows.reshape(self.shape).movedim(0, self.axis)

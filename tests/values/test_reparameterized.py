@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import graphprog as gp
 from graphprog.compiler.merge_reparameterization import merge_reparameterization
 from graphprog.errors import GraphprogError
+from graphprog.passes.verify import verify
 from graphprog.spec.registry import format_spec, parse_spec
 from graphprog.values import reparameterized as made
 from graphprog.values.reparameterized import Reparameterized
@@ -137,6 +138,51 @@ def test_they_are_computed_once_and_not_once_a_row() -> None:
         if node.meta.get("graphprog") and "linear" in node.name
     ]
     assert shapes == [(LENGTH, 6), (LENGTH, 6), (LENGTH, WIDTH)]
+
+
+@functools.cache
+def attending() -> gp.Graph:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(VOCABULARY, WIDTH)
+            self.head = nn.Linear(WIDTH, VOCABULARY)
+
+        def forward(self, ids: Tensor) -> Tensor:
+            x = self.table(ids).unflatten(2, (2, 8)).transpose(1, 2)
+            y = nn.functional.scaled_dot_product_attention(x, x, x, is_causal=True)
+            found: Tensor = self.head(y.transpose(1, 2).flatten(2))
+            return found
+
+    torch.manual_seed(0)
+    model = Attention().eval().to(torch.bfloat16)
+    return gp.capture(model, (ids_of(),), dynamic_axes={"ids": {0: "b", 1: "s"}})
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        *(gp.Concatenative(at="table:out", length=3, value=value) for value in VALUES.values()),
+        gp.Prefix(length=3, value=made.MLP(hidden=4)),
+        gp.Prefix(length=3, gates="each", value=made.LSTM(hidden=4)),
+    ],
+    ids=lambda part: f"{part.kind} {part.value.kind} {part.value.start.init}"[:40],
+)
+def test_merging_rewrites_the_graph_into_what_plain_entries_compile_to(
+    part: gp.Manipulation,
+) -> None:
+    task = moved(gp.compile(attending(), gp.Program([part, gp.Additive(at="head:out")])))
+    before, state = str(task.graph), task.program_state()
+    merged = merge_reparameterization(task)
+    anew = gp.compile(attending(), merged.spec)
+    assert not merged.graph.diff(anew.graph)
+    assert merged.pipeline == anew.pipeline
+    assert list(merged.program_state()) == list(anew.program_state())
+    verify(merged.graph, attending())
+    with torch.no_grad():
+        assert torch.equal(merged(ids_of()), task(ids_of()))
+    assert str(task.graph) == before
+    assert all(torch.equal(state[name], value) for name, value in task.program_state().items())
 
 
 def test_where_they_start() -> None:
