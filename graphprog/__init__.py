@@ -3,152 +3,93 @@
 from __future__ import annotations
 
 from pathlib import Path as _Path
+from typing import TYPE_CHECKING
 
 _root = _Path(__file__).resolve().parent.parent
 if (_root / "passes" / "__init__.py").is_file() and not (_root / "graphprog" / "passes").exists():
     __path__.append(str(_root))  # source checkout: graphprog.passes lives in ./passes
 
 # the path above comes first
-from graphprog import backends, errors, generation, methods, passes, peft, text
-from graphprog.alignments import (
-    Alignment,
-    BayesianMap,
-    FixedMap,
-    FrequencyMap,
-    Identity,
-    IterativeMap,
-    LastToken,
-    LinearHead,
-    RandomMap,
-    Score,
-    Slice,
-    Verbalizer,
-)
-from graphprog.capture.capture import capture
-from graphprog.compiler.compile import compile
-from graphprog.compiler.model import ReprogrammedModel
-from graphprog.compiler.precompute import precompute
-from graphprog.compiler.program import Contract, Program
-from graphprog.generation.generate import generate
-from graphprog.generation.kv_decoder import with_kv_cache
-from graphprog.io.hub import pull, push
-from graphprog.io.saving import load, save
-from graphprog.ir.graph import Graph
-from graphprog.ir.interface import Interface
-from graphprog.manipulations import (
-    Adapter,
-    AdaptionPrompt,
-    Additive,
-    Concatenative,
-    Conditional,
-    ConstantInputs,
-    Generated,
-    ImageGrid,
-    Manipulation,
-    Mixture,
-    Parametric,
-    PatchTokens,
-    Prefix,
-    Projection,
-    Prototypes,
-    Replacement,
-    ResizePad,
-    SampleMask,
-    Scale,
-    TokenSource,
-    TrainableLayer,
-    VocabularyMap,
-)
-from graphprog.passes.optimize.optimize import optimize
-from graphprog.text import Demonstrations, Instruction, Parse, Template
-from graphprog.train import SGD, Adam, AdamW, Evaluation, History, evaluate, fit, losses
-from graphprog.values import conditioning, entries, initializers, masks, patches, reparameterized
-from graphprog.values.base import Fixed, Learnable
-from graphprog.values.text_prefix import TextPrefix
+from graphprog.utils.lazy import import_when_used as _import_when_used
+from graphprog.utils.version import __version__ as __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from graphprog import backends as backends
+    from graphprog import errors as errors
+    from graphprog import generation as generation
+    from graphprog import methods as methods
+    from graphprog import passes as passes
+    from graphprog import peft as peft
+    from graphprog import text as text
+    from graphprog.alignments.base import Alignment as Alignment
+    from graphprog.alignments.identity import Identity as Identity
+    from graphprog.alignments.label_mapping.bayesian import BayesianMap as BayesianMap
+    from graphprog.alignments.label_mapping.fixed_map import FixedMap as FixedMap
+    from graphprog.alignments.label_mapping.frequency import FrequencyMap as FrequencyMap
+    from graphprog.alignments.label_mapping.frequency import IterativeMap as IterativeMap
+    from graphprog.alignments.label_mapping.random_map import RandomMap as RandomMap
+    from graphprog.alignments.last_token import LastToken as LastToken
+    from graphprog.alignments.linear import LinearHead as LinearHead
+    from graphprog.alignments.slice import Slice as Slice
+    from graphprog.alignments.verbalizers.score import Score as Score
+    from graphprog.alignments.verbalizers.verbalizer import Verbalizer as Verbalizer
+    from graphprog.capture.capture import capture as capture
+    from graphprog.compiler.compile import compile as compile
+    from graphprog.compiler.model import ReprogrammedModel as ReprogrammedModel
+    from graphprog.compiler.precompute import precompute as precompute
+    from graphprog.compiler.program import Contract as Contract
+    from graphprog.compiler.program import Program as Program
+    from graphprog.generation.generate import generate as generate
+    from graphprog.generation.kv_decoder import with_kv_cache as with_kv_cache
+    from graphprog.io.hub import pull as pull
+    from graphprog.io.hub import push as push
+    from graphprog.io.saving import load as load
+    from graphprog.io.saving import save as save
+    from graphprog.ir.graph import Graph as Graph
+    from graphprog.ir.interface import Interface as Interface
+    from graphprog.manipulations.base import Manipulation as Manipulation
+    from graphprog.manipulations.inputs.constant_inputs import ConstantInputs as ConstantInputs
+    from graphprog.manipulations.inputs.image_grid import ImageGrid as ImageGrid
+    from graphprog.manipulations.inputs.prototypes import PatchTokens as PatchTokens
+    from graphprog.manipulations.inputs.prototypes import Prototypes as Prototypes
+    from graphprog.manipulations.inputs.resize_pad import ResizePad as ResizePad
+    from graphprog.manipulations.inputs.token_source import TokenSource as TokenSource
+    from graphprog.manipulations.inputs.vocabulary_map import VocabularyMap as VocabularyMap
+    from graphprog.manipulations.modules.adapter import Adapter as Adapter
+    from graphprog.manipulations.modules.additive import Additive as Additive
+    from graphprog.manipulations.modules.conditional import Conditional as Conditional
+    from graphprog.manipulations.modules.generated import Generated as Generated
+    from graphprog.manipulations.modules.mixture import Mixture as Mixture
+    from graphprog.manipulations.modules.parametric import Parametric as Parametric
+    from graphprog.manipulations.modules.projection import Projection as Projection
+    from graphprog.manipulations.modules.sample_mask import SampleMask as SampleMask
+    from graphprog.manipulations.modules.scale import Scale as Scale
+    from graphprog.manipulations.modules.trainable_layer import TrainableLayer as TrainableLayer
+    from graphprog.manipulations.prompts.adaption_prompt import AdaptionPrompt as AdaptionPrompt
+    from graphprog.manipulations.prompts.concatenative import Concatenative as Concatenative
+    from graphprog.manipulations.prompts.prefix import Prefix as Prefix
+    from graphprog.manipulations.prompts.replacement import Replacement as Replacement
+    from graphprog.passes.optimize.optimize import optimize as optimize
+    from graphprog.text.parsing.parse import Parse as Parse
+    from graphprog.text.prompting.demonstrations import Demonstrations as Demonstrations
+    from graphprog.text.prompting.instruction import Instruction as Instruction
+    from graphprog.text.prompting.template import Template as Template
+    from graphprog.train import losses as losses
+    from graphprog.train.history import History as History
+    from graphprog.train.loop.evaluate import Evaluation as Evaluation
+    from graphprog.train.loop.evaluate import evaluate as evaluate
+    from graphprog.train.loop.fit import fit as fit
+    from graphprog.train.optimizers import SGD as SGD
+    from graphprog.train.optimizers import Adam as Adam
+    from graphprog.train.optimizers import AdamW as AdamW
+    from graphprog.values import conditioning as conditioning
+    from graphprog.values import entries as entries
+    from graphprog.values import initializers as initializers
+    from graphprog.values import masks as masks
+    from graphprog.values import patches as patches
+    from graphprog.values import reparameterized as reparameterized
+    from graphprog.values.base import Fixed as Fixed
+    from graphprog.values.base import Learnable as Learnable
+    from graphprog.values.text_prefix import TextPrefix as TextPrefix
 
-__all__ = [
-    "SGD",
-    "Adam",
-    "AdamW",
-    "Adapter",
-    "AdaptionPrompt",
-    "Additive",
-    "Alignment",
-    "BayesianMap",
-    "Concatenative",
-    "Conditional",
-    "ConstantInputs",
-    "Contract",
-    "Demonstrations",
-    "Evaluation",
-    "Fixed",
-    "FixedMap",
-    "FrequencyMap",
-    "Generated",
-    "Graph",
-    "History",
-    "Identity",
-    "ImageGrid",
-    "Instruction",
-    "Interface",
-    "IterativeMap",
-    "LastToken",
-    "Learnable",
-    "LinearHead",
-    "Manipulation",
-    "Mixture",
-    "Parametric",
-    "Parse",
-    "PatchTokens",
-    "Prefix",
-    "Program",
-    "Projection",
-    "Prototypes",
-    "RandomMap",
-    "Replacement",
-    "ReprogrammedModel",
-    "ResizePad",
-    "SampleMask",
-    "Scale",
-    "Score",
-    "Slice",
-    "Template",
-    "TextPrefix",
-    "TokenSource",
-    "TrainableLayer",
-    "Verbalizer",
-    "VocabularyMap",
-    "backends",
-    "capture",
-    "compile",
-    "conditioning",
-    "entries",
-    "errors",
-    "evaluate",
-    "fit",
-    "generate",
-    "generation",
-    "initializers",
-    "load",
-    "losses",
-    "masks",
-    "methods",
-    "optimize",
-    "passes",
-    "patches",
-    "peft",
-    "precompute",
-    "pull",
-    "push",
-    "reparameterized",
-    "save",
-    "text",
-    "with_kv_cache",
-]
-
-
-def __dir__() -> list[str]:
-    """The public names, and nothing else."""
-    return [*__all__, "__version__"]
+_import_when_used(__name__)

@@ -10,8 +10,7 @@ if not __name__.startswith("graphprog."):
 
 from typing import TYPE_CHECKING
 
-from graphprog.spec.registry import register_lazily
-from graphprog.utils.lazy import lazy_names
+from graphprog.utils.lazy import import_when_used
 
 if TYPE_CHECKING:
     from graphprog.passes.attention.match_attention import MatchAttention as MatchAttention
@@ -40,40 +39,4 @@ if TYPE_CHECKING:
     from graphprog.passes.pipeline import Pipeline as Pipeline
     from graphprog.rewriting.editor import Editor as Editor
 
-_PASSES = {
-    "align": "graphprog.passes.insert.align:Align",
-    "bind-inputs": "graphprog.passes.insert.bind_inputs:BindInputs",
-    "cache-kv": "graphprog.passes.kv.kv_cache:CacheKV",
-    "channels-last": "graphprog.passes.optimize.channels_last:ChannelsLast",
-    "drop-asserts": "graphprog.passes.normalize.cleanup:DropAsserts",
-    "drop-copies": "graphprog.passes.normalize.cleanup:DropCopies",
-    "drop-dead-code": "graphprog.passes.normalize.cleanup:DropDeadCode",
-    "drop-dropout": "graphprog.passes.normalize.cleanup:DropDropout",
-    "erase-program": "graphprog.passes.erase:EraseProgram",
-    "expose-kv": "graphprog.passes.kv.kv_cache:ExposeKV",
-    "extend-axis": "graphprog.passes.extend_axis.extend_axis:ExtendAxis",
-    "extend-kv": "graphprog.passes.kv.extend_kv:ExtendKV",
-    "fold-batch-norm": "graphprog.passes.optimize.fold_batch_norm:FoldBatchNorm",
-    "fold-padding": "graphprog.passes.optimize.fold_padding:FoldPadding",
-    "functionalize": "graphprog.passes.normalize.functionalize:Functionalize",
-    "inline-regions": "graphprog.passes.normalize.regions:InlineRegions",
-    "insert": "graphprog.passes.insert.insert:Insert",
-    "match-attention": "graphprog.passes.attention.match_attention:MatchAttention",
-    "pipeline": "graphprog.passes.pipeline:Pipeline",
-    "replace-input": "graphprog.passes.insert.insert:ReplaceInput",
-    "replace-tokens": "graphprog.passes.insert.replace_tokens:ReplaceTokens",
-    "resolve-taps": "graphprog.passes.normalize.cleanup:ResolveTaps",
-    "split-kv": "graphprog.passes.attention.split_kv:SplitKV",
-}
-_CLASSES = {place.partition(":")[2]: place for place in _PASSES.values()}
-_CLASSES |= {
-    "Editor": "graphprog.rewriting.editor:Editor",
-    "Pass": "graphprog.passes.base:Pass",
-}
-
-for _kind, _place in _PASSES.items():
-    register_lazily(_kind, _place)
-
-
-__all__ = sorted(_CLASSES)
-__getattr__ = lazy_names(__name__, _CLASSES)
+import_when_used(__name__)

@@ -46,6 +46,7 @@ from graphprog.passes.kv.kv_layout import KVLayout
 from graphprog.spec.registry import to_json
 from graphprog.utils.files import atomic_write
 from graphprog.utils.json import render_json
+from graphprog.utils.version import __version__
 
 Precision = Literal["float32", "int8"]
 
@@ -167,8 +168,6 @@ def _example(both: CachedDecoder) -> tuple[Values, Values]:
 
 
 def _document(model: ir.Model, task: ReprogrammedModel, roles: Roles) -> ir.Model:
-    from graphprog import __version__
-
     model.producer_name, model.producer_version = KEY, __version__
     model.graph.name = task.base.name
     texts, parser = words_of(task.spec)

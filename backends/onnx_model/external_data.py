@@ -23,6 +23,7 @@ from graphprog.backends.onnxruntime.session import Session
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError, FileError
 from graphprog.utils.files import atomic_write
+from graphprog.utils.version import __version__
 
 INSIDE = 1024
 """Bytes up to which a tensor stays in the graph: shapes and the like, which loading computes."""
@@ -143,8 +144,6 @@ def describe_model(
     bank: Mapping[str, int | None] | None = None,
 ) -> None:
     """Write into a model's metadata what it is; ``per_row`` as in the document."""
-    from graphprog import __version__
-
     model.producer_name = KEY
     model.producer_version = __version__
     model.graph.name = task.base.name

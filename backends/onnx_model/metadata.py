@@ -25,6 +25,7 @@ from graphprog.ir.fingerprint import Fingerprint
 from graphprog.ir.inputs import InputSpec
 from graphprog.spec.registry import from_json
 from graphprog.utils.json import parse_json, render_json
+from graphprog.utils.version import __version__
 
 KEY = "graphprog"
 FORMAT_NAME = "graphprog-deployed"
@@ -93,8 +94,6 @@ def describe(task: ReprogrammedModel, bank: Mapping[str, int | None] | None = No
     Raises:
         FileError: the task's training summary is not JSON.
     """
-    from graphprog import __version__
-
     state = task.program_state()
     tensors = dict(state)
     document = document_of(task, tensors)

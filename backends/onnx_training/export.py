@@ -35,6 +35,7 @@ from graphprog.ir.inputs import InputSpec
 from graphprog.train.objective import Loss
 from graphprog.train.optimizers import Adam, Optimizer
 from graphprog.utils.files import atomic_write
+from graphprog.utils.version import __version__
 
 
 def layout_of(task: ReprogrammedModel, optimizer: Optimizer, logits: bool = True) -> Layout:
@@ -195,8 +196,6 @@ def _specs(
 def _describe(
     model: ir.Model, task: ReprogrammedModel, layout: Layout, loss: Loss, optimizer: Optimizer
 ) -> None:
-    from graphprog import __version__
-
     name = getattr(loss, "__qualname__", type(loss).__qualname__)
     model.producer_name, model.producer_version = KEY, __version__
     model.graph.name = task.base.name

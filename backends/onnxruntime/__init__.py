@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphprog.utils.lazy import lazy_names
+from graphprog.utils.lazy import import_when_used
 
 if TYPE_CHECKING:
     from graphprog.backends.onnx_training.export import export_training as export_training
@@ -22,18 +22,4 @@ if TYPE_CHECKING:
     from graphprog.backends.onnxruntime.session import Session as Session
     from graphprog.backends.onnxruntime.session_options import SessionOptions as SessionOptions
 
-_PLACES = {
-    "Array": "graphprog.backends.onnxruntime.program_cache:Array",
-    "IOBinding": "graphprog.backends.onnxruntime.io_binding:IOBinding",
-    "Program": "graphprog.backends.onnxruntime.program_cache:Program",
-    "Session": "graphprog.backends.onnxruntime.session:Session",
-    "SessionOptions": "graphprog.backends.onnxruntime.session_options:SessionOptions",
-    "MultiSession": "graphprog.backends.onnxruntime.multi_session:MultiSession",
-    "Trainer": "graphprog.backends.onnx_training.trainer:Trainer",
-    "Decoder": "graphprog.backends.onnxruntime.decoder:Decoder",
-    "export_adapter": "graphprog.backends.onnxruntime.lora_adapter:export_adapter",
-    "export_training": "graphprog.backends.onnx_training.export:export_training",
-    "run_in_batches": "graphprog.backends.onnxruntime.batches:run_in_batches",
-}
-__all__ = sorted(_PLACES)
-__getattr__ = lazy_names(__name__, _PLACES)
+import_when_used(__name__)

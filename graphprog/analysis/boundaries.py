@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 
-import networkx as nx
 import torch
 from torch import fx
 
@@ -101,6 +100,8 @@ def cut_boundaries(graph: Graph) -> tuple[dict[str, Site], list[str]]:
 
 
 def _dominators(graph: Graph) -> list[fx.Node]:
+    import networkx as nx
+
     order = {node: position for position, node in enumerate(graph.code.nodes)}
     floating = {
         node

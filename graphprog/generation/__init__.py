@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphprog.utils.lazy import lazy_names
+from graphprog.utils.lazy import import_when_used
 
 if TYPE_CHECKING:
     from graphprog.generation.kv_decoder import CachedDecoder as CachedDecoder
@@ -18,13 +18,4 @@ if TYPE_CHECKING:
     from graphprog.generation.self_consistency import as_callable as as_callable
     from graphprog.generation.self_consistency import self_consistent as self_consistent
 
-_PLACES = {
-    "CachedDecoder": "graphprog.generation.kv_decoder:CachedDecoder",
-    "GeneratedText": "graphprog.generation.output:GeneratedText",
-    "GeneratedToken": "graphprog.generation.output:GeneratedToken",
-    "UncachedDecoder": "graphprog.generation.kv_decoder:UncachedDecoder",
-    "as_callable": "graphprog.generation.self_consistency:as_callable",
-    "self_consistent": "graphprog.generation.self_consistency:self_consistent",
-}
-__all__ = sorted(_PLACES)
-__getattr__ = lazy_names(__name__, _PLACES)
+import_when_used(__name__)

@@ -12,7 +12,6 @@ from graphprog.spec.registry import (
     format_spec,
     from_json,
     parse_spec,
-    register_lazily,
     spec,
     to_json,
 )
@@ -23,7 +22,6 @@ __all__ = [
     "format_spec",
     "from_json",
     "parse_spec",
-    "register_lazily",
     "spec",
     "to_json",
 ]

@@ -12,7 +12,6 @@ Fields that equal their default are left out, so adding a field with a default k
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import importlib.metadata
 import math
 import re
@@ -23,13 +22,13 @@ import torch
 
 from graphprog.errors import FileError, ProgramError
 from graphprog.spec.grammar import MAX_DEPTH, Parser, format_tree
+from graphprog.spec.kinds import PLACES
 from graphprog.spec.validation import check_names, check_types
+from graphprog.utils.lazy import load
 
 _KINDS: dict[str, type[Spec]] = {}
 _KIND = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-
-_LAZY: dict[str, str] = {}
 
 ENTRY_POINTS = "graphprog.specs"
 """Entry point group by which other packages add passes, manipulations and alignments."""
@@ -76,25 +75,14 @@ def spec(kind: str) -> Callable[[_S], _S]:
     return register
 
 
-def register_lazily(kind: str, place: str) -> None:
-    """Say where the class of a kind is, as ``module:Class``; it is imported when looked up."""
-    _LAZY[kind] = place
-
-
 def lookup(kind: str) -> type[Spec] | None:
-    """The class of a kind, imported where it was registered lazily or as an entry point."""
-    if kind not in _KINDS and kind in _LAZY:
-        importlib.import_module(_LAZY[kind].partition(":")[0])
+    """The class of a kind, imported if it is one of graphprog's or an entry point."""
+    if kind not in _KINDS and kind in PLACES:
+        load(PLACES[kind])
     if kind not in _KINDS:
         for entry in importlib.metadata.entry_points(group=ENTRY_POINTS, name=kind):
             entry.load()
     return _KINDS.get(kind)
-
-
-def known_kinds() -> tuple[str, ...]:
-    """All kinds that text may name, entry points included, in alphabetical order."""
-    plugged = {entry.name for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)}
-    return tuple(sorted({*_KINDS, *_LAZY, *plugged}))
 
 
 def fields_of(value: Spec) -> dict[str, Any]:

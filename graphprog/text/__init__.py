@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphprog.utils.lazy import lazy_names
+from graphprog.utils.lazy import import_when_used
 
 if TYPE_CHECKING:
     from graphprog.compiler.soft_prompt import soften as soften
@@ -45,37 +45,4 @@ if TYPE_CHECKING:
     from graphprog.text.strategies.zero_shot_cot import Reasoned as Reasoned
     from graphprog.text.strategies.zero_shot_cot import Trigger as Trigger
 
-_PLACES = {
-    "AnswerParser": "graphprog.text.parsing.answers:AnswerParser",
-    "CONTENT_FREE": "graphprog.text.prompting.calibration:CONTENT_FREE",
-    "Demonstrations": "graphprog.text.prompting.demonstrations:Demonstrations",
-    "Instruction": "graphprog.text.prompting.instruction:Instruction",
-    "LeastToMost": "graphprog.text.strategies.least_to_most:LeastToMost",
-    "Parse": "graphprog.text.parsing.parse:Parse",
-    "ParseJSON": "graphprog.text.parsing.json_answers:ParseJSON",
-    "ParseNumber": "graphprog.text.parsing.numbers:ParseNumber",
-    "Prompt": "graphprog.text.prompting.prompt:Prompt",
-    "Reasoned": "graphprog.text.strategies.zero_shot_cot:Reasoned",
-    "Rendered": "graphprog.text.prompting.demonstrations:Rendered",
-    "Solution": "graphprog.text.strategies.least_to_most:Solution",
-    "Template": "graphprog.text.prompting.template:Template",
-    "TextPart": "graphprog.text.prompting.part:TextPart",
-    "TextTokens": "graphprog.text.prompting.tokenizer:TextTokens",
-    "Trigger": "graphprog.text.strategies.zero_shot_cot:Trigger",
-    "Unparsed": "graphprog.text.parsing.answers:Unparsed",
-    "Vote": "graphprog.text.parsing.vote:Vote",
-    "Window": "graphprog.text.prompting.window:Window",
-    "check_leakage": "graphprog.text.prompting.leakage:check_leakage",
-    "contextual_calibration": "graphprog.text.prompting.calibration:contextual_calibration",
-    "load_demos": "graphprog.text.strategies.dspy:load_demos",
-    "log_probability": "graphprog.text.parsing.scores:log_probability",
-    "per_byte": "graphprog.text.parsing.scores:per_byte",
-    "per_token": "graphprog.text.parsing.scores:per_token",
-    "relative_to_prior": "graphprog.text.parsing.scores:relative_to_prior",
-    "save_demos": "graphprog.text.strategies.dspy:save_demos",
-    "soften": "graphprog.compiler.soft_prompt:soften",
-    "unparsed_share": "graphprog.text.parsing.answers:unparsed_share",
-    "vote": "graphprog.text.parsing.vote:vote",
-}
-__all__ = sorted(_PLACES)
-__getattr__ = lazy_names(__name__, _PLACES)
+import_when_used(__name__)

@@ -6,9 +6,18 @@ are in ``data``, epochs and steps in ``loop``.
 
 from __future__ import annotations
 
-from graphprog.train.history import EpochRecord, History
-from graphprog.train.loop.evaluate import Evaluation, evaluate
-from graphprog.train.loop.fit import fit
-from graphprog.train.optimizers import SGD, Adam, AdamW
+from typing import TYPE_CHECKING
 
-__all__ = ["SGD", "Adam", "AdamW", "EpochRecord", "Evaluation", "History", "evaluate", "fit"]
+from graphprog.utils.lazy import import_when_used
+
+if TYPE_CHECKING:
+    from graphprog.train.history import EpochRecord as EpochRecord
+    from graphprog.train.history import History as History
+    from graphprog.train.loop.evaluate import Evaluation as Evaluation
+    from graphprog.train.loop.evaluate import evaluate as evaluate
+    from graphprog.train.loop.fit import fit as fit
+    from graphprog.train.optimizers import SGD as SGD
+    from graphprog.train.optimizers import Adam as Adam
+    from graphprog.train.optimizers import AdamW as AdamW
+
+import_when_used(__name__)

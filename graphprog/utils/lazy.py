@@ -2,24 +2,64 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
-from collections.abc import Callable, Mapping
+import importlib.abc
+import sys
+from types import ModuleType
 from typing import Any
 
 
-def lazy_names(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a package whose names live in modules that load when used.
+class LazyPackage(ModuleType):
+    """A package whose public names are those that it imports under ``TYPE_CHECKING``."""
+
+    __all__: list[str]
+    __places__: dict[str, str]
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self.__places__:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        found = load(self.__places__[name])
+        setattr(self, name, found)
+        return found
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # the import system binds a submodule in its package; a public name that is not that
+        # module stays what it is: gp.capture is the function, not the package it lives in
+        submodule = isinstance(value, ModuleType) and value.__name__ == f"{self.__name__}.{name}"
+        if not submodule or ":" not in self.__places__.get(name, ""):
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return [*self.__all__, *(["__version__"] if "__version__" in self.__dict__ else [])]
+
+
+def load(place: str) -> Any:
+    """What is at ``"module:attribute"``, imported; ``"module"`` is the module itself."""
+    module, _, attribute = place.partition(":")
+    found = importlib.import_module(module)
+    if attribute and not hasattr(found, attribute):
+        return importlib.import_module(f"{module}.{attribute}")
+    return getattr(found, attribute) if attribute else found
+
+
+def import_when_used(package: str) -> None:
+    """Make a package lazy; type checkers read the same imports that are deferred.
 
     Args:
-        package: ``__name__`` of the package.
-        places: name to ``"module"`` or ``"module:attribute"``.
+        package: ``__name__`` of the package, in which all public names are imported as themselves
+            (``from a.b import Name as Name``) in one block under ``if TYPE_CHECKING``.
     """
-
-    def __getattr__(name: str) -> Any:  # noqa: N807 - it becomes the package's
-        if name not in places:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module, _, attribute = places[name].partition(":")
-        found = importlib.import_module(module)
-        return getattr(found, attribute) if attribute else found
-
-    return __getattr__
+    module = sys.modules[package]
+    loader = module.__spec__.loader if module.__spec__ else None
+    assert isinstance(loader, importlib.abc.InspectLoader)
+    places: dict[str, str] = {}
+    for statement in ast.parse(loader.get_source(package) or "").body:
+        if isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
+            for inner in statement.body:
+                assert isinstance(inner, ast.ImportFrom)
+                separator = "." if inner.module == package else ":"
+                for name in inner.names:
+                    places[name.name] = f"{inner.module}{separator}{name.name}"
+    module.__dict__.update(__all__=sorted(places), __places__=places)
+    module.__class__ = LazyPackage
