@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from graphprog.backends import onnx
+from graphprog.backends.onnx.export import Mode
+from graphprog.backends.onnx.export import export as export_onnx
 from graphprog.backends.onnx_model.translate import BATCH
 from graphprog.backends.onnxruntime.providers import open_session
 from graphprog.backends.parity.report import TOLERANCE, Inputs, ParityReport
@@ -46,7 +47,7 @@ def export(
     path: str | os.PathLike[str],
     *,
     name: str,
-    program: onnx.Mode = "folded",
+    program: Mode = "folded",
     version: int = 1,
     max_batch_size: int = 64,
     tolerance: float = TOLERANCE,
@@ -84,7 +85,7 @@ def export(
     folder = Path(path) / name
     model = folder / str(version) / "model.onnx"
     model.parent.mkdir(parents=True, exist_ok=True)
-    report = onnx.export(task, model, program=program, tolerance=tolerance, inputs=inputs)
+    report = export_onnx(task, model, program=program, tolerance=tolerance, inputs=inputs)
     labels = task.spec.contract.labels
     if labels:
         _write(folder / "labels.txt", "".join(f"{label}\n" for label in labels))

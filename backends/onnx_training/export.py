@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from graphprog.alignments import StatisticalAlignment
+from graphprog.alignments.label_mapping.statistical import StatisticalAlignment
 from graphprog.backends.onnx_model.export_program import output_names
+from graphprog.backends.onnx_model.external_data import written
 from graphprog.backends.onnx_model.metadata import KEY, describe, viewer_entries
 from graphprog.backends.onnx_model.translate import (
     name_nodes,
@@ -117,10 +118,6 @@ def export_training(
             f"optimizer must be a description, not {optimizer!r:.80}",
             ["gp.Adam(1e-2), gp.AdamW(1e-2) or gp.SGD(1e-1)"],
         )
-    from graphprog.backends.onnx_model.external_data import (
-        written,  # it needs sessions, whose module has this
-    )
-
     function = loss_of(task, loss)
     layout = layout_of(task, optimizer, logits)
     batches = batches_of(task, function, inputs, labels)

@@ -16,6 +16,7 @@ from graphprog.errors import TrainingError
 from graphprog.train.data.batches import Batch
 from graphprog.train.loop.epoch import Trainer
 from graphprog.train.loop.meter import DivergenceError, Meter, Scores
+from graphprog.train.recipe import Recipe
 
 
 @dataclass
@@ -25,6 +26,20 @@ class OnnxTrainer(Trainer):
     Between epochs, the task and the optimizer of PyTorch hold what was learnt, as they do without
     this engine; so checkpoints, mappings and what is measured know nothing of it.
     """
+
+    on_processor = True
+
+    @classmethod
+    def require(cls, recipe: Recipe) -> None:
+        """Refuse accumulation, mixed precision, and an optimizer that is a function."""
+        if recipe.accumulate != 1 or recipe.precision != "no":
+            name = "accumulate" if recipe.accumulate != 1 else "precision"
+            raise TrainingError(
+                f"steps of ONNX Runtime have one batch each, in the precision of the source: "
+                f"{name}={getattr(recipe, name)!r} is not for them",
+                [f"leave {name} out", 'engine="pytorch"'],
+            )
+        _ = recipe.description
 
     def __post_init__(self) -> None:
         super().__post_init__()

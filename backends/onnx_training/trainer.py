@@ -11,7 +11,8 @@ import onnxruntime
 import torch
 from onnxruntime import OrtValue
 
-from graphprog.alignments import MappingReport, StatisticalAlignment, StatisticalModule
+from graphprog.alignments.label_mapping.report import MappingReport
+from graphprog.alignments.label_mapping.statistical import StatisticalAlignment, StatisticalModule
 from graphprog.backends.onnx_model.metadata import KEY, Documented, read_document, type_of
 from graphprog.backends.onnx_training.buffers import Buffers
 from graphprog.backends.onnx_training.layout import LABELS, LOSS, NEW, NORM, RATE, READ, STEP

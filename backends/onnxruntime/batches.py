@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from graphprog.backends.onnxruntime.program_cache import Array
+from graphprog.backends.onnxruntime.session import Session, Wanted
 from graphprog.backends.onnxruntime.stacking import joined
 from graphprog.errors import DataError
 from graphprog.ir.inputs import batch_axis
-
-if TYPE_CHECKING:
-    from graphprog.backends.onnxruntime.program_cache import Array
-    from graphprog.backends.onnxruntime.session import Session, Wanted
 
 
 def run_in_batches(

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import onnxruntime
 import torch
 from torch.utils.dlpack import from_dlpack
 
+from graphprog.backends.onnxruntime.program_cache import Program
+from graphprog.backends.onnxruntime.session import Session
 from graphprog.errors import BackendError
 from graphprog.ir.inputs import check_type
-
-if TYPE_CHECKING:
-    from graphprog.backends.onnxruntime.program_cache import Program
-    from graphprog.backends.onnxruntime.session import Session
 
 _ON_CUDA = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
 

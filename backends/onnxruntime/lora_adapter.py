@@ -14,18 +14,15 @@ from __future__ import annotations
 import os
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime
 
 from graphprog.backends.onnx_model.program_files import ROW
 from graphprog.backends.onnxruntime.program_cache import Program
+from graphprog.backends.onnxruntime.session import Session
 from graphprog.errors import BackendError, FileError
 from graphprog.utils.files import atomic_write
-
-if TYPE_CHECKING:
-    from graphprog.backends.onnxruntime.session import Session
 
 _NUMBERS = 2**31
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,12 +15,10 @@ from graphprog.backends.onnx_model.metadata import KEY, Deployed, read_document
 from graphprog.backends.onnx_model.program_files import LoadedProgram, load_for
 from graphprog.backends.onnxruntime.program_cache import Array, Program, Programs
 from graphprog.backends.onnxruntime.providers import Providers
+from graphprog.backends.onnxruntime.session import Session
 from graphprog.backends.onnxruntime.stacking import by_group, some_rows
 from graphprog.errors import BackendError, FileError
 from graphprog.io.artifact import within
-
-if TYPE_CHECKING:
-    from graphprog.backends.onnxruntime.session import Session
 
 
 class MultiSession(Programs):
@@ -74,8 +72,6 @@ class MultiSession(Programs):
         if slot not in self.documents:
             raise BackendError(f"there is no slot {slot!r}; there are {', '.join(self.documents)}")
         if slot not in self._sessions:
-            from graphprog.backends.onnxruntime.session import Session
-
             file = self.path / f"{slot}.onnx"
             options = onnxruntime.SessionOptions()
             options.log_severity_level = 3  # errors only

@@ -1,4 +1,4 @@
-"""What a training run has done, epoch by epoch."""
+"""What a training run has done, epoch by epoch, in numbers and curves."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from graphprog.errors import FileError
+from graphprog.utils.plots import figure, keep
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _SHOWN_EPOCHS = 12
@@ -76,9 +78,40 @@ class History:
         Args:
             path: where to write the picture, if anywhere; the suffix says the format.
         """
-        from graphprog.train.curves import plot_history
+        drawing, (loss, accuracy) = figure(2, 5.2, 3.8)
+        records, best = self.records, self.best
+        held_out = [record.validation_accuracy for record in records]
+        self._draw(loss, [r.train_loss for r in records], [r.validation_loss for r in records])
+        self._draw(
+            accuracy,
+            [100 * r.train_accuracy for r in records],
+            [None if value is None else 100 * value for value in held_out],
+        )
+        loss.set_ylabel("loss")
+        accuracy.set_ylabel("accuracy in %")
+        shown = best.validation_accuracy
+        score = "" if shown is None else f": {shown:.1%} validation accuracy"
+        drawing.suptitle(f"program kept: epoch {best.epoch}{score}", fontsize=11)
+        return keep(drawing, path)
 
-        return plot_history(self, path)
+    def _draw(self, axis: Axes, train: list[float], held_out: list[float | None]) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        epochs = [record.epoch for record in self.records]
+        style = "o" if len(epochs) == 1 else "o-" if len(epochs) <= 30 else "-"
+        axis.plot(epochs, train, style, markersize=3, color="tab:blue", label="training")
+        marked = train[self.best_epoch - 1]
+        values = [value for value in held_out if value is not None]
+        if len(values) == len(epochs):
+            axis.plot(epochs, values, style, markersize=3, color="tab:orange", label="validation")
+            marked = values[self.best_epoch - 1]
+        axis.axvline(self.best_epoch, color="gray", linewidth=0.8, linestyle="--")
+        kept = {"markersize": 12, "color": "tab:red", "label": "program kept"}
+        axis.plot(self.best_epoch, marked, "*", **kept)
+        axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=9)
 
     def to_json(self) -> dict[str, Any]:
         """The history as JSON values."""

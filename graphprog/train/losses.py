@@ -8,18 +8,16 @@ tokens, so that the same data serve any length of prompt.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 from graphprog.compiler.inserted_entries import inserted, original, without_inserted
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import DataError, ProgramError
 from graphprog.ir.fake import fake_value
-
-if TYPE_CHECKING:
-    from graphprog.compiler.model import ReprogrammedModel
 
 __all__ = ["IGNORED", "CausalLM", "Span", "TokenClassification", "inserted", "original"]
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
 from graphprog.compiler.data_checks import class_count
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import TrainingError
-
-if TYPE_CHECKING:
-    from graphprog.compiler.model import ReprogrammedModel
 
 Loss = Callable[[Any, torch.Tensor], torch.Tensor]
 

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from graphprog.errors import TrainingError
 from graphprog.spec.checks import require_choice, require_integer, require_number
+from graphprog.train.engines import ENGINES
 from graphprog.train.objective import Loss
 from graphprog.train.optimizers import SGD, Adam, AdamW, Optimizer
 
@@ -20,7 +21,6 @@ OptimizerMaker = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 Schedule = Callable[[float], float]
 
 PRECISIONS = ("no", "bf16", "fp16")
-ENGINES = ("pytorch", "onnxruntime")
 _DROPS = (0.5, 0.72)
 
 
@@ -80,8 +80,6 @@ class Recipe:
         _require_known("loss", self.loss, LOSSES, "(logits, labels) -> mean loss")
         require_choice("", "precision", self.precision, PRECISIONS, error=TrainingError)
         require_choice("", "engine", self.engine, ENGINES, error=TrainingError)
-        if self.engine == "onnxruntime":
-            self._require_plain_steps()
 
     def make_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimizer; SGD has a momentum of 0.9, as visual prompts are trained with it."""
@@ -111,17 +109,6 @@ class Recipe:
             "ONNX Runtime cannot take the steps of an optimizer that is a function",
             ["optimizer=gp.Adam(1e-2), gp.AdamW(...) or gp.SGD(...)", 'engine="pytorch"'],
         )
-
-    def _require_plain_steps(self) -> None:
-        """Refuse what a training step of ONNX Runtime does not do."""
-        if self.accumulate != 1 or self.precision != "no":
-            name = "accumulate" if self.accumulate != 1 else "precision"
-            raise TrainingError(
-                f"steps of ONNX Runtime have one batch each, in the precision of the source: "
-                f"{name}={getattr(self, name)!r} is not for them",
-                [f"leave {name} out", 'engine="pytorch"'],
-            )
-        _ = self.description
 
     def lr_factor(self, progress: float) -> float:
         """Factor of the learning rate after a share of all steps, in [0, 1)."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import DataError
-
-if TYPE_CHECKING:
-    from graphprog.compiler.model import ReprogrammedModel
-    from graphprog.train.objective import Objective
+from graphprog.train.objective import Objective
 
 Parts = tuple[tuple[torch.Tensor, ...], torch.Tensor]
 """The inputs of a task in order, each [B, ...], and the labels, int64 [B, ...]."""

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Subset, TensorDataset, default_collate
 
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import DataError
 from graphprog.train.data.batches import Parts, unpack
 from graphprog.train.data.loaders import LoaderSplit
 from graphprog.train.data.splits import IndexedSplit, Split, TensorSplit
-
-if TYPE_CHECKING:
-    from graphprog.compiler.model import ReprogrammedModel
-    from graphprog.train.objective import Objective
+from graphprog.train.objective import Objective
 
 
 def open_split(task: ReprogrammedModel, objective: Objective, name: str, data: Any) -> Split:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.distributed import DistributedSampler
 
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import DataError
 from graphprog.train.data.batches import Batch, Parts, Share, check_parts, unpack
 from graphprog.train.data.splits import Split
-
-if TYPE_CHECKING:
-    from graphprog.compiler.model import ReprogrammedModel
-    from graphprog.train.objective import Objective
+from graphprog.train.objective import Objective
 
 
 class LoaderSplit(Split):

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import torch
 
 from graphprog.errors import DataError
 from graphprog.train.data.batches import Batch, Parts, Share, check_parts
+from graphprog.train.objective import Objective
 from graphprog.utils.tensor_tree import checksum
-
-if TYPE_CHECKING:
-    from graphprog.train.objective import Objective
 
 _CHECKED_ROWS = 512
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
@@ -13,11 +12,9 @@ from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import GradientAccumulationPlugin
 from torch import nn
 
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import TrainingError
 from graphprog.train.data.batches import Batch, Share
-
-if TYPE_CHECKING:
-    from graphprog.compiler.model import ReprogrammedModel
 
 
 class Step(nn.Module):

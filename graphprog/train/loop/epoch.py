@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -45,6 +46,17 @@ class Trainer:
     optimizer: torch.optim.Optimizer | None
     mapping: Mapping | None
     bar: Bar
+
+    on_processor: ClassVar[bool] = False
+    """Whether the steps are taken on the processor, whatever else there is."""
+
+    @classmethod
+    def require(cls, recipe: Recipe) -> None:
+        """Refuse what these steps cannot do.
+
+        Raises:
+            TrainingError: names it.
+        """
 
     def __post_init__(self) -> None:
         self.base_lrs: list[float] = []

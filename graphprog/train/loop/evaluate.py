@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from graphprog.compiler.data_checks import class_count, warn_uncounted
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.train.data.batches import Batch
 from graphprog.train.data.datasets import open_split
 from graphprog.train.data.splits import Split
@@ -17,9 +18,6 @@ from graphprog.train.loop.meter import Meter, Scores
 from graphprog.train.loop.randomness import preserved, reseed
 from graphprog.train.objective import Classification, Loss, Objective, objective_of
 from graphprog.train.recipe import Recipe
-
-if TYPE_CHECKING:
-    from graphprog.compiler.model import ReprogrammedModel
 
 _SHOWN_CLASSES = 20
 

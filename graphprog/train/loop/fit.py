@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import TrainingError
 from graphprog.spec.registry import to_json
 from graphprog.train.data.datasets import open_split
 from graphprog.train.data.splits import Split
+from graphprog.train.engines import ENGINES
 from graphprog.train.history import History
 from graphprog.train.loop.checkpoint import read_snapshot
 from graphprog.train.loop.engine import Engine, running
@@ -24,10 +26,8 @@ from graphprog.train.loop.tensorboard import Board
 from graphprog.train.objective import Loss, Objective, objective_of
 from graphprog.train.progress import Bar
 from graphprog.train.recipe import OptimizerMaker, Recipe, Schedule
+from graphprog.utils.lazy import load
 from graphprog.utils.tensor_tree import checksum
-
-if TYPE_CHECKING:
-    from graphprog.compiler.model import ReprogrammedModel
 
 _PathLike = str | os.PathLike[str]
 
@@ -124,8 +124,9 @@ def fit(
     )
     if patience is not None and validation is None:
         raise TrainingError("patience needs a validation split", ["fit(task, train, validation)"])
-    on_processor = engine == "onnxruntime"
-    with running(task, precision, log_dir, on_processor) as machine, preserved(machine.device):
+    kind: type[Trainer] = load(ENGINES[engine])
+    kind.require(recipe)
+    with running(task, precision, log_dir, kind.on_processor) as machine, preserved(machine.device):
         reseed(seed)
         source = task.source_hash()
         objective = objective_of(task, recipe.loss_function)
@@ -135,7 +136,7 @@ def fit(
             held_out = open_split(task, objective, "validation", validation)
         folder = None if checkpoint is None else Path(checkpoint)
         identity = _identity(recipe, source, task, train_split, held_out) if folder else {}
-        trainer = _trainer(machine, recipe, objective, train_split, progress)
+        trainer = _trainer(kind, machine, recipe, objective, train_split, progress)
         board = Board(machine, log_dir is not None)
         run = Run(trainer, held_out, RunState(), board, folder, identity, task.program_state())
         try:
@@ -170,7 +171,12 @@ def _run(run: Run, source: str) -> None:
 
 
 def _trainer(
-    engine: Engine, recipe: Recipe, objective: Objective, split: Split, progress: bool | None
+    kind: type[Trainer],
+    engine: Engine,
+    recipe: Recipe,
+    objective: Objective,
+    split: Split,
+    progress: bool | None,
 ) -> Trainer:
     parameters = {
         name: parameter
@@ -185,13 +191,7 @@ def _trainer(
     steps = split.steps(recipe.batch_size)
     bar = Bar(shown, recipe.epochs, None if steps is None else -(-steps // recipe.accumulate))
     parts = (engine, recipe, objective, split, parameters, optimizer, mapping, bar)
-    if recipe.engine == "onnxruntime" and parameters:
-        from graphprog.backends.onnx_training.fit_engine import (
-            OnnxTrainer,  # needs the backends, which need this
-        )
-
-        return OnnxTrainer(*parts)
-    return Trainer(*parts)
+    return kind(*parts) if parameters else Trainer(*parts)
 
 
 def _identity(

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import TrainingError
 from graphprog.train.data.batches import Batch
 from graphprog.train.loop.engine import Engine
 from graphprog.train.objective import Loss
-
-if TYPE_CHECKING:
-    from graphprog.compiler.model import ReprogrammedModel
 
 
 def check_reach(engine: Engine, batch: Batch, loss_function: Loss) -> list[str]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
-from graphprog.alignments import MappingReport, StatisticalAlignment, StatisticalModule
+from graphprog.alignments.label_mapping.report import MappingReport
+from graphprog.alignments.label_mapping.statistical import StatisticalAlignment, StatisticalModule
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.train.data.batches import Batch
 from graphprog.train.data.splits import Split
 from graphprog.train.loop.engine import Engine
 from graphprog.train.loop.meter import DivergenceError
-
-if TYPE_CHECKING:
-    from graphprog.compiler.model import ReprogrammedModel
 
 
 @dataclass(frozen=True)

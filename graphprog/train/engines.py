@@ -1,0 +1,9 @@
+"""What takes the steps of a run."""
+
+from __future__ import annotations
+
+ENGINES = {
+    "pytorch": "graphprog.train.loop.epoch:Trainer",
+    "onnxruntime": "graphprog.backends.onnx_training.fit_engine:OnnxTrainer",
+}
+"""The trainer of each engine, as ``module:class``: it is imported when a run uses the engine."""
