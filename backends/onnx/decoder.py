@@ -20,15 +20,9 @@ import torch
 from graphprog.analysis.roles import Roles
 from graphprog.backends.onnx_model.export_program import exported_graph
 from graphprog.backends.onnx_model.external_data import written
+from graphprog.backends.onnx_model.lower import lower_program
 from graphprog.backends.onnx_model.metadata import KEY, describe, viewer_entries
 from graphprog.backends.onnx_model.precision import linear_in_int8
-from graphprog.backends.onnx_model.pretranspose import turn_weights
-from graphprog.backends.onnx_model.translate import (
-    name_nodes,
-    optimize,
-    refuse_foreign_operators,
-    translate,
-)
 from graphprog.backends.onnxruntime.decoder import ROLES, WORDING, Decoder, prefill_path
 from graphprog.backends.parity.report import TOLERANCE
 from graphprog.compiler.compile import compile
@@ -146,12 +140,7 @@ def _lowered(both: CachedDecoder, graph: Graph) -> ir.Model:
     example = tuple(values[spec.name] for spec in specs)
     names = tuple(node.name for node in graph.output_nodes)
     program = exported_graph(SplitKV()(graph), example, names, device_of(graph))
-    model = translate(program, specs, graph.outputs, None)
-    optimize(model, overridable=False)
-    turn_weights(model)
-    name_nodes(model)
-    refuse_foreign_operators(model)
-    return model
+    return lower_program(program, specs, graph.outputs)
 
 
 def _example(both: CachedDecoder) -> tuple[Values, Values]:

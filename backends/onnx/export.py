@@ -31,14 +31,7 @@ from graphprog.backends.onnx.program_inputs import leave_out
 from graphprog.backends.onnx.quantize import quantize as quantize
 from graphprog.backends.onnx_model.export_program import exported_graph, output_names, output_nodes
 from graphprog.backends.onnx_model.external_data import describe_model, opened, written
-from graphprog.backends.onnx_model.pretranspose import turn_weights
-from graphprog.backends.onnx_model.translate import (
-    name_nodes,
-    optimize,
-    refuse_foreign_operators,
-    translate,
-)
-from graphprog.backends.onnx_model.zero_padding import keep_zero_padding
+from graphprog.backends.onnx_model.lower import lower_program
 from graphprog.backends.onnxruntime.providers import open_session
 from graphprog.backends.parity.bisect import require_parity
 from graphprog.backends.parity.report import (
@@ -137,13 +130,7 @@ def lower(
     graph = SplitKV()(task.graph)
     traced = exported_graph(graph, example, nodes or output_nodes(task), task.device)
     leave_out_unread_rows(traced.graph_module)
-    model = translate(traced, task.inputs, names, opset)
-    optimize(model, overridable=program == "overridable")
-    turn_weights(model)
-    keep_zero_padding(model)
-    name_nodes(model)
-    refuse_foreign_operators(model)
-    return model
+    return lower_program(traced, task.inputs, names, opset, overridable=program == "overridable")
 
 
 def run_model(model: ir.Model, inputs: Inputs) -> list[np.ndarray]:

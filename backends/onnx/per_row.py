@@ -21,15 +21,8 @@ from torch.nn import functional
 
 from graphprog.backends.onnx_model.export_program import export_module, output_names, output_nodes
 from graphprog.backends.onnx_model.external_data import describe_model, opened, written
-from graphprog.backends.onnx_model.pretranspose import turn_weights
+from graphprog.backends.onnx_model.lower import lower_program
 from graphprog.backends.onnx_model.program_files import CLASSES, ROW
-from graphprog.backends.onnx_model.translate import (
-    name_nodes,
-    optimize,
-    refuse_foreign_operators,
-    translate,
-)
-from graphprog.backends.onnx_model.zero_padding import keep_zero_padding
 from graphprog.backends.parity.report import Inputs, ParityReport
 from graphprog.backends.parity.rows import changed, prove_rows
 from graphprog.backends.program_rows.push_down_selection import leave_out_unread_rows
@@ -181,15 +174,9 @@ def _lower(
     symbol = expression(fake_tensor(placeholder).shape[0])
     rows = ProgramRows(module, names, symbol, padded)
     traced = export_module(rows, given, specs, device, task.base.name)
-    model = translate(traced, specs, output_names(task), opset)
-    optimize(model, overridable=False)
-    turn_weights(model)
-    keep_zero_padding(model)
-    name_nodes(model)
-    refuse_foreign_operators(model)
-    _give_own(
-        model, {name: state[name] for name in names}, class_count(task.graph) if padded else None
-    )
+    model = lower_program(traced, specs, output_names(task), opset)
+    own = {name: state[name] for name in names}
+    _give_own(model, own, class_count(task.graph) if padded else None)
     return model
 
 

@@ -19,7 +19,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from graphprog.backends.onnx_model.external_data import beside
-from graphprog.backends.onnx_model.pretranspose import turn_weights
+from graphprog.backends.onnx_model.pretranspose import Pretranspose
 from graphprog.backends.onnx_model.translate import PROGRAM
 from graphprog.errors import BackendError
 
@@ -57,8 +57,8 @@ def linear_in_int8(model: ir.Model) -> ir.Model:
     Args:
         model: in float32; of no use afterwards.
     """
-    turn_weights(model, also_shared=True)
-    _unshare_turned(model)
+    Pretranspose(also_shared=True)(model)
+    _unshare_transposed(model)
     left_out = [node.name for node in model.graph if node.op_type == "Conv" or is_of_program(node)]
     with tempfile.TemporaryDirectory() as folder:  # of more than 2 GiB, files can be read only
         path, to = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
@@ -80,10 +80,10 @@ def linear_in_int8(model: ir.Model) -> ir.Model:
     return found
 
 
-def _unshare_turned(model: ir.Model) -> None:
-    """Give linear layers that turn a weight round, and share it with a table, one of their own.
+def _unshare_transposed(model: ir.Model) -> None:
+    """Give linear layers that transpose a weight, and share it with a table, a weight of their own.
 
-    ONNX Runtime turns the weight itself round in place, and the table would be read wrongly.
+    ONNX Runtime transposes the weight itself in place, and the table would be read wrongly.
     """
     for node in model.graph:
         weight = node.inputs[1] if node.op_type == "Gemm" else None

@@ -1,6 +1,6 @@
-"""Weights that a graph turns round, stored as they are multiplied with.
+"""Weights that are only read transposed, stored transposed.
 
-A runtime turns them when it loads a file, into a copy of its own: sessions that read the same
+A runtime transposes them when it loads a file, into a copy of its own: sessions that read the same
 weights from the same memory would share none of them.
 """
 
@@ -16,38 +16,54 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from graphprog.backends.onnx_model.translate import PROGRAM
 
 
-def turn_weights(model: ir.Model, also_shared: bool = False) -> None:
-    """Replace transposed weights of the source by weights that need not be transposed, in place.
+class Pretranspose(ir.passes.InPlacePass):
+    """Replace transposed weights of the source by weights that are stored transposed.
 
     Args:
-        model: its tensors may be large: they are turned when they are written.
         also_shared: also weights that something else reads as they are; these are then there twice.
     """
-    for node in list(model.graph):
+
+    def __init__(self, also_shared: bool = False) -> None:
+        super().__init__()
+        self.also_shared = also_shared
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrite; tensors may be large, so they are transposed when they are written."""
+        modified = False
+        for node in list(model.graph):
+            if self._applies(model, node):
+                _pretranspose(model, node)
+                modified = True
+        RemoveUnusedNodesPass()(model)
+        return ir.passes.PassResult(model, modified)
+
+    def _applies(self, model: ir.Model, node: ir.Node) -> bool:
         weight = node.inputs[0] if node.op_type == "Transpose" else None
         if weight is None or not _is_source(model, weight) or node.outputs[0].is_graph_output():
-            continue
-        if len(weight.uses()) > 1 and not also_shared:
-            continue
-        tensor = weight.const_value
-        assert tensor is not None
-        sizes = tensor.shape.numpy()
-        order = tuple(node.attributes.get_ints("perm", [*reversed(range(len(sizes)))]))
-        name = f"{weight.name}.turned.{''.join(map(str, order))}"
-        if name not in model.graph.initializers:
-            shape = ir.Shape(sizes[axis] for axis in order)
-            turned = ir.LazyTensor(
-                functools.partial(_turned, tensor, order),
-                dtype=tensor.dtype,
-                shape=shape,
-                name=name,
-            )
-            model.graph.register_initializer(ir.val(name, const_value=turned))
-        ir.convenience.replace_all_uses_with(node.outputs[0], model.graph.initializers[name])
-    RemoveUnusedNodesPass()(model)
+            return False
+        return self.also_shared or len(weight.uses()) == 1
 
 
-def _turned(tensor: ir.TensorProtocol, order: Sequence[int]) -> ir.TensorProtocol:
+def _pretranspose(model: ir.Model, node: ir.Node) -> None:
+    weight = node.inputs[0]
+    assert weight is not None
+    tensor = weight.const_value
+    assert tensor is not None
+    sizes = tensor.shape.numpy()
+    order = tuple(node.attributes.get_ints("perm", [*reversed(range(len(sizes)))]))
+    name = f"{weight.name}.transposed.{''.join(map(str, order))}"
+    if name not in model.graph.initializers:
+        transposed = ir.LazyTensor(
+            functools.partial(_transposed, tensor, order),
+            dtype=tensor.dtype,
+            shape=ir.Shape(sizes[axis] for axis in order),
+            name=name,
+        )
+        model.graph.register_initializer(ir.val(name, const_value=transposed))
+    ir.convenience.replace_all_uses_with(node.outputs[0], model.graph.initializers[name])
+
+
+def _transposed(tensor: ir.TensorProtocol, order: Sequence[int]) -> ir.TensorProtocol:
     return ir.tensor(np.ascontiguousarray(tensor.numpy().transpose(order)))
 
 

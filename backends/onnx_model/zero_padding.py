@@ -1,4 +1,4 @@
-"""Zeros padded in front of a max pooling, kept apart from its own padding in ONNX files."""
+"""Zeros padded before a max pooling, kept apart from its own padding in ONNX files."""
 
 from __future__ import annotations
 
@@ -6,27 +6,32 @@ import numpy as np
 import onnx_ir as ir
 
 
-def keep_zero_padding(model: ir.Model) -> None:
-    """Pad in front of every ``MaxPool`` with a number next to zero in place of zero.
+class KeepZeroPadding(ir.passes.InPlacePass):
+    """Pad before every ``MaxPool`` with a number next to zero in place of zero.
 
-    ONNX Runtime makes a padding with zeros part of a ``MaxPool`` behind it, whose own padding
+    ONNX Runtime makes a padding with zeros part of a ``MaxPool`` after it, whose own padding
     never is the maximum: wrong wherever all of a window is negative. It leaves other numbers.
     What differs is less than 1e-37, and 6e-8 in float16, the least step that it has.
     """
-    for node in model.graph.all_nodes():
-        if not _pads_zeros(node) or not _is_pooled(node):
-            continue
-        dtype = node.outputs[0].dtype
-        assert dtype is not None
-        name = f"{node.outputs[0].name}_least"
-        least = ir.tensor(np.array(_next_to_zero(dtype), dtype.numpy()), name=name)
-        value = ir.Value(
-            name=name, shape=ir.Shape(()), type=ir.TensorType(dtype), const_value=least
-        )
-        assert node.graph is not None
-        node.graph.register_initializer(value)
-        node.resize_inputs(max(3, len(node.inputs)))
-        node.replace_input_with(2, value)
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrite."""
+        found = [node for node in model.graph.all_nodes() if _pads_zeros(node) and _is_pooled(node)]
+        for node in found:
+            _pad_with_least(node)
+        return ir.passes.PassResult(model, bool(found))
+
+
+def _pad_with_least(node: ir.Node) -> None:
+    dtype = node.outputs[0].dtype
+    assert dtype is not None
+    name = f"{node.outputs[0].name}_least"
+    least = ir.tensor(np.array(_next_to_zero(dtype), dtype.numpy()), name=name)
+    value = ir.Value(name=name, shape=ir.Shape(()), type=ir.TensorType(dtype), const_value=least)
+    assert node.graph is not None
+    node.graph.register_initializer(value)
+    node.resize_inputs(max(3, len(node.inputs)))
+    node.replace_input_with(2, value)
 
 
 def _next_to_zero(dtype: ir.DataType) -> float:

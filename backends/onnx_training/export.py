@@ -14,14 +14,8 @@ from torch.export import ExportedProgram
 from graphprog.alignments.label_mapping.statistical import StatisticalAlignment
 from graphprog.backends.onnx_model.export_program import output_names
 from graphprog.backends.onnx_model.external_data import written
+from graphprog.backends.onnx_model.lower import lower_program
 from graphprog.backends.onnx_model.metadata import KEY, describe, viewer_entries
-from graphprog.backends.onnx_model.translate import (
-    name_nodes,
-    optimize,
-    refuse_foreign_operators,
-    translate,
-)
-from graphprog.backends.onnx_model.zero_padding import keep_zero_padding
 from graphprog.backends.onnx_training import step_file
 from graphprog.backends.onnx_training.forward import exported_loss
 from graphprog.backends.onnx_training.layout import LABELS, RATE, Layout
@@ -155,12 +149,8 @@ def lower(
     forward = exported_loss(task, loss, layout, batch.inputs, batch.labels)
     example = {**initial(task, layout), **batch.named(layout), RATE: torch.tensor(optimizer.lr)}
     program = step_program(forward, layout, optimizer, example)
-    model = translate(program, _specs(forward, task, layout, example), layout.results, opset)
-    optimize(model, overridable=False)
-    keep_zero_padding(model)
-    name_nodes(model)
-    refuse_foreign_operators(model)
-    return model
+    specs = _specs(forward, task, layout, example)
+    return lower_program(program, specs, layout.results, opset)
 
 
 def _specs(

@@ -100,14 +100,14 @@ class History:
         epochs = [record.epoch for record in self.records]
         style = "o" if len(epochs) == 1 else "o-" if len(epochs) <= 30 else "-"
         axis.plot(epochs, train, style, markersize=3, color="tab:blue", label="training")
-        marked = train[self.best_epoch - 1]
+        best = self.best_epoch
+        marked = train[best - 1]
         values = [value for value in held_out if value is not None]
         if len(values) == len(epochs):
             axis.plot(epochs, values, style, markersize=3, color="tab:orange", label="validation")
-            marked = values[self.best_epoch - 1]
-        axis.axvline(self.best_epoch, color="gray", linewidth=0.8, linestyle="--")
-        kept = {"markersize": 12, "color": "tab:red", "label": "program kept"}
-        axis.plot(self.best_epoch, marked, "*", **kept)
+            marked = values[best - 1]
+        axis.axvline(best, color="gray", linewidth=0.8, linestyle="--")
+        axis.plot(best, marked, "*", markersize=12, color="tab:red", label="program kept")
         axis.set_xlabel("epoch")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)

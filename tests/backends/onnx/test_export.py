@@ -13,7 +13,7 @@ from torch import nn
 
 import graphprog as gp
 from graphprog.backends.onnx import Mode
-from graphprog.backends.onnx_model.translate import module_path
+from graphprog.backends.onnx_model.lower import module_path
 from graphprog.errors import BackendError, DataError
 from graphprog.spec.registry import from_json
 from tests.models.deployed_tasks import (
