@@ -146,6 +146,15 @@ def keep(folder: Path, model: Any, tokenizer: Any, record: Mapping[str, float]) 
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def trained(folder: Path, tokenizer: Any, batches: Iterator[Batch], steps: int, seed: int) -> Path:
+    """Train a small Llama and keep it with its tokenizer in a folder, which is returned."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    model = small_llama(len(tokenizer), layers=2, width=64, seed=seed)
+    record = train(model, batches, steps)
+    keep(folder, model, tokenizer, record | {"steps": steps, "seed": seed})
+    return folder
+
+
 def without_broken_torchvision() -> None:
     """Let transformers do without a torchvision that was built for another torch.
 

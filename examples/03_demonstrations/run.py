@@ -9,7 +9,6 @@ table and the picture go into ``outputs/`` beside this script.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import random
 import statistics
@@ -22,7 +21,6 @@ import pictures
 import symbols
 import torch
 import train
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
@@ -30,6 +28,7 @@ import graphprog as gp
 
 sys.path.append(str(Path(__file__).parent.parent))
 import language_models
+import reporting
 
 OUTPUTS = Path(__file__).parent / "outputs"
 COUNTS = (0, 1, 2, 4, 8, 16)
@@ -86,8 +85,11 @@ def table(rows: Sequence[Row]) -> Table:
     for count in sorted({row.count for row in rows}):
         own = [row for row in rows if row.count == count]
         cells = ([row.right for row in own], [row.at_random for row in own])
-        spans = (f"{statistics.mean(v):.1%} ({min(v):.1%} to {max(v):.1%})" for v in cells)
-        drawn.add_row(str(count), *spans, f"{statistics.mean(row.knowable for row in own):.1%}")
+        drawn.add_row(
+            str(count),
+            *map(reporting.span, cells),
+            f"{statistics.mean(row.knowable for row in own):.1%}",
+        )
     return drawn
 
 
@@ -104,24 +106,18 @@ def main(
     outputs.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     graph = language_models.captured(model or train.FOLDER)
-    before = graph.weight_hash()
-    rows = [row for seed in seeds for row in measure(graph, counts, lessons, seed)]
-    if graph.weight_hash() != before:
-        raise RuntimeError("the weights changed")
+    with reporting.frozen(graph):
+        rows = [row for seed in seeds for row in measure(graph, counts, lessons, seed)]
     pictures.draw(rows, 1 / len(symbols.LETTERS), outputs / "picture.png")
-    console = Console(record=True, width=100)
-    console.print(table(rows))
     queries = (len(symbols.WORDS) - max(counts)) * lessons
-    console.print(
+    note = (
         f"{model or 'the model of train.py'}: frozen, hash unchanged; seeds {list(seeds)}, each "
         f"{lessons} mappings and {queries} queries; {time.perf_counter() - start:.0f} s; "
         f"files in {outputs}"
     )
-    (outputs / "table.txt").write_text(console.export_text(), encoding="utf-8")
+    reporting.report(table(rows), note, outputs)
     return rows
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", help="hf:owner/name, or a folder as save_pretrained writes it")
-    main(parser.parse_args().model)
+    main(reporting.model_argument(__doc__))

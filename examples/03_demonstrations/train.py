@@ -97,12 +97,8 @@ def _pieces(tokens: Any) -> tuple[torch.Tensor, ...]:
 
 def main(steps: int = STEPS, seed: int = 0, folder: Path = FOLDER) -> Path:
     """Train and keep a model."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
     tokens = tokenizer()
-    model = language_models.small_llama(len(tokens), layers=2, width=64, seed=seed)
-    record = language_models.train(model, batches(tokens, steps, seed), steps)
-    language_models.keep(folder, model, tokens, record | {"steps": steps, "seed": seed})
-    return folder
+    return language_models.trained(folder, tokens, batches(tokens, steps, seed), steps, seed)
 
 
 if __name__ == "__main__":

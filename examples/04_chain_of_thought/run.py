@@ -9,7 +9,6 @@ table and the picture go into ``outputs/`` beside this script.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import random
 import statistics
@@ -21,7 +20,6 @@ from pathlib import Path
 import arithmetic
 import pictures
 import train
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
@@ -29,6 +27,7 @@ import graphprog as gp
 
 sys.path.append(str(Path(__file__).parent.parent))
 import language_models
+import reporting
 
 OUTPUTS = Path(__file__).parent / "outputs"
 SEEDS = (0, 1, 2)
@@ -102,7 +101,7 @@ def measure(
 ) -> list[Row]:
     """A row for every number of operations, of problems that were kept out of training."""
     writer = gp.with_kv_cache(gp.compile(graph, method.program))
-    drawn = {"temperature": TEMPERATURE, "seed": seed, "samples": method.samples}
+    drawn = {"temperature": TEMPERATURE, "seed": seed, "num_return_sequences": method.samples}
     rows = []
     for length in track(lengths, f"seed {seed}, {method.name}"):
         asked = problems(length, each, seed)
@@ -157,9 +156,7 @@ def span(rows: Sequence[Row]) -> str:
     """Mean accuracy, with the lowest and the highest of a seed; a dash for none."""
     seeds = {row.seed for row in rows}
     means = [statistics.mean(r.accuracy for r in rows if r.seed == seed) for seed in seeds]
-    if not means:
-        return "-"
-    return f"{statistics.mean(means):.1%} ({min(means):.1%} to {max(means):.1%})"
+    return reporting.span(means)
 
 
 def main(
@@ -175,28 +172,22 @@ def main(
     outputs.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     graph = language_models.captured(model or train.FOLDER)
-    before = graph.weight_hash()
-    rows = [
-        row
-        for seed in seeds
-        for method in methods(seed)
-        for row in measure(graph, method, lengths, each, seed)
-    ]
-    if graph.weight_hash() != before:
-        raise RuntimeError("the weights changed")
+    with reporting.frozen(graph):
+        rows = [
+            row
+            for seed in seeds
+            for method in methods(seed)
+            for row in measure(graph, method, lengths, each, seed)
+        ]
     pictures.draw(rows, outputs / "picture.png")
-    console = Console(record=True, width=100)
-    console.print(table(rows))
-    console.print(
+    note = (
         f"{model or 'the model of train.py'}: frozen, hash unchanged; seeds {list(seeds)}, each "
         f"{each} problems of {', '.join(map(str, lengths))} operations; "
         f"{time.perf_counter() - start:.0f} s; files in {outputs}"
     )
-    (outputs / "table.txt").write_text(console.export_text(), encoding="utf-8")
+    reporting.report(table(rows), note, outputs)
     return rows
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", help="hf:owner/name, or a folder as save_pretrained writes it")
-    main(parser.parse_args().model)
+    main(reporting.model_argument(__doc__))

@@ -9,10 +9,10 @@ table, the picture, a program and an ONNX file go into ``outputs/`` beside this 
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import random
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,11 +23,13 @@ import pictures
 import programs
 import torch
 import train
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 import graphprog as gp
+
+sys.path.append(str(Path(__file__).parent.parent))
+import reporting
 
 OUTPUTS = Path(__file__).parent / "outputs"
 SEEDS = (0, 1, 2)
@@ -123,7 +125,7 @@ def table(rows: Sequence[Row]) -> Table:
             name,
             f"{own[0].trained:,}",
             f"{statistics.mean(row.validation for row in own):.1%}",
-            f"{statistics.mean(tests):.1%} ({min(tests):.1%} to {max(tests):.1%})",
+            reporting.span(tests),
             f"{statistics.mean(row.seconds for row in own):.0f}",
         )
     return drawn
@@ -142,32 +144,26 @@ def main(
     outputs.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     source = clip.load(model or train.FOLDER)
-    before = source.graph.weight_hash()
-    methods = programs.methods(source)
-    rows: list[Row] = []
-    for seed in seeds:
-        splits = Splits.drawn(seed, shots)
-        for method in track(methods, f"seed {seed}"):
-            task, row = measure(source.graph, method, splits, epochs, seed)
-            rows.append(row)
-            if seed == seeds[0] and method.name == DELIVERED:
-                deliver(task, splits.test, outputs)
-    if source.graph.weight_hash() != before:
-        raise RuntimeError("the source weights changed")
+    with reporting.frozen(source.graph):
+        methods = programs.methods(source)
+        rows: list[Row] = []
+        for seed in seeds:
+            splits = Splits.drawn(seed, shots)
+            for method in track(methods, f"seed {seed}"):
+                task, row = measure(source.graph, method, splits, epochs, seed)
+                rows.append(row)
+                if seed == seeds[0] and method.name == DELIVERED:
+                    deliver(task, splits.test, outputs)
     pictures.draw(rows, splits.test, outputs / "picture.png")
-    console = Console(record=True, width=100)
-    console.print(table(rows))
-    console.print(
+    note = (
         f"{model or 'the model of train.py'}: frozen, hash unchanged; class names reach "
         f"{at_home(source.graph, methods[0]):.1%} on digits that look as in its training; "
         f"{shots} digits a class train; seeds {list(seeds)}; "
         f"{time.perf_counter() - start:.0f} s; files in {outputs}"
     )
-    (outputs / "table.txt").write_text(console.export_text(), encoding="utf-8")
+    reporting.report(table(rows), note, outputs)
     return rows
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", help="hf:owner/name, or a folder as save_pretrained writes it")
-    main(parser.parse_args().model)
+    main(reporting.model_argument(__doc__))

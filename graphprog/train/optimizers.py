@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -128,12 +127,13 @@ class Adam(Optimizer):
     """
 
     moments: ClassVar = ("exp_avg", "exp_avg_sq")
+    _made: ClassVar[type[torch.optim.Adam]] = torch.optim.Adam
     betas: tuple[float, float] = dataclasses.field(default=(0.9, 0.999), kw_only=True)
     eps: float = dataclasses.field(default=1e-8, kw_only=True)
 
     def make(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """``torch.optim.Adam``."""
-        return torch.optim.Adam(
+        """PyTorch's optimizer of the same name."""
+        return self._made(
             parameters, self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay
         )
 
@@ -147,17 +147,7 @@ class Adam(Optimizer):
     ) -> tuple[torch.Tensor, Moments]:
         """As :meth:`Optimizer.update`."""
         if self.weight_decay:
-            gradient = gradient + self.weight_decay * value
-        return self._moved(value, gradient, moments, step, lr)
-
-    def _moved(
-        self,
-        value: torch.Tensor,
-        gradient: torch.Tensor,
-        moments: Moments,
-        step: torch.Tensor,
-        lr: torch.Tensor,
-    ) -> tuple[torch.Tensor, Moments]:
+            value, gradient = self._decayed(value, gradient, lr)
         first, second = (_number(beta, value) for beta in self.betas)
         mean = first * moments[0] + (1 - first) * gradient
         square = second * moments[1] + (1 - second) * gradient * gradient
@@ -167,34 +157,25 @@ class Adam(Optimizer):
         spread = square.sqrt() / corrections[1].sqrt() + _number(self.eps, value)
         return value - lr / corrections[0] * mean / spread, (mean, square)
 
+    def _decayed(
+        self, value: torch.Tensor, gradient: torch.Tensor, lr: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Value and gradient with the decay in one of them."""
+        return value, gradient + self.weight_decay * value
+
 
 @dataclasses.dataclass(frozen=True)
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019)."""
 
-    def make(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """``torch.optim.AdamW``."""
-        return torch.optim.AdamW(
-            parameters, self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay
-        )
+    _made: ClassVar = torch.optim.AdamW
 
-    def update(
-        self,
-        value: torch.Tensor,
-        gradient: torch.Tensor,
-        moments: Moments,
-        step: torch.Tensor,
-        lr: torch.Tensor,
-    ) -> tuple[torch.Tensor, Moments]:
-        """As :meth:`Optimizer.update`."""
-        if self.weight_decay:
-            value = value * (1 - lr * self.weight_decay)
-        return self._moved(value, gradient, moments, step, lr)
+    def _decayed(
+        self, value: torch.Tensor, gradient: torch.Tensor, lr: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return value * (1 - lr * self.weight_decay), gradient
 
 
 def _number(number: float, like: torch.Tensor) -> torch.Tensor:
     """A number with an axis: without one, rewriting takes 1e-8 for the zero of x + 0."""
     return torch.full((1,), number, dtype=like.dtype, device=like.device)
-
-
-KINDS: Mapping[str, type[Optimizer]] = {kind.__name__: kind for kind in (SGD, Adam, AdamW)}
