@@ -75,7 +75,7 @@ def scale(graph: gp.Graph, count: int, folder: Path) -> None:
     for mode in ("per_row", "overridable"):
         gp.backends.onnx.export(task, folder / f"{mode}.onnx", program=mode)
     images = task.input_example(ROWS)[0].numpy()
-    session = gp.backends.onnxruntime.Session(folder / "bank.onnx", providers="cpu")
+    session = gp.backends.onnxruntime.Session(folder / "per_row.onnx", providers="cpu")
     file = folder / "program.safetensors"
     gp.save(task, file)
     for name in map(str, range(ROWS)):
@@ -102,9 +102,9 @@ def scale(graph: gp.Graph, count: int, folder: Path) -> None:
     times = side_by_side(
         {
             "one program, overridable file": lambda: plain.run(images, program="p"),
-            "one program, bank": lambda: session.run(images, program="p0"),
-            "another program each run, bank": lambda: session.run(images, program=next(names)),
-            f"{ROWS} programs in a batch, bank": lambda: session.run(
+            "one program, per row": lambda: session.run(images, program="p0"),
+            "another program each run, per row": lambda: session.run(images, program=next(names)),
+            f"{ROWS} programs in a batch, per row": lambda: session.run(
                 images, program=[next(names) for _ in range(ROWS)]
             ),
         }
@@ -123,7 +123,7 @@ def scale(graph: gp.Graph, count: int, folder: Path) -> None:
 
 def fed(session: Any, name: str, images: np.ndarray) -> object:
     """What it takes to run another program: everything before ONNX Runtime is called."""
-    return session.bank_of([session.resolve(name)] * len(images))
+    return session.per_row_inputs([session.resolve(name)] * len(images))
 
 
 def kinds(graph: gp.Graph, folder: Path) -> None:

@@ -19,7 +19,7 @@ import torch
 
 from graphprog.analysis.roles import Roles
 from graphprog.backends.onnx_model.export_program import exported_graph
-from graphprog.backends.onnx_model.external_data import written
+from graphprog.backends.onnx_model.external_data import weights_beside
 from graphprog.backends.onnx_model.lower import lower_program
 from graphprog.backends.onnx_model.metadata import KEY, describe, viewer_entries
 from graphprog.backends.onnx_model.precision import linear_in_int8
@@ -102,14 +102,14 @@ def export_decoder(
         for graph, at in zip(graphs, _files(path), strict=False):
             lowered = _document(_lowered(both, graph), task, both.roles)
             fewer = linear_in_int8(lowered) if precision == "int8" else lowered
-            ready.append(kept.enter_context(written(fewer, at)))
+            ready.append(kept.enter_context(weights_beside(fewer, at)))
 
         def write(temporary: Path) -> None:
             try:
                 for one, at in zip(ready, _files(temporary), strict=False):
                     ir.save(one, at)
-                writer = Decoder(temporary, providers="cpu")
-                reports.append(_compared(both, writer, precision, tolerance))
+                decoder = Decoder(temporary, providers="cpu")
+                reports.append(_compared(both, decoder, precision, tolerance))
                 if has_towers:
                     os.replace(prefill_path(temporary), prefill_path(path))
             finally:
@@ -120,7 +120,7 @@ def export_decoder(
 
 
 def _files(path: str | os.PathLike[str]) -> tuple[Path, Path]:
-    """Where the graphs of a writer lie: of every step, and of the first one."""
+    """Where the graphs of a decoder lie: of every step, and of the first one."""
     return Path(path), prefill_path(path)
 
 
@@ -165,16 +165,16 @@ def _document(model: ir.Model, task: ReprogrammedModel, roles: Roles) -> ir.Mode
     model.metadata_props[KEY] = describe(task)
     model.metadata_props[ROLES] = json.dumps(told)
     model.metadata_props[WORDING] = render_json(to_json(words, {}, "words"), WORDING)
-    entries = viewer_entries(task) | {"mode": "writer", "version": __version__}
+    entries = viewer_entries(task) | {"mode": "decoder", "version": __version__}
     model.metadata_props.update({f"{KEY}.{name}": text for name, text in entries.items()})
     return model
 
 
 def _compared(
-    both: CachedDecoder, writer: Decoder, precision: Precision, tolerance: float
+    both: CachedDecoder, decoder: Decoder, precision: Precision, tolerance: float
 ) -> DecoderReport:
     """Read texts in parts, two at once and one alone."""
-    parts = [part for rows in (2, 1) for part in parts_of(both.source, writer.results, rows)]
+    parts = [part for rows in (2, 1) for part in parts_of(both.source, decoder.results, rows)]
     gaps = [gap for part in parts for gap in part.gaps.values()]
     passed = precision == "int8" or all(gap.within(tolerance) for gap in gaps)
     report = DecoderReport(

@@ -5,7 +5,7 @@ Overridable: every ``program.*`` tensor stays an initializer of that name which 
 that one session serves many programs.
 Inputs: what a saved program holds is not in the file, but plain inputs, which every caller gives;
 for runtimes that replace no initializers, such as those of JavaScript and of inference servers.
-Bank: the program is a bank of programs, and every row of a batch says which is its own; see
+Per row: the file takes a stack of programs, and every row of a batch says which is its own; see
 :mod:`graphprog.backends.onnx.per_row`.
 
 Inputs and outputs keep their names; the batch axis is called ``batch``. The file's metadata carry
@@ -27,10 +27,14 @@ import onnx_ir as ir
 from graphprog.backends.onnx.decoder import export_decoder as export_decoder
 from graphprog.backends.onnx.multi_graph import export_multi_graph as export_multi_graph
 from graphprog.backends.onnx.per_row import export_per_row
-from graphprog.backends.onnx.program_inputs import leave_out
+from graphprog.backends.onnx.program_inputs import program_as_inputs
 from graphprog.backends.onnx.quantize import quantize as quantize
 from graphprog.backends.onnx_model.export_program import exported_graph, output_names, output_nodes
-from graphprog.backends.onnx_model.external_data import describe_model, opened, written
+from graphprog.backends.onnx_model.external_data import (
+    checked_session,
+    describe_model,
+    weights_beside,
+)
 from graphprog.backends.onnx_model.lower import lower_program
 from graphprog.backends.onnxruntime.providers import open_session
 from graphprog.backends.parity.bisect import require_parity
@@ -42,7 +46,7 @@ from graphprog.backends.parity.report import (
     example_batch,
     parity_batches,
 )
-from graphprog.backends.program_rows.push_down_selection import leave_out_unread_rows
+from graphprog.backends.program_rows.push_down_selection import push_down_selection
 from graphprog.compiler.data_checks import warn_uncounted
 from graphprog.compiler.merge_reparameterization import merge_reparameterization
 from graphprog.compiler.model import ReprogrammedModel
@@ -88,7 +92,7 @@ def export(
         return export_per_row(task, path, batches, example, opset, tolerance)
     kept: Mode = "folded" if program == "folded" else "overridable"
     model = lower(task, example, kept, opset)
-    own = leave_out(model, task.program_state()) if program == "inputs" else None
+    own = program_as_inputs(model, task.program_state()) if program == "inputs" else None
     describe_model(model, task, program)
     reports: list[ParityReport] = []
 
@@ -97,7 +101,7 @@ def export(
 
     def write(temporary: Path) -> None:
         ir.save(ready, temporary)
-        session = opened(temporary)
+        session = checked_session(temporary)
 
         def run(given: Inputs) -> list[np.ndarray]:
             return session.evaluate(given, own)
@@ -105,7 +109,7 @@ def export(
         report = compare(task, run, batches, f"onnx ({program})", tolerance)
         reports.append(require_parity(task, report, example, probe))
 
-    with written(model, path) as ready:
+    with weights_beside(model, path) as ready:
         atomic_write(path, write)
     return reports[0]
 
@@ -129,7 +133,7 @@ def lower(
     names = output_names(task) if nodes is None else nodes
     graph = SplitKV()(task.graph)
     traced = exported_graph(graph, example, nodes or output_nodes(task), task.device)
-    leave_out_unread_rows(traced.graph_module)
+    push_down_selection(traced.graph_module)
     return lower_program(traced, task.inputs, names, opset, overridable=program == "overridable")
 
 
@@ -137,7 +141,7 @@ def run_model(model: ir.Model, inputs: Inputs) -> list[np.ndarray]:
     """Run an ONNX model on the processor; its inputs in order, its outputs in order."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        with written(model, path) as ready:
+        with weights_beside(model, path) as ready:
             ir.save(ready, path)
         session = open_session(path, "cpu")
     names = [entry.name for entry in session.get_inputs()]

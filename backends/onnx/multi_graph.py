@@ -16,8 +16,8 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from graphprog.backends.onnx.per_row import lower_bank
-from graphprog.backends.onnx_model.external_data import beside, describe_model, opened
+from graphprog.backends.onnx.per_row import lower_per_row
+from graphprog.backends.onnx_model.external_data import beside, checked_session, describe_model
 from graphprog.backends.parity.report import (
     TOLERANCE,
     Inputs,
@@ -75,26 +75,26 @@ def export_multi_graph(
     given = dict(inputs or {})
     if unknown := sorted(given.keys() - slots.keys()):
         raise BackendError(f"inputs for {', '.join(unknown)}, which are no slots")
-    banks, batches = {}, {}
+    models, batches = {}, {}
     for name, program in slots.items():
         task = merge_reparameterization(compile(graph, program))
         batches[name] = parity_batches(task, given.get(name))
-        banks[name] = lower_bank(task, example_batch(task, given.get(name)), opset)
-        describe_model(banks[name].model, task, "per_row", banks[name].axes)
+        models[name] = lower_per_row(task, example_batch(task, given.get(name)), opset)
+        describe_model(models[name].model, task, "per_row", models[name].axes)
     target = Path(folder)
     reports = {}
     try:
         target.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".", dir=target) as temporary:
             trial = Path(temporary)
-            with beside([bank.model for bank in banks.values()], trial, "source") as data:
-                for name, bank in banks.items():
+            with beside([one.model for one in models.values()], trial, "source") as data:
+                for name, one in models.items():
                     path = trial / f"{name}.onnx"
-                    atomic_write(path, functools.partial(ir.save, bank.model))
-                    run = opened(path).evaluate
-                    reports[name] = prove_rows(bank.tasks, run, batches[name], tolerance)
+                    atomic_write(path, functools.partial(ir.save, one.model))
+                    run = checked_session(path).evaluate
+                    reports[name] = prove_rows(one.tasks, run, batches[name], tolerance)
                 os.replace(data, target / data.name)
-                for name in banks:
+                for name in models:
                     os.replace(trial / f"{name}.onnx", target / f"{name}.onnx")
     except OSError as error:
         raise FileError(f"{target}: cannot be written: {error}", ["check the folder"]) from error

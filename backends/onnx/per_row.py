@@ -1,4 +1,4 @@
-"""ONNX files whose rows each have their own program: tensors of programs come stacked, as banks.
+"""ONNX files whose rows each have their own program: tensors of programs come stacked.
 
 Beside the model's inputs, such a file takes ``program.row`` [batch] int64, the number of each
 row's program; every tensor of a program under its name, [programs, *S]; and, where programs may
@@ -20,12 +20,16 @@ import torch
 from torch.nn import functional
 
 from graphprog.backends.onnx_model.export_program import export_module, output_names, output_nodes
-from graphprog.backends.onnx_model.external_data import describe_model, opened, written
+from graphprog.backends.onnx_model.external_data import (
+    checked_session,
+    describe_model,
+    weights_beside,
+)
 from graphprog.backends.onnx_model.lower import lower_program
 from graphprog.backends.onnx_model.program_files import CLASSES, ROW
 from graphprog.backends.parity.report import Inputs, ParityReport
 from graphprog.backends.parity.rows import changed, prove_rows
-from graphprog.backends.program_rows.push_down_selection import leave_out_unread_rows
+from graphprog.backends.program_rows.push_down_selection import push_down_selection
 from graphprog.backends.program_rows.vmap import ProgramRows, expression
 from graphprog.compiler.compile import compile
 from graphprog.compiler.data_checks import class_count
@@ -41,12 +45,12 @@ _PROGRAMS = "programs"
 
 
 @dataclasses.dataclass(frozen=True)
-class BankModel:
+class PerRowModel:
     """The model of a task whose rows have their own programs.
 
     Attributes:
         model: without metadata.
-        axes: see :attr:`graphprog.backends.onnx_model.metadata.Deployed.bank`.
+        axes: see :attr:`graphprog.backends.onnx_model.metadata.Deployed.per_row`.
         tasks: what to compare with: the task, one with other numbers, and, where the number of
             classes may be another, one with one more.
     """
@@ -74,20 +78,24 @@ def export_per_row(
         opset: as in ``export``.
         tolerance: likewise.
     """
-    bank = lower_bank(task, example, opset)
-    describe_model(bank.model, task, "per_row", bank.axes)
+    lowered = lower_per_row(task, example, opset)
+    describe_model(lowered.model, task, "per_row", lowered.axes)
     reports: list[ParityReport] = []
 
     def write(temporary: Path) -> None:
         ir.save(ready, temporary)
-        reports.append(prove_rows(bank.tasks, opened(temporary).evaluate, batches, tolerance))
+        reports.append(
+            prove_rows(lowered.tasks, checked_session(temporary).evaluate, batches, tolerance)
+        )
 
-    with written(bank.model, path) as ready:
+    with weights_beside(lowered.model, path) as ready:
         atomic_write(path, write)
     return reports[0]
 
 
-def lower_bank(task: ReprogrammedModel, example: Inputs, opset: int | None = None) -> BankModel:
+def lower_per_row(
+    task: ReprogrammedModel, example: Inputs, opset: int | None = None
+) -> PerRowModel:
     """Make the ONNX model of a task whose rows have their own programs.
 
     The number of classes is left open where the graph allows it.
@@ -106,11 +114,11 @@ def lower_bank(task: ReprogrammedModel, example: Inputs, opset: int | None = Non
     if other is not None:
         axes = _class_axes(task, other)
         try:
-            return BankModel(_lower(task, example, axes, opset), axes, (*tasks, other))
+            return PerRowModel(_lower(task, example, axes, opset), axes, (*tasks, other))
         except BackendError:  # the number of classes is part of an operation
             pass
     fixed = dict.fromkeys(task.program_state())
-    return BankModel(_lower(task, example, fixed, opset), fixed, tuple(tasks))
+    return PerRowModel(_lower(task, example, fixed, opset), fixed, tuple(tasks))
 
 
 def _wider(task: ReprogrammedModel) -> ReprogrammedModel | None:
@@ -153,14 +161,14 @@ def _lower(
     graph = SplitKV()(task.graph)
     device = task.device
     module = executable(graph, output_nodes(task), device)
-    leave_out_unread_rows(module)
+    push_down_selection(module)
     state = task.program_state()
     read = {str(node.target) for node in module.graph.find_nodes(op="get_attr")}
     names = [name for name in state if name in read]
     padded = any(axes[name] is not None for name in names)
     specs = [*task.inputs, InputSpec(ROW, (letter,), torch.int64)]
     specs += [InputSpec(CLASSES, (_PROGRAMS,), torch.int64)] if padded else []
-    specs += [_bank(name, state[name], axes[name]) for name in names]
+    specs += [_stack(name, state[name], axes[name]) for name in names]
     given: list[torch.Tensor] = [*example, torch.tensor([0, 2])]
     given += [torch.ones(3, dtype=torch.int64)] if padded else []
     given += [
@@ -180,7 +188,7 @@ def _lower(
     return model
 
 
-def _bank(name: str, tensor: torch.Tensor, axis: int | None) -> InputSpec:
+def _stack(name: str, tensor: torch.Tensor, axis: int | None) -> InputSpec:
     sizes: list[int | str] = list(tensor.shape)
     if axis is not None:
         sizes[axis] = "classes"
@@ -196,7 +204,7 @@ def _one_more(tensor: torch.Tensor, axis: int | None) -> torch.Tensor:
 
 
 def _give_own(model: ir.Model, state: Mapping[str, torch.Tensor], classes: int | None) -> None:
-    """Make the task's own program the default of the banks: a bank of one."""
+    """Make the task's own program the default: a stack of one."""
     own = {name: tensor[None].numpy() for name, tensor in state.items()}
     if classes is not None:
         own[CLASSES] = np.array([classes])

@@ -10,7 +10,9 @@ import torch
 from graphprog.backends.onnx_model.translate import PROGRAM
 
 
-def leave_out(model: ir.Model, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def program_as_inputs(
+    model: ir.Model, state: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
     """Make the tensors of a saved program inputs without a value, and the only further ones.
 
     Returns:

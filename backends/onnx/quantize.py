@@ -14,7 +14,7 @@ import onnx_ir as ir
 import torch
 from onnx_ir.passes.common import ShapeInferencePass
 
-from graphprog.backends.onnx_model.external_data import written
+from graphprog.backends.onnx_model.external_data import weights_beside
 from graphprog.backends.onnx_model.metadata import KEY
 from graphprog.backends.onnx_model.precision import (
     compute_in_float16,
@@ -124,7 +124,7 @@ def quantize(
     expected = _first_output(before, inputs, program)
     reports: list[QuantizationReport] = []
 
-    with written(_in_fewer_bits(_loaded(path), source), to) as ready:
+    with weights_beside(_in_fewer_bits(_loaded(path), source), to) as ready:
 
         def write(temporary: Path) -> None:
             ir.save(ready, temporary)

@@ -32,7 +32,7 @@ _PAGE = 4096
 
 
 @contextmanager
-def written(model: ir.Model, path: str | os.PathLike[str]) -> Iterator[ir.Model]:
+def weights_beside(model: ir.Model, path: str | os.PathLike[str]) -> Iterator[ir.Model]:
     """Put weights beside the graph where they do not fit; take them away again if that fails.
 
     Inside the block the model is ready to be saved in the folder of ``path``, under any name.
@@ -120,7 +120,7 @@ def _point(value: ir.Value, path: Path, offset: int, size: int) -> None:
     )
 
 
-def opened(path: Path) -> Session:
+def checked_session(path: Path) -> Session:
     """A session on a file that was just written, which may be more than runtimes can do.
 
     Raises:
@@ -141,12 +141,12 @@ def describe_model(
     model: ir.Model,
     task: ReprogrammedModel,
     mode: str,
-    bank: Mapping[str, int | None] | None = None,
+    per_row: Mapping[str, int | None] | None = None,
 ) -> None:
     """Write into a model's metadata what it is; ``per_row`` as in the document."""
     model.producer_name = KEY
     model.producer_version = __version__
     model.graph.name = task.base.name
-    model.metadata_props[KEY] = describe(task, bank)
+    model.metadata_props[KEY] = describe(task, per_row)
     entries = viewer_entries(task) | {"mode": mode, "version": __version__}
     model.metadata_props.update({f"{KEY}.{name}": text for name, text in entries.items()})

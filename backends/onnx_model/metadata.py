@@ -47,7 +47,7 @@ class Deployed:
         program: the program's spec as JSON.
         state: shape and dtype of every tensor that a saved program of this spec has.
         fixed: SHA-256 of every tensor that belongs to the spec, by its name there.
-        bank: where each row of a batch has its own program, the tensors of a program that are
+        per_row: where each row of a batch has its own program, the tensors of a program that are
             stacked in inputs of these names, and which of their axes has a length of its own a
             program: that of the classes, or None. Otherwise empty.
     """
@@ -60,7 +60,7 @@ class Deployed:
     program: Mapping[str, Any]
     state: Mapping[str, str]
     fixed: Mapping[str, str]
-    bank: Mapping[str, int | None] = dataclasses.field(default_factory=dict)
+    per_row: Mapping[str, int | None] = dataclasses.field(default_factory=dict)
 
 
 class Documented:
@@ -84,12 +84,12 @@ class Documented:
         return self.document.inputs
 
 
-def describe(task: ReprogrammedModel, bank: Mapping[str, int | None] | None = None) -> str:
+def describe(task: ReprogrammedModel, per_row: Mapping[str, int | None] | None = None) -> str:
     """Text of the document of a task.
 
     Args:
         task: what the file holds.
-        bank: see :class:`Deployed`.
+        per_row: see :class:`Deployed`.
 
     Raises:
         FileError: the task's training summary is not JSON.
@@ -108,8 +108,8 @@ def describe(task: ReprogrammedModel, bank: Mapping[str, int | None] | None = No
         "state": {name: type_of(tensor) for name, tensor in state.items()},
         "fixed": fixed_tensors({k: v for k, v in tensors.items() if k not in state}),
     }
-    if bank is not None:
-        document["per_row"] = bank
+    if per_row is not None:
+        document["per_row"] = per_row
     return render_json(document, "document")
 
 
@@ -171,7 +171,7 @@ def read_document(text: Any) -> Deployed:
         program=program,
         state=_texts(document, "state"),
         fixed=_texts(document, "fixed"),
-        bank=_bank(document.get("per_row", {})),
+        per_row=_class_axes(document.get("per_row", {})),
     )
 
 
@@ -189,10 +189,10 @@ def _texts(document: Mapping[str, Any], name: str) -> dict[str, str]:
     return value
 
 
-def _bank(value: Any) -> dict[str, int | None]:
+def _class_axes(value: Any) -> dict[str, int | None]:
     axes = value.values() if isinstance(value, dict) else (False,)
     if not all(axis is None or (type(axis) is int and 0 <= axis < 16) for axis in axes):
-        raise FileError("document.bank: expected an object of axes", _BROKEN)
+        raise FileError("document.per_row: expected an object of axes", _BROKEN)
     return dict(value)
 
 

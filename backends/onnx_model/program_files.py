@@ -82,12 +82,12 @@ def _fits(tensors: Mapping[str, torch.Tensor], program: Any, own: Deployed) -> b
     fixed = {name: tensor for name, tensor in tensors.items() if name not in own.state}
     fits = (
         state.keys() == own.state.keys()
-        and all(same_type(state[name], own.state[name], own.bank.get(name)) for name in state)
-        and in_graph(program, own.bank) == in_graph(own.program, own.bank)
+        and all(same_type(state[name], own.state[name], own.per_row.get(name)) for name in state)
+        and in_graph(program, own.per_row) == in_graph(own.program, own.per_row)
         and fixed_tensors(fixed) == own.fixed
     )
     if fits:
-        require_one_count(state, own.bank)
+        require_one_count(state, own.per_row)
     return fits
 
 
@@ -114,23 +114,23 @@ def without_classes(text: str, axis: int | None) -> tuple[str, str]:
     return f"{dtype}[{','.join(parts)}]", count
 
 
-def require_one_count(types: Mapping[str, str], bank: Mapping[str, int | None]) -> None:
+def require_one_count(types: Mapping[str, str], axes: Mapping[str, int | None]) -> None:
     """Refuse tensors of one program with different numbers of classes.
 
     Raises:
         BackendError: says which.
     """
-    counts = {name: without_classes(text, bank.get(name))[1] for name, text in types.items()}
+    counts = {name: without_classes(text, axes.get(name))[1] for name, text in types.items()}
     if len(set(counts.values()) - {""}) > 1:
         told = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
         raise BackendError(f"tensors of one program have different numbers of classes: {told}")
 
 
-def in_graph(program: Any, bank: Mapping[str, int | None]) -> Any:
+def in_graph(program: Any, axes: Mapping[str, int | None]) -> Any:
     """A program's spec without what no graph depends on.
 
     These are names of classes, and text around queries, which is not in the graph, or is stored in
-    it as numbers of another part. In a bank with an axis of classes, their number is another.
+    it as numbers of another part. In a stack with an axis of classes, their number is another.
     """
     if not isinstance(program, dict):
         return program
@@ -141,7 +141,7 @@ def in_graph(program: Any, bank: Mapping[str, int | None]) -> Any:
     if isinstance(parts, list):
         parts = [part for part in parts if not _is_outside(part)]
     align = program.get("align")
-    if isinstance(align, dict) and any(axis is not None for axis in bank.values()):
+    if isinstance(align, dict) and any(axis is not None for axis in axes.values()):
         align = {name: value for name, value in align.items() if name != "classes"}
     return {**program, "contract": contract, "manipulations": parts, "align": align}
 

@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 
 from graphprog.alignments.label_mapping.statistical import StatisticalAlignment
 from graphprog.backends.onnx_model.export_program import output_names
-from graphprog.backends.onnx_model.external_data import written
+from graphprog.backends.onnx_model.external_data import weights_beside
 from graphprog.backends.onnx_model.lower import lower_program
 from graphprog.backends.onnx_model.metadata import KEY, describe, viewer_entries
 from graphprog.backends.onnx_training import step_file
@@ -123,7 +123,7 @@ def export_training(
         ir.save(ready, temporary)
         reports.append(compared(temporary, task, layout, function, optimizer, batches, tolerance))
 
-    with written(model, path) as ready:
+    with weights_beside(model, path) as ready:
         atomic_write(path, write)
     return reports[0]
 

@@ -15,7 +15,7 @@ from graphprog.backends.onnx_training.gradients.attention import attention
 from graphprog.backends.onnx_training.gradients.translated import writes
 from graphprog.backends.onnx_training.layout import Layout
 from graphprog.backends.parity.report import Inputs
-from graphprog.backends.program_rows.push_down_selection import leave_out_unread_rows
+from graphprog.backends.program_rows.push_down_selection import push_down_selection
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError
 from graphprog.ir.graph import executable
@@ -113,7 +113,7 @@ def exported_loss(
                 "inputs=... and labels=..., where labels are no class numbers",
             ],
         ) from error
-    leave_out_unread_rows(program.graph_module)
+    push_down_selection(program.graph_module)
     for operation, function in _WRITTEN_OUT.items():
         for node in program.graph.find_nodes(op="call_function", target=operation):
             node.target = function

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import track
 
 from graphprog.backends.onnxruntime.program_cache import Array
-from graphprog.backends.onnxruntime.session import Session, Wanted
+from graphprog.backends.onnxruntime.session import ProgramArgument, Session
 from graphprog.backends.onnxruntime.stacking import joined
 from graphprog.errors import DataError
 from graphprog.ir.inputs import batch_axis
@@ -19,7 +19,7 @@ def run_in_batches(
     session: Session,
     *inputs: Array,
     rows: int = 64,
-    program: Wanted = None,
+    program: ProgramArgument = None,
     progress: bool | None = None,
 ) -> list[np.ndarray]:
     """All outputs for any number of rows, in memory for a few.

@@ -29,7 +29,7 @@ class IOBinding:
     """
 
     def __init__(self, session: Session, program: Program | None = None) -> None:
-        if session.document.bank:
+        if session.document.per_row:
             raise BackendError(
                 f"{session.path}: it has a program a row",
                 ['export(task, path, program="overridable")'],
@@ -38,7 +38,7 @@ class IOBinding:
         self._session = session._session
         self.device = torch.device("cuda" if session.providers[0] in _ON_CUDA else "cpu")
         tensors = {} if program is None else session.resolve(program).tensors
-        if missing := session.open.difference(tensors):
+        if missing := session.program_inputs.difference(tensors):
             raise BackendError(f"the program has no {', '.join(sorted(missing))}")
         self._program = {
             name: onnxruntime.OrtValue.ortvalue_from_numpy(array, self.device.type)

@@ -36,8 +36,8 @@ def export_adapter(
     adapters of one source.
 
     Args:
-        session: of a file exported with ``program="overridable"`` or ``"per_row"``. For a bank, the
-            adapter is a bank of this one program, so that ``program.row`` is all zeros.
+        session: of a file exported with ``program="overridable"`` or ``"per_row"``. For the
+            latter, the adapter is a stack of this one program, and ``program.row`` is all zeros.
         program: what :meth:`Session.run` takes for all rows.
         path: the file, whose name ends in ``.onnx_adapter``; written atomically.
         version: of the adapter, for whoever reads it.
@@ -49,15 +49,15 @@ def export_adapter(
     """
     if not os.fspath(path).endswith(".onnx_adapter"):
         raise FileError(f"{os.fspath(path)}: the name of an adapter ends in .onnx_adapter")
-    if session.open:  # some of ONNX Runtime's interfaces ask for every input by hand
+    if session.program_inputs:  # some of ONNX Runtime's interfaces ask for every input by hand
         raise BackendError(
             f"{session.path}: adapters replace what a file holds, and it holds no program",
             ['export(task, path, program="overridable")'],
         )
     loaded = session.resolve(program)
     arrays = {name: np.ascontiguousarray(array) for name, array in loaded.tensors.items()}
-    if session.document.bank:
-        arrays = session.bank_of([loaded])
+    if session.document.per_row:
+        arrays = session.per_row_inputs([loaded])
         del arrays[ROW]
     missing = (session.document.state.keys() & session.overridable.keys()) - arrays.keys()
     if missing:

@@ -77,7 +77,7 @@ class MultiSession(Programs):
             options.log_severity_level = 3  # errors only
             weights = [] if self._weights is None else _share(file, options, self._weights)
             session = Session(file, self._providers, options)
-            session.borrowed = weights
+            session.shared_weights = weights
             self._sessions[slot] = session
         return self._sessions[slot]
 
@@ -108,7 +108,7 @@ class MultiSession(Programs):
             DataError: inputs that do not fit, or another number of rows than of programs.
             FileError: a program's file is unreadable, or fits no slot.
         """
-        return self._run(inputs, self._meant(program))
+        return self._run(inputs, self._resolved(program))
 
     def predict(self, *inputs: Array, program: Program | Sequence[Program]) -> list[str]:
         """Label of every row of a batch; arguments as in :meth:`run`.
@@ -116,11 +116,11 @@ class MultiSession(Programs):
         Raises:
             BackendError: a program does not name its classes.
         """
-        meant = self._meant(program)
+        meant = self._resolved(program)
         numbers = self._run(inputs, meant).argmax(1)
         return list(self.labels_of(meant, numbers))
 
-    def _meant(self, program: Any) -> LoadedProgram | list[LoadedProgram]:
+    def _resolved(self, program: Any) -> LoadedProgram | list[LoadedProgram]:
         several = isinstance(program, Sequence) and not isinstance(program, str)
         return self.resolve_rows(program) if several else self.resolve(program)
 

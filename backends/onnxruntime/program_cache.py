@@ -24,7 +24,7 @@ Program = LoadedProgram | Mapping[str, Array] | str | os.PathLike[str]
 """A loaded program, tensors by name, the name of a program that was added, or a saved file."""
 
 
-class Library:
+class ProgramCache:
     """Loaded programs by name; may be used from several threads.
 
     Args:
@@ -124,7 +124,7 @@ class Programs(abc.ABC):
     """What serves programs that were added to it by name."""
 
     def __init__(self, memory: int | None) -> None:
-        self._library = Library(memory)
+        self._cache = ProgramCache(memory)
 
     @abc.abstractmethod
     def checked(self, program: Program) -> LoadedProgram:
@@ -148,7 +148,7 @@ class Programs(abc.ABC):
         """
         if not name:
             raise BackendError(f"{name!r} is no name of a program", ['add("digits", ...)'])
-        self._library.put(name, self.checked(program))
+        self._cache.put(name, self.checked(program))
 
     def remove(self, name: str) -> None:
         """Forget a program that was added.
@@ -156,9 +156,9 @@ class Programs(abc.ABC):
         Raises:
             BackendError: there is none of that name; says which there are.
         """
-        if name not in self._library.names:
+        if name not in self._cache.names:
             raise self._unknown(name)
-        self._library.drop(name)
+        self._cache.drop(name)
 
     def resolve(self, program: Any) -> LoadedProgram:
         """The program that a caller means: by name, by file, or itself.
@@ -168,8 +168,8 @@ class Programs(abc.ABC):
             FileError: the file is unreadable, or belongs to another source or spec.
         """
         if isinstance(program, str):
-            if program in self._library.names:
-                return self._library.get(program)
+            if program in self._cache.names:
+                return self._cache.get(program)
             if not os.path.exists(program):
                 raise self._unknown(program)
         return self.checked(program)
@@ -190,7 +190,7 @@ class Programs(abc.ABC):
         ]
 
     def _unknown(self, name: str) -> BackendError:
-        names = ", ".join(map(repr, self._library.names))
+        names = ", ".join(map(repr, self._cache.names))
         return BackendError(
             f"there is no program {name!r}, nor a file of that name; "
             f"{f'there are {names}' if names else 'none was added yet'}",
@@ -224,4 +224,4 @@ class Programs(abc.ABC):
 
     def list(self) -> tuple[str, ...]:
         """Names of the programs that were added, in order."""
-        return self._library.names
+        return self._cache.names

@@ -32,8 +32,8 @@ from graphprog.ir.inputs import rows_of
 # ONNX Runtime's names of element types where they are not NumPy's.
 _TYPES = {"float": "float32", "double": "float64"}
 
-Wanted = Program | Sequence[Program] | None
-"""A program for all rows, one a row, or that of the file."""
+ProgramArgument = Program | Sequence[Program] | None
+"""A program for all rows, one per row, or that of the file."""
 
 
 class Session(Documented, Programs):
@@ -55,11 +55,11 @@ class Session(Documented, Programs):
         document: what the file says of itself.
         overridable: name to type, such as ``float32[3,96,96]``, of every tensor of the program
             that can be overridden; empty for a folded file.
-        open: those of them that the file does not hold, so that every call gives them.
-        borrowed: weights that other sessions read too; the session keeps them alive.
+        program_inputs: those of them that the file does not hold, so that every call gives them.
+        shared_weights: weights that other sessions read too; the session keeps them alive.
     """
 
-    borrowed: Sequence[Any] = ()
+    shared_weights: Sequence[Any] = ()
 
     def __init__(
         self,
@@ -77,19 +77,23 @@ class Session(Documented, Programs):
             metadata = self._session.get_modelmeta().custom_metadata_map
             self.document: Deployed = read_document(metadata.get(KEY))
             entries = self._session.get_inputs()
-            self.open = {entry.name for entry in entries}.intersection(self.document.state)
+            self.program_inputs = {entry.name for entry in entries}.intersection(
+                self.document.state
+            )
             expected = {spec.name for spec in self.document.inputs}
-            if self.document.bank:
+            if self.document.per_row:
                 expected.add(ROW)
-            given = {entry.name for entry in entries} - self.open
-            entries = [entry for entry in entries if entry.name in self.open]
+            given = {entry.name for entry in entries} - self.program_inputs
+            entries = [entry for entry in entries if entry.name in self.program_inputs]
             entries += self._session.get_overridable_initializers()
-            banks = {entry.name for entry in entries if self.document.bank} - {CLASSES}
-            known = self.document.bank.keys() & self.document.state.keys()
-            if given != expected or not banks <= known:
+            stacks = {entry.name for entry in entries if self.document.per_row} - {CLASSES}
+            known = self.document.per_row.keys() & self.document.state.keys()
+            if given != expected or not stacks <= known:
                 raise FileError("its document belongs to another model: the inputs differ")
         self.overridable = {
-            entry.name: self.document.state[entry.name] if self.document.bank else _type_text(entry)
+            entry.name: self.document.state[entry.name]
+            if self.document.per_row
+            else _type_text(entry)
             for entry in entries
             if entry.name != CLASSES
         }
@@ -100,7 +104,7 @@ class Session(Documented, Programs):
         """Where the model runs, most preferred first, in ONNX Runtime's names."""
         return tuple(self._session.get_providers())
 
-    def run(self, *inputs: Array, program: Wanted = None, **named: Array) -> np.ndarray:
+    def run(self, *inputs: Array, program: ProgramArgument = None, **named: Array) -> np.ndarray:
         """Run on one batch.
 
         Args:
@@ -123,22 +127,24 @@ class Session(Documented, Programs):
         """
         return self.evaluate(self._arranged(inputs, named), program)[0]
 
-    def predict(self, *inputs: Array, program: Wanted = None, **named: Array) -> list[str]:
+    def predict(self, *inputs: Array, program: ProgramArgument = None, **named: Array) -> list[str]:
         """Label of every row of a batch; arguments as in :meth:`run`.
 
         Raises:
             BackendError: neither the file nor the program names its classes.
         """
-        meant = self._meant(program)
+        meant = self._resolved(program)
         numbers = self.run(*inputs, program=meant, **named).argmax(1)
         return list(self.labels_of(meant, numbers, self.labels))
 
-    def evaluate(self, inputs: Sequence[Array], program: Wanted = None) -> list[np.ndarray]:
+    def evaluate(
+        self, inputs: Sequence[Array], program: ProgramArgument = None
+    ) -> list[np.ndarray]:
         """All outputs, for inputs in order; otherwise as :meth:`run`."""
         tensors = tuple(_tensor(value) for value in inputs)
         check_inputs(self.inputs, self.contract, tensors)
-        meant = self._meant(program)
-        if isinstance(meant, list) and not self.document.bank:
+        meant = self._resolved(program)
+        if isinstance(meant, list) and not self.document.per_row:
             self.require_rows()
 
             def run(rows: Sequence[int]) -> list[np.ndarray]:
@@ -210,7 +216,7 @@ class Session(Documented, Programs):
                 ['export(task, path, program="overridable")'],
             )
 
-    def _meant(self, program: Wanted) -> LoadedProgram | list[LoadedProgram] | None:
+    def _resolved(self, program: ProgramArgument) -> LoadedProgram | list[LoadedProgram] | None:
         """The program, or that of each row.
 
         Raises:
@@ -220,7 +226,7 @@ class Session(Documented, Programs):
             return self.resolve_rows(program)
         if program is not None:
             return self.resolve(program)
-        if self.open:
+        if self.program_inputs:
             raise BackendError(
                 f"{self.path}: it holds no program", ['run(..., program="digits.safetensors")']
             )
@@ -238,21 +244,21 @@ class Session(Documented, Programs):
         known = "\n  ".join(f"{key}: {text}" for key, text in self.overridable.items())
         types = {name: type_of(value) for name, value in found.items()}
         for name, text in types.items():
-            if not same_type(text, self.overridable.get(name), self.document.bank.get(name)):
+            if not same_type(text, self.overridable.get(name), self.document.per_row.get(name)):
                 raise BackendError(
                     f"{name}: {text} replaces no tensor of the program; it has\n  {known}"
                 )
-        needed = self.overridable if self.document.bank else self.open
+        needed = self.overridable if self.document.per_row else self.program_inputs
         if missing := set(needed).difference(found):
             raise BackendError(f"the program has no {', '.join(sorted(missing))}")
-        require_one_count(types, self.document.bank)
+        require_one_count(types, self.document.per_row)
         return LoadedProgram({name: value.numpy() for name, value in found.items()}, labels)
 
     def _overrides(
         self, program: LoadedProgram | list[LoadedProgram] | None, inputs: Sequence[torch.Tensor]
     ) -> dict[str, np.ndarray]:
         """What is fed for the program, checked, beside the inputs."""
-        if not self.document.bank:
+        if not self.document.per_row:
             assert not isinstance(program, list)
             return {} if program is None else dict(program.tensors)
         rows = rows_of(self.inputs, inputs)
@@ -262,13 +268,13 @@ class Session(Documented, Programs):
             program = [program] * rows
         else:
             require_as_many(len(program), rows)
-        return self.bank_of(program)
+        return self.per_row_inputs(program)
 
-    def bank_of(self, programs: Sequence[LoadedProgram]) -> dict[str, np.ndarray]:
-        """What a file with a program a row is fed for rows of these programs, by name."""
-        axes = {name: self.document.bank[name] for name in self.overridable}
-        banks, places, classes = stacked(programs, axes)
-        return banks | {ROW: places} | ({CLASSES: classes} if self._padded else {})
+    def per_row_inputs(self, programs: Sequence[LoadedProgram]) -> dict[str, np.ndarray]:
+        """What a file with one program per row is fed for rows of these programs, by name."""
+        axes = {name: self.document.per_row[name] for name in self.overridable}
+        stacks, places, classes = stacked(programs, axes)
+        return stacks | {ROW: places} | ({CLASSES: classes} if self._padded else {})
 
 
 def _tensor(value: Any) -> torch.Tensor:

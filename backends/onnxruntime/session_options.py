@@ -23,7 +23,7 @@ _ERRORS_ONLY = 3
 
 @dataclasses.dataclass(frozen=True)
 class SessionOptions:
-    """Options of a session or writer; ONNX Runtime's own object is taken in its place too.
+    """Options of a session or decoder; ONNX Runtime's own object is taken in its place too.
 
     Attributes:
         threads: that share one operation; None takes one a core.

@@ -1,4 +1,4 @@
-"""Banks: the tensors of several programs, stacked."""
+"""Tensors of several programs, stacked."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from graphprog.ir.inputs import InputSpec, batch_axis
 def stacked(
     programs: Sequence[LoadedProgram], axes: Mapping[str, int | None]
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """Banks of the programs of rows.
+    """Stack the programs of rows.
 
     Args:
         programs: one a row.
         axes: for each tensor to stack, the axis of the classes, or None.
 
     Returns:
-        Banks [N, *S], padded by zeros on the axis of the classes; the place of each row's program
-        in them, int64 [rows]; how many classes each program has, int64 [N], 0 where none says.
+        Stacks [N, *S] by name, padded by zeros on the axis of the classes; the place of each row's
+        program in them, int64 [rows]; how many classes each program has, int64 [N], 0 where none
+        says.
     """
     places: dict[int, int] = {}
     different: list[LoadedProgram] = []
@@ -31,7 +32,7 @@ def stacked(
         if id(program) not in places:
             places[id(program)] = len(different)
             different.append(program)
-    banks = {
+    stacks = {
         name: _stacked([program.tensors[name] for program in different], axis)
         for name, axis in axes.items()
     }
@@ -41,7 +42,7 @@ def stacked(
         for program in different
     ]
     rows = np.array([places[id(program)] for program in programs], dtype=np.int64)
-    return banks, rows, np.array(classes, dtype=np.int64)
+    return stacks, rows, np.array(classes, dtype=np.int64)
 
 
 def _stacked(arrays: Sequence[np.ndarray], axis: int | None) -> np.ndarray:
@@ -51,10 +52,10 @@ def _stacked(arrays: Sequence[np.ndarray], axis: int | None) -> np.ndarray:
         return np.stack(arrays)
     shape = [len(arrays), *arrays[0].shape]
     shape[axis + 1] = max(array.shape[axis] for array in arrays)
-    bank = np.zeros(shape, arrays[0].dtype)
-    for row, array in zip(bank, arrays, strict=True):
+    stack = np.zeros(shape, arrays[0].dtype)
+    for row, array in zip(stack, arrays, strict=True):
         row[tuple(slice(size) for size in array.shape)] = array
-    return bank
+    return stack
 
 
 def joined(parts: Sequence[np.ndarray]) -> np.ndarray:

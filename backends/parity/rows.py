@@ -46,7 +46,7 @@ def prove_rows(
         tasks[0],
         lambda inputs: evaluate(inputs, [loaded[number] for number in programs(inputs)]),
         batches,
-        "onnx (bank)",
+        "onnx (per_row)",
         tolerance,
         lambda inputs: row_by_row(tasks, programs(inputs), inputs),
     )

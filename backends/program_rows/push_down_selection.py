@@ -35,7 +35,7 @@ class Read(NamedTuple):
     length: int
 
 
-def leave_out_unread_rows(module: fx.GraphModule) -> None:
+def push_down_selection(module: fx.GraphModule) -> None:
     """Move selections of rows as far back as they may go, in place.
 
     Args:

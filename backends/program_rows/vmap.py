@@ -32,14 +32,14 @@ class PerRow:
 
 
 class ProgramRows(nn.Module):
-    """Forward: inputs of a graph, a program number a row [B] int64, then banks [N, *S].
+    """Forward: inputs of a graph, a program number a row [B] int64, then stacked tensors [N, *S].
 
     Args:
         module: the graph, runnable.
-        names: of the tensors that come from banks, in the order of these.
+        names: of the tensors that come stacked, in their order.
         symbol: size of the batch in the graph's values.
         padded: whether programs have different numbers of classes. Then [N] int64, how many each
-            has, comes between numbers and banks, and logits [B, K] of others are -inf.
+            has, comes between numbers and stacks, and logits [B, K] of others are -inf.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class ProgramRows(nn.Module):
         """The outputs of the graph, each row with its own program."""
         first = len(given) - len(self.names)
         count = first - 1 - self.padded
-        numbers, banks = given[count], given[first:]
+        numbers, stacks = given[count], given[first:]
         rows = {
-            name: PerRow(torch.index_select(bank, 0, numbers))
-            for name, bank in zip(self.names, banks, strict=True)
+            name: PerRow(torch.index_select(stack, 0, numbers))
+            for name, stack in zip(self.names, stacks, strict=True)
         }
         with preserve_node_meta():  # the paths of modules
             outputs = _Interpreter(self.module, rows, self.symbol).run(*given[:count])

@@ -129,7 +129,7 @@ def test_a_graph_is_loaded_when_it_is_needed(folder: Path) -> None:
 
 def test_shared_weights_outlive_the_folder_object(folder: Path) -> None:
     session = MultiSession(folder / "served", providers="cpu", share=True).session("tokens")
-    assert len(session.borrowed) > 3
+    assert len(session.shared_weights) > 3
     assert np.isfinite(session.run(*text_batch(2, 5))).all()
 
 

@@ -18,7 +18,7 @@ from graphprog.errors import BackendError, DataError, FileError
 from tests.models import zoo
 from tests.models.deployed_tasks import UNIT, image_graph, image_task, text_batch, text_graph
 
-pytestmark = pytest.mark.xdist_group("deployed-bank")
+pytestmark = pytest.mark.xdist_group("deployed-per-row")
 
 NORMAL = gp.Learnable("normal", 0.5)
 TEXT: dict[str, gp.Manipulation] = {
@@ -62,8 +62,8 @@ def saved(tasks: Sequence[gp.ReprogrammedModel], folder: Path) -> list[Path]:
 
 
 def session_of(tasks: Sequence[gp.ReprogrammedModel], folder: Path) -> Session:
-    """A session on a bank exported from the first task, with all tasks by their numbers."""
-    path = folder / "bank.onnx"
+    """A session on a file exported from the first task, with all tasks by their numbers."""
+    path = folder / "per_row.onnx"
     assert gp.backends.onnx.export(tasks[0], path, program="per_row").passed
     session = Session(path, providers="cpu")
     for number, program in enumerate(saved(tasks, folder)):
@@ -148,13 +148,13 @@ def tasks(images: gp.Graph) -> list[gp.ReprogrammedModel]:
 @pytest.fixture(scope="module")
 def folder(tasks: list[gp.ReprogrammedModel], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("per_row")
-    gp.backends.onnx.export(tasks[0], folder / "bank.onnx", program="per_row")
+    gp.backends.onnx.export(tasks[0], folder / "per_row.onnx", program="per_row")
     saved(tasks, folder)
     return folder
 
 
 def test_the_file_is_standard_and_nodes_keep_the_path_of_their_module(folder: Path) -> None:
-    model = onnx.load(folder / "bank.onnx")
+    model = onnx.load(folder / "per_row.onnx")
     assert [entry.domain for entry in model.opset_import] == [""]
     paths = {node.name.split("/")[0] for node in model.graph.node}
     assert {"program.additive", "program.additive_1", "program.align", "blocks.1.0"} <= paths
@@ -165,7 +165,7 @@ def test_the_file_is_standard_and_nodes_keep_the_path_of_their_module(folder: Pa
 
 
 def test_programs_come_and_go(folder: Path, tasks: list[gp.ReprogrammedModel]) -> None:
-    session = Session(folder / "bank.onnx", providers="cpu")
+    session = Session(folder / "per_row.onnx", providers="cpu")
     assert session.list() == ()
     session.add("b", folder / "1.safetensors")
     session.add("a", session.load_program(folder / "0.safetensors"))
@@ -189,7 +189,7 @@ def test_programs_come_and_go(folder: Path, tasks: list[gp.ReprogrammedModel]) -
 def test_each_row_has_the_labels_of_its_program(
     folder: Path, tasks: list[gp.ReprogrammedModel]
 ) -> None:
-    session = Session(folder / "bank.onnx", providers="cpu")
+    session = Session(folder / "per_row.onnx", providers="cpu")
     for name in "012":
         session.add(name, folder / f"{name}.safetensors")
     rows = [0, 1, 2, 2, 1, 0]
@@ -204,18 +204,18 @@ def test_least_recently_used_programs_lie_on_disk(
     folder: Path, tasks: list[gp.ReprogrammedModel]
 ) -> None:
     one = sum(tensor.nbytes for tensor in tasks[1].program_state().values())
-    session = Session(folder / "bank.onnx", providers="cpu", memory=2 * one)
+    session = Session(folder / "per_row.onnx", providers="cpu", memory=2 * one)
     for number in range(3):
         for copy in "xyz":
             session.add(f"{copy}{number}", folder / f"{number}.safetensors")
-            assert session._library.kept <= 2 * one
+            assert session._cache.kept <= 2 * one
     (images,) = image_batch(9)
     names = [f"{copy}{number}" for number in range(3) for copy in "zxy"]
     expected = alone(tasks, [0, 0, 0, 1, 1, 1, 2, 2, 2], images)
     for _ in range(2):
         assert np.allclose(session.run(images, program=names), expected, atol=1e-5)
-        assert session._library.kept <= 2 * one
-    aside = Path(session._library._folder.name)
+        assert session._cache.kept <= 2 * one
+    aside = Path(session._cache._folder.name)
     assert len(list(aside.iterdir())) == 9
     session.remove("x0")
     assert len(list(aside.iterdir())) == 8
@@ -226,14 +226,14 @@ def test_least_recently_used_programs_lie_on_disk(
 
 
 def test_rows_and_programs_are_as_many(folder: Path) -> None:
-    session = Session(folder / "bank.onnx", providers="cpu")
+    session = Session(folder / "per_row.onnx", providers="cpu")
     session.add("a", folder / "0.safetensors")
     with pytest.raises(DataError, match="there are 2 programs for 3 rows"):
         session.run(torch.rand(3, 1, 8, 8), program=["a", "a"])
 
 
 def test_many_rows_some_at_a_time(folder: Path, tasks: list[gp.ReprogrammedModel]) -> None:
-    session = Session(folder / "bank.onnx", providers="cpu")
+    session = Session(folder / "per_row.onnx", providers="cpu")
     for name in "012":
         session.add(name, folder / f"{name}.safetensors")
     rows = [0, 0, 1, 1, 2, 0, 1, 2]  # the batches of two have different numbers of classes
@@ -267,7 +267,7 @@ def test_tensors_of_another_slot_are_refused(
     changes: dict[str, torch.Tensor | None],
     message: str,
 ) -> None:
-    session = Session(folder / "bank.onnx", providers="cpu")
+    session = Session(folder / "per_row.onnx", providers="cpu")
     state = {**tasks[1].program_state(), **changes}
     with pytest.raises(BackendError, match=message):
         session.add("a", {name: one for name, one in state.items() if one is not None})
@@ -277,10 +277,10 @@ def test_tensors_of_another_slot_are_refused(
 def test_programs_of_another_kind_or_source_are_refused(
     folder: Path, images: gp.Graph, tmp_path: Path
 ) -> None:
-    session = Session(folder / "bank.onnx", providers="cpu")
+    session = Session(folder / "per_row.onnx", providers="cpu")
     gp.save(image_task(images, gp.BayesianMap(2)), tmp_path / "other.safetensors")
     with pytest.raises(
-        FileError, match=r"other\.safetensors: .* not of the kind that .*bank\.onnx"
+        FileError, match=r"other\.safetensors: .* not of the kind that .*per_row\.onnx"
     ):
         session.add("a", tmp_path / "other.safetensors")
     other = image_graph()

@@ -32,7 +32,7 @@ def test_every_call_gives_the_program(graph: gp.Graph, align: gp.Alignment, tmp_
     assert report.passed
     assert report.batch_sizes == (1, 5)
     session = Session(path, providers="cpu")
-    assert session.open == {
+    assert session.program_inputs == {
         name for name in tasks[0].program_state() if name != "program.align.refreshed"
     }
     images = torch.rand(3, 1, 8, 8)

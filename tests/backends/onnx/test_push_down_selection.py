@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import graphprog as gp
 from graphprog.backends.onnx_model.export_program import exported
-from graphprog.backends.program_rows.push_down_selection import leave_out_unread_rows
+from graphprog.backends.program_rows.push_down_selection import push_down_selection
 
 ROWS, WIDTH = 6, 8
 
@@ -43,7 +43,7 @@ def trimmed(model: nn.Module, *inputs: Tensor, vary: tuple[int, ...] = (0,)) -> 
     program = torch.export.export(model.eval(), inputs, dynamic_shapes=axes, strict=False)
     with torch.no_grad():
         wanted = program.module()(*inputs)
-        leave_out_unread_rows(program.graph_module)
+        push_down_selection(program.graph_module)
         found = program.module()(*inputs)
     torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
     linear = torch.ops.aten.linear.default
@@ -80,7 +80,7 @@ def test_what_is_read_is_computed(read: Callable[[Tensor], object], rows: int) -
 def test_queries_that_hide_others_by_their_place_stay() -> None:
     model = Block(lambda x: x[:, 2], causal=True)
     program = torch.export.export(model, (torch.randn(3, ROWS, WIDTH),), strict=False)
-    leave_out_unread_rows(program.graph_module)
+    push_down_selection(program.graph_module)
     attention = torch.ops.aten.scaled_dot_product_attention.default
     (node,) = program.graph.find_nodes(op="call_function", target=attention)
     assert node.meta["val"].shape == (3, 2, ROWS, WIDTH // 2)
@@ -98,7 +98,7 @@ def test_dropout_that_is_on_stays_where_it_is() -> None:
             return F.dropout(x, 0.5, True)[:, 0]
 
     program = torch.export.export(Noisy(), (torch.ones(2, 5, 3),), strict=False)
-    leave_out_unread_rows(program.graph_module)
+    push_down_selection(program.graph_module)
     (dropout,) = program.graph.find_nodes(op="call_function", target=torch.ops.aten.dropout.default)
     assert dropout.meta["val"].shape == (2, 5, 3)
 
@@ -112,7 +112,7 @@ def test_graphs_that_change_their_values_stay() -> None:
 
     program = torch.export.export(Changing(), (torch.ones(2, 5),), strict=False)
     before = str(program.graph)
-    leave_out_unread_rows(program.graph_module)
+    push_down_selection(program.graph_module)
     assert str(program.graph) == before
 
 
@@ -142,7 +142,7 @@ def test_a_bert_with_a_mask() -> None:
     program = exported(task, (ids, mask))
     with torch.no_grad():
         (wanted,) = program.module()(ids, mask)
-        leave_out_unread_rows(program.graph_module)
+        push_down_selection(program.graph_module)
         (found,) = program.module()(ids, mask)
     torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
     linear = torch.ops.aten.linear.default

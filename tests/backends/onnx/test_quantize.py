@@ -151,15 +151,15 @@ def test_depthwise_convolutions_keep_their_accuracy_in_int8(tmp_path: Path, spre
 
 def test_a_program_a_row_stays_one(folder: Path, tmp_path: Path) -> None:
     task = image_task(image_graph())
-    gp.backends.onnx.export(task, tmp_path / "bank.onnx", program="per_row")
+    gp.backends.onnx.export(task, tmp_path / "per_row.onnx", program="per_row")
     programs = [task.program_state(), folder / "other.safetensors"] * 2
     for source in ("int8", "float16", "bfloat16"):
         to = tmp_path / f"{source}.onnx"
         report = quantize(
-            tmp_path / "bank.onnx", to, source, inputs=(_images(4),), program=programs[0]
+            tmp_path / "per_row.onnx", to, source, inputs=(_images(4),), program=programs[0]
         )
         assert report.max_relative < 0.05
-        exact, small = (Session(path, "cpu") for path in (tmp_path / "bank.onnx", to))
+        exact, small = (Session(path, "cpu") for path in (tmp_path / "per_row.onnx", to))
         expected = exact.run(_images(4), program=programs)
         found = small.run(_images(4), program=programs)
         assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
@@ -243,7 +243,7 @@ def test_a_table_that_is_also_a_layer(tmp_path: Path) -> None:
 
 
 def test_layers_whose_weights_the_graph_turns_round(tmp_path: Path) -> None:
-    """Large weights are not turned when a file is written."""
+    """Large weights are not transposed when a file is written."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 600), nn.GELU(), nn.Linear(600, 600), nn.Linear(600, 4))
     tokens = torch.rand(3, 5, 6)

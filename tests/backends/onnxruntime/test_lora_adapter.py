@@ -14,7 +14,7 @@ from graphprog.backends.onnxruntime import Session, export_adapter
 from graphprog.errors import BackendError, FileError
 from tests.models.deployed_tasks import image_graph, image_task
 
-pytestmark = pytest.mark.xdist_group("deployed-bank")
+pytestmark = pytest.mark.xdist_group("deployed-per-row")
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     gp.backends.onnx.export(image_task(graph), folder / "inputs.onnx", program="inputs")
     gp.save(image_task(graph, seed=1), folder / "other.safetensors")
     gp.backends.onnx.export(text_task(text_graph()), folder / "text.onnx")
-    gp.backends.onnx.export(image_task(graph), folder / "bank.onnx", program="per_row")
+    gp.backends.onnx.export(image_task(graph), folder / "per_row.onnx", program="per_row")
     return folder
 
 
@@ -92,7 +92,7 @@ def test_any_number_of_rows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_every_batch_gets_the_programs_of_its_rows(folder: Path) -> None:
-    session = Session(folder / "bank.onnx", "cpu")
+    session = Session(folder / "per_row.onnx", "cpu")
     task = image_task(image_graph())
     session.add("own", task.program_state())
     session.add("other", folder / "other.safetensors")
