@@ -14,11 +14,11 @@ if not __name__.startswith("graphprog."):
         f"class in it would exist twice. Try: import graphprog.{__name__}"
     )
 
-import importlib
 import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 from graphprog.backends.onnxruntime.distributions import warn_about_rival_onnxruntimes
+from graphprog.utils.lazy import load
 
 if TYPE_CHECKING:
     from graphprog.backends import onnx, onnxruntime, pytorch, triton
@@ -35,12 +35,10 @@ warn_about_rival_onnxruntimes()
 
 def __getattr__(name: str) -> Any:
     if name in _OWN:
-        return importlib.import_module(f"{__name__}.{name}")
+        return load(f"{__name__}.{name}")
     if not name.startswith("_"):
         for entry in importlib.metadata.entry_points(group=ENTRY_POINTS, name=name):
-            from graphprog.backends.parity.report import checked_backend
-
-            return checked_backend(name, entry.load())
+            return load("graphprog.backends.parity.report:checked_backend")(name, entry.load())
     raise AttributeError(f"graphprog has no backend {name!r}; it has {', '.join(__dir__())}")
 
 

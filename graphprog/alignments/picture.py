@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from graphprog.utils.plots import plot_mapping
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -28,8 +30,6 @@ class Pictured(abc.ABC):
         path: str | os.PathLike[str] | None = None,
     ) -> Figure:
         """Draw the mapping; see :func:`graphprog.utils.plots.plot_mapping`."""
-        from graphprog.utils.plots import plot_mapping
-
         return plot_mapping(self.mapping(), labels, source_labels, top, path)
 
 

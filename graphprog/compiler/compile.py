@@ -7,7 +7,11 @@ from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
 from graphprog.errors import InterfaceError
 from graphprog.ir.graph import Graph, require_graph
-from graphprog.manipulations import Concatenative, ConstantInputs, Prefix, ResizePad, TokenSource
+from graphprog.manipulations.inputs.constant_inputs import ConstantInputs
+from graphprog.manipulations.inputs.resize_pad import ResizePad
+from graphprog.manipulations.inputs.token_source import TokenSource
+from graphprog.manipulations.prompts.concatenative import Concatenative
+from graphprog.manipulations.prompts.prefix import Prefix
 from graphprog.passes.attention.match_attention import MatchAttention, explain, matched
 from graphprog.passes.base import Pass
 from graphprog.passes.extend_axis.extend_axis import ExtendAxis

@@ -8,14 +8,18 @@ from contextlib import contextmanager
 
 import torch
 
-from graphprog.alignments import Alignment, Score, Verbalizer
+from graphprog.alignments.base import Alignment
+from graphprog.alignments.verbalizers.score import Score
+from graphprog.alignments.verbalizers.verbalizer import Verbalizer
 from graphprog.analysis.token_inputs import TokenInputs, sees_ahead, writes_on
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
 from graphprog.errors import InterfaceError, PassError, ProgramError
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
-from graphprog.manipulations import Concatenative, Manipulation, Prefix
+from graphprog.manipulations.base import Manipulation
+from graphprog.manipulations.prompts.concatenative import Concatenative
+from graphprog.manipulations.prompts.prefix import Prefix
 from graphprog.text.prompting.part import TextPart
 from graphprog.text.prompting.prompt import Prompt
 from graphprog.text.prompting.tokenizer import require_tokenizer

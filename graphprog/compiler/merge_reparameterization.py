@@ -14,7 +14,7 @@ from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
 from graphprog.ir.ops import ancestors
 from graphprog.ir.weights import ProgramParts, Weights
-from graphprog.manipulations import Manipulation
+from graphprog.manipulations.base import Manipulation
 from graphprog.passes.base import Pass
 from graphprog.passes.pipeline import Pipeline
 from graphprog.rewriting.editor import Editor

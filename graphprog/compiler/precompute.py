@@ -17,7 +17,9 @@ from graphprog.errors import ProgramError
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph, executable
 from graphprog.ir.inputs import random_inputs
-from graphprog.manipulations import Concatenative, Manipulation, Prefix
+from graphprog.manipulations.base import Manipulation
+from graphprog.manipulations.prompts.concatenative import Concatenative
+from graphprog.manipulations.prompts.prefix import Prefix
 from graphprog.passes.attention.match_attention import matched
 from graphprog.passes.kv.verify_prefix import TOLERANCES
 from graphprog.text.prompting.part import TextPart

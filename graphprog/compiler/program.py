@@ -5,9 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from graphprog.alignments import Alignment, Identity
+from graphprog.alignments.base import Alignment
+from graphprog.alignments.identity import Identity
 from graphprog.errors import ProgramError
-from graphprog.manipulations import ConstantInputs, Manipulation, Normalize, ResizePad, TokenSource
+from graphprog.manipulations.base import Manipulation
+from graphprog.manipulations.inputs.constant_inputs import ConstantInputs
+from graphprog.manipulations.inputs.normalize import Normalize
+from graphprog.manipulations.inputs.resize_pad import ResizePad
+from graphprog.manipulations.inputs.token_source import TokenSource
 from graphprog.spec.registry import Spec, spec
 from graphprog.text.prompting.part import TextPart
 

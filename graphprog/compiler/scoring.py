@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from graphprog.alignments import Alignment, Score
+from graphprog.alignments.base import Alignment
+from graphprog.alignments.verbalizers.score import Score
 from graphprog.compiler.encoding import required
 from graphprog.errors import DataError, ProgramError
 from graphprog.text.parsing.scores import log_probability, per_byte, per_token, relative_to_prior

@@ -16,7 +16,7 @@ from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
 from graphprog.errors import FileError
 from graphprog.ir.printing import graph_text
-from graphprog.manipulations import Manipulation
+from graphprog.manipulations.base import Manipulation
 
 
 def carried_fields(part: Manipulation) -> tuple[str, ...]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import torch
 from torch import nn
 
+from graphprog.utils.plots import plot_program
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -34,8 +36,6 @@ class ProgramParts(nn.Module):
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
         """Draw the additive parts; see :func:`graphprog.utils.plots.plot_program`."""
-        from graphprog.utils.plots import plot_program
-
         return plot_program(self.patterns(), path)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from graphprog.manipulations import Adapter, AdaptionPrompt
+from graphprog.manipulations.modules.adapter import Adapter
+from graphprog.manipulations.prompts.adaption_prompt import AdaptionPrompt
 
 
 def houlsby(attention: str, feed_forward: str, reduction: float = 16) -> tuple[Adapter, ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from graphprog.manipulations import Additive, Mixture
+from graphprog.manipulations.modules.additive import Additive
+from graphprog.manipulations.modules.mixture import Mixture
 from graphprog.values.base import Learnable
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from graphprog.manipulations import Generated, SampleMask
+from graphprog.manipulations.modules.generated import Generated
+from graphprog.manipulations.modules.sample_mask import SampleMask
 
 
 def smm(layers: int = 5, patch: int = 8, at: str = "input") -> tuple[SampleMask, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphprog.manipulations import Prefix
+from graphprog.manipulations.prompts.prefix import Prefix
 from graphprog.methods.prompts import Parts
 from graphprog.values.base import Learnable
 from graphprog.values.reparameterized import MLP

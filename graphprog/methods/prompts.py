@@ -6,8 +6,9 @@ for language modeling.
 
 from __future__ import annotations
 
-from graphprog.manipulations import Concatenative, Replacement
 from graphprog.manipulations.base import Manipulation
+from graphprog.manipulations.prompts.concatenative import Concatenative
+from graphprog.manipulations.prompts.replacement import Replacement
 from graphprog.spec.checks import require_choice
 from graphprog.values.base import Learnable
 from graphprog.values.entries import Derived, Shared

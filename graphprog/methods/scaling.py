@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphprog.manipulations import Scale
+from graphprog.manipulations.modules.scale import Scale
 
 
 def ia3(keys: str, values: str, feed_forward: str) -> tuple[Scale, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from graphprog.manipulations import Prototypes, VocabularyMap
+from graphprog.manipulations.inputs.prototypes import Prototypes
+from graphprog.manipulations.inputs.vocabulary_map import VocabularyMap
 from graphprog.values.patches import SeriesPatches
 
 

@@ -10,7 +10,7 @@ from graphprog.analysis.attention import Attention
 from graphprog.errors import FileError, ProgramError
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
-from graphprog.manipulations import Prefix
+from graphprog.manipulations.prompts.prefix import Prefix
 from graphprog.passes.attention.match_attention import matched
 from graphprog.peft.folder import Folder, Part
 from graphprog.values.base import Learnable

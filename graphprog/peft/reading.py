@@ -13,8 +13,9 @@ from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
 from graphprog.errors import FileError, GraphprogError
 from graphprog.ir.graph import Graph, require_graph
-from graphprog.manipulations import Concatenative, Scale
+from graphprog.manipulations.modules.scale import Scale
 from graphprog.manipulations.modules.trainable_layer import TrainableLayer
+from graphprog.manipulations.prompts.concatenative import Concatenative
 from graphprog.peft.folder import MULTITASK, PREFIX, PROMPTS, Folder, Part, read
 from graphprog.peft.places import DECODER_IDS, module_key, tokens_of
 from graphprog.peft.prefix import read_prefix

@@ -14,8 +14,11 @@ from graphprog.compiler.merge_reparameterization import merge_reparameterization
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import ProgramError
 from graphprog.ir.graph import Insertion
-from graphprog.manipulations import Concatenative, Manipulation, Prefix, Scale
+from graphprog.manipulations.base import Manipulation
+from graphprog.manipulations.modules.scale import Scale
 from graphprog.manipulations.modules.trainable_layer import TrainableLayer
+from graphprog.manipulations.prompts.concatenative import Concatenative
+from graphprog.manipulations.prompts.prefix import Prefix
 from graphprog.peft import folder
 from graphprog.peft.places import same_place, tokens_of
 from graphprog.peft.prefix import prefix_fields

@@ -83,7 +83,7 @@ PLACES = {
     "shared": "graphprog.values.entries:Shared",
     "slice": "graphprog.alignments.slice:Slice",
     "split-kv": "graphprog.passes.attention.split_kv:SplitKV",
-    "stored": "graphprog.values.stored:Stored",
+    "stored": "graphprog.values.base:Stored",
     "subspace": "graphprog.values.reparameterized:Subspace",
     "template": "graphprog.text.prompting.template:Template",
     "text-prefix": "graphprog.values.text_prefix:TextPrefix",

@@ -8,7 +8,7 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from graphprog.alignments import Alignment
+from graphprog.alignments.base import Alignment
 from graphprog.errors import PassError
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph, Insertion, Site

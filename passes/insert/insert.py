@@ -12,7 +12,7 @@ from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph, Insertion
 from graphprog.ir.interface import Interface
 from graphprog.ir.sizes import same_shape
-from graphprog.manipulations import Manipulation
+from graphprog.manipulations.base import Manipulation
 from graphprog.passes.base import Pass
 from graphprog.passes.insert.operands import at_place, read
 from graphprog.rewriting.edges import uses_of

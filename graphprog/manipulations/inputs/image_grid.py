@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from graphprog.alignments import Slice
+from graphprog.alignments.slice import Slice
 from graphprog.errors import ProgramError
 from graphprog.manipulations.inputs.resize_pad import ResizePad, placement
 from graphprog.spec.checks import require_integer
