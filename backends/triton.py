@@ -63,7 +63,7 @@ def export(
         path: folder of the repository; made where it is missing.
         name: of the model, by which clients ask for it.
         program: ``"folded"``; or ``"inputs"``, and every request brings its program.
-        version: a number from 1; the server serves the highest unless told otherwise.
+        version: a number from 1; the server serves the highest unless configured otherwise.
         max_batch_size: most rows that the server joins.
         tolerance: as in :func:`graphprog.backends.parity.report.compare`.
         inputs: as in :func:`graphprog.backends.onnx.export`.

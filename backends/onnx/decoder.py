@@ -161,9 +161,9 @@ def _document(model: ir.Model, task: ReprogrammedModel, roles: Roles) -> ir.Mode
     model.graph.name = task.base.name
     texts, parser = words_of(task.spec)
     words = Program(texts) if parser is None else Program(texts, align=parser)
-    told = {name: getattr(roles, name) for name in ("tokens", "axis", "meanings", "logits", "rows")}
+    held = {name: getattr(roles, name) for name in ("tokens", "axis", "meanings", "logits", "rows")}
     model.metadata_props[KEY] = describe(task)
-    model.metadata_props[ROLES] = json.dumps(told)
+    model.metadata_props[ROLES] = json.dumps(held)
     model.metadata_props[WORDING] = render_json(to_json(words, {}, "words"), WORDING)
     entries = viewer_entries(task) | {"mode": "decoder", "version": __version__}
     model.metadata_props.update({f"{KEY}.{name}": text for name, text in entries.items()})

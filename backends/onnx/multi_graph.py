@@ -45,7 +45,7 @@ def export_multi_graph(
     tolerance: float = TOLERANCE,
     inputs: Mapping[str, Inputs] | None = None,
 ) -> dict[str, ParityReport]:
-    """Write a source model that serves several kinds of programs, a program a row.
+    """Write a source model that serves several kinds of programs, one program per row.
 
     Args:
         graph: the source.

@@ -3,7 +3,7 @@
 Beside the model's inputs, such a file takes ``program.row`` [batch] int64, the number of each
 row's program; every tensor of a program under its name, [programs, *S]; and, where programs may
 differ in their number of classes, ``program.classes`` [programs] int64, how many each has. Tensors
-are then padded on that axis, and logits of classes that a row's program has not are -inf.
+are then padded on that axis, and logits of classes that a row's program does not have are -inf.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def _wider(task: ReprogrammedModel) -> ReprogrammedModel | None:
 
 
 def _class_axes(task: ReprogrammedModel, other: ReprogrammedModel) -> dict[str, int | None]:
-    """For every tensor of the program, the axis of the classes, told by a task with one more."""
+    """For every tensor of the program, the axis whose length is the number of classes, if any."""
     own = task.program_state()
     axes: dict[str, int | None] = {}
     for name, tensor in other.program_state().items():

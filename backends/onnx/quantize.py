@@ -113,7 +113,7 @@ def quantize(
     Raises:
         BackendError: the precision is unknown, the source is not float32, or the result
             does not run.
-        DataError: the inputs are not what the file takes, or the labels not one a row.
+        DataError: the inputs are not what the file takes, or the labels not one per row.
         FileError: a file cannot be read or written. As with every error, an old file stays.
     """
     if source not in get_args(Precision):
@@ -147,7 +147,8 @@ def _loaded(path: str | os.PathLike[str]) -> ir.Model:
     unknown = [str(value.name) for value in values if value.dtype is None]
     if unknown:
         raise BackendError(
-            f"{os.fspath(path)}: the types of its values cannot be told: {', '.join(unknown[:5])}",
+            f"{os.fspath(path)}: the types of its values cannot be determined: "
+            f"{', '.join(unknown[:5])}",
             ["export the task again"],
         )
     return model
@@ -156,10 +157,10 @@ def _loaded(path: str | os.PathLike[str]) -> ir.Model:
 def _size(path: str | os.PathLike[str]) -> int:
     """Bytes of a file, and of the data beside it that it reads."""
     tensors = onnx.load(path, load_external_data=False).graph.initializer
-    told = {
+    locations = {
         entry.value for one in tensors for entry in one.external_data if entry.key == "location"
     }
-    files = [Path(path), *(Path(path).parent / name for name in told)]
+    files = [Path(path), *(Path(path).parent / name for name in locations)]
     return sum(file.stat().st_size for file in files)
 
 
@@ -208,7 +209,7 @@ def _report(
         return report
     right = torch.as_tensor(labels).cpu().numpy()
     if right.shape != before.shape:
-        raise DataError(f"labels are {list(right.shape)}, one a row is {list(before.shape)}")
+        raise DataError(f"labels are {list(right.shape)}, one per row is {list(before.shape)}")
     return dataclasses.replace(
         report,
         accuracy_before=float((before == right).mean()),

@@ -122,8 +122,8 @@ def require_one_count(types: Mapping[str, str], axes: Mapping[str, int | None]) 
     """
     counts = {name: without_classes(text, axes.get(name))[1] for name, text in types.items()}
     if len(set(counts.values()) - {""}) > 1:
-        told = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
-        raise BackendError(f"tensors of one program have different numbers of classes: {told}")
+        found = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+        raise BackendError(f"tensors of one program have different numbers of classes: {found}")
 
 
 def in_graph(program: Any, axes: Mapping[str, int | None]) -> Any:

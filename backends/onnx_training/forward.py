@@ -57,7 +57,7 @@ class Forward(nn.Module):
         read = aligned if layout.counted else []
         self._hidden = 0 if layout.outputs else len(nodes)
         self.graph = executable(task.graph, (*nodes, *read), training=True)
-        self._task, self._loss = (task,), loss  # in a tuple, as it is no part of what is traced
+        self._task, self._loss = (task,), loss  # in a tuple, as it is not part of what is traced
 
     def forward(self, inputs: Inputs, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """As the class says."""

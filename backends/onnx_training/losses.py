@@ -61,7 +61,7 @@ def example_labels(task: ReprogrammedModel, loss: Loss, inputs: Inputs) -> torch
     classes = class_count(task.graph)
     if classes is None:
         raise BackendError(
-            "what labels the loss takes cannot be told",
+            "what labels the loss takes cannot be determined",
             ["export_training(..., inputs=..., labels=...), a batch of two rows or more"],
         )
     return torch.arange(rows) % classes

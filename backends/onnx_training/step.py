@@ -138,7 +138,7 @@ def _gradients(loss: Tensor, leaves: Values) -> Values:
     """The gradient of each tensor that is trained.
 
     Raises:
-        TrainingError: the loss does not depend on one, or is no scalar.
+        TrainingError: the loss does not depend on one, or is not a scalar.
     """
     if loss.ndim != 0:
         raise TrainingError("the loss function must return a scalar tensor, the mean of the batch")

@@ -28,11 +28,11 @@ def run_in_batches(
         session: what runs them.
         inputs: in order; each has one entry a row, or serves all batches as it is.
         rows: largest number that runs at once.
-        program: as for ``Session.run``; of a list, one a row, every batch gets its part.
+        program: as for ``Session.run``; of a list, one per row, every batch gets its part.
         progress: False draws no bar; it is drawn on terminals and in notebooks only.
 
     Raises:
-        BackendError: there are several batches, and an output has no axis of rows in front.
+        BackendError: there are several batches, and an output has no leading axis of rows.
         DataError: there are no rows, or not as many in every input; else as ``Session.run``.
     """
     axis = batch_axis(session.inputs)

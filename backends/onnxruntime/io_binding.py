@@ -22,7 +22,7 @@ class IOBinding:
         program: as for ``Session.run``; it is brought to the device once.
 
     Raises:
-        BackendError: the program does not fit, or the file has one a row.
+        BackendError: the program does not fit, or the file has one per row.
 
     Attributes:
         device: where tensors are taken and returned.
@@ -31,7 +31,7 @@ class IOBinding:
     def __init__(self, session: Session, program: Program | None = None) -> None:
         if session.document.per_row:
             raise BackendError(
-                f"{session.path}: it has a program a row",
+                f"{session.path}: it has one program per row",
                 ['export(task, path, program="overridable")'],
             )
         self._owner = session

@@ -101,7 +101,7 @@ class MultiSession(Programs):
                 computed slot by slot.
 
         Returns:
-            Target logits [B, classes]; rows with fewer classes than others have -inf behind them.
+            Target logits [B, classes]; rows with fewer classes than others are filled up with -inf.
 
         Raises:
             BackendError: an unknown program.
@@ -163,12 +163,12 @@ def _share(
     options.add_session_config_entry("session.disable_prepacking", "1")
     used = []
     for tensor in onnx.load(file, load_external_data=False).graph.initializer:
-        told = {entry.key: entry.value for entry in tensor.external_data}
-        if not told:
+        location = {entry.key: entry.value for entry in tensor.external_data}
+        if not location:
             continue
         try:
             dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-            data, offset = file.parent / Path(told["location"]).name, int(told["offset"])
+            data, offset = file.parent / Path(location["location"]).name, int(location["offset"])
             key = offset, f"{dtype}{list(tensor.dims)}"
             if key not in weights:
                 array = np.memmap(data, dtype, "r", offset, tuple(tensor.dims))

@@ -147,7 +147,7 @@ class Programs(abc.ABC):
             FileError: the file is unreadable, or belongs to another source or spec.
         """
         if not name:
-            raise BackendError(f"{name!r} is no name of a program", ['add("digits", ...)'])
+            raise BackendError(f"{name!r} cannot be the name of a program", ['add("digits", ...)'])
         self._cache.put(name, self.checked(program))
 
     def remove(self, name: str) -> None:
@@ -192,7 +192,7 @@ class Programs(abc.ABC):
     def _unknown(self, name: str) -> BackendError:
         names = ", ".join(map(repr, self._cache.names))
         return BackendError(
-            f"there is no program {name!r}, nor a file of that name; "
+            f"there is no program {name!r} and no file of that name; "
             f"{f'there are {names}' if names else 'none was added yet'}",
             [f'add({name!r}, "program.safetensors")'],
         )

@@ -111,13 +111,13 @@ class Session(Documented, Programs):
             inputs: tensors or arrays in order, checked against the contract.
             program: use this program in place of the file's own: the name of one that was added,
                 a saved program file (read at every call), what :meth:`load_program` made of one,
-                or tensors by name. A list of such, one a row: in one run where the file was
+                or tensors by name. A list of such, one per row: in one run where the file was
                 exported with ``program="per_row"``, else in a run for each different program.
             named: further inputs by name.
 
         Returns:
             The first output: target logits [B, classes] where the program aligns. Rows whose
-            program has fewer classes than another row's have -inf behind them.
+            program has fewer classes than another row's are filled up with -inf.
 
         Raises:
             DataError: inputs are missing, unknown, or of another shape, dtype or range; or there
@@ -179,7 +179,7 @@ class Session(Documented, Programs):
         others = [one.name for one in self._session.get_outputs() if one.shape[:1] != [BATCH]]
         if others:
             raise BackendError(
-                f"{self.path}: outputs {', '.join(others)} have no axis of rows in front, so those "
+                f"{self.path}: outputs {', '.join(others)} have no leading axis of rows, so those "
                 "of several runs cannot be put together",
                 ["one program for all rows, and all rows at once"],
             )

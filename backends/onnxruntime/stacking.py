@@ -18,7 +18,7 @@ def stacked(
     """Stack the programs of rows.
 
     Args:
-        programs: one a row.
+        programs: one per row.
         axes: for each tensor to stack, the axis of the classes, or None.
 
     Returns:
@@ -59,7 +59,7 @@ def _stacked(arrays: Sequence[np.ndarray], axis: int | None) -> np.ndarray:
 
 
 def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Rows of several results, one after the other; where some have fewer classes, -inf is behind.
+    """Rows of several results, one after the other; where some have fewer classes, -inf fills up.
 
     Args:
         parts: [B_i, ...], alike save for the number of rows and, of logits [B, K], of classes.
@@ -81,7 +81,7 @@ def by_group(
     """Outputs of a batch of which some rows are computed together, and then others.
 
     Args:
-        groups: what each row is told apart by.
+        groups: the key of each row.
         run: outputs for rows of one group, by their numbers in the batch.
     """
     rows: dict[Hashable, list[int]] = {}

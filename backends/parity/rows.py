@@ -26,7 +26,7 @@ def prove_rows(
 
     Args:
         tasks: of the same source and spec, save for the number of classes.
-        evaluate: outputs for inputs and a program a row.
+        evaluate: outputs for inputs and one program per row.
         batches: inputs.
         tolerance: as in :func:`graphprog.backends.parity.report.compare`.
 

@@ -1,6 +1,6 @@
 """Rows that nobody reads are not computed.
 
-A classifier that reads one token behind its last block needs no other token of that block but in
+A classifier that reads one token after its last block needs no other token of that block but in
 its keys and values. A selection moves backwards through operations that treat every row by itself,
 to where rows are mixed, or where something else reads the others too.
 """

@@ -158,7 +158,7 @@ RESHAPES = (_aten.view.default, _aten.reshape.default, _aten._unsafe_view.defaul
 
 @_rule(*RESHAPES)
 def _reshaped(value: fx.Node, axis: int) -> list[Argument] | None:
-    """An axis that is the same before and after: what is in front of it has as many entries."""
+    """An axis that is the same before and after: what comes before it has as many entries."""
     after = [expression(size) for size in shape_of(value)]
     before = [expression(size) for size in shape_of(first_argument(value))]
     for own, size in enumerate(before):

@@ -1,4 +1,4 @@
-"""A program a row: a graph whose program tensors have an axis of rows in front.
+"""One program per row: a graph whose program tensors have a leading axis of rows.
 
 What depends on the program alone is computed once a row. Where it meets values of the source, each
 row of those meets its own; from there on the source computes what it always does. Every operation
@@ -26,7 +26,7 @@ from graphprog.ir.printing import module_path, operator_name
 
 @dataclasses.dataclass(frozen=True)
 class PerRow:
-    """A value of the program, with an axis of rows [R, *S] in front that the graph knows not of."""
+    """A value of the program, with a leading axis of rows [R, *S] unknown to the graph."""
 
     value: torch.Tensor
 
@@ -156,7 +156,7 @@ class _Interpreter(fx.Interpreter):
             return self.env[one]
         size = expression(fake_tensor(one))
         if size != self.symbol and self.symbol in size.free_symbols:
-            raise _refusal(node, f"it is told the size {size}, of which the batch is a part")
+            raise _refusal(node, f"it is given the size {size}, of which the batch is a part")
         return 1 if size == self.symbol else self.env[one]
 
     def _require_any_number(self, node: fx.Node, rows: Sequence[torch.Tensor]) -> None:
@@ -174,7 +174,7 @@ def expression(size: Any) -> sympy.Expr:
 def _refusal(node: fx.Node, reason: str) -> BackendError:
     path = module_path(node)
     return BackendError(
-        f"{operator_name(node)}{f' in {path}' if path else ''} cannot have a program a row: "
+        f"{operator_name(node)}{f' in {path}' if path else ''} cannot have one program per row: "
         f"{reason}",
         ['export(..., program="overridable"), which serves one program a run'],
     )

@@ -87,7 +87,7 @@ class Recipe:
             return self.described(self.optimizer)(parameters)
         made = self.optimizer(parameters)
         if not isinstance(made, torch.optim.Optimizer):
-            raise TrainingError(f"optimizer returned a {type(made).__name__}, no Optimizer")
+            raise TrainingError(f"optimizer returned a {type(made).__name__}, not an Optimizer")
         return made
 
     def described(self, optimizer: str) -> Optimizer:

@@ -127,7 +127,7 @@ def broken_images(value: float) -> torch.Tensor:
         ((IMAGES, IMAGES, LABELS), "a batch has 2 inputs"),
         ((IMAGES.numpy(), LABELS.numpy()), "a ndarray where a tensor is needed"),
         (IMAGES, "is not a pair of inputs and labels"),
-        (7, "a int is no tensors, data set or loader"),
+        (7, "a int is not tensors, a data set or a loader"),
         (DataLoader(Items(), batch_size=300, drop_last=True), "yields no batches"),
         (
             DataLoader(Items(broken_images(float("nan"))), batch_size=50),

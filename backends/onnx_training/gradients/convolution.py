@@ -104,7 +104,7 @@ def _of_inputs(
 
 
 def _spread(gradient: torch.Tensor, stride: Sizes) -> torch.Tensor:
-    """Entries with ``stride - 1`` zeros behind each.
+    """Entries with ``stride - 1`` zeros after each.
 
     Repeated, and then masked: ONNX Runtime takes several times as long to put zeros in between.
     """

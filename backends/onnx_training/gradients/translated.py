@@ -83,7 +83,7 @@ def require_translations(nodes: Iterable[fx.Node]) -> None:
             "a training step needs operations that have no translation to ONNX: "
             + ", ".join(names),
             [
-                "put the program behind them: at a later interface, they are not differentiated",
+                "put the program after them: at a later interface, they are not differentiated",
                 'gp.fit(task, data), whose engine is "pytorch"',
             ],
         )

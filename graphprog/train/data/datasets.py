@@ -43,7 +43,7 @@ def open_split(task: ReprogrammedModel, objective: Objective, name: str, data: A
         return TensorSplit(objective, name, unpack(data, task, f"{name} data"), index)
     if not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
         raise DataError(
-            f"{name} data: a {type(data).__name__} is no tensors, data set or loader",
+            f"{name} data: a {type(data).__name__} is not tensors, a data set or a loader",
             ["a tuple of tensors (inputs, labels)", "a torch.utils.data.DataLoader for a stream"],
         )
     return IndexedSplit(objective, name, *_items(task, name, data, index))

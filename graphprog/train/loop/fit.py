@@ -69,7 +69,7 @@ def fit(
             with a length whose items are ``(inputs, label)``. Labels are int64 class numbers, or
             what the loss takes.
         validation: held-out data in any of these forms; it chooses the best epoch.
-        epochs: readings of the training data.
+        epochs: passes over the training data.
         batch_size: examples of one forward pass, over all processes together.
         optimizer: ``adam``, ``adamw``, ``sgd`` (momentum 0.9); a description such as
             ``gp.Adam(1e-2, clip=1.0)``, or a function from the list of trainable parameters to an

@@ -124,7 +124,7 @@ def test_a_overridable_value_of_nought_or_one_is_still_added(
 @pytest.mark.parametrize("mode", MODES)
 def test_nodes_keep_the_path_of_their_module(files: dict[Mode, Path], mode: Mode) -> None:
     nodes = list(ir.load(files[mode]).graph)
-    parts = {"program.place", "program.additive", "program.additive_1", "program.align"}
+    parts = {"program.resize_pad", "program.additive", "program.additive_1", "program.align"}
     assert parts <= {module_path(node) for node in nodes}
     assert parts <= {(node.name or "").split("/")[0] for node in nodes}
     names = [node.name for node in nodes]

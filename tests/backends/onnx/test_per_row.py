@@ -1,4 +1,4 @@
-"""A program a row: one run of mixed programs computes what each task does for its row alone."""
+"""One program per row: one run of mixed programs computes what each task does for its row alone."""
 
 from __future__ import annotations
 
@@ -336,9 +336,9 @@ def test_runs_are_not_put_together_where_rows_are_not_in_front(tmp_path: Path) -
         session.add(name, task.program_state())
     given = torch.rand(4, 4)
     assert session.run(given, program="a").shape == (2, 4)
-    with pytest.raises(BackendError, match="no axis of rows in front"):
+    with pytest.raises(BackendError, match="no leading axis of rows"):
         session.run(given, program=list("abab"))
-    with pytest.raises(BackendError, match="no axis of rows in front"):
+    with pytest.raises(BackendError, match="no leading axis of rows"):
         run_in_batches(session, given, rows=2, program="a")
 
 

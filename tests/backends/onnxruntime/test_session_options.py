@@ -101,7 +101,7 @@ def test_every_batch_gets_the_programs_of_its_rows(folder: Path) -> None:
     assert np.allclose(found, session.run(_images(), program=programs), atol=1e-5)
     (alone,) = run_in_batches(session, _images(), rows=4, program="own")
     assert not np.allclose(found, alone, atol=1e-2)
-    with pytest.raises(BackendError, match="it has a program a row"):
+    with pytest.raises(BackendError, match="it has one program per row"):
         IOBinding(session, "own")
 
 
