@@ -5,9 +5,15 @@ Exports and quantization. Running the files belongs in :mod:`graphprog.backends.
 
 from __future__ import annotations
 
-from graphprog.backends.onnx.decoder import export_decoder
-from graphprog.backends.onnx.export import Mode, export
-from graphprog.backends.onnx.multi_graph import export_multi_graph
-from graphprog.backends.onnx.quantize import quantize
+from typing import TYPE_CHECKING
 
-__all__ = ["Mode", "export", "export_decoder", "export_multi_graph", "quantize"]
+from graphprog.utils.lazy import import_when_used
+
+if TYPE_CHECKING:
+    from graphprog.backends.onnx.decoder import export_decoder as export_decoder
+    from graphprog.backends.onnx.export import Mode as Mode
+    from graphprog.backends.onnx.export import export as export
+    from graphprog.backends.onnx.multi_graph import export_multi_graph as export_multi_graph
+    from graphprog.backends.onnx.quantize import quantize as quantize
+
+import_when_used(__name__)

@@ -19,9 +19,8 @@ import torch
 
 from graphprog.analysis.roles import Roles
 from graphprog.backends.onnx_model.export_program import exported_graph
-from graphprog.backends.onnx_model.external_data import weights_beside
+from graphprog.backends.onnx_model.external_data import describe_model, weights_beside
 from graphprog.backends.onnx_model.lower import lower_program
-from graphprog.backends.onnx_model.metadata import KEY, describe, viewer_entries
 from graphprog.backends.onnx_model.precision import linear_in_int8
 from graphprog.backends.onnxruntime.decoder import ROLES, WORDING, Decoder, prefill_path
 from graphprog.backends.parity.report import TOLERANCE
@@ -40,7 +39,6 @@ from graphprog.passes.kv.kv_layout import KVLayout
 from graphprog.spec.registry import to_json
 from graphprog.utils.files import atomic_write
 from graphprog.utils.json import render_json
-from graphprog.utils.version import __version__
 
 Precision = Literal["float32", "int8"]
 
@@ -157,16 +155,12 @@ def _example(both: CachedDecoder) -> tuple[Values, Values]:
 
 
 def _document(model: ir.Model, task: ReprogrammedModel, roles: Roles) -> ir.Model:
-    model.producer_name, model.producer_version = KEY, __version__
-    model.graph.name = task.base.name
+    describe_model(model, task, "decoder")
     texts, parser = words_of(task.spec)
     words = Program(texts) if parser is None else Program(texts, align=parser)
     held = {name: getattr(roles, name) for name in ("tokens", "axis", "meanings", "logits", "rows")}
-    model.metadata_props[KEY] = describe(task)
     model.metadata_props[ROLES] = json.dumps(held)
     model.metadata_props[WORDING] = render_json(to_json(words, {}, "words"), WORDING)
-    entries = viewer_entries(task) | {"mode": "decoder", "version": __version__}
-    model.metadata_props.update({f"{KEY}.{name}": text for name, text in entries.items()})
     return model
 
 

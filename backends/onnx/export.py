@@ -24,11 +24,8 @@ from typing import Literal, get_args
 import numpy as np
 import onnx_ir as ir
 
-from graphprog.backends.onnx.decoder import export_decoder as export_decoder
-from graphprog.backends.onnx.multi_graph import export_multi_graph as export_multi_graph
 from graphprog.backends.onnx.per_row import export_per_row
 from graphprog.backends.onnx.program_inputs import program_as_inputs
-from graphprog.backends.onnx.quantize import quantize as quantize
 from graphprog.backends.onnx_model.export_program import exported_graph, output_names, output_nodes
 from graphprog.backends.onnx_model.external_data import (
     checked_session,

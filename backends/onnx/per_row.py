@@ -28,7 +28,7 @@ from graphprog.backends.onnx_model.external_data import (
 from graphprog.backends.onnx_model.lower import lower_program
 from graphprog.backends.onnx_model.program_files import CLASSES, ROW
 from graphprog.backends.parity.report import Inputs, ParityReport
-from graphprog.backends.parity.rows import changed, prove_rows
+from graphprog.backends.parity.rows import perturbed, prove_rows
 from graphprog.backends.program_rows.push_down_selection import push_down_selection
 from graphprog.backends.program_rows.vmap import ProgramRows, expression
 from graphprog.compiler.compile import compile
@@ -109,8 +109,8 @@ def lower_per_row(
         BackendError: the graph has no axis of examples, or an operation joins program and batch
             such that rows cannot have their own.
     """
-    tasks = [task, changed(task)]
-    other = _wider(task)
+    tasks = [task, perturbed(task)]
+    other = _with_one_more_class(task)
     if other is not None:
         axes = _class_axes(task, other)
         try:
@@ -121,7 +121,7 @@ def lower_per_row(
     return PerRowModel(_lower(task, example, fixed, opset), fixed, tuple(tasks))
 
 
-def _wider(task: ReprogrammedModel) -> ReprogrammedModel | None:
+def _with_one_more_class(task: ReprogrammedModel) -> ReprogrammedModel | None:
     """The same task with one more class; None where its program does not have a number of them."""
     align = task.spec.align
     names = {field.name for field in dataclasses.fields(align)}
@@ -172,7 +172,7 @@ def _lower(
     given: list[torch.Tensor] = [*example, torch.tensor([0, 2])]
     given += [torch.ones(3, dtype=torch.int64)] if padded else []
     given += [
-        _one_more(state[name], axes[name]).expand(3, *(-1,) * state[name].ndim) for name in names
+        _with_room(state[name], axes[name]).expand(3, *(-1,) * state[name].ndim) for name in names
     ]
     placeholder = next(
         node
@@ -184,7 +184,7 @@ def _lower(
     traced = export_module(rows, given, specs, device, task.base.name)
     model = lower_program(traced, specs, output_names(task), opset)
     own = {name: state[name] for name in names}
-    _give_own(model, own, class_count(task.graph) if padded else None)
+    _set_default(model, own, class_count(task.graph) if padded else None)
     return model
 
 
@@ -195,7 +195,7 @@ def _stack(name: str, tensor: torch.Tensor, axis: int | None) -> InputSpec:
     return InputSpec(name, (_PROGRAMS, *sizes), tensor.dtype)
 
 
-def _one_more(tensor: torch.Tensor, axis: int | None) -> torch.Tensor:
+def _with_room(tensor: torch.Tensor, axis: int | None) -> torch.Tensor:
     """With room for one more class, so that no example has an axis of length 1."""
     if axis is None:
         return tensor
@@ -203,7 +203,7 @@ def _one_more(tensor: torch.Tensor, axis: int | None) -> torch.Tensor:
     return functional.pad(tensor, widths)
 
 
-def _give_own(model: ir.Model, state: Mapping[str, torch.Tensor], classes: int | None) -> None:
+def _set_default(model: ir.Model, state: Mapping[str, torch.Tensor], classes: int | None) -> None:
     """Make the task's own program the default: a stack of one."""
     own = {name: tensor[None].numpy() for name, tensor in state.items()}
     if classes is not None:

@@ -13,9 +13,8 @@ from torch.export import ExportedProgram
 
 from graphprog.alignments.label_mapping.statistical import StatisticalAlignment
 from graphprog.backends.onnx_model.export_program import output_names
-from graphprog.backends.onnx_model.external_data import weights_beside
+from graphprog.backends.onnx_model.external_data import describe_model, weights_beside
 from graphprog.backends.onnx_model.lower import lower_program
-from graphprog.backends.onnx_model.metadata import KEY, describe, viewer_entries
 from graphprog.backends.onnx_training import step_file
 from graphprog.backends.onnx_training.forward import exported_loss
 from graphprog.backends.onnx_training.layout import LABELS, RATE, Layout
@@ -30,7 +29,6 @@ from graphprog.ir.inputs import InputSpec
 from graphprog.train.objective import Loss
 from graphprog.train.optimizers import Adam, Optimizer
 from graphprog.utils.files import atomic_write
-from graphprog.utils.version import __version__
 
 
 def layout_of(task: ReprogrammedModel, optimizer: Optimizer, logits: bool = True) -> Layout:
@@ -184,9 +182,5 @@ def _describe(
     model: ir.Model, task: ReprogrammedModel, layout: Layout, loss: Loss, optimizer: Optimizer
 ) -> None:
     name = getattr(loss, "__qualname__", type(loss).__qualname__)
-    model.producer_name, model.producer_version = KEY, __version__
-    model.graph.name = task.base.name
-    model.metadata_props[KEY] = describe(task)
+    describe_model(model, task, "training")
     model.metadata_props.update(step_file.entries(task, layout, name, optimizer))
-    viewed = viewer_entries(task) | {"mode": "training", "version": __version__}
-    model.metadata_props.update({f"{KEY}.{name}": text for name, text in viewed.items()})

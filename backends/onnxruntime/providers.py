@@ -67,7 +67,7 @@ def _open_automatically(
     model: str | os.PathLike[str] | bytes, options: onnxruntime.SessionOptions
 ) -> onnxruntime.InferenceSession:
     cpu = [(_CPU, dict[str, Any]())]
-    if gpu_at_hand():
+    if gpu_available():
         session = _try(model, [(_CUDA, {}), *cpu], options)
         if not isinstance(session, str):
             return session
@@ -82,7 +82,7 @@ def _open_automatically(
     return session
 
 
-def gpu_at_hand() -> bool:
+def gpu_available() -> bool:
     """Whether this machine shows an NVIDIA GPU, be torch built for it or not."""
     return torch.cuda.is_available() or Path("/dev/nvidiactl").exists()
 

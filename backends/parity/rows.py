@@ -58,7 +58,7 @@ def prove_rows(
     return report
 
 
-def changed(task: ReprogrammedModel) -> ReprogrammedModel:
+def perturbed(task: ReprogrammedModel) -> ReprogrammedModel:
     """A task of the same spec with other numbers."""
     other = copy.deepcopy(task)
     generator = torch.Generator().manual_seed(0)

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn import functional
 
 Sizes = Sequence[int]
+
+
+class Geometry(NamedTuple):
+    """How a convolution steps over its input: sizes by axis, and the number of groups."""
+
+    stride: Sizes
+    padding: Sizes
+    dilation: Sizes
+    groups: int
+
 
 _aten = torch.ops.aten
 _NEAREST: dict[int, Callable[..., torch.Tensor]] = {
@@ -38,15 +48,16 @@ def convolution_backward(
 ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
     """Gradients of input, weight and bias, each where the mask asks for it."""
     axes = weight.ndim - 2
-    steps = (each(stride, axes), each(padding, axes), each(dilation, axes))
+    stride, padding, dilation = (each(sizes, axes) for sizes in (stride, padding, dilation))
+    geometry = Geometry(stride, padding, dilation, groups)
     of_inputs = of_weight = of_bias = None
     if output_mask[0]:
         find = _of_transposed if transposed else _of_inputs
-        of_inputs = find(gradient, inputs, weight, *steps, groups)
+        of_inputs = find(gradient, inputs, weight, geometry)
     if output_mask[1]:
         # a transposed convolution is the gradient of one: its input stands for that one's result
         wide, narrow = (gradient, inputs) if transposed else (inputs, gradient)
-        of_weight = _of_weight(wide, narrow, weight, *steps, groups)
+        of_weight = _of_weight(wide, narrow, weight, geometry)
     if output_mask[2]:
         of_bias = gradient.sum([0, *range(2, gradient.ndim)])
     return of_inputs, of_weight, of_bias
@@ -70,25 +81,19 @@ def _of_transposed(
     gradient: torch.Tensor,
     inputs: torch.Tensor,
     weight: torch.Tensor,
-    stride: Sizes,
-    padding: Sizes,
-    dilation: Sizes,
-    groups: int,
+    geometry: Geometry,
 ) -> torch.Tensor:
-    return _convolution(
-        gradient, weight, None, stride, padding, dilation, False, [0] * len(stride), groups
-    )
+    zeros = [0] * len(geometry.stride)
+    return _convolution(gradient, weight, None, *geometry[:3], False, zeros, geometry.groups)
 
 
 def _of_inputs(
     gradient: torch.Tensor,
     inputs: torch.Tensor,
     weight: torch.Tensor,
-    stride: Sizes,
-    padding: Sizes,
-    dilation: Sizes,
-    groups: int,
+    geometry: Geometry,
 ) -> torch.Tensor:
+    stride, padding, dilation, groups = geometry
     zeros = [0] * len(stride)
     reach = [d * (size - 1) for d, size in zip(dilation, weight.shape[2:], strict=True)]
     left = [r - p for p, r in zip(padding, reach, strict=True)]
@@ -130,12 +135,10 @@ def _of_weight(
     wide: torch.Tensor,
     narrow: torch.Tensor,
     weight: torch.Tensor,
-    stride: Sizes,
-    padding: Sizes,
-    dilation: Sizes,
-    groups: int,
+    geometry: Geometry,
 ) -> torch.Tensor:
     """What a convolution reads, convolved with the gradient of its result; the rows are summed."""
+    stride, padding, dilation, groups = geometry
     rows, channels, *sizes = wide.shape
     apart = wide.reshape(rows, groups, channels // groups, *sizes).transpose(0, 2)
     images = apart.reshape(channels // groups, groups * rows, *sizes)

@@ -11,7 +11,7 @@ from graphprog.train.loop.engine import Engine
 from graphprog.train.objective import Loss
 
 
-def check_reach(engine: Engine, batch: Batch, loss_function: Loss) -> list[str]:
+def check_gradients(engine: Engine, batch: Batch, loss_function: Loss) -> list[str]:
     """Differentiate the loss of one batch by every trainable tensor of the program.
 
     Args:

@@ -16,7 +16,7 @@ from graphprog.train.history import EpochRecord
 from graphprog.train.loop.checkpoint import Snapshot, write_snapshot
 from graphprog.train.loop.epoch import Trainer
 from graphprog.train.loop.evaluate import measure
-from graphprog.train.loop.gradient_check import check_reach
+from graphprog.train.loop.gradient_check import check_gradients
 from graphprog.train.loop.mapping import Refresh, empty_class_note
 from graphprog.train.loop.meter import DivergenceError, Scores
 from graphprog.train.loop.randomness import reseed
@@ -175,7 +175,7 @@ class Run:
         share = trainer.engine.share
         first = next(trainer.split.in_order().batches(trainer.recipe.batch_size, share))
         batch = first.to(trainer.engine.device)
-        for text in check_reach(trainer.engine, batch, trainer.objective):
+        for text in check_gradients(trainer.engine, batch, trainer.objective):
             self.note(text)
 
     def _stop_diverged(self, error: DivergenceError) -> None:

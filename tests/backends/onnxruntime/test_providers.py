@@ -13,7 +13,7 @@ import torch
 import graphprog as gp
 from graphprog.backends.onnxruntime import Session
 from graphprog.backends.onnxruntime import providers as providers_module
-from graphprog.backends.onnxruntime.providers import gpu_at_hand
+from graphprog.backends.onnxruntime.providers import gpu_available
 from graphprog.errors import BackendError
 
 pytestmark = pytest.mark.xdist_group("deployed-onnxruntime")
@@ -45,7 +45,7 @@ def test_unknown_providers_are_refused(path: Path) -> None:
         Session(path, providers=[])
 
 
-@pytest.mark.skipif(gpu_at_hand(), reason="there is a GPU, so it may start")
+@pytest.mark.skipif(gpu_available(), reason="there is a GPU, so it may start")
 @pytest.mark.parametrize("name", ["cuda", "tensorrt"])
 def test_a_provider_that_does_not_start_is_loud(path: Path, name: str) -> None:
     available = {entry.lower() for entry in onnxruntime.get_available_providers()}
@@ -57,12 +57,12 @@ def test_a_provider_that_does_not_start_is_loud(path: Path, name: str) -> None:
         Session(path, providers=[name, "cpu"])
 
 
-@pytest.mark.skipif(gpu_at_hand(), reason="there is a GPU, so it may start")
+@pytest.mark.skipif(gpu_available(), reason="there is a GPU, so it may start")
 def test_falling_back_from_a_gpu_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Session(path)  # where there is no GPU, the processor is no surprise
-    monkeypatch.setattr(providers_module, "gpu_at_hand", lambda: True)
+    monkeypatch.setattr(providers_module, "gpu_available", lambda: True)
     with pytest.warns(RuntimeWarning, match="there is a GPU, but ONNX Runtime runs on the proc"):
         assert Session(path).providers == ("CPUExecutionProvider",)
 
