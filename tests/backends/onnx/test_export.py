@@ -143,7 +143,7 @@ def test_only_standard_operations(files: dict[Mode, Path], mode: Mode) -> None:
 
 def test_the_file_says_what_it_is(files: dict[Mode, Path], task: gp.ReprogrammedModel) -> None:
     entries = {entry.key: entry.value for entry in onnx.load(files["folded"]).metadata_props}
-    assert entries["graphprog.compiler.program"] == str(task.spec)
+    assert entries["graphprog.program"] == str(task.spec)
     assert entries["graphprog.pipeline"] == str(task.pipeline)
     assert entries["graphprog.mode"] == "folded"
     document = json.loads(entries["graphprog"])
