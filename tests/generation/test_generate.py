@@ -240,7 +240,7 @@ def test_onnx_runtime_writes_the_same(tmp_path: Path, monkeypatch: pytest.Monkey
     assert report.max_relative < 1e-5
     assert [file.suffix for file in sorted(tmp_path.iterdir())] == [".data", ".onnx"]
     writer = Decoder(path, text_models.tokenizer("llama"))
-    cases: list[dict[str, Any]] = [{}, {"beams": 3}, {"seed": 3, "samples": 2}]
+    cases: list[dict[str, Any]] = [{}, {"num_beams": 3}, {"seed": 3, "num_return_sequences": 2}]
     for options in cases:
         wanted = gp.generate(_task(), _QUERIES, max_new_tokens=12, **options)
         found = gp.generate(writer, _QUERIES, max_new_tokens=12, **options)

@@ -130,7 +130,7 @@ def test_a_soft_prompt_is_folded_first() -> None:
     part = gp.Concatenative(at="tokens", length=3, value=value, until="logits")
     task = gp.compile(graph, gp.Program([part]))
     prompt = [models.ids_of(1, 5)[0].tolist()]
-    with pytest.raises(PassError, match=r"gp\.fold"):
+    with pytest.raises(PassError, match=r"gp\.precompute"):
         gp.generate(task, prompt, max_new_tokens=6, ends=[])
     whole = gp.generate(task, prompt, max_new_tokens=6, ends=[], use_cache=False)
     folded = gp.generate(gp.precompute(task), prompt, max_new_tokens=6, ends=[])
@@ -164,8 +164,8 @@ class _Mixed(nn.Module):
 @pytest.mark.parametrize(
     ("between", "told"),
     [
-        ("convolution", "conv1d.*\n.*test_cached.py"),
-        ("sum", "cumsum.*\n.*test_cached.py"),
+        ("convolution", "conv1d.*\n.*test_kv_decoder.py"),
+        ("sum", "cumsum.*\n.*test_kv_decoder.py"),
         ("both ways", "tokens see those behind them"),
     ],
 )

@@ -97,7 +97,7 @@ def test_the_sdist_can_be_tested(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    wanted = {"Makefile", "constraints.txt", "tests/conftest.py", "tests/environments.py"}
+    wanted = {"Makefile", "constraints.txt", "tests/conftest.py", "tests/support/environments.py"}
     assert wanted | {"tools/typecheck.py", "LICENSE", "CHANGELOG.md"} <= names
     assert not [name for name in names if "__pycache__" in name]
 

@@ -126,7 +126,7 @@ def test_tensors_that_do_not_fit_are_refused(tmp_path: Path) -> None:
                 {"kind": "additive", "value": {"kind": "learnable", "shape": [10**6, 10**6]}}
             ],
         },
-        {"kind": "program", "manipulations": [{"kind": "place", "shape": [3, 10**9, 10**9]}]},
+        {"kind": "program", "manipulations": [{"kind": "resize-pad", "shape": [3, 10**9, 10**9]}]},
         {"kind": "pipeline", "passes": []},
     ],
 )

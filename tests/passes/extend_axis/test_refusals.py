@@ -59,7 +59,7 @@ def test_a_refusal_names_what_stands_in_the_way(kind: Callable[[], Prompted]) ->
     names = WHERE[kind.__name__]
     assert any(name in text for name in names.split("|")), text
     if kind.__name__ not in ("Table", "RotaryTable"):
-        assert "tests/prompt_" in text or "torch/nn" in text, text
+        assert "tests/models/prompts/" in text or "torch/nn" in text, text
 
 
 def refusal_on_axis(graph: Graph, axis: int) -> str:
@@ -116,7 +116,7 @@ def test_what_is_padded_up_to_a_length_would_be_cut_beyond_it() -> None:
     _, graph = captured(PaddedUp, varying=True)
     text = refusal(graph)
     assert "pads up to a length" in text
-    assert "tests/prompt_" in text
+    assert "tests/models/prompts/" in text
 
 
 class Strided(nn.Module):
