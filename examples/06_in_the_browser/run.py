@@ -59,7 +59,7 @@ def trained(graph: gp.Graph, target: Target, epochs: int) -> gp.ReprogrammedMode
 
 def write_page(
     folder: Path, tasks: Sequence[tuple[Target, gp.ReprogrammedModel, float]]
-) -> gp.backends.base.ParityReport:
+) -> gp.backends.parity.report.ParityReport:
     """The page: its own files, the model without a program, the programs, and the runtime.
 
     Args:

@@ -72,7 +72,7 @@ def objective_of(task: ReprogrammedModel, loss: Loss) -> Objective:
             [
                 'align=gp.LinearHead(classes, at="features")',
                 "capture the model's logits alone",
-                "loss=gp.losses.CausalLanguageModeling(task), or another for outputs by token",
+                "loss=gp.losses.CausalLM(task), or another for outputs by token",
             ],
         )
     return Classification(task, loss)

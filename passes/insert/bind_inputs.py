@@ -52,19 +52,20 @@ class BindInputs(Pass):
         given = dict(self.op.inputs)
         if unknown := [name for name in given if name not in specs]:
             raise InterfaceError(
-                f"bound: the graph has no input {', '.join(unknown)}; it takes {', '.join(specs)}",
+                f"{self.op.kind}: the graph has no input {', '.join(unknown)}; it takes "
+                f"{', '.join(specs)}",
                 ["capture the model with that argument", "leave it out of what is bound"],
             )
         for name, value in given.items():
             check_type(specs[name], value)
         if len(given) == len(specs):
-            raise InterfaceError("bound: no input is left, and a task needs one")
+            raise InterfaceError(f"{self.op.kind}: no input is left, and a task needs one")
         fixed = {size for name in given for size in specs[name].shape if isinstance(size, str)}
         for name, item in specs.items():
             if name not in given and (shared := fixed.intersection(map(str, item.shape))):
                 raise PassError(
-                    f"bound: input {name!r} has the axis {', '.join(sorted(shared))} of one that "
-                    f"is bound: {item}",
+                    f"{self.op.kind}: input {name!r} has the axis {', '.join(sorted(shared))} of "
+                    f"one that is bound: {item}",
                     ["bind it too", "name the axes apart in dynamic_axes= at capture"],
                 )
 
@@ -125,8 +126,8 @@ def _run_again(edit: Editor, constants: list[fx.Node]) -> dict[str, Any]:
             except Exception as error:  # operations raise whatever they like
                 where = f" in {path}" if (path := module_path(node)) else ""
                 raise PassError(
-                    f"bound: {operator_name(node)}{where} does not run on inputs of these lengths: "
-                    f"{str(error).strip()[:300]}",
+                    f"constant-inputs: {operator_name(node)}{where} does not run on inputs of "
+                    f"these lengths: {str(error).strip()[:300]}",
                     ["shorter texts: a model has a number of positions", "fewer inserted tokens"],
                 ) from error
     return before

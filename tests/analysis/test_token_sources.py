@@ -81,7 +81,7 @@ SERIES = SeriesPatches(patch=6, stride=4)
         gp.PatchTokens(patches=SERIES),
         gp.Prototypes(patches=SERIES, count=9, width=5, heads=2, keys=3),
     ],
-    ids=["dictionary", "sparse", "linear", "prototypes"],
+    ids=["vocabulary-map", "sparse", "linear", "prototypes"],
 )
 @pytest.mark.parametrize("length", [6, 9])
 def test_a_text_model_reads_something_else(
@@ -235,7 +235,7 @@ def test_what_does_not_fit_is_refused(
 
 def test_tokens_are_replaced_first_and_once() -> None:
     _, graph = captured("transformer")
-    with pytest.raises(PassError, match="already changed; dictionary must come first"):
+    with pytest.raises(PassError, match="already changed; vocabulary-map must come first"):
         gp.compile(graph, gp.Program([gp.VocabularyMap(words=3), gp.VocabularyMap(words=3)]))
 
 

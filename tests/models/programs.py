@@ -12,7 +12,7 @@ PROGRAMS = {
         [gp.Additive(mask=gp.masks.border(inner=8), squash="tanh", clip=(-1.0, 1.0))]
     ),
     "steering": gp.Program([gp.Additive(at="hidden[*]", value=gp.Learnable(shape=(8, 1, 1)))]),
-    "place": gp.Program(
+    "resize-pad": gp.Program(
         [gp.ResizePad(shape=(1, 5, 5), size=9), gp.Additive(mask=gp.masks.border(inner=9))],
         contract=gp.Contract("unit", mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4)),
     ),

@@ -20,7 +20,7 @@ FILES = sorted(TEXTS.glob("*/*.txt"))
 KEPT = {
     "additive": "insert/additive",
     "steering": "insert/steering",
-    "place": "replace-input/resize-pad",
+    "resize-pad": "replace-input/resize-pad",
     "align": "align/features",
 }
 """Files with the passes of each program."""

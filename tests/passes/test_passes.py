@@ -109,7 +109,7 @@ def test_history_tells_what_each_pass_did() -> None:
 def test_a_pass_leaves_the_graph_it_is_given() -> None:
     _, graph = captured("residual")
     before = (str(graph), dict(graph.sites), graph.history, list(graph.nodes))
-    lower(PROGRAMS["place"])(graph)
+    lower(PROGRAMS["resize-pad"])(graph)
     assert (str(graph), dict(graph.sites), graph.history, list(graph.nodes)) == before
 
 

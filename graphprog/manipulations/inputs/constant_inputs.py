@@ -45,16 +45,17 @@ class ConstantInputs(Manipulation):
         pairs = tuple(given.items() if isinstance(given, Mapping) else given)
         for pair in pairs:
             if not (isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str)):
-                raise ProgramError(f"bound: {pair!r:.60} is not a name and a tensor")
+                raise ProgramError(f"{self.kind}: {pair!r:.60} is not a name and a tensor")
             if not isinstance(pair[1], torch.Tensor):
                 raise ProgramError(
-                    f"bound: input {pair[0]!r} is given as {type(pair[1]).__name__}, not a tensor",
+                    f"{self.kind}: input {pair[0]!r} is given as {type(pair[1]).__name__}, "
+                    "not a tensor",
                     ['tokenizer(texts, padding=True, return_tensors="pt")'],
                 )
         names = [name for name, _ in pairs]
         if not names or len(set(names)) < len(names):
             raise ProgramError(
-                f"bound: every input has one value, and these are given: {names or 'none'}"
+                f"{self.kind}: every input has one value, and these are given: {names or 'none'}"
             )
         kept = tuple((name, value.detach().clone()) for name, value in pairs)
         object.__setattr__(self, "inputs", kept)

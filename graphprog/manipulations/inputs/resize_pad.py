@@ -44,13 +44,13 @@ class ResizePad(Manipulation):
         object.__setattr__(self, "shape", tuple(self.shape))
         if len(self.shape) not in (2, 3) or min(self.shape) < 1:
             raise ProgramError(
-                f"place: shape {self.shape} is not the shape of one target example",
+                f"{self.kind}: shape {self.shape} is not the shape of one target example",
                 ["ResizePad(shape=(1, 8, 8)) for gray images of 8 by 8"],
             )
         if not isinstance(self.size, int | None):
             object.__setattr__(self, "size", tuple(self.size))
         if self.size is not None and min(self.placed) < 1:
-            raise ProgramError(f"place: size {self.size} is not positive")
+            raise ProgramError(f"{self.kind}: size {self.size} is not positive")
         require_choice(self.kind, "interpolation", self.interpolation, INTERPOLATIONS)
 
     @property
@@ -71,29 +71,31 @@ class ResizePad(Manipulation):
         canvas = tuple(value.shape[1:])
         if any(isinstance(size, torch.SymInt) for size in canvas):
             raise ProgramError(
-                f"place: {where} of shape {shape_text(value)} varies in more than the "
+                f"{self.kind}: {where} of shape {shape_text(value)} varies in more than the "
                 "batch, so there is no canvas to place on",
                 ["capture the source with dynamic_axes for the batch only"],
             )
         if len(canvas) != len(self.shape):
             raise ProgramError(
-                f"place: {where} has shape {shape_text(value)}, but the "
+                f"{self.kind}: {where} has shape {shape_text(value)}, but the "
                 f"target examples have shape {self.shape}"
             )
         if self.shape[0] not in (1, canvas[0]):
             raise ProgramError(
-                f"place: {self.shape[0]} channels cannot become the {canvas[0]} of {where}",
+                f"{self.kind}: {self.shape[0]} channels cannot become the {canvas[0]} of {where}",
                 ["give gray examples (1 channel), or as many channels as the source takes"],
             )
         if len(self.placed) != len(canvas) - 1 or any(
             inner > outer for inner, outer in zip(self.placed, canvas[1:], strict=True)
         ):
             raise ProgramError(
-                f"place: {self.placed} does not fit the canvas {canvas[1:]} of {where}",
+                f"{self.kind}: {self.placed} does not fit the canvas {canvas[1:]} of {where}",
                 ["choose a smaller size", "capture the source on a larger canvas"],
             )
         if len(self.fill) not in (0, 1, canvas[0]):
-            raise ProgramError(f"place: {len(self.fill)} fill values for {canvas[0]} channels")
+            raise ProgramError(
+                f"{self.kind}: {len(self.fill)} fill values for {canvas[0]} channels"
+            )
         return placement(self, tuple(int(size) for size in canvas))
 
 

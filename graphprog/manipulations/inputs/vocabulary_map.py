@@ -38,10 +38,10 @@ class VocabularyMap(TokenSource):
 
     def __post_init__(self) -> None:
         if self.words < 1:
-            raise ProgramError(f"dictionary: {self.words} words")
+            raise ProgramError(f"{self.kind}: {self.words} words")
         require_choice(self.kind, "weighting", self.weighting, ("none", "softmax"))
         if self.top is not None and self.top < 1:
-            raise ProgramError(f"dictionary: top {self.top} is not positive")
+            raise ProgramError(f"{self.kind}: top {self.top} is not positive")
 
     def shape(self, length: Size, where: str) -> tuple[Size, ...]:
         """(T,)."""

@@ -76,12 +76,12 @@ class AdaptionPrompt(Manipulation):
             paths = (given,) if isinstance(given, str) else tuple(getattr(self, name))
             object.__setattr__(self, name, paths)
             if len(paths) not in allowed:
-                raise ProgramError(f"adaption: {name} {paths} are {len(paths)}, not {allowed}")
+                raise ProgramError(f"{self.kind}: {name} {paths} are {len(paths)}, not {allowed}")
         if self.values and len(self.values) != len(self.keys):
-            raise ProgramError("adaption: keys and values both have a bias, or neither has")
+            raise ProgramError(f"{self.kind}: keys and values both have a bias, or neither has")
         require_choice(self.kind, "gates", self.gates, ("all", "each"))
         if self.heads < 1 or self.length < 1:
-            raise ProgramError(f"adaption: {self.heads} heads, a prompt of {self.length}")
+            raise ProgramError(f"{self.kind}: {self.heads} heads, a prompt of {self.length}")
 
     @property
     def reads(self) -> tuple[str, ...]:

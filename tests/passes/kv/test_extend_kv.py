@@ -150,7 +150,7 @@ def test_two_memories_stand_one_in_front_of_the_other() -> None:
     one = filled(graph)
     state = both.program_state()
     rows = [state["program.far.rows.value"], state["program.near.rows.value"]]
-    one.load_program_state({"program.memory.rows.value": torch.cat(rows)})
+    one.load_program_state({"program.prefix.rows.value": torch.cat(rows)})
     given = {"input_ids": some_ids(3, 7), "attention_mask": presence(3, 7), "use_cache": False}
     with torch.no_grad():
         assert torch.equal(both(**given).logits, one(**given).logits)
