@@ -11,6 +11,8 @@ if _IS_WORKER:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# On a GPU, products of float32 are those of the processor, to the digits that tests compare.
+os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

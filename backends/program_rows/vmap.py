@@ -203,7 +203,24 @@ def _linear(
     return result.squeeze(1) if lone else result
 
 
+def _matmul(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Each row's own product of [B, *S] and [B, *T]; vmap before PyTorch 2.13 needs known sizes."""
+    lone = left.ndim == 2, right.ndim == 2
+    left = left.unsqueeze(1) if lone[0] else left
+    right = right.unsqueeze(2) if lone[1] else right
+    while left.ndim != right.ndim:
+        if left.ndim < right.ndim:
+            left = left.unsqueeze(1)
+        else:
+            right = right.unsqueeze(1)
+    result = left @ right
+    result = result.squeeze(-1) if lone[1] else result
+    return result.squeeze(-2 + lone[1]) if lone[0] else result
+
+
 _BY_ROW: dict[Any, Callable[..., Any]] = {
     torch.ops.aten.index_select.default: _index_select,
     torch.ops.aten.linear.default: _linear,
 }
+if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 13):
+    _BY_ROW[torch.ops.aten.matmul.default] = _matmul

@@ -14,11 +14,17 @@ from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental import _config as sizes_config
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.experimental.symbolic_shapes import _ShapeEnvGuardError
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from graphprog.errors import PassError
 from graphprog.rewriting.batch_norm import Switch, take_switches
+
+try:
+    from torch.fx.experimental.symbolic_shapes import _ShapeEnvGuardError
+except ImportError:  # PyTorch 2.11
+
+    class _ShapeEnvGuardError(RuntimeError):  # type: ignore[no-redef]
+        """Code would fix or bound a varying size."""
 
 
 def fake_mode_of(value: torch.Tensor) -> FakeTensorMode:
@@ -35,10 +41,33 @@ def keeping_sizes(values: Iterable[Any]) -> Iterator[None]:
     """
     with ExitStack() as stack:
         for value in values:
-            sizes: Any = value.fake_mode.shape_env if isinstance(value, FakeTensor) else None
-            if hasattr(sizes, "error_on_new_guards"):  # older PyTorch: verification finds it later
-                stack.enter_context(sizes.error_on_new_guards())
+            if isinstance(value, FakeTensor) and value.fake_mode.shape_env is not None:
+                stack.enter_context(_refusing(value.fake_mode.shape_env))
         yield
+
+
+def _refuse(expression: Any, value: Any) -> None:
+    raise _ShapeEnvGuardError(
+        f"Guard attempted while ShapeEnv guards are frozen: {expression} == {value}"
+    )
+
+
+@contextmanager
+def _refusing(sizes: Any, refused: bool = True) -> Iterator[None]:
+    """Raise where code would fix or bound a varying size; with ``refused=False``, allow it."""
+    # PyTorch 2.11 lacks the switch, but calls `_check_frozen` before it learns of a size
+    name = "_error_on_new_guards" if hasattr(sizes, "_error_on_new_guards") else "_check_frozen"
+    own = vars(sizes)
+    before = {key: own.pop(key) for key in [name] if key in own}
+    if name == "_error_on_new_guards":
+        own[name] = refused
+    elif refused:
+        own[name] = _refuse
+    try:
+        yield
+    finally:
+        own.pop(name, None)
+        own.update(before)
 
 
 _SYMBOL = re.compile(r"\b[su]\d+\b")
@@ -69,16 +98,14 @@ def running(mode: FakeTensorMode) -> Iterator[None]:
     run raises, and logs nothing.
     """
     sizes: Any = mode.shape_env
-    strict = getattr(sizes, "_error_on_new_guards", False)
     caching = mode.cache_enabled
     mode.cache_enabled = False  # its entries cost more than the few operations run here
-    sizes._error_on_new_guards = False
     try:
         quiet = sizes.ignore_fresh_unbacked_symbols()  # counts of data, which no tracer waits for
-        with mode, sizes.suppress_guards(), quiet, enable_python_dispatcher(), _silence():
+        lenient = _refusing(sizes, False)
+        with mode, lenient, sizes.suppress_guards(), quiet, enable_python_dispatcher(), _silence():
             yield
     finally:
-        sizes._error_on_new_guards = strict
         mode.cache_enabled = caching
 
 
@@ -94,18 +121,14 @@ class _Forgetting(TorchDispatchMode):
         self.sizes: Any = mode.shape_env
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        strict = getattr(self.sizes, "_error_on_new_guards", False)
         try:
-            self.sizes._error_on_new_guards = True
-            return func(*args, **(kwargs or {}))
+            with _refusing(self.sizes):
+                return func(*args, **(kwargs or {}))
         except _ShapeEnvGuardError as error:
             if len(set(_SYMBOL.findall(str(error)))) > 1:
                 raise
-            self.sizes._error_on_new_guards = False
-            with self.sizes.suppress_guards():
-                return func(*args, **(kwargs or {}))
-        finally:
-            self.sizes._error_on_new_guards = strict
+        with _refusing(self.sizes, False), self.sizes.suppress_guards():
+            return func(*args, **(kwargs or {}))
 
 
 def trace(

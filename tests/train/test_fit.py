@@ -86,6 +86,7 @@ def test_bf16_learns_and_differs_from_full_precision() -> None:
     fit(full, TRAIN, epochs=1)  # full precision again, in the same process
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, which has fp16")
 def test_fp16_on_a_cpu_is_refused() -> None:
     with pytest.raises(TrainingError, match="'fp16' is not available on cpu") as error:
         fit(headed(), TRAIN, precision="fp16")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import nn
 
 import graphprog as gp
@@ -171,6 +171,15 @@ def test_an_accelerator_of_the_users_keeps_its_settings() -> None:
         GradientState._reset_state()
     fit(expected, TRAIN, epochs=1)
     assert same_state(task, expected)
+
+
+def test_the_processor_is_asked_for_by_one_run_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accelerate keeps for good the first device that it was given."""
+    PartialState()
+    monkeypatch.setitem(PartialState._shared_state, "device", torch.device("meta"))
+    with running(headed(), cpu=True) as engine:
+        assert engine.device.type == "cpu"
+    assert PartialState().device.type == "meta"
 
 
 def copied(source: nn.Module) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import GradientAccumulationPlugin
 from torch import nn
 
@@ -111,7 +112,7 @@ def running(
     Raises:
         TrainingError: the device lacks the precision.
     """
-    with _own_accelerate_state(), _placement_kept(task):
+    with _own_accelerate_state(cpu), _placement_kept(task):
         try:
             yield Engine(task, precision, None if log_dir is None else os.fspath(log_dir), cpu)
         finally:
@@ -119,9 +120,12 @@ def running(
 
 
 @contextmanager
-def _own_accelerate_state() -> Iterator[None]:
+def _own_accelerate_state(cpu: bool) -> Iterator[None]:
     """Settings of accelerate for the block only: it keeps them in classes, for the process."""
-    kept = [(kind, dict(kind._shared_state)) for kind in (AcceleratorState, GradientState)]
+    kinds: list[Any] = [AcceleratorState, GradientState]
+    if cpu and PartialState._shared_state.get("num_processes", 1) == 1:
+        kinds.append(PartialState)  # the device; where there are several processes, also those
+    kept = [(kind, dict(kind._shared_state)) for kind in kinds]
     try:
         for kind, _ in kept:
             kind._shared_state.clear()
