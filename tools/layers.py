@@ -30,7 +30,7 @@ def circles(tree: Path) -> list[list[str]]:
 def main() -> int:
     """Run both checks; 0 where they hold."""
     command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"]
-    command += ["--config", str(ROOT / "pyproject.toml"), "--no-cache"]
+    command += [str(ROOT / "pyproject.toml"), "--no-cache"]
     with installed_tree() as tree:
         environment = {**os.environ, "PYTHONPATH": str(tree)}
         done = subprocess.run(
