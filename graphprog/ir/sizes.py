@@ -15,6 +15,9 @@ from torch.utils._sympy.symbol import SymT, symbol_is_type
 
 Size = int | torch.SymInt
 
+SLICE_END = 2**63 - 1
+"""The end of a slice that takes everything up to the last entry, as ATen writes it."""
+
 _EXAMPLES = (2, 3, 17, 64, 997, 4_801, 10_007, 16_000, 99_999)
 """Lengths for which sizes are compared that algebra cannot compare."""
 

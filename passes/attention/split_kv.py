@@ -13,6 +13,7 @@ from torch import fx
 from graphprog.analysis.attention import Attention, attentions
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
+from graphprog.ir.sizes import SLICE_END
 from graphprog.passes.base import Pass
 from graphprog.rewriting.editor import Editor
 from graphprog.spec.registry import spec
@@ -80,7 +81,7 @@ def _write_out(
         scores = call(ops.add.Tensor, scores, biases[mask])
     shares = call(ops.softmax.int, scores, -2)
     length = fake_tensor(values[0]).shape[-2]
-    bounds = ((0, length), (length, 2**63 - 1))
+    bounds = ((0, length), (length, SLICE_END))
     mixed = [
         call(ops.matmul.default, turned(value), call(ops.slice.Tensor, shares, -2, *bound))
         for value, bound in zip(values, bounds, strict=True)

@@ -14,7 +14,7 @@ from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.graph import Graph, Insertion
 from graphprog.ir.interface import Interface
 from graphprog.ir.ops import ancestors
-from graphprog.ir.sizes import Stretch, has_length, same_size
+from graphprog.ir.sizes import SLICE_END, Stretch, has_length, same_size
 from graphprog.manipulations.prompts.concatenative import Concatenative
 from graphprog.passes.base import Pass
 from graphprog.passes.extend_axis.cuts import Change, Cut, End
@@ -197,7 +197,7 @@ def _joined(edit: Editor, old: fx.Node, entries: fx.Node, op: Concatenative, lab
         parts = [old, inserted]
     else:
         head = call(ops.slice.Tensor, old, op.axis, 0, op.offset)
-        tail = call(ops.slice.Tensor, old, op.axis, op.offset, 2**63 - 1)
+        tail = call(ops.slice.Tensor, old, op.axis, op.offset, SLICE_END)
         parts = [head, inserted, tail]
     return call(ops.cat.default, parts, op.axis)
 

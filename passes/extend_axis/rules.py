@@ -16,7 +16,7 @@ from torch.utils._sympy.functions import FloorDiv
 
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.ops import RESHAPES, schema_name
-from graphprog.ir.sizes import expression, same_shape, same_size
+from graphprog.ir.sizes import SLICE_END, expression, same_shape, same_size
 from graphprog.passes.extend_axis.ambiguity import counted, refuse_doubt
 from graphprog.passes.extend_axis.baked_choices import refuse_chosen
 from graphprog.passes.extend_axis.cuts import Demands
@@ -26,8 +26,6 @@ from graphprog.rewriting.refusal import RefusalError
 
 if TYPE_CHECKING:
     from graphprog.passes.extend_axis.propagate import Growth
-
-_TO_THE_END = 2**63 - 1
 
 
 def agree(growth: Growth, node: fx.Node, wanted: Demands | None) -> Any:
@@ -114,9 +112,7 @@ def _agree_expand(growth: Growth, node: fx.Node, wanted: Demands | None) -> None
 
 def _agree_slice(growth: Growth, node: fx.Node, wanted: Demands | None) -> None:
     """Let a slice that went to the end go to the new end; give a wanted one more of its source."""
-    source, dim, _, end = (
-        (*node.args, 0, 0, _TO_THE_END)[:4] if len(node.args) < 4 else node.args[:4]
-    )
+    source, dim, _, end = (*node.args, 0, 0, SLICE_END)[:4] if len(node.args) < 4 else node.args[:4]
     assert isinstance(source, fx.Node)
     assert isinstance(dim, int)
     old, value = growth.old_value(source), fake_tensor(source)
@@ -135,7 +131,7 @@ def _agree_slice(growth: Growth, node: fx.Node, wanted: Demands | None) -> None:
             return
         growth.put(node, 0, growth.demand(source, {dim: size + more}, additive=False))
     if end >= size and len(node.args) > 3:
-        growth.put(node, 3, _TO_THE_END)
+        growth.put(node, 3, SLICE_END)
 
 
 def _agree_index(growth: Growth, node: fx.Node) -> None:

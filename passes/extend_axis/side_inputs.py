@@ -10,7 +10,7 @@ from torch import fx
 
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.ops import schema_name
-from graphprog.ir.sizes import Size, has_length
+from graphprog.ir.sizes import SLICE_END, Size, has_length
 from graphprog.rewriting.refusal import RefusalError
 
 if TYPE_CHECKING:
@@ -192,11 +192,10 @@ def join(growth: Growth, value: fx.Node, dim: int, fill: Any, like: fx.Node) -> 
         return pad(value, [added, 0])
     if cut.offset == -1:
         return pad(value, [0, added])
-    end = 2**63 - 1
     slices = (
-        [(0, cut.offset), (cut.offset, end)]
+        [(0, cut.offset), (cut.offset, SLICE_END)]
         if cut.offset > 0
-        else [(0, cut.offset + 1), (cut.offset + 1, end)]
+        else [(0, cut.offset + 1), (cut.offset + 1, SLICE_END)]
     )
     head, tail = (
         growth.copy_call(ops.slice.Tensor, (value, dim, *bounds), like) for bounds in slices

@@ -10,7 +10,8 @@ from torch import fx
 from graphprog.analysis.attention import ATTENTION, Attention, activations
 from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.ops import schema_name, values_of
-from graphprog.ir.sizes import Stretch, fresh_size, is_symbolic, same_size, stand_in
+from graphprog.ir.sizes import SLICE_END, Stretch, fresh_size, is_symbolic, same_size, stand_in
+from graphprog.passes.kv.explicit_mask import causal_mask, set_mask
 from graphprog.passes.kv.kv_layout import Heads, KVLayout
 from graphprog.passes.kv.last_entries import Tails, length_of
 from graphprog.rewriting.edges import leaves_of, set_leaf, uses_of
@@ -98,7 +99,7 @@ class Caching:
         batch, count, _, width = fake_tensor(past).shape
         fresh = heads.node
         if heads.repeats > 1:
-            call = (fresh, 1, 0, 2**63 - 1, heads.repeats)
+            call = (fresh, 1, 0, SLICE_END, heads.repeats)
             fresh = self.edit.call(ops.slice.Tensor, call, reader, PART)
             fresh.meta["val"] = fake_tensor(past).new_empty([batch, count, self.kept, width])
             self.joined.add(fresh)
@@ -166,15 +167,7 @@ class Caching:
             return
         if not one.causal:
             raise RefusalError(one.node, "tokens see those behind them here")
-        ops, reader = torch.ops.aten, one.node
-        kind = {"dtype": torch.bool, "device": fake_tensor(one.query).device}
-        sizes = [self.total, self.total]
-        ones = self.edit.call(ops.ones.default, (sizes,), reader, PART, kind)
-        lower = self.edit.call(ops.tril.default, (ones,), reader, PART)
-        args = [one.argument(position) for position in range(3)]
-        one.node.args = (*args, lower, one.argument(4, 0.0), False)
-        names = ("attn_mask", "dropout_p", "is_causal")
-        one.node.kwargs = {k: v for k, v in one.node.kwargs.items() if k not in names}
+        set_mask(one, causal_mask(self.edit, one, (self.total, self.total), PART))
 
     def _is_tensor(self, node: fx.Node) -> bool:
         return isinstance(node.meta.get("val"), torch.Tensor)

@@ -14,7 +14,7 @@ from graphprog.ir.call_spec import CallSpec
 from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.graph import Graph
 from graphprog.ir.ops import values_of
-from graphprog.ir.sizes import expression, has_length, same_size
+from graphprog.ir.sizes import SLICE_END, expression, has_length, same_size
 from graphprog.ir.symbols import with_letters
 from graphprog.passes.base import Pass
 from graphprog.passes.kv.decode_rewrite import PART, Caching
@@ -47,7 +47,7 @@ class ExposeKV(Pass):
         for name, heads in zip(names, (*slots.own, *slots.cross), strict=True):
             node = heads.node
             if heads.repeats > 1:
-                call = (node, 1, 0, 2**63 - 1, heads.repeats)
+                call = (node, 1, 0, SLICE_END, heads.repeats)
                 node = edit.call(torch.ops.aten.slice.Tensor, call, end, PART)
             kept[name] = node
         return _finished(edit, kept)

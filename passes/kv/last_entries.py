@@ -10,11 +10,9 @@ from torch import fx
 
 from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.ops import schema_name
-from graphprog.ir.sizes import Size, same_size
+from graphprog.ir.sizes import SLICE_END, Size, same_size
 from graphprog.rewriting.edges import leaves_of, set_leaf
 from graphprog.rewriting.editor import Editor
-
-_TO_THE_END = 2**63 - 1
 
 _ENTRYWISE = {
     "aten::" + name
@@ -93,7 +91,7 @@ class Tails:
             value = -fake_tensor(self.kept)
             self._from.meta = {"val": value, **self.edit.provenance(self.part)}
             self.made.append(self._from)
-        call = (node, dim, self._from, _TO_THE_END)
+        call = (node, dim, self._from, SLICE_END)
         with self.edit.code.inserting_before(reader):
             cut = self.edit.code.call_function(torch.ops.aten.slice.Tensor, call)
         return self._typed(cut, node, dim)
@@ -179,5 +177,5 @@ def _to_the_end(node: fx.Node, dim: int) -> bool:
     defaults = (None, 0, None, None, 1)
     args: tuple[Any, ...] = (*node.args, *defaults[len(node.args) :])
     source, at, _, end, step = args
-    whole = end is None or (isinstance(end, int) and end >= _TO_THE_END)
+    whole = end is None or (isinstance(end, int) and end >= SLICE_END)
     return bool(whole and step == 1 and at % fake_tensor(source).ndim == dim)

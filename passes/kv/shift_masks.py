@@ -11,18 +11,17 @@ from torch import fx
 from graphprog.analysis.attention import ATTENTION, Attention, activations
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.ops import ids_of
-from graphprog.ir.sizes import Stretch, resolve, same_size
+from graphprog.ir.sizes import SLICE_END, Stretch, resolve, same_size
 from graphprog.passes.extend_axis.cuts import Cut
 from graphprog.passes.extend_axis.propagate import Growth
 from graphprog.passes.extend_axis.side_inputs import Sides
+from graphprog.passes.kv.explicit_mask import causal_mask, set_mask
 from graphprog.passes.kv.last_entries import Tails, length_of
 from graphprog.rewriting.calls import Call
 from graphprog.rewriting.edges import leaves_of
 from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.fake_tracing import fake_mode_of, running
 from graphprog.rewriting.refusal import RefusalError
-
-_END = 2**63 - 1
 
 
 class Shift:
@@ -157,7 +156,7 @@ class Shift:
         return bool(more != 0)
 
     def _last(self, value: fx.Node, like: fx.Node, dim: int) -> fx.Node:
-        call = (value, dim, self.stretch.added, _END)
+        call = (value, dim, self.stretch.added, SLICE_END)
         node = self.edit.call(torch.ops.aten.slice.Tensor, call, self.growth.reader, self.part)
         self.growth.before[node] = fake_tensor(like)
         return node
@@ -202,10 +201,7 @@ class Shift:
         lengths = str([fake_tensor(node).shape[2] for node in read])
         if lengths not in self._masks:
             sizes = [self.edit.call(ops.sym_size.int, (node, 2), reader, part) for node in read]
-            kind = {"dtype": torch.bool, "device": fake_tensor(attention.query).device}
-            ones = self.edit.call(ops.ones.default, (sizes,), reader, part, kind)
-            lower = self.edit.call(ops.tril.default, (ones,), reader, part)
-            padded = (lower, [self.stretch.added, 0], True)
+            padded = (causal_mask(self.edit, attention, sizes, part), [self.stretch.added, 0], True)
             self._masks[lengths] = self.edit.call(ops.constant_pad_nd.default, padded, reader, part)
         return self._masks[lengths]
 
@@ -215,8 +211,4 @@ class Shift:
         old = attention.mask
         if old is not None and old is not mask and len(node.args) > 3:
             self.edit.redirect(old, {(node, 3)}, mask, set())
-        args = [attention.argument(position) for position in range(3)]
-        dropped = attention.argument(4, 0.0)
-        node.args = (*args, mask, dropped, False)
-        names = ("attn_mask", "dropout_p", "is_causal")
-        node.kwargs = {name: value for name, value in node.kwargs.items() if name not in names}
+        set_mask(attention, mask)
