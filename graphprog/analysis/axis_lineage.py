@@ -56,10 +56,8 @@ class Lineage:
             axis: of the value at its interface.
         """
         insertion = graph.insertions[number]
-        self.before: dict[str, Any] = insertion.old[1]
-        self.later = [
-            one.old[1] for one in graph.insertions[number + 1 :] if one.kind in ("axis", "bound")
-        ]
+        self.before = insertion.values_before
+        self.later = [one.values_before for one in graph.insertions[number + 1 :]]
         start = graph.nodes[insertion.result]
         self.length = self._value(start).shape[axis]
         self.grown = {start: frozenset({axis})}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from graphprog.ir.interface import Edge
@@ -19,7 +20,7 @@ class Site:
 
 @dataclasses.dataclass(frozen=True)
 class Insertion:
-    """What a rewriting pass put in, and how to take it out again.
+    """What a pass put in, and how to take it out again.
 
     Attributes:
         kind: what was replaced: a ``value`` on some of its uses, the length of an ``axis``, the
@@ -30,10 +31,9 @@ class Insertion:
         result: node that stands there now.
         original: node that stood there; for an output, the node the alignment reads; for an
             input, the name of the input.
+        undo: restores what stood there, in an Editor of a graph that has the insertion last.
         label: of the manipulation; a wildcard makes several parts of one.
-        old: what the graph had before: the input's fake value; or the names of the output nodes,
-            of the outputs, and their pytree shape; or the order of the nodes, if it had to change;
-            or the bound inputs, what depended on them, and how the graph was called.
+        values_before: by node, the fake values that the insertion changed.
     """
 
     kind: str
@@ -41,8 +41,11 @@ class Insertion:
     at: str
     result: str
     original: str
+    undo: Callable[[Any], None] = dataclasses.field(compare=False, repr=False)
     label: str = ""
-    old: Any = dataclasses.field(default=None, compare=False, repr=False)
+    values_before: Mapping[str, Any] = dataclasses.field(
+        default_factory=dict, compare=False, repr=False
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,9 @@
-"""Edges of an fx graph: which argument of which node reads a value."""
+"""Edges of an fx graph: which argument of which node reads a value, and whole calls."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from torch import fx
@@ -29,3 +31,37 @@ def uses_of(node: fx.Node) -> list[Slot]:
     return [
         (user, slot) for user in users for slot, leaf in enumerate(leaves_of(user)) if leaf is node
     ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """A node among arguments, by its name."""
+
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """The arguments of a node, which outlive the code they stand in."""
+
+    node: str
+    args: Any
+    kwargs: Any
+
+    @classmethod
+    def of(cls, node: fx.Node) -> Call:
+        """The arguments that a node has now."""
+        args, kwargs = pytree.tree_map(
+            lambda leaf: Named(leaf.name) if isinstance(leaf, fx.Node) else leaf,
+            (node.args, node.kwargs),
+        )
+        return cls(node.name, args, kwargs)
+
+    def restore(self, named: Callable[[str], fx.Node]) -> None:
+        """Give the node of this name these arguments again, with the nodes that have the names."""
+        args, kwargs = pytree.tree_map(
+            lambda leaf: named(leaf.name) if isinstance(leaf, Named) else leaf,
+            (self.args, self.kwargs),
+        )
+        node = named(self.node)
+        node.args, node.kwargs = tuple(args), kwargs

@@ -13,6 +13,7 @@ from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.graph import Graph, executable
 from graphprog.ir.inputs import check_type, inputs_of
 from graphprog.ir.ops import ancestors, ids_of, rows_of
+from graphprog.rewriting.erase import erased
 from graphprog.values.context import BuildContext
 
 
@@ -179,8 +180,6 @@ def values_at(
 
 def _source_of(graph: Graph | None, where: str) -> tuple[Graph, str]:
     """The graph without any program, and the name of the node at the interface."""
-    from graphprog.passes.erase import EraseProgram
-
     if graph is None:
         raise ProgramError(
             f"{where}: this value cannot start from what the source computes",
@@ -189,7 +188,7 @@ def _source_of(graph: Graph | None, where: str) -> tuple[Graph, str]:
     node = graph.interfaces()[where].node
     for insertion in reversed(graph.insertions):
         node = insertion.original if insertion.result == node else node
-    return (EraseProgram().run(graph) if graph.insertions else graph), node
+    return (erased(graph) if graph.insertions else graph), node
 
 
 def _guess(ids: torch.Tensor, axis: int) -> int:

@@ -21,17 +21,14 @@ from graphprog.passes.extend_axis.cuts import Change, Cut, End
 from graphprog.passes.extend_axis.ending import take_out
 from graphprog.passes.extend_axis.propagate import Growth
 from graphprog.passes.extend_axis.side_inputs import Sides, is_side
-from graphprog.passes.insert.insert import ordered, unique_label
+from graphprog.passes.insert.insert import RestoreUses, ordered, unique_label
 from graphprog.passes.insert.operands import read
-from graphprog.rewriting.edges import uses_of
+from graphprog.rewriting.edges import set_leaf, uses_of
 from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.inliner import inline
 from graphprog.rewriting.refusal import RefusalError
 from graphprog.spec.registry import spec
 from graphprog.values.context import BuildContext
-
-Undo = tuple[tuple[Change, ...], dict[str, Any]]
-"""Leaves that were replaced, and values before, by node."""
 
 _TRIES = 24
 _ROUNDS = 8
@@ -138,13 +135,14 @@ class ExtendAxis(Pass):
         stretch = Stretch(value.shape[op.axis], op.length)
         edit.redirect(old, set(edges), new, reading, place.key)
         order = ordered(edit, place.key, op.reads)
-        undo = self._grow(edit, graph, Cut(old, new, edges, stretch, op.offset), sides, label)
-        axis = Insertion("axis", label, place.key, new.name, old.name, op.label, (*undo, order))
-        edit.record(axis)
+        growth = self._grow(edit, graph, Cut(old, new, edges, stretch, op.offset), sides, label)
+        values = growth.values_before()
+        undo = RestoreAxis(growth.changes(), values, RestoreUses(new.name, old.name, order))
+        edit.record(Insertion("axis", label, place.key, new.name, old.name, undo, op.label, values))
         return edit.finish()
 
-    def _grow(self, edit: Editor, graph: Graph, cut: Cut, sides: Sides, label: str) -> Undo:
-        """Re-derive what lies behind, up to where the entries end; returns what it was."""
+    def _grow(self, edit: Editor, graph: Graph, cut: Cut, sides: Sides, label: str) -> Growth:
+        """Re-derive what lies behind, up to where the entries end."""
         op = self.op
         end = End.at(edit, graph.interfaces().resolve(op.until)) if op.until else None
         growth = Growth(edit, cut, sides, label, end)
@@ -157,7 +155,7 @@ class ExtendAxis(Pass):
                     end.node, f"the entries do not stand on axis {op.axis} at {op.until!r}"
                 )
             take_out(growth, end, op.axis)
-        return growth.changes(), growth.values_before()
+        return growth
 
     def _remedies(self, graph: Graph, place: Interface) -> list[str]:
         """The nearest interface where it works, found by trying."""
@@ -176,6 +174,29 @@ class ExtendAxis(Pass):
                 continue
             return [f"at={(other.aliases or (other.key,))[0]!r}: there it works"]
         return []
+
+
+@dataclasses.dataclass(frozen=True)
+class RestoreAxis:
+    """Undo: an axis has its length again, and what follows reads what it read.
+
+    Attributes:
+        changes: the leaves that were replaced, in order.
+        values: fake values before, by node.
+        uses: of the value at the interface.
+    """
+
+    changes: tuple[Change, ...]
+    values: Mapping[str, Any]
+    uses: RestoreUses
+
+    def __call__(self, edit: Editor) -> None:
+        """Restore leaves and fake values, then the uses of the value."""
+        for name, slot, old in reversed(self.changes):
+            set_leaf(edit.node(name), slot, edit.node(old) if isinstance(old, str) else old)
+        for name, value in self.values.items():
+            edit.node(name).meta["val"] = value
+        self.uses(edit)
 
 
 def _joined(edit: Editor, old: fx.Node, entries: fx.Node, op: Concatenative, label: str) -> fx.Node:

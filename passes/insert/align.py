@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 from torch import fx
@@ -14,6 +15,7 @@ from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph, Insertion, Site
 from graphprog.ir.interface import Edge
 from graphprog.passes.base import Pass
+from graphprog.passes.insert.insert import input_named
 from graphprog.rewriting.edges import uses_of
 from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.inliner import inline
@@ -54,7 +56,7 @@ class Align(Pass):
         edit = Editor(graph, str(self))
         value = edit.node(place.node)
         layer = affine(value) if self.by.takes_layer else ()
-        others = [_input(edit, name) for name in self.by.reads(graph)]
+        others = [input_named(edit.code, name) for name in self.by.reads(graph)]
         context = BuildContext(
             fake_tensor(value),
             place.key,
@@ -68,16 +70,8 @@ class Align(Pass):
         reading = set(uses_of(value)) - known
         old = tuple(item.name if isinstance(item, fx.Node) else item for item in graph.output_nodes)
         edit.set_outputs([result], reading)
-        edit.record(
-            Insertion(
-                "output",
-                PART,
-                place.key,
-                result.name,
-                place.node,
-                old=(old, graph.outputs, graph.out_spec),
-            )
-        )
+        undo = RestoreOutputs(old, graph.outputs, graph.out_spec)
+        edit.record(Insertion("output", PART, place.key, result.name, place.node, undo))
         edit.changes |= {
             "outputs": ("logits",),
             "out_spec": pytree.tree_flatten(0)[1],
@@ -93,6 +87,28 @@ class Align(Pass):
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class RestoreOutputs:
+    """Undo: the graph returns what the model returned.
+
+    Attributes:
+        nodes: names of the nodes, or constants.
+        names: of the outputs.
+        tree: their pytree shape.
+    """
+
+    nodes: tuple[Any, ...]
+    names: tuple[str, ...]
+    tree: pytree.TreeSpec
+
+    def __call__(self, edit: Editor) -> None:
+        """Return the old outputs, under their names."""
+        edit.set_outputs(
+            [edit.node(item) if isinstance(item, str) else item for item in self.nodes]
+        )
+        edit.changes |= {"outputs": self.names, "out_spec": self.tree}
+
+
 def affine(value: fx.Node) -> tuple[fx.Node, ...]:
     """What an affine layer reads, its weight and its bias; empty where a value is no such result.
 
@@ -101,12 +117,3 @@ def affine(value: fx.Node) -> tuple[fx.Node, ...]:
     if value.target is not torch.ops.aten.linear.default or value.kwargs:
         return ()
     return tuple(node for node in value.args if isinstance(node, fx.Node))
-
-
-def _input(edit: Editor, name: str) -> fx.Node:
-    """The model's input of a name."""
-    node: fx.Node
-    for node in edit.code.find_nodes(op="placeholder"):
-        if node.target == name:
-            return node
-    raise PassError(f"the graph has no input {name!r} by now")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from torch import fx
@@ -89,11 +90,40 @@ class BindInputs(Pass):
         values = _run_again(edit, constants)
         inputs = tuple(str(node.target) for node in edit.code.find_nodes(op="placeholder"))
         edit.changes["call_spec"] = CallSpec.positional(inputs)
-        old_way = (tuple(places), values, graph.call_spec)
+        undo = UnbindInputs(tuple(places), values, graph.call_spec)
         _, first, *_, result = places[0]
         at = ", ".join(keys)
-        edit.record(Insertion("bound", label, at, result, first, self.op.label, old_way))
+        edit.record(Insertion("bound", label, at, result, first, undo, self.op.label, values))
         return edit.finish()
+
+
+@dataclasses.dataclass(frozen=True)
+class UnbindInputs:
+    """Undo: what is constant is an input again.
+
+    Attributes:
+        places: of the inputs.
+        values: fake values of all that depends on them, by node.
+        call_spec: how the graph was called.
+    """
+
+    places: tuple[Place, ...]
+    values: Mapping[str, Any]
+    call_spec: CallSpec
+
+    def __call__(self, edit: Editor) -> None:
+        """Put placeholders in the place of the constants."""
+        for number, name, old, value, constant in self.places:
+            inputs = edit.code.find_nodes(op="placeholder")
+            place = edit.code.inserting_before(inputs[number]) if number < len(inputs) else None
+            with place or edit.code.inserting_after(inputs[-1]):
+                node = edit.code.placeholder(name)
+            node.meta["val"] = value
+            edit.substitute(edit.node(constant), node)
+            edit.stand_in(old, node)
+        for name, value in self.values.items():
+            edit.node(name).meta["val"] = value
+        edit.changes["call_spec"] = self.call_spec
 
 
 def _constant(edit: Editor, old: fx.Node, label: str, module: Held) -> fx.Node:

@@ -19,7 +19,7 @@ from graphprog.rewriting.edges import uses_of
 from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.fake_tracing import fake_mode_of
 from graphprog.rewriting.inliner import inline
-from graphprog.rewriting.toposort import CycleError, is_ordered, sort
+from graphprog.rewriting.toposort import CycleError, arrange, is_ordered, sort
 from graphprog.spec.registry import spec
 from graphprog.values.context import BuildContext
 
@@ -73,7 +73,63 @@ class Insert(Pass):
         edit.share(label, shared)
         edit.redirect(old, edges, new, set(uses_of(old)) - known, place.key)
         order = ordered(edit, place.key, names) if names else None
-        edit.record(Insertion("value", label, place.key, new.name, old.name, self.op.label, order))
+        undo = RestoreUses(new.name, old.name, order)
+        edit.record(Insertion("value", label, place.key, new.name, old.name, undo, self.op.label))
+
+
+@dataclasses.dataclass(frozen=True)
+class RestoreUses:
+    """Undo: what reads a new value reads the old one again.
+
+    Attributes:
+        result: node of the new value.
+        original: node of the old value.
+        order: names of all nodes in their order before, if it had to change.
+    """
+
+    result: str
+    original: str
+    order: tuple[str, ...] | None = None
+
+    def __call__(self, edit: Editor) -> None:
+        """Restore the uses, and the order."""
+        edit.node(self.result).replace_all_uses_with(edit.node(self.original))
+        arrange(edit.code, edit.alive(self.order or ()))
+
+
+@dataclasses.dataclass(frozen=True)
+class RestoreInput:
+    """Undo: the model takes its own input again.
+
+    Attributes:
+        name: of the input.
+        value: fake value of the old input.
+        result: node that was computed in its place.
+    """
+
+    name: str
+    value: torch.Tensor
+    result: str
+
+    def __call__(self, edit: Editor) -> None:
+        """Replace the new placeholder by the old one."""
+        current = input_named(edit.code, self.name)
+        old = edit.replace_placeholder(current, self.value)
+        edit.node(self.result).replace_all_uses_with(old)
+        edit.erase_dead()
+        edit.code.erase_node(current)
+
+
+def input_named(code: fx.Graph, name: str) -> fx.Node:
+    """The model's input of a name.
+
+    Raises:
+        PassError: there is none.
+    """
+    for node in code.find_nodes(op="placeholder"):
+        if node.target == name:
+            return node
+    raise PassError(f"the graph has no input {name!r} by now")
 
 
 def one_or_two(
@@ -157,5 +213,6 @@ class ReplaceInput(Pass):
         same_type(place.key, value, result)
         edit.redirect(old, set(uses_of(old)), result, set())
         edit.code.erase_node(old)
-        edit.record(Insertion("input", label, place.key, result.name, name, old=value))
+        undo = RestoreInput(name, value, result.name)
+        edit.record(Insertion("input", label, place.key, result.name, name, undo))
         return edit.finish()

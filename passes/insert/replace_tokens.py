@@ -15,7 +15,7 @@ from graphprog.ir.graph import Graph, Insertion
 from graphprog.ir.printing import module_path, operator_name
 from graphprog.manipulations.inputs.token_source import TokenSource
 from graphprog.passes.base import Pass
-from graphprog.passes.insert.insert import same_type, unique_label
+from graphprog.passes.insert.insert import RestoreInput, RestoreUses, same_type, unique_label
 from graphprog.passes.insert.operands import read
 from graphprog.rewriting.edges import uses_of
 from graphprog.rewriting.editor import Editor
@@ -85,8 +85,10 @@ class ReplaceTokens(Pass):
         edit.add_site(key, new)
         edit.share(label, made)
         name = str(ids.target)
-        edit.record(Insertion("input", label, key, zeros.name, name, self.op.label, value))
-        edit.record(Insertion("value", label, place.key, made.name, tokens.name, self.op.label))
+        undo = RestoreInput(name, value, zeros.name)
+        edit.record(Insertion("input", label, key, zeros.name, name, undo, self.op.label))
+        uses, at = RestoreUses(made.name, tokens.name), place.key
+        edit.record(Insertion("value", label, at, made.name, tokens.name, uses, self.op.label))
         return edit.finish()
 
 

@@ -17,11 +17,10 @@ from graphprog.ir.sizes import Stretch, expression
 from graphprog.manipulations.prompts.prefix import Prefix
 from graphprog.passes.base import Pass
 from graphprog.passes.extend_axis.side_inputs import Sides
-from graphprog.passes.insert.insert import unique_label
+from graphprog.passes.insert.insert import RestoreUses, unique_label
 from graphprog.passes.kv.shift_masks import Shift
 from graphprog.passes.kv.verify_prefix import prove
-from graphprog.rewriting.calls import Call
-from graphprog.rewriting.edges import uses_of
+from graphprog.rewriting.edges import Call, uses_of
 from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.inliner import inline
 from graphprog.rewriting.refusal import RefusalError
@@ -62,7 +61,6 @@ class ExtendKV(Pass):
         label = unique_label(graph, self.op.label)
         where = places[0].key
         generator = torch.Generator().manual_seed(self.seed)
-        names = [node.name for one in found for node in (one.key, one.value)]
         first = found[0].key
         nodes = tuple(one.node.name for one in found)
         module = self.op.build(
@@ -77,8 +75,10 @@ class ExtendKV(Pass):
                 gate = entries[2 * len(found) + number]
                 pair = entries[2 * number], entries[2 * number + 1]
                 new = _added(edit, label, attention, pair, gate, place)
-                one = Insertion("value", label, place.key, new.name, place.node, self.op.label)
-                edit.record(one)
+                uses, at = RestoreUses(new.name, place.node), place.key
+                edit.record(
+                    Insertion("value", label, at, new.name, place.node, uses, self.op.label)
+                )
             return edit.finish()
         before: dict[fx.Node, Call] = {}
         try:
@@ -93,13 +93,20 @@ class ExtendKV(Pass):
             for slot, new in ((1, entries[2 * number]), (2, entries[2 * number + 1])):
                 _join(edit, label, attention.node, slot, new)
         node = found[0].node.name
-        edit.record(
-            Insertion("memory", label, where, node, node, self.op.label, [*before.values()])
-        )
-        extended = edit.finish()
-        if isinstance(self.op.value, TextPrefix):
-            prove(graph, extended, where, self.op.value.ids, names)
-        return extended
+        undo = RestoreCalls(tuple(before.values()))
+        edit.record(Insertion("memory", label, where, node, node, undo, self.op.label))
+        return edit.finish()
+
+    def ensures(self, before: Graph, after: Graph) -> None:
+        """Prove that a remembered text stands for the text itself.
+
+        Raises:
+            PassError: it does not.
+        """
+        if isinstance(self.op.value, TextPrefix) and self.op.length and not self.op.gates:
+            places = before.interfaces().resolve_all(self.op.at)
+            found = [Attention(before.nodes[place.node]) for place in places]
+            prove(before, after, places[0].key, self.op.value.ids, _read_by(found))
 
     def _follow(
         self, edit: Editor, label: str, group: Sequence[Attention], before: dict[fx.Node, Call]
@@ -114,6 +121,23 @@ class ExtendKV(Pass):
         shift.run([one.node for one in group], moves)
         for node, call in shift.before.items():
             before.setdefault(node, call)
+
+
+@dataclasses.dataclass(frozen=True)
+class RestoreCalls:
+    """Undo: attention, and what counts positions, has its arguments again."""
+
+    calls: tuple[Call, ...]
+
+    def __call__(self, edit: Editor) -> None:
+        """Restore the arguments."""
+        for call in self.calls:
+            call.restore(edit.node)
+
+
+def _read_by(found: Sequence[Attention]) -> list[str]:
+    """Names of the keys and values that operations read."""
+    return [node.name for one in found for node in (one.key, one.value)]
 
 
 def _attention(edit: Editor, place: Interface) -> Attention:

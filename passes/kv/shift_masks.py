@@ -17,8 +17,7 @@ from graphprog.passes.extend_axis.propagate import Growth
 from graphprog.passes.extend_axis.side_inputs import Sides
 from graphprog.passes.kv.explicit_mask import causal_mask, set_mask
 from graphprog.passes.kv.last_entries import Tails, length_of
-from graphprog.rewriting.calls import Call
-from graphprog.rewriting.edges import leaves_of
+from graphprog.rewriting.edges import Call, leaves_of
 from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.fake_tracing import fake_mode_of, running
 from graphprog.rewriting.refusal import RefusalError
