@@ -10,8 +10,8 @@ from graphprog.errors import PassError
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
 from graphprog.ir.sizes import counts_data, same_for_examples, same_size
-from graphprog.passes.erase import EraseProgram
 from graphprog.rewriting.edges import leaves_of
+from graphprog.rewriting.erase import erased
 from graphprog.rewriting.fake_execution import Kernels
 from graphprog.rewriting.fake_tracing import fake_mode_of, running
 
@@ -77,10 +77,9 @@ def _frozenness(graph: Graph, base: Graph) -> None:
 
 def _meaning(graph: Graph, base: Graph) -> None:
     """Without the program, the operations are those of the source, one for one."""
-    erased = EraseProgram().run(graph)
-    before = base.bare_text
-    after = erased.bare_text
-    assert before == after, "erasing the program does not give the source back"
+    assert erased(graph).bare_text == base.bare_text, (
+        "erasing the program does not give the source back"
+    )
 
 
 CHECKS: dict[str, Callable[[Graph, Graph], None]] = {
