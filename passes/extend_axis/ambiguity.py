@@ -8,7 +8,7 @@ such an operation is refused, and right once the axis may vary.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import fx
@@ -17,11 +17,9 @@ from torch.utils import _pytree as pytree
 from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.ops import RESHAPES, schema_name
 from graphprog.ir.sizes import Size
+from graphprog.passes.extend_axis.context import Context
 from graphprog.rewriting.fake_execution import FailedError, read_values, run_on
 from graphprog.rewriting.refusal import RefusalError
-
-if TYPE_CHECKING:
-    from graphprog.passes.extend_axis.propagate import Growth
 
 _DECIDED = RESHAPES | {"aten::expand"}
 _DECIDED |= {f"aten::{name}" for name in ("arange", "ones", "zeros", "full", "empty", "eye")}
@@ -41,11 +39,11 @@ _ARITHMETIC = {
 _READS_AT = {"aten::index", "aten::index_select", "aten::gather", "aten::take_along_dim"}
 
 
-def refuse_doubt(growth: Growth, node: fx.Node, concerned: bool) -> None:
+def refuse_ambiguous(context: Context, node: fx.Node, concerned: bool) -> None:
     """Refuse a node that may hold the length of the axis as a number.
 
     Args:
-        growth: the re-derivation at work, of an axis of fixed length.
+        context: of the extension, of an axis of fixed length.
         node: what has been run again, or need not be.
         concerned: whether anything that it reads has grown.
 
@@ -53,25 +51,30 @@ def refuse_doubt(growth: Growth, node: fx.Node, concerned: bool) -> None:
         RefusalError: it may.
     """
     name = schema_name(node)
-    if growth.cut.stretch.symbolic or name in _DECIDED or not growth.cut.stretch.added:
+    if context.axis.symbolic or name in _DECIDED or not context.axis.added:
         return
     if not concerned:
         if name in _ARITHMETIC:
-            _refuse_numbers(growth, node, {int(growth.cut.stretch.size)})
+            _refuse_numbers(context, node, {int(context.axis.size)})
         return
-    grown = _grown_lengths(growth, node)
+    grown = _grown_lengths(context, node)
     if name in ("aten::select", "aten::slice", "aten::narrow"):
-        _refuse_bounds(growth, node)
+        _refuse_bounds(context, node)
         return
-    _refuse_numbers(growth, node, grown)
-    if not _is_data(node) and counted(node):  # the last entry, among positions
-        _refuse_numbers(growth, node, {length - 1 for length in grown})
+    _refuse_numbers(context, node, grown)
+    if not _is_data(node) and counts_entries(node):  # the last entry, among positions
+        _refuse_numbers(context, node, {length - 1 for length in grown})
     if name not in _READS_AT:
         return
     for part in node.all_input_nodes:
         value = fake_value(part)
-        fixed = isinstance(value, torch.Tensor) and part not in growth.before
-        if fixed and value.dtype == torch.int64 and grown & set(_numbers(value)) and counted(part):
+        fixed = isinstance(value, torch.Tensor) and part not in context.before
+        if (
+            fixed
+            and value.dtype == torch.int64
+            and grown & set(_numbers(value))
+            and counts_entries(part)
+        ):
             _refuse(node, f"as many positions as there were entries, {tuple(value.shape)},")
 
 
@@ -81,11 +84,11 @@ def _refuse(node: fx.Node, what: str) -> None:
     )
 
 
-def _grown_lengths(growth: Growth, node: fx.Node) -> set[int]:
+def _grown_lengths(context: Context, node: fx.Node) -> set[int]:
     """The lengths before of the dimensions that have grown, of all that a node reads."""
-    found = {int(growth.cut.stretch.size)}
+    found = {int(context.axis.size)}
     for part in node.all_input_nodes:
-        old, new = growth.old_value(part), fake_tensor(part)
+        old, new = context.old_value(part), fake_tensor(part)
         if isinstance(old, torch.Tensor) and isinstance(new, torch.Tensor):
             found |= {
                 one
@@ -95,8 +98,8 @@ def _grown_lengths(growth: Growth, node: fx.Node) -> set[int]:
     return found - {1}
 
 
-def _refuse_numbers(growth: Growth, node: fx.Node, lengths: set[int]) -> None:
-    added = growth.cut.stretch.added
+def _refuse_numbers(context: Context, node: fx.Node, lengths: set[int]) -> None:
+    added = context.axis.added
     for name, slot, leaf in _named_leaves(node):
         number = isinstance(leaf, int | float) and not isinstance(leaf, bool)
         if not number or abs(leaf) not in lengths or name in _NO_LENGTHS or abs(leaf) < 2:
@@ -105,7 +108,7 @@ def _refuse_numbers(growth: Growth, node: fx.Node, lengths: set[int]) -> None:
             _refuse(node, f"the number {leaf}")
 
 
-def _refuse_bounds(growth: Growth, node: fx.Node) -> None:
+def _refuse_bounds(context: Context, node: fx.Node) -> None:
     """Refuse an entry, a bound or a step that may have been told by the length of the axis.
 
     Numbers below 0 count from the end.
@@ -113,10 +116,10 @@ def _refuse_bounds(growth: Growth, node: fx.Node) -> None:
     source, dim, *bounds = node.args
     assert isinstance(source, fx.Node)
     assert isinstance(dim, int)
-    old, new = (value.shape[dim] for value in (growth.old_value(source), fake_tensor(source)))
+    old, new = (value.shape[dim] for value in (context.old_value(source), fake_tensor(source)))
     if old == new or not isinstance(old, int) or old <= 2:
         return
-    size = growth.cut.stretch.size
+    size = context.axis.size
     numbers = [bound for bound in bounds if isinstance(bound, int)]
     narrowed = schema_name(node) == "aten::narrow" and sum(numbers) == old
     for number in numbers:
@@ -161,7 +164,7 @@ def _sizes(value: torch.Tensor) -> list[Size]:
     return list(value.shape)
 
 
-def counted(position: fx.Node) -> bool:
+def counts_entries(position: fx.Node) -> bool:
     """Whether integers are a count of entries, and no data."""
     stack = [position]
     while stack:

@@ -5,23 +5,21 @@ A choice that was made in Python is not in the graph: at another length it would
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import fx
 
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.ops import schema_name
 from graphprog.ir.sizes import Size, is_symbolic, same_size
+from graphprog.passes.extend_axis.context import Context
 from graphprog.rewriting.edges import leaves_of
 from graphprog.rewriting.refusal import RefusalError
-
-if TYPE_CHECKING:
-    from graphprog.passes.extend_axis.propagate import Growth
 
 _PADS = {"aten::pad", "aten::constant_pad_nd"}
 
 
-def refuse_chosen(growth: Growth, node: fx.Node) -> None:
+def refuse_baked_choice(context: Context, node: fx.Node) -> None:
     """Refuse an operation whose numbers hint that they go with the length.
 
     Raises:
@@ -29,26 +27,26 @@ def refuse_chosen(growth: Growth, node: fx.Node) -> None:
             that no longer fit.
     """
     name = schema_name(node)
-    if name in _PADS and growth.cut.stretch.symbolic:
-        _refuse_cropping(growth, node)
+    if name in _PADS and context.axis.symbolic:
+        _refuse_cropping(context, node)
     elif name in _PADS:
-        _refuse_uneven(growth, node)
-    elif name == "aten::im2col" and not growth.cut.stretch.symbolic:
-        _refuse_rest(growth, node)
+        _refuse_uneven(context, node)
+    elif name == "aten::im2col" and not context.axis.symbolic:
+        _refuse_rest(context, node)
 
 
-def _refuse_cropping(growth: Growth, node: fx.Node) -> None:
+def _refuse_cropping(context: Context, node: fx.Node) -> None:
     """Refuse to pad less the longer the axis: beyond the length padded up to, it would crop."""
     for leaf in leaves_of(node):
-        amount = growth.old_value(leaf) if isinstance(leaf, fx.Node) else None
-        if is_symbolic(amount) and growth.cut.stretch.growth(amount).is_negative:
+        amount = context.old_value(leaf) if isinstance(leaf, fx.Node) else None
+        if is_symbolic(amount) and context.axis.growth(amount).is_negative:
             raise RefusalError(node, "it pads up to a length that does not grow with the axis")
 
 
-def _refuse_uneven(growth: Growth, node: fx.Node) -> None:
+def _refuse_uneven(context: Context, node: fx.Node) -> None:
     """Refuse one entry more behind than in front, as convolutions pad to a multiple of a stride."""
     amounts: Any = node.args[1]
-    old, new = _lengths(growth, node)
+    old, new = _lengths(context, node)
     for pair in range(len(amounts) // 2):
         first, last = amounts[2 * pair : 2 * pair + 2]
         moves = not same_size(old[-1 - pair], new[-1 - pair])
@@ -60,10 +58,10 @@ def _refuse_uneven(growth: Growth, node: fx.Node) -> None:
             )
 
 
-def _refuse_rest(growth: Growth, node: fx.Node) -> None:
+def _refuse_rest(context: Context, node: fx.Node) -> None:
     """Refuse windows that covered an axis and would leave a rest of it out."""
     windows, dilations, paddings, strides = node.args[1:5]
-    old, new = _lengths(growth, node)
+    old, new = _lengths(context, node)
     for dim in (-2, -1):
         one, gap, pad, stride = (
             int(numbers[dim])  # type: ignore[index, arg-type]
@@ -76,8 +74,8 @@ def _refuse_rest(growth: Growth, node: fx.Node) -> None:
             raise RefusalError(node, f"windows of {one} do not cover the longer axis")
 
 
-def _lengths(growth: Growth, node: fx.Node) -> tuple[list[Size], list[Size]]:
+def _lengths(context: Context, node: fx.Node) -> tuple[list[Size], list[Size]]:
     """Sizes of what a node reads, before and now."""
     source = node.args[0]
     assert isinstance(source, fx.Node)
-    return list(growth.old_value(source).shape), list(fake_tensor(source).shape)
+    return list(context.old_value(source).shape), list(fake_tensor(source).shape)

@@ -17,10 +17,9 @@ from graphprog.ir.ops import ancestors
 from graphprog.ir.sizes import SLICE_END, Stretch, has_length, same_size
 from graphprog.manipulations.prompts.concatenative import Concatenative
 from graphprog.passes.base import Pass
-from graphprog.passes.extend_axis.cuts import Change, Cut, End
-from graphprog.passes.extend_axis.ending import take_out
-from graphprog.passes.extend_axis.propagate import Growth
-from graphprog.passes.extend_axis.side_inputs import Sides, is_side
+from graphprog.passes.extend_axis.context import Change, End, InsertionPoint
+from graphprog.passes.extend_axis.propagate import Propagation
+from graphprog.passes.extend_axis.side_inputs import SideInputs, is_side_input
 from graphprog.passes.insert.insert import RestoreUses, ordered, unique_label
 from graphprog.passes.insert.operands import read
 from graphprog.rewriting.edges import set_leaf, uses_of
@@ -69,16 +68,17 @@ class ExtendAxis(Pass):
             ) from refusal
 
     def _extend(self, graph: Graph, place: Interface) -> Graph:
-        carriers = self._carriers(graph, place)
+        axis_dims = self._axis_dims(graph, place)
         for _ in range(_ROUNDS):
-            sides = Sides(dict(self.op.input_roles), self.op.tables, carriers)
-            extended = self._once(graph, place, sides)
-            if sides.carriers == carriers:
+            side_inputs = SideInputs(dict(self.op.input_roles), self.op.tables, axis_dims)
+            extended = self._once(graph, place, side_inputs)
+            if side_inputs.axis_dims == axis_dims:
                 return extended
-            carriers = sides.carriers  # an input turned out to be longer: begin again with it
+            # an input turned out to be longer: begin again with it
+            axis_dims = side_inputs.axis_dims
         raise AssertionError("the inputs that carry the axis do not settle")
 
-    def _carriers(self, graph: Graph, place: Interface) -> Mapping[str, frozenset[int]]:
+    def _axis_dims(self, graph: Graph, place: Interface) -> Mapping[str, frozenset[int]]:
         """The integer inputs whose length, a number, is that of the axis.
 
         They are found by asking for a longer value at the interface: what can deliver it is what
@@ -97,17 +97,20 @@ class ExtendAxis(Pass):
             return earlier
         edit = Editor(graph, str(self))
         value = edit.node(place.node)
-        sides = Sides(dict(self.op.input_roles), self.op.tables, {})
-        stretch = Stretch(size, max(self.op.length, 1))
-        cut = Cut(value, value, frozenset(edit.edges(place.edges)), stretch, self.op.offset)
+        side_inputs = SideInputs(dict(self.op.input_roles), self.op.tables, {})
+        axis = Stretch(size, max(self.op.length, 1))
+        edges = frozenset(edit.edges(place.edges))
+        point = InsertionPoint(value, value, edges, axis, self.op.offset)
         try:
-            Growth(edit, cut, sides, "").lengthen(value, self.op.axis)
+            Propagation(edit, point, side_inputs, "").lengthen(value, self.op.axis)
         except RefusalError:
             return earlier
         names = {str(node.target) for node in integers}
-        return earlier | {name: dims for name, dims in sides.carriers.items() if name in names}
+        return earlier | {
+            name: dims for name, dims in side_inputs.axis_dims.items() if name in names
+        }
 
-    def _once(self, graph: Graph, place: Interface, sides: Sides) -> Graph:
+    def _once(self, graph: Graph, place: Interface, side_inputs: SideInputs) -> Graph:
         op = self.op
         edit = Editor(graph, str(self))
         old = edit.node(place.node)
@@ -132,30 +135,38 @@ class ExtendAxis(Pass):
             return edit.finish()
         new = _joined(edit, old, entries, op, label)
         reading = set(uses_of(old)) - known
-        stretch = Stretch(value.shape[op.axis], op.length)
+        axis = Stretch(value.shape[op.axis], op.length)
         edit.redirect(old, set(edges), new, reading, place.key)
         order = ordered(edit, place.key, op.reads)
-        growth = self._grow(edit, graph, Cut(old, new, edges, stretch, op.offset), sides, label)
-        values = growth.values_before()
-        undo = RestoreAxis(growth.changes(), values, RestoreUses(new.name, old.name, order))
+        point = InsertionPoint(old, new, edges, axis, op.offset)
+        propagation = self._propagate(edit, graph, point, side_inputs, label)
+        values = propagation.values_before()
+        undo = RestoreAxis(propagation.changes(), values, RestoreUses(new.name, old.name, order))
         edit.record(Insertion("axis", label, place.key, new.name, old.name, undo, op.label, values))
         return edit.finish()
 
-    def _grow(self, edit: Editor, graph: Graph, cut: Cut, sides: Sides, label: str) -> Growth:
-        """Re-derive what lies behind, up to where the entries end."""
+    def _propagate(
+        self,
+        edit: Editor,
+        graph: Graph,
+        point: InsertionPoint,
+        side_inputs: SideInputs,
+        label: str,
+    ) -> Propagation:
+        """Derive again what comes after the point, up to where the entries end."""
         op = self.op
         end = End.at(edit, graph.interfaces().resolve(op.until)) if op.until else None
-        growth = Growth(edit, cut, sides, label, end)
-        growth.run()
+        propagation = Propagation(edit, point, side_inputs, label, end)
+        propagation.run()
         if end is not None:
-            value, before = fake_tensor(end.node), growth.old_value(end.node)
-            stands = value.ndim > op.axis and same_size(value.shape[op.axis], growth.size)
-            if not stands or not same_size(before.shape[op.axis], cut.stretch.size):
+            value, before = fake_tensor(end.node), propagation.old_value(end.node)
+            stands = value.ndim > op.axis and same_size(value.shape[op.axis], propagation.size)
+            if not stands or not same_size(before.shape[op.axis], point.axis.size):
                 raise RefusalError(
                     end.node, f"the entries do not stand on axis {op.axis} at {op.until!r}"
                 )
-            take_out(growth, end, op.axis)
-        return growth
+            propagation.take_out(end, op.axis)
+        return propagation
 
     def _remedies(self, graph: Graph, place: Interface) -> list[str]:
         """The nearest interface where it works, found by trying."""
@@ -233,7 +244,9 @@ def _lengthened(graph: Graph, place: Interface, size: int) -> dict[str, frozense
             if isinstance(one, int) and one == size
         )
         for name, node in graph.nodes.items()
-        if node.op != "placeholder" and is_side(node, size) and node.meta.get("graphprog") in parts
+        if node.op != "placeholder"
+        and is_side_input(node, size)
+        and node.meta.get("graphprog") in parts
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import fx
@@ -12,14 +12,11 @@ from torch import fx
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.ops import schema_name
 from graphprog.ir.sizes import Size, differ, same_size
-from graphprog.passes.extend_axis.ambiguity import counted
-from graphprog.passes.extend_axis.cuts import Demands
+from graphprog.passes.extend_axis.ambiguity import counts_entries
+from graphprog.passes.extend_axis.context import Context, Demands
 from graphprog.rewriting.edges import leaves_of
 from graphprog.rewriting.fake_execution import FailedError, read_values, run_on
 from graphprog.rewriting.refusal import RefusalError
-
-if TYPE_CHECKING:
-    from graphprog.passes.extend_axis.propagate import Growth
 
 _ADDS = {"aten::add", "aten::add_"}
 _MOST = 3
@@ -36,11 +33,11 @@ def has_lengths(value: Any, wanted: Demands) -> bool:
     )
 
 
-def change_lengths(growth: Growth, node: fx.Node, wanted: Demands, reason: str) -> None:
+def search_lengths(context: Context, node: fx.Node, wanted: Demands, reason: str) -> None:
     """Put the smallest change of literals and operands into a node under which it runs.
 
     Args:
-        growth: the re-derivation at work.
+        context: of the extension.
         node: what does not run as it is.
         wanted: lengths that the result must have.
         reason: why it does not run.
@@ -48,21 +45,21 @@ def change_lengths(growth: Growth, node: fx.Node, wanted: Demands, reason: str) 
     Raises:
         RefusalError: there is no such change, or there are two.
     """
-    options = list(_options(growth, node, wanted))
+    options = list(_options(context, node, wanted))
     for count in range(1, min(_MOST, len(options)) + 1):
         choices = itertools.combinations(options, count)
         working = [choice for choice in choices if _works(node, choice, wanted)]
         if len(working) > 1:
             raise RefusalError(node, _UNDECIDED)
         if working:
-            if node in growth.reach:  # of others, what reads them decides
+            if node in context.reach:  # of others, what reads them decides
                 _refuse_more(node, working[0], options)
-            _apply(growth, node, working[0])
+            _apply(context, node, working[0])
             return
-    aligned = _aligned(growth, node, options, wanted)
+    aligned = _aligned(context, node, options, wanted)
     if len(aligned) <= _MOST or not _works(node, aligned, wanted):
         raise RefusalError(node, cannot_follow(reason))
-    _apply(growth, node, aligned)
+    _apply(context, node, aligned)
 
 
 def cannot_follow(reason: str) -> str:
@@ -78,7 +75,7 @@ def _refuse_more(node: fx.Node, choice: tuple[Option, ...], options: list[Option
         RefusalError: the node runs as well, to a longer result, if another dimension is lengthened.
     """
     leaves = leaves_of(node)
-    made = {slot for slot, dim, _ in choice if dim is not None and counted(leaves[slot])}
+    made = {slot for slot, dim, _ in choice if dim is not None and counts_entries(leaves[slot])}
     for option in options:
         if option[0] in made and option not in choice:
             found, longer = _result(node, choice), _result(node, (*choice, option))
@@ -87,10 +84,10 @@ def _refuse_more(node: fx.Node, choice: tuple[Option, ...], options: list[Option
 
 
 def _aligned(
-    growth: Growth, node: fx.Node, options: list[Option], wanted: Demands
+    context: Context, node: fx.Node, options: list[Option], wanted: Demands
 ) -> tuple[Option, ...]:
     """The lengths that broadcast to the wanted ones, one for one, however many they are."""
-    leaves, ndim = leaves_of(node), getattr(growth.old_value(node), "ndim", 0)
+    leaves, ndim = leaves_of(node), getattr(context.old_value(node), "ndim", 0)
     return tuple(
         (slot, dim, size)
         for slot, dim, size in options
@@ -98,15 +95,15 @@ def _aligned(
     )
 
 
-def _options(growth: Growth, node: fx.Node, wanted: Demands) -> Iterator[Option]:
+def _options(context: Context, node: fx.Node, wanted: Demands) -> Iterator[Option]:
     """Every length in a node that equals the old length of something that grew."""
-    shape = getattr(growth.old_value(node), "shape", ())
+    shape = getattr(context.old_value(node), "shape", ())
     varying = [(shape[dim], size) for dim, size in wanted.items() if not isinstance(size, int)]
     lengths: dict[int, int] = {}
-    if isinstance(growth.cut.stretch.size, int):
-        lengths[growth.cut.stretch.size] = growth.cut.stretch.size + growth.cut.stretch.added
+    if isinstance(context.axis.size, int):
+        lengths[context.axis.size] = context.axis.size + context.axis.added
     for part in node.all_input_nodes:
-        old, new = growth.old_value(part), part.meta.get("val")
+        old, new = context.old_value(part), part.meta.get("val")
         if isinstance(old, torch.Tensor) and isinstance(new, torch.Tensor):
             sizes: tuple[list[Size], list[Size]] = (list(old.shape), list(new.shape))
             for before, after in zip(*sizes, strict=False):
@@ -117,7 +114,7 @@ def _options(growth: Growth, node: fx.Node, wanted: Demands) -> Iterator[Option]
             yield slot, None, lengths[leaf]
         value = leaf.meta.get("val") if isinstance(leaf, fx.Node) else None
         if isinstance(value, torch.Tensor):
-            shorter: list[Size] = list(growth.old_value(leaf).shape)
+            shorter: list[Size] = list(context.old_value(leaf).shape)
             now: list[Size] = list(value.shape)
             for dim, size in enumerate(now):
                 if isinstance(size, int) and size in lengths and same_size(shorter[dim], size):
@@ -152,14 +149,14 @@ def _result(node: fx.Node, choice: tuple[Option, ...]) -> Any:
         return None
 
 
-def _apply(growth: Growth, node: fx.Node, choice: tuple[Option, ...]) -> None:
+def _apply(context: Context, node: fx.Node, choice: tuple[Option, ...]) -> None:
     """Put the changes that work into the node."""
     demands: dict[int, dict[int, Any]] = {}
     for slot, dim, size in choice:
         if dim is None:
-            growth.put(node, slot, size)
+            context.put(node, slot, size)
         else:
             demands.setdefault(slot, {})[dim] = size
     additive = schema_name(node) in _ADDS
     for slot, wanted in demands.items():
-        growth.put(node, slot, growth.demand(leaves_of(node)[slot], wanted, additive))
+        context.put(node, slot, context.demand(leaves_of(node)[slot], wanted, additive))

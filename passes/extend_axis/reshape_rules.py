@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sympy
 from torch import fx
@@ -12,7 +12,7 @@ from torch import fx
 from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.ops import schema_name
 from graphprog.ir.sizes import expression, has_length, same_size
-from graphprog.passes.extend_axis.cuts import Demands
+from graphprog.passes.extend_axis.context import Context, Demands
 from graphprog.passes.extend_axis.reshape_factors import (
     Factors,
     SplitError,
@@ -22,21 +22,18 @@ from graphprog.passes.extend_axis.reshape_factors import (
 )
 from graphprog.rewriting.refusal import RefusalError
 
-if TYPE_CHECKING:
-    from graphprog.passes.extend_axis.propagate import Growth
-
 MERGES = {"aten::flatten", "aten::repeat", "aten::repeat_interleave"}
 
 
-def agree_reshape(growth: Growth, node: fx.Node, wanted: Demands | None) -> None:
+def adapt_reshape(context: Context, node: fx.Node, wanted: Demands | None) -> None:
     """Set the literals of a reshape to the lengths that follow from its input."""
     if wanted:
-        _demand_reshaped(growth, node, wanted)
+        _demand_reshaped(context, node, wanted)
     source = node.args[0]
     assert isinstance(source, fx.Node)
-    old = growth.old_value(node)
+    old = context.old_value(node)
     try:
-        parts = reshaped(_parts(growth, source), list(old.shape))
+        parts = reshaped(_parts(context, source), list(old.shape))
     except SplitError as error:
         raise RefusalError(node, f"the axis cannot be followed, {error}") from error
     first = 1 if schema_name(node) != "aten::unflatten" else 2
@@ -49,68 +46,68 @@ def agree_reshape(growth: Growth, node: fx.Node, wanted: Demands | None) -> None
         if before == after or leaf == -1:
             continue
         if isinstance(leaf, int):
-            growth.put(node, slot, int(after))
+            context.put(node, slot, int(after))
         else:  # a varying size times the length, which it was multiplied with as a number
             ratio = sympy.cancel(after / before)
-            less = growth.copy_call(operator.floordiv, (leaf, int(ratio.q)), leaf)
-            growth.put(node, slot, growth.copy_call(operator.mul, (less, int(ratio.p)), leaf))
-    _note(growth, node, parts)
+            less = context.copy_call(operator.floordiv, (leaf, int(ratio.q)), leaf)
+            context.put(node, slot, context.copy_call(operator.mul, (less, int(ratio.p)), leaf))
+    _note(context, node, parts)
 
 
-def note_merged(growth: Growth, node: fx.Node) -> None:
+def record_merge(context: Context, node: fx.Node, wanted: Demands | None) -> None:
     """Remember what the dimensions of a merge without literals are made of."""
     source = node.args[0]
     assert isinstance(source, fx.Node)
-    parts = _parts(growth, source)
+    parts = _parts(context, source)
     if schema_name(node) == "aten::flatten":
         with contextlib.suppress(SplitError):
-            _note(growth, node, reshaped(parts, list(growth.old_value(node).shape)))
+            _note(context, node, reshaped(parts, list(context.old_value(node).shape)))
     elif schema_name(node) == "aten::repeat":
         counts: Any = node.args[1]
         sizes = [fake_value(count) if isinstance(count, fx.Node) else count for count in counts]
         times = [whole(size, size) for size in sizes]
         parts = [()] * (len(times) - len(parts)) + parts
-        _note(growth, node, [(*outer, *inner) for outer, inner in zip(times, parts, strict=True)])
+        _note(context, node, [(*outer, *inner) for outer, inner in zip(times, parts, strict=True)])
     elif len(node.args) == 3 and not isinstance(node.args[1], fx.Node):
         count: Any = node.args[1]
         dim = int(node.args[2]) % len(parts)  # type: ignore[arg-type]
         parts[dim] = (*parts[dim], *whole(count, count))
-        _note(growth, node, parts)
+        _note(context, node, parts)
 
 
-def _note(growth: Growth, node: fx.Node, parts: list[Factors]) -> None:
+def _note(context: Context, node: fx.Node, parts: list[Factors]) -> None:
     for dim, factors in enumerate(parts):
         if len(factors) > 1 and any(factor.moves for factor in factors):
-            growth.parts[node, dim] = factors
+            context.factors[node, dim] = factors
 
 
-def _parts(growth: Growth, node: fx.Node) -> list[Factors]:
+def _parts(context: Context, node: fx.Node) -> list[Factors]:
     """The parts of every dimension of what a node holds now."""
-    old, new = growth.old_value(node), fake_tensor(node)
+    old, new = context.old_value(node), fake_tensor(node)
     found = []
     for dim, (before, after) in enumerate(zip(old.shape, new.shape, strict=True)):
-        known = growth.parts.get((node, dim))
+        known = context.factors.get((node, dim))
         if known is None and not same_size(before, after):
-            known = _inherited(growth, node, before, after)
+            known = _inherited(context, node, before, after)
         found.append(known or whole(before, after))
     return found
 
 
-def _inherited(growth: Growth, node: fx.Node, before: Any, after: Any) -> Factors | None:
+def _inherited(context: Context, node: fx.Node, before: Any, after: Any) -> Factors | None:
     """The parts of a merged dimension, from the operand that it came from unchanged."""
     seen: set[fx.Node] = set()
     stack = [node]
     while stack:
         current = stack.pop()
-        for (owner, _), factors in growth.parts.items():
+        for (owner, _), factors in context.factors.items():
             if owner is current and length(factors) == expression(after):
                 return factors
         fresh = [
             part
             for part in current.all_input_nodes
             if part not in seen
-            and part in growth.before
-            and has_length(growth.before[part], before)
+            and part in context.before
+            and has_length(context.before[part], before)
             and has_length(fake_tensor(part), after)
         ]
         seen.update(fresh)
@@ -118,15 +115,15 @@ def _inherited(growth: Growth, node: fx.Node, before: Any, after: Any) -> Factor
     return None
 
 
-def _demand_reshaped(growth: Growth, node: fx.Node, wanted: Demands) -> None:
+def _demand_reshaped(context: Context, node: fx.Node, wanted: Demands) -> None:
     """Ask the input of a reshape for the dimension that the wanted one is made of."""
     source = node.args[0]
     assert isinstance(source, fx.Node)
-    shape, target = fake_tensor(source).shape, list(growth.old_value(node).shape)
+    shape, target = fake_tensor(source).shape, list(context.old_value(node).shape)
     grown = {expression(size) for size in wanted.values()}
     for dim, size in enumerate(shape):
         for new in wanted.values():
-            if not same_size(size, growth.cut.stretch.size):
+            if not same_size(size, context.axis.size):
                 continue
             parts = [whole(one, new if at == dim else one) for at, one in enumerate(shape)]
             try:
@@ -134,5 +131,5 @@ def _demand_reshaped(growth: Growth, node: fx.Node, wanted: Demands) -> None:
             except SplitError:
                 continue
             if all(result[at] == expression(one) for at, one in wanted.items()) and grown:
-                growth.put(node, 0, growth.demand(source, {dim: new}, additive=False))
+                context.put(node, 0, context.demand(source, {dim: new}, additive=False))
                 return

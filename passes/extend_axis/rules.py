@@ -1,14 +1,16 @@
-"""Make an operation agree with operands that have grown: its literals, then its other operands.
+"""Adapt an operation to operands that are longer: its literals, then its other operands.
 
 A length that is written as a number is changed only where it *is* the axis. For reshapes that is
-read off the factors (:mod:`graphprog.passes.merges`). For anything else the operation itself
-decides: every change of a literal or of another operand's length is tried on fake values, and the
-smallest one under which the operation runs is taken (:mod:`graphprog.passes.trials`).
+read off the factors (:mod:`graphprog.passes.extend_axis.reshape_rules`). For anything else the
+operation itself decides: every change of a literal or of another operand's length is tried on fake
+values, and the smallest one under which the operation runs is taken
+(:mod:`graphprog.passes.extend_axis.literal_search`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import fx
@@ -17,22 +19,19 @@ from torch.utils._sympy.functions import FloorDiv
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.ops import RESHAPES, schema_name
 from graphprog.ir.sizes import SLICE_END, expression, same_shape, same_size
-from graphprog.passes.extend_axis.ambiguity import counted, refuse_doubt
-from graphprog.passes.extend_axis.baked_choices import refuse_chosen
-from graphprog.passes.extend_axis.cuts import Demands
-from graphprog.passes.extend_axis.literal_search import cannot_follow, change_lengths, has_lengths
-from graphprog.passes.extend_axis.reshape_rules import MERGES, agree_reshape, note_merged
+from graphprog.passes.extend_axis.ambiguity import counts_entries, refuse_ambiguous
+from graphprog.passes.extend_axis.baked_choices import refuse_baked_choice
+from graphprog.passes.extend_axis.context import Context, Demands
+from graphprog.passes.extend_axis.literal_search import cannot_follow, has_lengths, search_lengths
+from graphprog.passes.extend_axis.reshape_rules import MERGES, adapt_reshape, record_merge
 from graphprog.rewriting.refusal import RefusalError
 
-if TYPE_CHECKING:
-    from graphprog.passes.extend_axis.propagate import Growth
 
-
-def agree(growth: Growth, node: fx.Node, wanted: Demands | None) -> Any:
-    """Run a node on what it reads now, after making the rest of it agree.
+def derive(context: Context, node: fx.Node, wanted: Demands | None) -> Any:
+    """Run a node on what it reads now, after the rest of it is adapted.
 
     Args:
-        growth: the re-derivation at work.
+        context: of the extension.
         node: what to run; its literals and operands may be replaced.
         wanted: lengths that the result must have.
 
@@ -43,44 +42,34 @@ def agree(growth: Growth, node: fx.Node, wanted: Demands | None) -> Any:
         RefusalError: it cannot follow.
     """
     name = schema_name(node)
-    refuse_chosen(growth, node)
-    if not growth.cut.stretch.symbolic:
-        if name in RESHAPES:
-            agree_reshape(growth, node, wanted)
-        elif name == "aten::expand":
-            _agree_expand(growth, node, wanted)
-        elif name == "aten::slice":
-            _agree_slice(growth, node, wanted)
-        elif name == "aten::index":
-            _agree_index(growth, node)
-        elif name in MERGES:
-            note_merged(growth, node)
-    elif name == "aten::index":
-        _agree_index(growth, node)
-    value = _run(growth, node, wanted or {})
-    old = growth.old_value(node)
+    refuse_baked_choice(context, node)
+    rules = {"aten::index": _adapt_index} if context.axis.symbolic else _RULES
+    if name in rules:
+        rules[name](context, node, wanted)
+    value = _run(context, node, wanted or {})
+    old = context.old_value(node)
     if isinstance(value, list | tuple) and len(value) != len(old):
         raise RefusalError(node, f"it returns {len(value)} values where {len(old)} are read")
     if name in RESHAPES and _is_cut(value) and not _is_cut(old):
         raise RefusalError(node, "the longer axis cannot be cut like this")
-    refuse_doubt(growth, node, concerned=True)
+    refuse_ambiguous(context, node, concerned=True)
     return value
 
 
-def _run(growth: Growth, node: fx.Node, wanted: Demands) -> Any:
+def _run(context: Context, node: fx.Node, wanted: Demands) -> Any:
     """Run a node, if need be with other literals or operands."""
     reason = "its length is not computed from what it reads"
     try:
-        value = growth.kernels.run(node)
+        value = context.kernels.run(node)
         if has_lengths(value, wanted) or not wanted:
             return value
     except Exception as error:  # whatever it is, something has to change
         reason = str(error)
-    change_lengths(growth, node, wanted, reason)
+    search_lengths(context, node, wanted, reason)
     if schema_name(node) == "aten::index":
-        _agree_index(growth, node)
+        _adapt_index(context, node, wanted)
     try:
-        return growth.kernels.run(node)
+        return context.kernels.run(node)
     except Exception as error:  # what was asked for came with other lengths than tried
         raise RefusalError(node, cannot_follow(str(error))) from error
 
@@ -90,96 +79,110 @@ def _is_cut(value: torch.Tensor) -> bool:
     return any(expression(size).has(FloorDiv) for size in value.shape)
 
 
-def _agree_expand(growth: Growth, node: fx.Node, wanted: Demands | None) -> None:
+def _adapt_expand(context: Context, node: fx.Node, wanted: Demands | None) -> None:
     """Let an expanded dimension keep the length of its operand, or take the wanted one."""
     source, sizes = node.args[0], node.args[1]
     assert isinstance(source, fx.Node)
     assert isinstance(sizes, list | tuple)
-    value, old = fake_tensor(source), growth.old_value(source)
+    value, old = fake_tensor(source), context.old_value(source)
     for position, size in enumerate(sizes):
         dim = position - (len(sizes) - value.ndim)
         own = dim >= 0 and not same_size(old.shape[dim], 1)
         if own and isinstance(size, int) and not same_size(old.shape[dim], value.shape[dim]):
-            growth.put(node, 1 + position, -1)
+            context.put(node, 1 + position, -1)
         elif wanted and position in wanted and isinstance(size, int):
             if own:
-                grown = growth.demand(source, {dim: wanted[position]}, additive=False)
-                growth.put(node, 0, grown)
-                growth.put(node, 1 + position, -1)
+                grown = context.demand(source, {dim: wanted[position]}, additive=False)
+                context.put(node, 0, grown)
+                context.put(node, 1 + position, -1)
             else:
-                growth.put(node, 1 + position, wanted[position])
+                context.put(node, 1 + position, wanted[position])
 
 
-def _agree_slice(growth: Growth, node: fx.Node, wanted: Demands | None) -> None:
+def _adapt_slice(context: Context, node: fx.Node, wanted: Demands | None) -> None:
     """Let a slice that went to the end go to the new end; give a wanted one more of its source."""
     source, dim, _, end = (*node.args, 0, 0, SLICE_END)[:4] if len(node.args) < 4 else node.args[:4]
     assert isinstance(source, fx.Node)
     assert isinstance(dim, int)
-    old, value = growth.old_value(source), fake_tensor(source)
+    old, value = context.old_value(source), fake_tensor(source)
     dim %= old.ndim
     size = old.shape[dim]
     if not isinstance(end, int) or not isinstance(size, int):
         return
     if wanted and dim in wanted:
-        more = int(wanted[dim]) - int(growth.old_value(node).shape[dim])
+        more = int(wanted[dim]) - int(context.old_value(node).shape[dim])
         if end < size and same_size(size, value.shape[dim]):
             if end + more > size:
                 raise RefusalError(
                     source, f"it has no entries beyond {size} of the {end + more} needed"
                 )
-            growth.put(node, 3, end + more)
+            context.put(node, 3, end + more)
             return
-        growth.put(node, 0, growth.demand(source, {dim: size + more}, additive=False))
+        context.put(node, 0, context.demand(source, {dim: size + more}, additive=False))
     if end >= size and len(node.args) > 3:
-        growth.put(node, 3, SLICE_END)
+        context.put(node, 3, SLICE_END)
 
 
-def _agree_index(growth: Growth, node: fx.Node) -> None:
+def _adapt_index(context: Context, node: fx.Node, wanted: Demands | None) -> None:
     """Give what is read at positions along the axis as many entries as there are positions."""
     source, positions = node.args[0], node.args[1]
     assert isinstance(source, fx.Node)
     assert isinstance(positions, list | tuple)
-    sizes, added = fake_tensor(source).shape, growth.cut.stretch.added
-    wanted = {
+    sizes, added = fake_tensor(source).shape, context.axis.added
+    lengths = {
         dim: sizes[dim] + added
         for dim, position in enumerate(positions)
         if isinstance(position, fx.Node)
-        and not same_shape(growth.old_value(position), fake_tensor(position))
-        and _may_be_axis(growth, sizes[dim])
-        and (not growth.cut.stretch.symbolic or counted(position))
+        and not same_shape(context.old_value(position), fake_tensor(position))
+        and _may_be_axis(context, sizes[dim])
+        and (not context.axis.symbolic or counts_entries(position))
     }
-    if wanted and source not in growth.reach:
-        growth.put(node, 0, growth.demand(source, wanted, additive=False))
-    if not growth.cut.stretch.symbolic:
-        _agree_positions(growth, node)
+    if lengths and source not in context.reach:
+        context.put(node, 0, context.demand(source, lengths, additive=False))
+    if not context.axis.symbolic:
+        _adapt_positions(context, node)
 
 
-def _agree_positions(growth: Growth, node: fx.Node) -> None:
+def _adapt_positions(context: Context, node: fx.Node) -> None:
     """Read as many entries as there are by now, where there were as many positions as entries."""
     source, positions = node.args[0], node.args[1]
     assert isinstance(source, fx.Node)
     assert isinstance(positions, list | tuple)
-    old, new = growth.old_value(source).shape, fake_tensor(source).shape
+    old, new = context.old_value(source).shape, fake_tensor(source).shape
     slot = 0
     for dim, position in enumerate(positions):
         slot += 1
-        if not isinstance(position, fx.Node) or old[dim] == new[dim] or not counted(position):
+        if (
+            not isinstance(position, fx.Node)
+            or old[dim] == new[dim]
+            or not counts_entries(position)
+        ):
             continue
         shape = fake_tensor(position).shape
         same = [axis for axis, size in enumerate(shape) if same_size(size, old[dim])]
-        if len(same) == 1 and position not in growth.reach:
-            grown = growth.demand(position, {same[0]: new[dim]}, additive=False)
-            growth.put(node, slot, grown)
+        if len(same) == 1 and position not in context.reach:
+            grown = context.demand(position, {same[0]: new[dim]}, additive=False)
+            context.put(node, slot, grown)
 
 
-def _may_be_axis(growth: Growth, size: Any) -> bool:
+def _may_be_axis(context: Context, size: Any) -> bool:
     """Whether a length that has not grown may be that of the axis."""
-    stretch = growth.cut.stretch
-    if not stretch.symbolic:
-        return same_size(size, stretch.size)
+    axis = context.axis
+    if not axis.symbolic:
+        return same_size(size, axis.size)
     # what is only read at positions is not known to have the length of the axis
     if not isinstance(size, torch.SymInt) or not expression(size).is_Symbol:
         return False
-    assert isinstance(stretch.size, torch.SymInt)
-    like = bool(size.node.hint == stretch.size.node.hint)
-    return like and not same_size(size, growth.size)
+    assert isinstance(axis.size, torch.SymInt)
+    like = bool(size.node.hint == axis.size.node.hint)
+    return like and not same_size(size, context.size)
+
+
+_RULES: dict[str, Callable[[Context, fx.Node, Demands | None], None]] = {
+    **dict.fromkeys(RESHAPES, adapt_reshape),
+    **dict.fromkeys(MERGES, record_merge),
+    "aten::expand": _adapt_expand,
+    "aten::slice": _adapt_slice,
+    "aten::index": _adapt_index,
+}
+"""What adapts an operation whose lengths are numbers, by schema name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import fx
@@ -11,10 +11,8 @@ from torch import fx
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.ops import schema_name
 from graphprog.ir.sizes import SLICE_END, Size, has_length
+from graphprog.passes.extend_axis.context import Context
 from graphprog.rewriting.refusal import RefusalError
-
-if TYPE_CHECKING:
-    from graphprog.passes.extend_axis.propagate import Growth
 
 _SIDE = "side"
 _COMPARES = {"aten::eq", "aten::ne"}
@@ -35,49 +33,49 @@ _SAME_VALUE = {
 _LOOKS_UP = {"aten::embedding": 1, "aten::index_select": 2, "aten::embedding_bag": 1}
 
 
-class Sides:
+class SideInputs:
     """How inputs and tables that carry the axis become longer.
 
     Attributes:
         meanings: of side inputs, by name: ``present`` (1 or True), ``zero`` or ``positions``.
         tables: policy for tensors of the model that carry the axis: ``refuse``, or ``zeros``
             where they are added, so that the new entries get none of it.
-        carriers: the dimensions of inputs of fixed length that turned out to carry the axis.
+        axis_dims: the dimensions of inputs of fixed length that turned out to carry the axis.
     """
 
     def __init__(
         self,
         meanings: Mapping[str, str],
         tables: str,
-        carriers: Mapping[str, frozenset[int]],
+        axis_dims: Mapping[str, frozenset[int]],
     ) -> None:
         self.meanings = dict(meanings)
         self.tables = tables
-        self.carriers = dict(carriers)
+        self.axis_dims = dict(axis_dims)
         self._told: dict[str, str] = {}
 
-    def padded(self, growth: Growth, node: fx.Node, wanted: Mapping[int, Any]) -> fx.Node:
+    def extended(self, context: Context, node: fx.Node, wanted: Mapping[int, Any]) -> fx.Node:
         """A model input with entries in the place of the inserted ones.
 
         Raises:
             RefusalError: its length is a multiple of the axis, or its meaning cannot be told.
         """
-        stretch, name = growth.cut.stretch, key_of(node)
+        axis, name = context.axis, key_of(node)
         shape = fake_tensor(node).shape
-        dims = {dim for dim, size in enumerate(shape) if stretch.growth(size) != 0}
-        dims |= set(wanted) | self.carriers.get(name, frozenset())
-        if not stretch.symbolic and dims:
-            self.carriers[name] = frozenset(dims)
+        dims = {dim for dim, size in enumerate(shape) if axis.growth(size) != 0}
+        dims |= set(wanted) | self.axis_dims.get(name, frozenset())
+        if not axis.symbolic and dims:
+            self.axis_dims[name] = frozenset(dims)
         result = node
         for dim in sorted(dims):
-            computed = dim not in wanted and stretch.growth(shape[dim]) != stretch.added
-            if stretch.symbolic and computed:
+            computed = dim not in wanted and axis.growth(shape[dim]) != axis.added
+            if axis.symbolic and computed:
                 raise RefusalError(node, "its length is not the axis itself but computed from it")
-            result = self._padded(growth, node, result, dim)
+            result = self._padded(context, node, result, dim)
             result.meta[_SIDE] = node.meta.get(_SIDE, str(node.target))
         return result
 
-    def _padded(self, growth: Growth, node: fx.Node, value: fx.Node, dim: int) -> fx.Node:
+    def _padded(self, context: Context, node: fx.Node, value: fx.Node, dim: int) -> fx.Node:
         name = str(node.meta.get(_SIDE, node.target))
         if name not in self._told:
             self._told[name] = self.meanings.get(name) or inferred_meaning(node)
@@ -89,11 +87,11 @@ class Sides:
                 f"(input_roles={{{name!r}: 'present', 'zero' or 'positions'}} says it)",
             )
         if meaning == "positions":
-            return _positions(growth, node, value, dim)
-        return join(growth, value, dim, _neutral(node, meaning), like=node)
+            return _positions(context, node, value, dim)
+        return join(context, value, dim, _neutral(node, meaning), like=node)
 
     def table(
-        self, growth: Growth, node: fx.Node, wanted: Mapping[int, Any], additive: bool
+        self, context: Context, node: fx.Node, wanted: Mapping[int, Any], additive: bool
     ) -> fx.Node:
         """A tensor of the model with entries for the inserted ones.
 
@@ -102,21 +100,21 @@ class Sides:
         """
         if self.tables == "refuse":
             raise RefusalError(
-                node, "a tensor of the model has the fixed length of the axis", growth.reader
+                node, "a tensor of the model has the fixed length of the axis", context.reader
             )
         if not additive:
             raise RefusalError(
                 node,
                 "a tensor of the model has the fixed length of the axis, and is not added",
-                growth.reader,
+                context.reader,
             )
         result = node
         for dim in wanted:
-            result = join(growth, result, dim, 0, like=node)
+            result = join(context, result, dim, 0, like=node)
         return result
 
 
-def is_side(node: fx.Node, size: Size) -> bool:
+def is_side_input(node: fx.Node, size: Size) -> bool:
     """Whether a value is an input, or one to which an earlier insertion gave this length."""
     longer = _SIDE in node.meta and has_length(fake_tensor(node), size)
     return node.op == "placeholder" or longer
@@ -177,42 +175,42 @@ def _neutral(node: fx.Node, meaning: str) -> Any:
     return next(number for number in range(len(special) + 1) if number not in special)
 
 
-def join(growth: Growth, value: fx.Node, dim: int, fill: Any, like: fx.Node) -> fx.Node:
-    """Put entries of one number between those of a value, at the offset of the cut."""
-    ops, cut = torch.ops.aten, growth.cut
+def join(context: Context, value: fx.Node, dim: int, fill: Any, like: fx.Node) -> fx.Node:
+    """Put entries of one number between those of a value, at the offset of the insertion."""
+    ops, point = torch.ops.aten, context.point
     ndim = fake_tensor(value).ndim
     before = [0, 0] * (ndim - 1 - dim)
-    added = cut.stretch.added
+    added = point.axis.added
 
     def pad(part: fx.Node, sides: list[int]) -> fx.Node:
         call = (part, [*before, *sides], fill)
-        return growth.copy_call(ops.constant_pad_nd.default, call, like)
+        return context.copy_call(ops.constant_pad_nd.default, call, like)
 
-    if cut.offset == 0:
+    if point.offset == 0:
         return pad(value, [added, 0])
-    if cut.offset == -1:
+    if point.offset == -1:
         return pad(value, [0, added])
     slices = (
-        [(0, cut.offset), (cut.offset, SLICE_END)]
-        if cut.offset > 0
-        else [(0, cut.offset + 1), (cut.offset + 1, SLICE_END)]
+        [(0, point.offset), (point.offset, SLICE_END)]
+        if point.offset > 0
+        else [(0, point.offset + 1), (point.offset + 1, SLICE_END)]
     )
     head, tail = (
-        growth.copy_call(ops.slice.Tensor, (value, dim, *bounds), like) for bounds in slices
+        context.copy_call(ops.slice.Tensor, (value, dim, *bounds), like) for bounds in slices
     )
-    return growth.copy_call(ops.cat.default, ([pad(head, [0, added]), tail], dim), like)
+    return context.copy_call(ops.cat.default, ([pad(head, [0, added]), tail], dim), like)
 
 
-def _positions(growth: Growth, node: fx.Node, value: fx.Node, dim: int) -> fx.Node:
+def _positions(context: Context, node: fx.Node, value: fx.Node, dim: int) -> fx.Node:
     """Positions where the inserted entries count: those behind them move on."""
-    ops, cut = torch.ops.aten, growth.cut
-    if cut.offset < 0:
+    ops, point = torch.ops.aten, context.point
+    if point.offset < 0:
         raise RefusalError(node, "positions of entries inserted at the end are not known")
-    shifted = join(growth, value, dim, 0, like=node)
-    size = growth.copy_call(ops.sym_size.int, (shifted, dim), node)
-    counted = growth.copy_call(ops.arange.default, (size,), node)
-    behind = growth.copy_call(ops.ge.Scalar, (counted, cut.offset + cut.stretch.added), node)
-    inside = growth.copy_call(ops.ge.Scalar, (counted, cut.offset), node)
-    moved = growth.copy_call(ops.add.Scalar, (shifted, cut.stretch.added), node)
-    rest = growth.copy_call(ops.where.self, (inside, counted, shifted), node)
-    return growth.copy_call(ops.where.self, (behind, moved, rest), node)
+    shifted = join(context, value, dim, 0, like=node)
+    size = context.copy_call(ops.sym_size.int, (shifted, dim), node)
+    counted = context.copy_call(ops.arange.default, (size,), node)
+    behind = context.copy_call(ops.ge.Scalar, (counted, point.offset + point.axis.added), node)
+    inside = context.copy_call(ops.ge.Scalar, (counted, point.offset), node)
+    moved = context.copy_call(ops.add.Scalar, (shifted, point.axis.added), node)
+    rest = context.copy_call(ops.where.self, (inside, counted, shifted), node)
+    return context.copy_call(ops.where.self, (behind, moved, rest), node)

@@ -16,7 +16,7 @@ from graphprog.ir.interface import Interface
 from graphprog.ir.sizes import Stretch, expression
 from graphprog.manipulations.prompts.prefix import Prefix
 from graphprog.passes.base import Pass
-from graphprog.passes.extend_axis.side_inputs import Sides
+from graphprog.passes.extend_axis.side_inputs import SideInputs
 from graphprog.passes.insert.insert import RestoreUses, unique_label
 from graphprog.passes.kv.shift_masks import Shift
 from graphprog.passes.kv.verify_prefix import prove
@@ -113,10 +113,8 @@ class ExtendKV(Pass):
     ) -> None:
         """Let masks, and the positions of what attends to itself, follow the longer memory."""
         size = fake_tensor(group[0].key).shape[-2]
-        stretch = Stretch(size, self.op.length)
-        shift = Shift(
-            edit, group[0].key, stretch, Sides(dict(self.op.input_roles), "refuse", {}), label
-        )
+        side_inputs = SideInputs(dict(self.op.input_roles), "refuse", {})
+        shift = Shift(edit, group[0].key, Stretch(size, self.op.length), side_inputs, label)
         moves = self.op.positions == "shift" and any(not is_cross(one) for one in group)
         shift.run([one.node for one in group], moves)
         for node, call in shift.before.items():

@@ -12,9 +12,9 @@ from graphprog.analysis.attention import ATTENTION, Attention, activations
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.ops import ids_of
 from graphprog.ir.sizes import SLICE_END, Stretch, resolve, same_size
-from graphprog.passes.extend_axis.cuts import Cut
-from graphprog.passes.extend_axis.propagate import Growth
-from graphprog.passes.extend_axis.side_inputs import Sides
+from graphprog.passes.extend_axis.context import InsertionPoint
+from graphprog.passes.extend_axis.propagate import Propagation
+from graphprog.passes.extend_axis.side_inputs import SideInputs
 from graphprog.passes.kv.explicit_mask import causal_mask, set_mask
 from graphprog.passes.kv.last_entries import Tails, length_of
 from graphprog.rewriting.edges import Call, leaves_of
@@ -32,20 +32,22 @@ class Shift:
     """
 
     def __init__(
-        self, edit: Editor, key: fx.Node, stretch: Stretch, sides: Sides, part: str
+        self, edit: Editor, key: fx.Node, axis: Stretch, side_inputs: SideInputs, part: str
     ) -> None:
         self.edit = edit
-        self.stretch = stretch
+        self.axis = axis
         self.part = part
         self.before: dict[fx.Node, Call] = {}
-        positions = [name for name, meaning in sides.meanings.items() if meaning == "positions"]
+        positions = [
+            name for name, meaning in side_inputs.meanings.items() if meaning == "positions"
+        ]
         self.data = activations(edit.code, positions)
-        cut = Cut(key, key, frozenset(), stretch, 0)
-        self.growth = Growth(edit, cut, sides, part)
-        self.growth.reach.activations = self.data
+        point = InsertionPoint(key, key, frozenset(), axis, 0)
+        self.propagation = Propagation(edit, point, side_inputs, part)
+        self.propagation.reach.activations = self.data
         self._masks: dict[Any, fx.Node] = {}
         self._tails: dict[fx.Node, fx.Node] = {}
-        length = length_of(edit, stretch.size, part) if stretch.symbolic else None
+        length = length_of(edit, axis.size, part) if axis.symbolic else None
         self._rows = None if length is None else Tails(edit, length, part)
 
     def run(self, group: Sequence[fx.Node], moves: bool) -> None:
@@ -58,7 +60,7 @@ class Shift:
         Raises:
             RefusalError: something cannot follow.
         """
-        size, growth = self.stretch.size, self.growth
+        size, longer = self.axis.size, self.propagation
         attending = {node: Attention(node) for node in group}
         if moves:
             self._refuse_untold(attending.values())
@@ -66,13 +68,13 @@ class Shift:
         masks: list[tuple[fx.Node, fx.Node]] = []
         with running(fake_mode_of(fake_tensor(group[0]))):
             for node in list(self.edit.code.nodes):
-                growth.reader = node
+                longer.reader = node
                 if node in attending:
                     masks += self._mask(attending[node])
                 elif moves and node in self.data:
                     plans += self._moved(node)
-        if isinstance(growth.size, torch.SymInt) and isinstance(size, torch.SymInt):
-            resolve(growth.size, size, self.stretch.added)
+        if isinstance(longer.size, torch.SymInt) and isinstance(size, torch.SymInt):
+            resolve(longer.size, size, self.axis.added)
         for node, slot, new in plans:
             self._remember(node)
             old = leaves_of(node)[slot]
@@ -84,7 +86,7 @@ class Shift:
 
     def _erase_unread(self) -> None:
         """Remove what was computed for all rows of a mask of which the last are read."""
-        own = {*self.growth.before} - {self.growth.cut.new}
+        own = {*self.propagation.before} - {self.propagation.point.new}
         if self._rows is not None:
             own |= {self._rows.kept, *self._rows.made}
         for node in reversed(self.edit.code.nodes):
@@ -118,10 +120,10 @@ class Shift:
             if node.target is ATTENTION and slot == 3:
                 continue  # of attention that has no memory
             value = fake_tensor(leaf)
-            if self.stretch.symbolic and self.stretch.carried_by(value):
+            if self.axis.symbolic and self.axis.carried_by(value):
                 found.append((node, slot, self._tail(leaf)))
-            elif not self.stretch.symbolic and any(
-                same_size(size, self.stretch.size) for size in value.shape
+            elif not self.axis.symbolic and any(
+                same_size(size, self.axis.size) for size in value.shape
             ):
                 raise RefusalError(
                     leaf,
@@ -134,7 +136,7 @@ class Shift:
     def _tail(self, side: fx.Node) -> fx.Node:
         """The last entries of a longer side value, as many as it had."""
         if side not in self._tails:
-            grown = self.growth.grown(side)
+            grown = self.propagation.extended(side)
             for dim in range(fake_tensor(side).ndim):
                 if self._grows(side, dim):
                     grown = self._last(grown, side, dim)
@@ -144,20 +146,20 @@ class Shift:
 
     def _grows(self, side: fx.Node, dim: int) -> bool:
         """Whether a dimension has an entry for every token, so that the last are those of data."""
-        more = self.stretch.growth(fake_tensor(side).shape[dim])
-        if more not in (0, self.stretch.added):
+        more = self.axis.growth(fake_tensor(side).shape[dim])
+        if more not in (0, self.axis.added):
             raise RefusalError(
                 side,
                 f"its dimension {dim} has not one entry a token, so that which entries belong to "
                 "the memory is not known",
-                self.growth.reader,
+                self.propagation.reader,
             )
         return bool(more != 0)
 
     def _last(self, value: fx.Node, like: fx.Node, dim: int) -> fx.Node:
-        call = (value, dim, self.stretch.added, SLICE_END)
-        node = self.edit.call(torch.ops.aten.slice.Tensor, call, self.growth.reader, self.part)
-        self.growth.before[node] = fake_tensor(like)
+        call = (value, dim, self.axis.added, SLICE_END)
+        node = self.edit.call(torch.ops.aten.slice.Tensor, call, self.propagation.reader, self.part)
+        self.propagation.before[node] = fake_tensor(like)
         return node
 
     def _mask(self, attention: Attention) -> list[tuple[fx.Node, fx.Node]]:
@@ -173,25 +175,25 @@ class Shift:
         value = fake_tensor(mask)
         if same_size(value.shape[-1], 1):
             return mask  # one column for all keys
-        rows = value.ndim > 1 and same_size(value.shape[-2], self.stretch.size)
-        if self.stretch.symbolic:
+        rows = value.ndim > 1 and same_size(value.shape[-2], self.axis.size)
+        if self.axis.symbolic:
             rows = value.ndim > 1 and self._grows(mask, value.ndim - 2)
             if mask in self.data:
                 raise RefusalError(mask, "the mask is computed from data", attention.node)
-            grown = self.growth.grown(mask)
+            grown = self.propagation.extended(mask)
         else:
-            wanted = {value.ndim - 1: self.growth.size}
-            rows &= same_size(fake_tensor(attention.query).shape[-2], self.stretch.size)
+            wanted = {value.ndim - 1: self.propagation.size}
+            rows &= same_size(fake_tensor(attention.query).shape[-2], self.axis.size)
             if rows:
-                wanted[value.ndim - 2] = self.growth.size
-            grown = self.growth.demand(mask, wanted, additive=value.dtype != torch.bool)
-        if not same_size(fake_tensor(grown).shape[-1], self.growth.size):
+                wanted[value.ndim - 2] = self.propagation.size
+            grown = self.propagation.demand(mask, wanted, additive=value.dtype != torch.bool)
+        if not same_size(fake_tensor(grown).shape[-1], self.propagation.size):
             raise RefusalError(mask, "it does not grow with the keys", attention.node)
         if not rows:
             return grown
         if self._rows is None:
             return self._last(grown, mask, value.ndim - 2)
-        return self._rows.of(grown, value.ndim - 2, self.growth.reader)
+        return self._rows.of(grown, value.ndim - 2, self.propagation.reader)
 
     def _causal(self, attention: Attention) -> fx.Node:
         """The mask of an operation that hides what comes later: the memory is never hidden."""
@@ -200,7 +202,7 @@ class Shift:
         lengths = str([fake_tensor(node).shape[2] for node in read])
         if lengths not in self._masks:
             sizes = [self.edit.call(ops.sym_size.int, (node, 2), reader, part) for node in read]
-            padded = (causal_mask(self.edit, attention, sizes, part), [self.stretch.added, 0], True)
+            padded = (causal_mask(self.edit, attention, sizes, part), [self.axis.added, 0], True)
             self._masks[lengths] = self.edit.call(ops.constant_pad_nd.default, padded, reader, part)
         return self._masks[lengths]
 
