@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import fx
 
+from graphprog.analysis.input_meaning import inferred_meaning
 from graphprog.errors import DataError, ProgramError
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
@@ -15,7 +16,6 @@ from graphprog.ir.inputs import InputSpec, inputs_of
 from graphprog.ir.ops import ids_of, rows_of
 from graphprog.ir.sizes import expression, is_symbolic, same_size
 from graphprog.ir.symbols import size_text
-from graphprog.passes.extend_axis.side_inputs import inferred_meaning
 
 MEANINGS = ("present", "repeated", "positions")
 

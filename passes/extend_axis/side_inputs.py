@@ -8,29 +8,13 @@ from typing import Any
 import torch
 from torch import fx
 
+from graphprog.analysis.input_meaning import inferred_meaning, neutral_entry
 from graphprog.ir.fake import fake_tensor
-from graphprog.ir.ops import schema_name
 from graphprog.ir.sizes import SLICE_END, Size, has_length
 from graphprog.passes.extend_axis.context import Context
 from graphprog.rewriting.refusal import RefusalError
 
 _SIDE = "side"
-_COMPARES = {"aten::eq", "aten::ne"}
-_ORDERS = {"aten::gt", "aten::ge", "aten::lt", "aten::le"}
-_ADDS = {"aten::add", "aten::add_", "aten::scaled_dot_product_attention"}
-_SAME_VALUE = {
-    "aten::view",
-    "aten::reshape",
-    "aten::to",
-    "aten::_to_copy",
-    "aten::unsqueeze",
-    "aten::expand",
-    "aten::slice",
-    "aten::cat",
-    "aten::constant_pad_nd",
-    "aten::clone",
-}
-_LOOKS_UP = {"aten::embedding": 1, "aten::index_select": 2, "aten::embedding_bag": 1}
 
 
 class SideInputs:
@@ -88,7 +72,7 @@ class SideInputs:
             )
         if meaning == "positions":
             return _positions(context, node, value, dim)
-        return join(context, value, dim, _neutral(node, meaning), like=node)
+        return join(context, value, dim, neutral_entry(node, meaning), like=node)
 
     def table(
         self, context: Context, node: fx.Node, wanted: Mapping[int, Any], additive: bool
@@ -123,56 +107,6 @@ def is_side_input(node: fx.Node, size: Size) -> bool:
 def key_of(node: fx.Node) -> str:
     """The name of an input, or of the node at which it is longer."""
     return str(node.target) if node.op == "placeholder" else node.name
-
-
-def inferred_meaning(node: fx.Node) -> str:
-    """What an input means, told by what the graph does with it; empty where nothing tells."""
-    value = fake_tensor(node)
-    if value.dtype == torch.bool:
-        return "present"
-    if any(schema_name(user) == "aten::diff" for user in _readers(node)):
-        return ""  # neither presence nor types go on by steps
-    if not value.dtype.is_floating_point:
-        return "zero" if _looked_up(node) else "present"
-    added = {schema_name(user) for user in _readers(node)} <= _ADDS
-    return "zero" if added else ""
-
-
-def _readers(node: fx.Node) -> list[fx.Node]:
-    """What reads a value, also in another shape."""
-    found: list[fx.Node] = []
-    stack = list(node.users)
-    while stack:
-        user = stack.pop()
-        if schema_name(user) in _SAME_VALUE:
-            stack += user.users
-        elif isinstance(user.meta.get("val"), torch.Tensor):
-            found.append(user)
-    return found
-
-
-def compared_with(node: fx.Node) -> list[int]:
-    """The numbers that an input is compared with, such as that of padding or of a text's end."""
-    readers = [user for user in _readers(node) if schema_name(user) in _COMPARES]
-    return sorted({user.args[1] for user in readers if isinstance(user.args[1], int)})
-
-
-def _looked_up(node: fx.Node) -> bool:
-    return any(schema_name(user) in _LOOKS_UP for user in _readers(node))
-
-
-def _neutral(node: fx.Node, meaning: str) -> Any:
-    """The number that stands at the inserted entries of an input."""
-    if meaning == "present":
-        return True if fake_tensor(node).dtype == torch.bool else 1
-    if fake_tensor(node).dtype.is_floating_point:
-        return 0.0
-    # an id that the model compares with, such as the one of padding, would be taken for it
-    special: set[Any] = set(compared_with(node))
-    for user in _readers(node):  # whether it is more than 0, say, asks for padding as well
-        if schema_name(user) in _ORDERS and user.args[1] in (0, 1):
-            special |= {0, user.args[1]}
-    return next(number for number in range(len(special) + 1) if number not in special)
 
 
 def join(context: Context, value: fx.Node, dim: int, fill: Any, like: fx.Node) -> fx.Node:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
+from graphprog.analysis.input_meaning import compared_with
 from graphprog.errors import PassError
 from graphprog.ir.graph import Graph
-from graphprog.passes.extend_axis.side_inputs import compared_with
 from graphprog.utils.numerics import difference
 from graphprog.values.text_prefix import lookup_of, run_on
 
