@@ -29,7 +29,7 @@ class Pipeline(Pass):
             if late:
                 raise PassError(
                     f"pass {item.kind!r} at position {position} must come after {late[0]!r}",
-                    [f"move {late[0]!r} in front of it"],
+                    [f"move {late[0]!r} before it"],
                 )
 
     def run(self, graph: Graph) -> Graph:

@@ -1,4 +1,4 @@
-"""What lies behind a cut, and which activations lie in front of it or beside it."""
+"""What comes after a value, and which activations come before it or lie beside it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from graphprog.rewriting.edges import Slot, leaves_of
 _MULTIPLIES = ("aten::linear", "aten::conv", "aten::addmm", "aten::mm", "aten::matmul")
 
 
-class Reach:
-    """The nodes that a cut divides a graph into.
+class Reachability:
+    """The parts that some uses of a value divide a graph into.
 
     Attributes:
-        behind: what depends on the edges of the cut, in graph order, up to where the cut ends.
-        beyond: what depends on the edges where it ends.
-        activations: what comes from the data that the cut value comes from, in front of the cut or
-            beside it: from a float input, or from rows looked up by an integer input. Unlike
-            masks and positions it cannot be computed again at another length.
+        after: what depends on the edges, in graph order, up to the ends.
+        after_end: what depends on the edges that are the ends.
+        activations: what comes from the data that the value comes from, before it or beside it:
+            from a float input, or from rows looked up by an integer input. Unlike masks and
+            positions it cannot be computed again at another length.
     """
 
     def __init__(
@@ -34,13 +34,13 @@ class Reach:
         ends: Iterable[Slot] = (),
         recomputable: bool = False,
     ) -> None:
-        self.beyond = tuple(_closure(code, {user for user, _ in ends}, sizes=True))
+        self.after_end = tuple(_closure(code, {user for user, _ in ends}, sizes=True))
         starts = {user for user, slot in edges if leaves_of(user)[slot] in sources_of(user)}
-        behind = _closure(code, starts, sizes=True)
-        for node in self.beyond:
-            behind.pop(node, None)
-        self.behind = tuple(behind)
-        self._behind = frozenset(behind)
+        after = _closure(code, starts, sizes=True)
+        for node in self.after_end:
+            after.pop(node, None)
+        self.after = tuple(after)
+        self._after = frozenset(after)
         inputs = set(code.find_nodes(op="placeholder"))
         fed = inputs | set(_closure(code, inputs))
         found = ancestors(value)
@@ -52,10 +52,10 @@ class Reach:
         if recomputable:
             data = {node for node in data if node.op == "placeholder"}
         beside = set() if recomputable else set(_closure(code, data))
-        self.activations = frozenset(data | beside) - self._behind
+        self.activations = frozenset(data | beside) - self._after
 
     def __contains__(self, node: object) -> bool:
-        return node in self._behind
+        return node in self._after
 
 
 def _is_data(node: fx.Node) -> bool:
@@ -87,7 +87,7 @@ def _inputs(nodes: Iterable[fx.Node]) -> frozenset[str]:
 
 
 def _closure(code: fx.Graph, starts: set[fx.Node], sizes: bool = False) -> dict[fx.Node, None]:
-    """Some nodes that are no inputs, and all that depend on them.
+    """Some nodes that are not inputs, and all that depend on them.
 
     Args:
         code: the graph.

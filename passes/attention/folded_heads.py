@@ -1,4 +1,4 @@
-"""Heads of attention that are folded into the batch: how many, told by the reshapes around."""
+"""Heads of attention that are folded into the batch: their number, read off the reshapes around."""
 
 from __future__ import annotations
 

@@ -18,12 +18,12 @@ _OPS = torch.ops.aten
 
 
 class MaskBuilder:
-    """Puts operations in front of a node; what is written twice is one node.
+    """Puts operations before a node; what is written twice is one node.
 
     Args:
         edit: of the graph.
         before: the operation whose place and module they take.
-        known: what was written in front of earlier operations.
+        known: what was written before earlier operations.
     """
 
     def __init__(self, edit: Editor, before: fx.Node, known: dict[str, fx.Node]) -> None:

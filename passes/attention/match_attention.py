@@ -60,7 +60,7 @@ def matches(code: fx.Graph, weights: Weights) -> list[Pattern]:
     """The attention that :class:`MatchAttention` rewrites, in the order of its results."""
     found: list[Pattern] = []
     for softmax in softmaxes(code):
-        with contextlib.suppress(StoppedError):  # which :func:`explain` tells
+        with contextlib.suppress(StoppedError):  # which :func:`explain` reports
             found.append(pattern_at(softmax, weights))
     return sorted(found, key=lambda pattern: pattern.result)
 
@@ -71,7 +71,7 @@ def explain(graph: Graph) -> list[str]:
     Returns:
         One text a softmax, in order: the operations from softmax back to the product of queries
         and keys and on to the values, and the operation, module and source line of the first that
-        does not fit. One that :class:`MatchAttention` rewrites is told as such.
+        does not fit. One that :class:`MatchAttention` rewrites is reported as attention.
     """
     texts: list[str] = []
     for softmax in softmaxes(graph.code):

@@ -61,7 +61,7 @@ def pattern_at(softmax: fx.Node, weights: Weights) -> Pattern:
     """The attention that a softmax belongs to.
 
     Raises:
-        StoppedError: at which operation it is no attention that can be rewritten, and why.
+        StoppedError: names the operation that cannot be rewritten as attention, and why.
     """
     scores, dim = softmax.args[:2]
     assert isinstance(scores, fx.Node)
@@ -82,7 +82,7 @@ def pattern_at(softmax: fx.Node, weights: Weights) -> Pattern:
         folding = folding_of(query, [*views, softmax, *between], result)
         if folding is None:
             raise StoppedError(
-                product, "how many heads are folded into the batch cannot be told", found
+                product, "the number of heads folded into the batch cannot be determined", found
             )
     hiding = _hiding(steps, _dtype_of(steps, product), found)
     return Pattern(softmax, product, query, transposed, hiding, result, value, folding)
@@ -136,10 +136,10 @@ def _hiding(
     weak = next((step for step in fills if -step.number * limits.eps < _ABSORBS), None)
     if weak is None:
         return tuple(steps)
-    behind = list(steps[steps.index(fills[0]) :])
+    following = list(steps[steps.index(fills[0]) :])
     alone = all(step.kind != "add" for step in steps)
     alone &= all(step.number == weak.number for step in fills)
-    alone &= all(step.kind != "scale" for step in behind)
+    alone &= all(step.kind != "scale" for step in following)
     if not alone or weak.number > _HIDES:
         raise StoppedError(
             weak.node, f"scores are replaced by {weak.number:g}, which hides too little", found

@@ -57,7 +57,7 @@ class Walk:
     def scores(
         self, node: fx.Node, reader: fx.Node, found: list[fx.Node]
     ) -> tuple[list[Step], fx.Node]:
-        """The steps in the order in which they are computed, and the product in front of them."""
+        """The steps in the order in which they are computed, and the product before them."""
         if len(node.users) > 1:
             raise StoppedError(node, "its result is read by other operations as well", found)
         check_kept(node, reader, found)
@@ -91,7 +91,7 @@ class Walk:
             number_of(node.kwargs.get(key, 1), self.weights) for key in ("alpha", "beta")
         )
         if alpha is None or beta is None:
-            raise StoppedError(node, "its factors are no numbers", found)
+            raise StoppedError(node, "its factors are not constant", found)
         bias = node.args[0]
         assert isinstance(bias, fx.Node)
         steps = [Step("scale", node, None, alpha)]

@@ -1,4 +1,4 @@
-"""Attention over a memory and over tokens apart, for runtimes that copy what they concatenate."""
+"""Attention over a prefix and over tokens apart, for runtimes that copy what they concatenate."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from graphprog.spec.registry import spec
 @spec("split-kv")
 @dataclasses.dataclass(frozen=True)
 class SplitKV(Pass):
-    """Write attention out, so that keys and values of a memory are read where they lie.
+    """Write attention out, so that keys and values of a prefix are read where they are stored.
 
-    softmax([q m^T, q k^T] + mask) [v_m; v] is computed without [m; k] and [v_m; v]: the memory,
+    softmax([q m^T, q k^T] + mask) [v_m; v] is computed without [m; k] and [v_m; v]: the prefix,
     the same for all rows, is then a constant that is neither repeated for each row nor copied.
-    All of it is computed transposed, where the memory is the left factor of every product: a
+    All of it is computed transposed, where the prefix is the left factor of every product: a
     runtime reads that as it lies, and would rearrange a right one for a handful of queries.
     Equal up to the order of a sum.
     """
 
     def run(self, graph: Graph) -> Graph:
-        """Rewrite every attention that reads a memory; others stay."""
+        """Rewrite every attention that reads a prefix; others stay."""
         edit = Editor(graph, str(self))
         biases: dict[fx.Node, fx.Node] = {}
         for attention in attentions(edit.code):
@@ -45,7 +45,7 @@ class SplitKV(Pass):
 
 
 def _parts(joined: fx.Node) -> tuple[fx.Node, fx.Node] | None:
-    """A memory [H, P, d] and the keys or values [B, H, S, d] behind it; None without one."""
+    """A prefix [H, P, d] and the keys or values [B, H, S, d] after it; None without one."""
     if "graphprog" not in joined.meta or joined.target is not torch.ops.aten.cat.default:
         return None
     operands: Any = joined.args[0]
@@ -67,23 +67,23 @@ def _write_out(
     def call(target: torch._ops.OpOverload, *args: object) -> fx.Node:
         return edit.call(target, args, node, part)
 
-    def turned(one: fx.Node) -> fx.Node:
+    def transposed(one: fx.Node) -> fx.Node:
         return call(ops.transpose.int, one, -2, -1)
 
     width = fake_tensor(attention.query).shape[-1]
     scale = attention.argument(6)
     query = call(ops.mul.Tensor, attention.query, 1 / math.sqrt(width) if scale is None else scale)
-    query = turned(query)
+    query = transposed(query)
     scores = call(ops.cat.default, [call(ops.matmul.default, one, query) for one in keys], -2)
     if (mask := attention.mask) is not None:
         if mask not in biases:
-            biases[mask] = turned(_bias(mask, query, call))
+            biases[mask] = transposed(_bias(mask, query, call))
         scores = call(ops.add.Tensor, scores, biases[mask])
     shares = call(ops.softmax.int, scores, -2)
     length = fake_tensor(values[0]).shape[-2]
     bounds = ((0, length), (length, SLICE_END))
     mixed = [
-        call(ops.matmul.default, turned(value), call(ops.slice.Tensor, shares, -2, *bound))
+        call(ops.matmul.default, transposed(value), call(ops.slice.Tensor, shares, -2, *bound))
         for value, bound in zip(values, bounds, strict=True)
     ]
     total = call(ops.add.Tensor, *mixed)

@@ -1,8 +1,8 @@
-"""Numbers that may be the length of a fixed axis, where nothing tells whether they are.
+"""Ambiguities: numbers that may be the length of a fixed axis or something else.
 
 A length that was fixed when the model was captured stands in the graph as a number. Where the
 operation runs with the number as it is and with the longer length alike, either could be meant:
-such an operation is refused, and right once the axis may vary.
+such an operation is refused, and followed once the axis may vary.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from graphprog.rewriting.refusal import RefusalError
 _DECIDED = RESHAPES | {"aten::expand"}
 _DECIDED |= {f"aten::{name}" for name in ("arange", "ones", "zeros", "full", "empty", "eye")}
 _DECIDED |= {f"aten::new_{name}" for name in ("ones", "zeros", "full", "empty")}
-"""Operations of which it is decided elsewhere: by lining up factors, or by what reads them."""
+"""Operations that are decided elsewhere: by lining up factors, or by what reads them."""
 _NO_LENGTHS = {"dim", "dims", "dim0", "dim1", "start_dim", "end_dim", "axis", "source"} | {
     *("destination", "stride", "padding", "dilation", "groups", "output_padding"),
     *("padding_idx", "correction", "alpha", "memory_format"),
 }
-"""Arguments of operations that are integers, and never a length."""
+"""Integer arguments that are never a length."""
 _ARITHMETIC = {
     f"aten::{name}{end}"
     for name in ("add", "sub", "rsub", "mul", "div", "floor_divide", "remainder", "pow")
@@ -45,7 +45,7 @@ def refuse_ambiguous(context: Context, node: fx.Node, concerned: bool) -> None:
     Args:
         context: of the extension, of an axis of fixed length.
         node: what has been run again, or need not be.
-        concerned: whether anything that it reads has grown.
+        concerned: whether anything that it reads is longer.
 
     Raises:
         RefusalError: it may.
@@ -57,7 +57,7 @@ def refuse_ambiguous(context: Context, node: fx.Node, concerned: bool) -> None:
         if name in _ARITHMETIC:
             _refuse_numbers(context, node, {int(context.axis.size)})
         return
-    grown = _grown_lengths(context, node)
+    grown = _changed_lengths(context, node)
     if name in ("aten::select", "aten::slice", "aten::narrow"):
         _refuse_bounds(context, node)
         return
@@ -80,12 +80,12 @@ def refuse_ambiguous(context: Context, node: fx.Node, concerned: bool) -> None:
 
 def _refuse(node: fx.Node, what: str) -> None:
     raise RefusalError(
-        node, f"whether {what} stands for the length of the axis cannot be told (let it vary)"
+        node, f"whether {what} stands for the length of the axis cannot be determined (let it vary)"
     )
 
 
-def _grown_lengths(context: Context, node: fx.Node) -> set[int]:
-    """The lengths before of the dimensions that have grown, of all that a node reads."""
+def _changed_lengths(context: Context, node: fx.Node) -> set[int]:
+    """The old lengths of the dimensions that are longer now, of all that a node reads."""
     found = {int(context.axis.size)}
     for part in node.all_input_nodes:
         old, new = context.old_value(part), fake_tensor(part)
@@ -109,7 +109,7 @@ def _refuse_numbers(context: Context, node: fx.Node, lengths: set[int]) -> None:
 
 
 def _refuse_bounds(context: Context, node: fx.Node) -> None:
-    """Refuse an entry, a bound or a step that may have been told by the length of the axis.
+    """Refuse an entry, a bound or a step that may have been computed from the length of the axis.
 
     Numbers below 0 count from the end.
     """
@@ -165,7 +165,7 @@ def _sizes(value: torch.Tensor) -> list[Size]:
 
 
 def counts_entries(position: fx.Node) -> bool:
-    """Whether integers are a count of entries, and no data."""
+    """Whether integers count entries and are not data."""
     stack = [position]
     while stack:
         node = stack.pop()

@@ -1,6 +1,6 @@
-"""Paddings and windows that a model may have chosen by the length it had when it was captured.
+"""Choices baked into a graph: paddings and windows that Python computed from a length.
 
-A choice that was made in Python is not in the graph: at another length it would be another one.
+Such a choice is not in the graph as an operation: at another length it would be another one.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def refuse_baked_choice(context: Context, node: fx.Node) -> None:
     elif name in _PADS:
         _refuse_uneven(context, node)
     elif name == "aten::im2col" and not context.axis.symbolic:
-        _refuse_rest(context, node)
+        _refuse_remainder(context, node)
 
 
 def _refuse_cropping(context: Context, node: fx.Node) -> None:
-    """Refuse to pad less the longer the axis: beyond the length padded up to, it would crop."""
+    """Refuse to pad less the longer the axis is: beyond the length padded up to, it would crop."""
     for leaf in leaves_of(node):
         amount = context.old_value(leaf) if isinstance(leaf, fx.Node) else None
         if is_symbolic(amount) and context.axis.growth(amount).is_negative:
@@ -44,7 +44,7 @@ def _refuse_cropping(context: Context, node: fx.Node) -> None:
 
 
 def _refuse_uneven(context: Context, node: fx.Node) -> None:
-    """Refuse one entry more behind than in front, as convolutions pad to a multiple of a stride."""
+    """Refuse one entry more after than before, as convolutions pad to a multiple of a stride."""
     amounts: Any = node.args[1]
     old, new = _lengths(context, node)
     for pair in range(len(amounts) // 2):
@@ -53,13 +53,13 @@ def _refuse_uneven(context: Context, node: fx.Node) -> None:
         if moves and isinstance(first, int) and isinstance(last, int) and last - first == 1:
             raise RefusalError(
                 node,
-                f"whether padding by {first} and {last} was chosen for this length cannot be told "
-                "(let it vary)",
+                f"whether padding by {first} and {last} was chosen for this length cannot be "
+                "determined (let it vary)",
             )
 
 
-def _refuse_rest(context: Context, node: fx.Node) -> None:
-    """Refuse windows that covered an axis and would leave a rest of it out."""
+def _refuse_remainder(context: Context, node: fx.Node) -> None:
+    """Refuse windows that covered an axis and would leave out its last entries."""
     windows, dilations, paddings, strides = node.args[1:5]
     old, new = _lengths(context, node)
     for dim in (-2, -1):

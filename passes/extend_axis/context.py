@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from graphprog.analysis.reachability import Reach
+from graphprog.analysis.reachability import Reachability
 from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.interface import Interface
 from graphprog.ir.sizes import Stretch, expression, stand_in
@@ -79,7 +79,7 @@ class Context(ABC):
         size: the new length.
     """
 
-    def __init__(self, edit: Editor, point: InsertionPoint, reach: Reach, part: str) -> None:
+    def __init__(self, edit: Editor, point: InsertionPoint, reach: Reachability, part: str) -> None:
         self.edit = edit
         self.point = point
         self.reach = reach

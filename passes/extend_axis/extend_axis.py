@@ -1,4 +1,4 @@
-"""R2: insert entries along an axis of a value, and re-derive everything behind."""
+"""R2: insert entries along an axis of a value, and derive again everything that follows."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _ROUNDS = 8
 @spec("extend-axis")
 @dataclasses.dataclass(frozen=True)
 class ExtendAxis(Pass):
-    """Insert entries into the value at an interface and let everything behind it follow.
+    """Insert entries into the value at an interface and adapt everything that follows.
 
     What reads the value from outside of the interface keeps it. Sizes, masks, positions and side
-    inputs that belong to the axis are computed again at the new length for what lies behind.
+    inputs that belong to the axis are computed again at the new length for what follows.
 
     Attributes:
         op: what is inserted, and where.
@@ -55,8 +55,8 @@ class ExtendAxis(Pass):
         """Insert, or refuse.
 
         Raises:
-            PassError: something behind cannot grow: names operation, module and source line, and
-                the nearest interface where the same entries can be inserted.
+            PassError: something that follows cannot be longer: names operation, module and source
+                line, and the nearest interface where the same entries can be inserted.
         """
         place = graph.interfaces().resolve(self.op.at)
         try:
@@ -81,8 +81,8 @@ class ExtendAxis(Pass):
     def _axis_dims(self, graph: Graph, place: Interface) -> Mapping[str, frozenset[int]]:
         """The integer inputs whose length, a number, is that of the axis.
 
-        They are found by asking for a longer value at the interface: what can deliver it is what
-        the length comes from.
+        They are found by asking for a longer value at the interface: the length comes from the
+        inputs that can deliver it.
         """
         size = fake_value(graph.nodes[place.node]).shape[self.op.axis]
         if not isinstance(size, int):
@@ -140,9 +140,9 @@ class ExtendAxis(Pass):
         order = ordered(edit, place.key, op.reads)
         point = InsertionPoint(old, new, edges, axis, op.offset)
         propagation = self._propagate(edit, graph, point, side_inputs, label)
-        values = propagation.values_before()
-        undo = RestoreAxis(propagation.changes(), values, RestoreUses(new.name, old.name, order))
-        edit.record(Insertion("axis", label, place.key, new.name, old.name, undo, op.label, values))
+        before = propagation.values_before()
+        undo = RestoreAxis(propagation.changes(), before, RestoreUses(new.name, old.name, order))
+        edit.record(Insertion("axis", label, place.key, new.name, old.name, undo, op.label, before))
         return edit.finish()
 
     def _propagate(

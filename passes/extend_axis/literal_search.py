@@ -1,4 +1,4 @@
-"""Trials: the smallest change of literals and operands under which an operation runs."""
+"""Literal search: the smallest change of literals and operands under which an operation runs."""
 
 from __future__ import annotations
 

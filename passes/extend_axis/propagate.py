@@ -10,7 +10,7 @@ import sympy
 import torch
 from torch import fx
 
-from graphprog.analysis.reachability import Reach, tower_inputs
+from graphprog.analysis.reachability import Reachability, tower_inputs
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.ops import schema_name
 from graphprog.ir.sizes import differ, has_length, is_symbolic, resolve
@@ -44,7 +44,7 @@ class Propagation(Context):
         end: End | None = None,
     ) -> None:
         beyond = end.edges if end else frozenset()
-        reach = Reach(edit.code, point.old, point.edges, side_inputs.meanings, beyond)
+        reach = Reachability(edit.code, point.old, point.edges, side_inputs.meanings, beyond)
         super().__init__(edit, point, reach, part)
         self.side_inputs = side_inputs
         self._unsettled: dict[fx.Node, fx.Node] = {}
@@ -59,7 +59,7 @@ class Propagation(Context):
         """
         with running(fake_mode_of(fake_tensor(self.point.old))):
             self.as_variable(self.point.new)
-            for node in self.reach.behind:
+            for node in self.reach.after:
                 self._derive(node)
         size = self.axis.size
         if isinstance(self.size, torch.SymInt) and isinstance(size, torch.SymInt):
@@ -92,7 +92,7 @@ class Propagation(Context):
         Nothing is done with it: the inputs that it takes are known afterwards.
         """
         meanings = self.side_inputs.meanings
-        self.reach = Reach(self.edit.code, node, (), meanings, recomputable=True)
+        self.reach = Reachability(self.edit.code, node, (), meanings, recomputable=True)
         self.reader = self.edit.code.output_node()
         with running(fake_mode_of(fake_tensor(node))):
             self.demand(node, {dim: self.size}, additive=False)
@@ -245,7 +245,7 @@ class Propagation(Context):
             set_leaf(user, slot, result)
             self.originals[user, slot] = value
         self.edit.redirect(value, set(end.edges), result, {(node, 0) for node in pieces})
-        for node in self.reach.beyond:
+        for node in self.reach.after_end:
             known = [part for part in node.all_input_nodes if part in self.before]
             longer = [part for part in known if differ(self.before[part], fake_tensor(part))]
             if longer and node.op != "output":

@@ -19,7 +19,7 @@ from graphprog.ir.sizes import Size, expression
 
 @dataclasses.dataclass(frozen=True)
 class Factor:
-    """A part of a dimension: its length before and after, and whether it is the grown axis."""
+    """A part of a dimension: its length before and after, and whether it is the longer axis."""
 
     before: sympy.Expr
     after: sympy.Expr
@@ -48,7 +48,7 @@ def reshaped(inputs: Sequence[Factors], outputs: Sequence[Size]) -> list[Factors
 
     Args:
         inputs: parts of the input's dimensions.
-        outputs: lengths of the output's dimensions before anything grew.
+        outputs: lengths of the output's dimensions before anything became longer.
 
     Raises:
         SplitError: an output dimension ends inside of a part that moves, or a part that had one
@@ -63,7 +63,7 @@ def reshaped(inputs: Sequence[Factors], outputs: Sequence[Size]) -> list[Factors
 
 
 def _refuse_ones(parts: Sequence[Factor], outputs: Sequence[sympy.Expr]) -> None:
-    """Refuse a part that had one entry where there are more or fewer such dimensions behind."""
+    """Refuse a part that had one entry where the output has more or fewer such dimensions."""
     before = [factor.before for factor in parts]
     places, targets = _ones(before), _ones(outputs)
     for factor, place in zip(parts, _products(before), strict=True):
@@ -73,13 +73,13 @@ def _refuse_ones(parts: Sequence[Factor], outputs: Sequence[sympy.Expr]) -> None
 
 
 def _ones(sizes: Sequence[sympy.Expr]) -> Counter[sympy.Expr]:
-    """How many dimensions of one entry stand behind how many elements."""
+    """How many dimensions of one entry follow how many elements."""
     pairs = zip(sizes, _products(sizes), strict=True)
     return Counter(place for size, place in pairs if size == 1)
 
 
 def _products(sizes: Sequence[sympy.Expr]) -> list[sympy.Expr]:
-    """The product of all sizes in front of each."""
+    """The product of all sizes before each."""
     return [sympy.expand(math.prod(sizes[:at], start=sympy.Integer(1))) for at in range(len(sizes))]
 
 
@@ -120,5 +120,5 @@ def _split(factor: Factor, got: sympy.Expr, wanted: sympy.Expr) -> tuple[Factor,
 
 
 def length(factors: Factors) -> sympy.Expr:
-    """Length of a dimension after its parts have grown."""
+    """Length of a dimension after its parts became longer."""
     return sympy.expand(math.prod((factor.after for factor in factors), start=sympy.Integer(1)))

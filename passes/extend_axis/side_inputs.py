@@ -42,7 +42,7 @@ class SideInputs:
         """A model input with entries in the place of the inserted ones.
 
         Raises:
-            RefusalError: its length is a multiple of the axis, or its meaning cannot be told.
+            RefusalError: its length is a multiple of the axis, or its meaning is not known.
         """
         axis, name = context.axis, key_of(node)
         shape = fake_tensor(node).shape
@@ -136,15 +136,15 @@ def join(context: Context, value: fx.Node, dim: int, fill: Any, like: fx.Node) -
 
 
 def _positions(context: Context, node: fx.Node, value: fx.Node, dim: int) -> fx.Node:
-    """Positions where the inserted entries count: those behind them move on."""
+    """Positions where the inserted entries count: those after them move on."""
     ops, point = torch.ops.aten, context.point
     if point.offset < 0:
         raise RefusalError(node, "positions of entries inserted at the end are not known")
     shifted = join(context, value, dim, 0, like=node)
     size = context.copy_call(ops.sym_size.int, (shifted, dim), node)
     counted = context.copy_call(ops.arange.default, (size,), node)
-    behind = context.copy_call(ops.ge.Scalar, (counted, point.offset + point.axis.added), node)
+    after = context.copy_call(ops.ge.Scalar, (counted, point.offset + point.axis.added), node)
     inside = context.copy_call(ops.ge.Scalar, (counted, point.offset), node)
     moved = context.copy_call(ops.add.Scalar, (shifted, point.axis.added), node)
     rest = context.copy_call(ops.where.self, (inside, counted, shifted), node)
-    return context.copy_call(ops.where.self, (behind, moved, rest), node)
+    return context.copy_call(ops.where.self, (after, moved, rest), node)

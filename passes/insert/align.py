@@ -110,7 +110,7 @@ class RestoreOutputs:
 
 
 def affine(value: fx.Node) -> tuple[fx.Node, ...]:
-    """What an affine layer reads, its weight and its bias; empty where a value is no such result.
+    """What an affine layer reads, its weight and its bias; empty where a value is not its result.
 
     The value is then needed no more, and is not computed.
     """

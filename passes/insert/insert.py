@@ -126,6 +126,7 @@ def input_named(code: fx.Graph, name: str) -> fx.Node:
     Raises:
         PassError: there is none.
     """
+    node: fx.Node
     for node in code.find_nodes(op="placeholder"):
         if node.target == name:
             return node
@@ -145,7 +146,7 @@ def one_or_two(
 
 
 def ordered(edit: Editor, where: str, reads: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Put nodes behind what they read by now; returns their order before, if it had to change."""
+    """Put nodes after what they read by now; returns their order before, if it had to change."""
     if is_ordered(edit.code):
         return None
     before = tuple(edit.graph.nodes)
@@ -198,7 +199,7 @@ class ReplaceInput(Pass):
             raise PassError(f"{place.key} is already changed; {self.op.kind} must come first")
 
     def run(self, graph: Graph) -> Graph:
-        """Put a new placeholder in front and the manipulation behind it."""
+        """Put a new placeholder first and the manipulation after it."""
         place = graph.interfaces().resolve(self.op.at)
         edit = Editor(graph, str(self))
         old = edit.node(place.node)

@@ -75,7 +75,7 @@ def read(edit: Editor, graph: Graph, name: str, where: str) -> fx.Node:
 
 
 def _tensor(edit: Editor, graph: Graph, path: str, where: str) -> fx.Node:
-    """Read a tensor of the source or of the program, in front of everything else."""
+    """Read a tensor of the source or of the program, before everything else."""
     tensors: dict[str, torch.Tensor] = {}
     tensors |= dict(graph.weights.named_parameters(remove_duplicate=False))
     tensors |= dict(graph.weights.named_buffers(remove_duplicate=False))

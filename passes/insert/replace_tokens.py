@@ -56,7 +56,7 @@ class ReplaceTokens(Pass):
         _refuse_other_readers(ids, graph.nodes[place.node])
 
     def run(self, graph: Graph) -> Graph:
-        """Put a new placeholder in front, the manipulation behind it, and zeros for the ids."""
+        """Put a new placeholder first, the manipulation after it, and zeros for the ids."""
         place = graph.interfaces().resolve(self.op.at)
         edit = Editor(graph, str(self))
         tokens = edit.node(place.node)

@@ -13,7 +13,7 @@ from graphprog.ir.ops import schema_name, values_of
 from graphprog.ir.sizes import SLICE_END, Stretch, fresh_size, is_symbolic, same_size, stand_in
 from graphprog.passes.kv.explicit_mask import causal_mask, set_mask
 from graphprog.passes.kv.kv_layout import Heads, KVLayout
-from graphprog.passes.kv.last_entries import Tails, length_of
+from graphprog.passes.kv.last_entries import LastEntries, length_of
 from graphprog.rewriting.edges import leaves_of, set_leaf, uses_of
 from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.fake_execution import Kernels
@@ -23,7 +23,7 @@ from graphprog.rewriting.refusal import RefusalError
 PART = "cache"
 
 
-class Caching:
+class DecodeRewrite:
     """Let what is computed from data be computed for the last tokens.
 
     What is not, masks, positions and sizes, stays that of all tokens; where data meet it, its
@@ -63,9 +63,9 @@ class Caching:
                 self._input(name, heads, self.skipped)
                 for name, heads in zip(slots.names("past"), slots.own, strict=True)
             ]
-            self._replace_still()
+            self._replace_cross()
             self.last = self._last(past[0])
-            self.tails = Tails(self.edit, self.last, PART)
+            self.last_entries = LastEntries(self.edit, self.last, PART)
             whole = [self._join(*pair) for pair in zip(past, slots.own, strict=True)]
             for node in list(self.edit.code.nodes):
                 self._derive(node)
@@ -85,7 +85,7 @@ class Caching:
         shape = [batch, count // heads.repeats, length, width]
         return self.edit.add_input(name, value.new_empty(shape))
 
-    def _replace_still(self) -> None:
+    def _replace_cross(self) -> None:
         """Read the keys and values of cross attention instead of computing them."""
         for name, heads in zip(self.slots.names("cross"), self.slots.cross, strict=True):
             given = self._input(name, heads, fake_tensor(heads.node).shape[2])
@@ -93,7 +93,7 @@ class Caching:
             self.edit.redirect(heads.node, {heads.edge}, self._repeated(given, heads), set())
 
     def _join(self, past: fx.Node, heads: Heads) -> fx.Node:
-        """Put kept keys or values in front of new ones; returns all, each head once."""
+        """Put kept keys or values before new ones; returns all, each head once."""
         ops, reader = torch.ops.aten, heads.edge[0]
         known = set(uses_of(heads.node))
         batch, count, _, width = fake_tensor(past).shape
@@ -125,7 +125,7 @@ class Caching:
         return flat
 
     def _derive(self, node: fx.Node) -> None:
-        """Let one operation on data read the last entries of what is no data, and run it again."""
+        """Let one operation on data read the last entries of what is not data, and run it again."""
         if node in self.joined or node.op != "call_function":
             return
         if node not in self.data:
@@ -157,16 +157,16 @@ class Caching:
             raise RefusalError(
                 leaf, "which of its entries are of the last tokens is not known", node
             )
-        return self.tails.of(leaf, dims[0], node) if dims else leaf
+        return self.last_entries.of(leaf, dims[0], node) if dims else leaf
 
     def _attend(self, one: Attention) -> None:
-        """Write out what an operation hides by itself."""
+        """Write out the mask that an operation applies by itself."""
         if one.mask is not None:
             if one.mask in self.data:
                 raise RefusalError(one.mask, "the mask is computed from data", one.node)
             return
         if not one.causal:
-            raise RefusalError(one.node, "tokens see those behind them here")
+            raise RefusalError(one.node, "tokens see later tokens here")
         set_mask(one, causal_mask(self.edit, one, (self.total, self.total), PART))
 
     def _is_tensor(self, node: fx.Node) -> bool:

@@ -1,4 +1,4 @@
-"""R3: put keys and values in front of those that attention reads."""
+"""R3: put keys and values before those that attention reads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from graphprog.manipulations.prompts.prefix import Prefix
 from graphprog.passes.base import Pass
 from graphprog.passes.extend_axis.side_inputs import SideInputs
 from graphprog.passes.insert.insert import RestoreUses, unique_label
-from graphprog.passes.kv.shift_masks import Shift
+from graphprog.passes.kv.shift_masks import ShiftedMasks
 from graphprog.passes.kv.verify_prefix import prove
 from graphprog.rewriting.edges import Call, uses_of
 from graphprog.rewriting.editor import Editor
@@ -35,11 +35,11 @@ class ExtendKV(Pass):
     """Concatenate keys and values at attention; masks and positions follow.
 
     What attention reads beside queries, keys and values is computed a second time for a sequence
-    with so many more entries in front, and its rows of those entries are dropped: so masks of any
-    make, relative positions and windows come out as the model would have them.
+    with so many more entries before it, and its rows of those entries are dropped: so masks of any
+    kind, relative positions and windows are what the model would compute.
 
     Attributes:
-        op: the memory, and at which operations.
+        op: the prefix, and at which operations.
         seed: of random initial values.
     """
 
@@ -52,7 +52,7 @@ class ExtendKV(Pass):
         """Extend, or refuse.
 
         Raises:
-            InterfaceError: a place is no attention.
+            InterfaceError: a place is not the result of attention.
             PassError: a mask or a position cannot follow: names operation, module, source line.
         """
         places = graph.interfaces().resolve_all(self.op.at)
@@ -85,7 +85,7 @@ class ExtendKV(Pass):
             for group in _by_length(found).values():
                 self._follow(edit, label, group, before)
         except RefusalError as refusal:
-            raise PassError(f"{self.op.at}: attention cannot have a memory here: {refusal}") from (
+            raise PassError(f"{self.op.at}: attention cannot take a prefix here: {refusal}") from (
                 refusal
             )
         for number, attention in enumerate(found):
@@ -111,10 +111,10 @@ class ExtendKV(Pass):
     def _follow(
         self, edit: Editor, label: str, group: Sequence[Attention], before: dict[fx.Node, Call]
     ) -> None:
-        """Let masks, and the positions of what attends to itself, follow the longer memory."""
+        """Let masks, and positions where tokens attend to themselves, follow the longer keys."""
         size = fake_tensor(group[0].key).shape[-2]
         side_inputs = SideInputs(dict(self.op.input_roles), "refuse", {})
-        shift = Shift(edit, group[0].key, Stretch(size, self.op.length), side_inputs, label)
+        shift = ShiftedMasks(edit, group[0].key, Stretch(size, self.op.length), side_inputs, label)
         moves = self.op.positions == "shift" and any(not is_cross(one) for one in group)
         shift.run([one.node for one in group], moves)
         for node, call in shift.before.items():
@@ -143,8 +143,8 @@ def _attention(edit: Editor, place: Interface) -> Attention:
     node = edit.node(place.node)
     if node.target is not ATTENTION:
         raise InterfaceError(
-            f"{place.key} is no result of attention, but of {node.name}",
-            ["at='attention[*]'", "put the memory in front of other parts at the same place"],
+            f"{place.key} is not the result of attention, but of {node.name}",
+            ["at='attention[*]'", "put the prefix before other parts at the same place"],
         )
     if fake_tensor(node).ndim != 4:
         raise InterfaceError(
@@ -171,7 +171,7 @@ def _added(
     gate: fx.Node,
     place: Interface,
 ) -> fx.Node:
-    """Add what attention to a memory alone gives, behind a gate; returns the sum."""
+    """Add attention to the prefix alone, multiplied by a gate; returns the sum."""
     ops, node = torch.ops.aten, attention.node
     uses = set(uses_of(node))
     following = node.next
@@ -189,7 +189,7 @@ def _added(
 
 
 def _join(edit: Editor, label: str, node: fx.Node, slot: int, new: fx.Node) -> None:
-    """Put entries [H, P, d] in front of the keys or values that an operation reads."""
+    """Put entries [H, P, d] before the keys or values that an operation reads."""
     ops, old = torch.ops.aten, node.args[slot]
     assert isinstance(old, fx.Node)
     known = set(uses_of(old))

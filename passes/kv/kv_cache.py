@@ -17,7 +17,7 @@ from graphprog.ir.ops import values_of
 from graphprog.ir.sizes import SLICE_END, expression, has_length, same_size
 from graphprog.ir.symbols import with_letters
 from graphprog.passes.base import Pass
-from graphprog.passes.kv.decode_rewrite import PART, Caching
+from graphprog.passes.kv.decode_rewrite import PART, DecodeRewrite
 from graphprog.passes.kv.kv_layout import KVLayout
 from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.refusal import RefusalError
@@ -76,11 +76,11 @@ class CacheKV(Pass):
         slots = KVLayout.of(edit.code)
         kept = _written(edit, slots)
         try:
-            caching = Caching(edit, slots)
-            present = caching.run()
+            rewrite = DecodeRewrite(edit, slots)
+            present = rewrite.run()
         except RefusalError as refusal:
             raise PassError(f"{graph.name} cannot have a KV cache: {refusal}") from refusal
-        lengths = {"P": caching.skipped, "T": caching.kept}
+        lengths = {"P": rewrite.skipped, "T": rewrite.kept}
         edit.changes["symbols"] = with_letters(graph.symbols, lengths)
         return _finished(edit, {**kept, **present})
 

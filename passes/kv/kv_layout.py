@@ -20,9 +20,9 @@ class Heads:
 
     Attributes:
         attention: the operation.
-        node: the heads [B, H, S, d], without what a memory put in front of them.
+        node: the heads [B, H, S, d], without what a prefix put before them.
         edge: by which they are read.
-        repeats: how often each head stands there in a row.
+        repeats: how often each head is repeated.
     """
 
     attention: Attention
@@ -77,7 +77,7 @@ class KVLayout:
             raise PassError(
                 f"attention is over {axis} tokens, which are not those that are written",
                 [
-                    "gp.precompute(task) turns a prompt of tokens into a memory",
+                    "gp.precompute(task) turns a prompt of tokens into a prefix",
                     "generate(cache=False)",
                 ],
             )

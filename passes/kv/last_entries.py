@@ -29,7 +29,7 @@ _FILLED = {"aten::ones", "aten::zeros", "aten::full", "aten::new_ones", "aten::n
 
 
 def length_of(edit: Editor, size: Size, part: str) -> fx.Node | None:
-    """A size, read off an input in front of all operations; None where no input has it."""
+    """A size, read off an input before all operations; None where no input has it."""
     for node in edit.code.find_nodes(op="placeholder"):
         for dim, found in enumerate(fake_tensor(node).shape):
             if same_size(found, size):
@@ -38,7 +38,7 @@ def length_of(edit: Editor, size: Size, part: str) -> fx.Node | None:
     return None
 
 
-class Tails:
+class LastEntries:
     """Compute the last ``kept`` entries of values along an axis.
 
     A mask is made of comparisons of positions: what only its last rows need is made of the last
@@ -59,14 +59,14 @@ class Tails:
 
         Args:
             node: the value.
-            dim: the dimension, counted from the front.
-            reader: in front of what the operations are put.
+            dim: the dimension, not negative.
+            reader: the operations are put before it.
         """
         if (node, dim) not in self._known:
-            self._known[node, dim] = self._tail(node, dim, reader)
+            self._known[node, dim] = self._computed(node, dim, reader)
         return self._known[node, dim]
 
-    def _tail(self, node: fx.Node, dim: int, reader: fx.Node) -> fx.Node:
+    def _computed(self, node: fx.Node, dim: int, reader: fx.Node) -> fx.Node:
         name = schema_name(node)
         if name in _ENTRYWISE:
             return self._copy(node, dim, reader, self._aligned(node, dim))
@@ -131,7 +131,7 @@ class Tails:
         Args:
             node: the operation.
             dim: of its result.
-            reader: in front of what it is put.
+            reader: the copy is put before it.
             operands: the dimension in each operand that has it, by the position of its leaf.
             sizes: the place of the length in a list of sizes that the operation takes.
         """

@@ -1,4 +1,4 @@
-"""Masks and positions as they are with more entries in front, for a data path that has none."""
+"""Masks and positions of a sequence with more entries before it, for a data path without them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from graphprog.passes.extend_axis.context import InsertionPoint
 from graphprog.passes.extend_axis.propagate import Propagation
 from graphprog.passes.extend_axis.side_inputs import SideInputs
 from graphprog.passes.kv.explicit_mask import causal_mask, set_mask
-from graphprog.passes.kv.last_entries import Tails, length_of
+from graphprog.passes.kv.last_entries import LastEntries, length_of
 from graphprog.rewriting.edges import Call, leaves_of
 from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.fake_tracing import fake_mode_of, running
 from graphprog.rewriting.refusal import RefusalError
 
 
-class Shift:
+class ShiftedMasks:
     """Compute what attention reads beside keys and values for a longer sequence.
 
-    Everything that is not computed from data is computed a second time, as if entries stood in
-    front. Attention gets all columns of such a mask and the rows of its own queries; other
+    Everything that is not computed from data is computed a second time, as if entries stood before
+    the sequence. Attention gets all columns of such a mask and the rows of its own queries; other
     operations, where positions move, the last entries of what they read.
     """
 
@@ -48,7 +48,7 @@ class Shift:
         self._masks: dict[Any, fx.Node] = {}
         self._tails: dict[fx.Node, fx.Node] = {}
         length = length_of(edit, axis.size, part) if axis.symbolic else None
-        self._rows = None if length is None else Tails(edit, length, part)
+        self._rows = None if length is None else LastEntries(edit, length, part)
 
     def run(self, group: Sequence[fx.Node], moves: bool) -> None:
         """Let operations follow.
@@ -63,7 +63,7 @@ class Shift:
         size, longer = self.axis.size, self.propagation
         attending = {node: Attention(node) for node in group}
         if moves:
-            self._refuse_untold(attending.values())
+            self._refuse_unknown_positions(attending.values())
         plans: list[tuple[fx.Node, int, fx.Node]] = []
         masks: list[tuple[fx.Node, fx.Node]] = []
         with running(fake_mode_of(fake_tensor(group[0]))):
@@ -93,15 +93,15 @@ class Shift:
             if node in own and not node.users:
                 self.edit.code.erase_node(node)
 
-    def _refuse_untold(self, group: Iterable[Attention]) -> None:
+    def _refuse_unknown_positions(self, group: Iterable[Attention]) -> None:
         """Refuse tokens that are not known as data, so that neither are their positions."""
         for attention in group:
             for part in (attention.query, attention.key, attention.value):
                 if part not in self.data:
                     raise RefusalError(
                         part,
-                        "what counts its positions cannot be told, since it comes from no float "
-                        "input and from no rows that ids look up (positions='keep' moves none)",
+                        "its positions cannot be determined, since it comes neither from a float "
+                        "input nor from rows that ids look up (positions='keep' moves none)",
                         attention.node,
                     )
 
@@ -118,7 +118,7 @@ class Shift:
             if not side or not isinstance(leaf.meta.get("val"), torch.Tensor):
                 continue
             if node.target is ATTENTION and slot == 3:
-                continue  # of attention that has no memory
+                continue  # of attention that has no prefix
             value = fake_tensor(leaf)
             if self.axis.symbolic and self.axis.carried_by(value):
                 found.append((node, slot, self._tail(leaf)))
@@ -127,7 +127,7 @@ class Shift:
             ):
                 raise RefusalError(
                     leaf,
-                    "whether its length is that of the memory cannot be told from a number "
+                    "whether its length is that of the keys cannot be determined from a number "
                     "(capture with dynamic_axes, or positions='keep')",
                     node,
                 )
@@ -150,8 +150,8 @@ class Shift:
         if more not in (0, self.axis.added):
             raise RefusalError(
                 side,
-                f"its dimension {dim} has not one entry a token, so that which entries belong to "
-                "the memory is not known",
+                f"its dimension {dim} does not have one entry per token, so which entries belong "
+                "to the prefix is not known",
                 self.propagation.reader,
             )
         return bool(more != 0)
@@ -163,7 +163,7 @@ class Shift:
         return node
 
     def _mask(self, attention: Attention) -> list[tuple[fx.Node, fx.Node]]:
-        """The mask of an operation with columns for the memory; none where nothing is hidden."""
+        """The mask of an operation with columns for the prefix; none where nothing is hidden."""
         mask = attention.mask
         if mask is None:
             return [(attention.node, self._causal(attention))] if attention.causal else []
@@ -196,7 +196,7 @@ class Shift:
         return self._rows.of(grown, value.ndim - 2, self.propagation.reader)
 
     def _causal(self, attention: Attention) -> fx.Node:
-        """The mask of an operation that hides what comes later: the memory is never hidden."""
+        """The mask of an operation that hides later keys: the prefix is never hidden."""
         ops, reader, part = torch.ops.aten, attention.node, self.part
         read = (attention.query, attention.key)
         lengths = str([fake_tensor(node).shape[2] for node in read])
@@ -207,7 +207,7 @@ class Shift:
         return self._masks[lengths]
 
     def _attend(self, node: fx.Node, mask: fx.Node) -> None:
-        """Give an operation its mask in the place of what it had."""
+        """Replace the mask of an operation."""
         attention = Attention(node)
         old = attention.mask
         if old is not None and old is not mask and len(node.args) > 3:

@@ -1,4 +1,4 @@
-"""The proof that a remembered text stands for the text itself: both are run and compared."""
+"""The proof that the prefix of a text stands for the text itself: both are run and compared."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ TOLERANCES = {torch.float64: 1e-8, torch.float32: 1e-4}
 def prove(
     before: Graph, after: Graph, where: str, ids: Sequence[int], nodes: Sequence[str]
 ) -> None:
-    """Compare a query behind a remembered text with the whole text.
+    """Compare a query after the prefix of a text with a query after the text itself.
 
     Args:
-        before: the graph without the memory.
+        before: the graph without the prefix.
         after: the graph with it.
         where: interface key of attention.
         ids: the text.
-        nodes: names of the keys and values [B, H, S, d] in the graph without the memory.
+        nodes: names of the keys and values [B, H, S, d] in the graph without the prefix.
 
     Raises:
-        PassError: the text sees the query, or something carries it that is no attention.
+        PassError: the text sees the query, or something other than attention carries it.
     """
     lookup = lookup_of(before, where)
     generator = torch.Generator().manual_seed(0)
@@ -50,12 +50,16 @@ def prove(
         gap = difference(wanted, found)
         if not gap.within(TOLERANCES.get(found.dtype, 0.02)):
             raise PassError(
-                f"{where}: a query behind these {len(ids)} remembered tokens gives another {name} "
-                f"than the whole text (largest difference {gap.absolute:.3g})",
+                f"{where}: a query after the prefix of these {len(ids)} tokens gives another "
+                f"{name} than the whole text (largest difference {gap.absolute:.3g})",
                 [
-                    "a model in which nothing but attention reads other tokens",
-                    "at='attention[*]', for a text that all layers remember",
-                    *(["no other part that changes what is read"] if before.insertions else []),
+                    "use a model in which nothing but attention reads other tokens",
+                    "at='attention[*]': every layer needs the prefix",
+                    *(
+                        ["leave out other parts that change what attention reads"]
+                        if before.insertions
+                        else []
+                    ),
                 ],
             )
 
@@ -70,7 +74,7 @@ def _refuse_sight(
         if not torch.equal(one[:, :, :length], other[:, :, :length]):
             raise PassError(
                 f"{where}: the text sees what follows it: its {name} depends on the query",
-                ["a causal model: there keys and values of a text are its own"],
+                ["use a causal model: its keys and values do not depend on later tokens"],
             )
 
 

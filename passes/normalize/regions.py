@@ -90,7 +90,7 @@ def _inline_region(edit: Editor, node: fx.Node, first: int) -> None:
 
 
 def enter_region(owner: nn.Module, node: fx.Node, path: str) -> None:
-    """Put ``path`` in front of what a node reads from ``owner``; keep a body on its node."""
+    """Put ``path`` before what a node reads from ``owner``; keep a body on its node."""
     value = operator.attrgetter(str(node.target))(owner)
     if isinstance(value, fx.GraphModule):
         node.meta["region"] = value

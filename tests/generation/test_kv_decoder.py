@@ -166,7 +166,7 @@ class _Mixed(nn.Module):
     [
         ("convolution", "conv1d.*\n.*test_kv_decoder.py"),
         ("sum", "cumsum.*\n.*test_kv_decoder.py"),
-        ("both ways", "tokens see those behind them"),
+        ("both ways", "tokens see later tokens"),
     ],
 )
 def test_what_has_no_cache_is_refused_by_name(between: str, told: str) -> None:

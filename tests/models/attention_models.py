@@ -195,7 +195,10 @@ LEFT: dict[str, tuple[Weigh, str]] = {
     "over queries": (_queries, r"found nothing; .*dimension -2, not the last"),
     "weak mask": (_weak, r"replaced by -10000, which hides too little: where.Scalar"),
     "scores used": (_shared, r"found softmax.int; .*read by other operations as well: matmul"),
-    "heads in front": (_heads_first, r"how many heads are folded into the batch cannot be told"),
+    "heads in front": (
+        _heads_first,
+        r"number of heads folded into the batch cannot be",
+    ),
     "own factor of a head": (_tempered, r"no counterpart: mul.Tensor"),
 }
 """Forms that are not, or not to be rewritten, and what is said of them."""

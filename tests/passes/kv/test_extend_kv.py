@@ -173,7 +173,7 @@ def test_a_reparameterized_memory_is_saved_as_plain_rows(tmp_path: Path) -> None
 
 def test_what_is_no_attention_is_refused() -> None:
     _, graph = decoder("gpt2")
-    with pytest.raises(InterfaceError, match="no result of attention"):
+    with pytest.raises(InterfaceError, match="not the result of attention"):
         gp.compile(graph, gp.Program([gp.Prefix(at="hidden[0]")]))
 
 
@@ -189,7 +189,7 @@ def test_bad_options_are_named() -> None:
 def test_a_fixed_length_whose_positions_move_is_refused() -> None:
     model, _ = decoder("gpt2")
     graph = gp.capture(model, (), {"input_ids": some_ids(2, 9), "use_cache": False})
-    with pytest.raises(PassError, match="cannot be told from a number"):
+    with pytest.raises(PassError, match="cannot be determined from a number"):
         filled(graph)
     task = filled(graph, positions="keep")
     assert task(input_ids=some_ids(3, 9), use_cache=False).logits.isfinite().all()

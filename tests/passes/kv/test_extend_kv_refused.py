@@ -47,7 +47,7 @@ def captured(model: nn.Module) -> gp.Graph:
 
 def test_tokens_that_are_not_looked_up_are_refused_where_their_positions_would_move() -> None:
     graph = captured(Reader(looked_up=False))
-    with pytest.raises(PassError, match=r"(?s)no rows that ids look up.*'keep'.*kv_refused"):
+    with pytest.raises(PassError, match=r"(?s)nor from rows that ids look up.*'keep'.*kv_refused"):
         gp.compile(graph, gp.Program([gp.Prefix(length=3)]))
     task = gp.compile(graph, gp.Program([gp.Prefix(length=3, positions="keep")]))
     assert task(torch.randint(WORDS, (3, 5))).shape == (3, 5, WIDTH)
@@ -55,6 +55,8 @@ def test_tokens_that_are_not_looked_up_are_refused_where_their_positions_would_m
 
 def test_a_value_of_all_distances_is_refused() -> None:
     graph = captured(Reader(bias="relative"))
-    message = r"(?s)dimension 1 has not one entry a token.*2\*s\d+ - 1.*extend_kv_refused.py"
+    message = (
+        r"(?s)dimension 1 does not have one entry per token.*2\*s\d+ - 1.*extend_kv_refused.py"
+    )
     with pytest.raises(PassError, match=message):
         gp.compile(graph, gp.Program([gp.Prefix(length=3)]))
