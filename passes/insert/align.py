@@ -15,7 +15,7 @@ from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph, Insertion, Site
 from graphprog.ir.interface import Edge
 from graphprog.passes.base import Pass
-from graphprog.passes.insert.insert import input_named
+from graphprog.passes.insert.operands import input_named
 from graphprog.rewriting.edges import uses_of
 from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.inliner import inline

@@ -14,7 +14,7 @@ from graphprog.ir.interface import Interface
 from graphprog.ir.sizes import same_shape
 from graphprog.manipulations.base import Manipulation
 from graphprog.passes.base import Pass
-from graphprog.passes.insert.operands import at_place, read
+from graphprog.passes.insert.operands import at_place, input_named, read
 from graphprog.rewriting.edges import uses_of
 from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.fake_tracing import fake_mode_of
@@ -118,19 +118,6 @@ class RestoreInput:
         edit.node(self.result).replace_all_uses_with(old)
         edit.erase_dead()
         edit.code.erase_node(current)
-
-
-def input_named(code: fx.Graph, name: str) -> fx.Node:
-    """The model's input of a name.
-
-    Raises:
-        PassError: there is none.
-    """
-    node: fx.Node
-    for node in code.find_nodes(op="placeholder"):
-        if node.target == name:
-            return node
-    raise PassError(f"the graph has no input {name!r} by now")
 
 
 def one_or_two(

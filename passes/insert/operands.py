@@ -8,7 +8,7 @@ import re
 import torch
 from torch import fx
 
-from graphprog.errors import InterfaceError, ProgramError
+from graphprog.errors import InterfaceError, PassError, ProgramError
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
 from graphprog.ir.interface import Interface
@@ -72,6 +72,19 @@ def read(edit: Editor, graph: Graph, name: str, where: str) -> fx.Node:
         return edit.node(graph.interfaces().resolve(name).node)
     except InterfaceError as error:
         raise InterfaceError(f"{where} reads {name!r}: {error.what}", error.remedies) from error
+
+
+def input_named(code: fx.Graph, name: str) -> fx.Node:
+    """The model's input of a name.
+
+    Raises:
+        PassError: there is none.
+    """
+    node: fx.Node
+    for node in code.find_nodes(op="placeholder"):
+        if node.target == name:
+            return node
+    raise PassError(f"the graph has no input {name!r} by now")
 
 
 def _tensor(edit: Editor, graph: Graph, path: str, where: str) -> fx.Node:
