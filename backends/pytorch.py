@@ -35,7 +35,6 @@ from graphprog.compiler.data_checks import check_inputs
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError, FileError
 from graphprog.io.artifact import within
-from graphprog.ir.graph import executable
 from graphprog.ir.inputs import check_type
 from graphprog.utils.files import atomic_write
 
@@ -101,7 +100,7 @@ def compiled(
 def _compile(
     task: ReprogrammedModel, nodes: tuple[str, ...] | None, options: dict[str, Any]
 ) -> Callable[..., tuple[Any, ...]]:
-    module = executable(task.graph, nodes, task.device)
+    module = task.graph.executable(nodes, task.device)
     settings = {"fullgraph": True, "dynamic": True, **options}
     run: Callable[..., tuple[Any, ...]] = torch.compile(module, **settings)
     return run

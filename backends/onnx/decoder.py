@@ -30,7 +30,7 @@ from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
 from graphprog.errors import BackendError, FileError
 from graphprog.generation.decoder import words_of
-from graphprog.generation.kv_decoder import CachedDecoder, Values, device_of, with_kv_cache
+from graphprog.generation.kv_decoder import CachedDecoder, Values, with_kv_cache
 from graphprog.generation.verify_cache import inputs_of_length, parts_of
 from graphprog.ir.graph import Graph
 from graphprog.ir.inputs import inputs_of
@@ -137,7 +137,7 @@ def _lowered(both: CachedDecoder, graph: Graph) -> ir.Model:
     specs = inputs_of(graph)
     example = tuple(values[spec.name] for spec in specs)
     names = tuple(node.name for node in graph.output_nodes)
-    program = exported_graph(SplitKV()(graph), example, names, device_of(graph))
+    program = exported_graph(SplitKV()(graph), example, names, graph.device)
     return lower_program(program, specs, graph.outputs)
 
 

@@ -36,7 +36,6 @@ from graphprog.compiler.data_checks import class_count
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError, GraphprogError
 from graphprog.ir.fake import fake_tensor
-from graphprog.ir.graph import executable
 from graphprog.ir.inputs import InputSpec, batch_axis
 from graphprog.passes.attention.split_kv import SplitKV
 from graphprog.utils.files import atomic_write
@@ -160,7 +159,7 @@ def _lower(
         )
     graph = SplitKV()(task.graph)
     device = task.device
-    module = executable(graph, output_nodes(task), device)
+    module = graph.executable(output_nodes(task), device)
     push_down_selection(module)
     state = task.program_state()
     read = {str(node.target) for node in module.graph.find_nodes(op="get_attr")}

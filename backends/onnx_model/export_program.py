@@ -12,7 +12,7 @@ from graphprog.backends.parity.report import Inputs
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError
 from graphprog.ir.fake import fake_tensor
-from graphprog.ir.graph import Graph, executable
+from graphprog.ir.graph import Graph
 from graphprog.ir.inputs import InputSpec, inputs_of
 
 
@@ -53,7 +53,7 @@ def exported_graph(
         BackendError: it cannot be exported.
     """
     return export_module(
-        executable(graph, outputs, device), example, inputs_of(graph), device, graph.name
+        graph.executable(outputs, device), example, inputs_of(graph), device, graph.name
     )
 
 

@@ -18,7 +18,6 @@ from graphprog.backends.parity.report import Inputs
 from graphprog.backends.program_rows.push_down_selection import push_down_selection
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError
-from graphprog.ir.graph import executable
 from graphprog.train.objective import Loss
 
 _aten = torch.ops.aten
@@ -56,7 +55,7 @@ class Forward(nn.Module):
         aligned = [item.original for item in task.graph.insertions if item.kind == "output"]
         read = aligned if layout.counted else []
         self._hidden = 0 if layout.outputs else len(nodes)
-        self.graph = executable(task.graph, (*nodes, *read), training=True)
+        self.graph = task.graph.executable((*nodes, *read), training=True)
         self._task, self._loss = (task,), loss  # in a tuple, as it is not part of what is traced
 
     def forward(self, inputs: Inputs, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:

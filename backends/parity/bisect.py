@@ -12,7 +12,6 @@ from graphprog.backends.onnx_model.export_program import output_nodes
 from graphprog.backends.parity.report import TOLERANCE, Inputs, ParityReport
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError
-from graphprog.ir.graph import executable
 from graphprog.ir.ops import ancestors
 from graphprog.utils.numerics import difference
 
@@ -101,8 +100,5 @@ def _before(task: ReprogrammedModel, name: str, keys: dict[str, str]) -> list[st
 
 
 def _value(task: ReprogrammedModel, node: str, example: Inputs) -> torch.Tensor:
-    device = task.device
-    with torch.no_grad():
-        (value,) = executable(task.graph, (node,), device)(*(x.to(device) for x in example))
-    result: torch.Tensor = value
-    return result
+    (value,) = task.graph.evaluate([task.graph.nodes[node]], example).values()
+    return value

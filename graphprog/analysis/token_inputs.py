@@ -10,7 +10,7 @@ from torch import fx
 
 from graphprog.errors import DataError, GraphprogError, ProgramError
 from graphprog.ir.fake import fake_tensor, fake_value
-from graphprog.ir.graph import Graph, executable
+from graphprog.ir.graph import Graph
 from graphprog.ir.ops import ids_of, rows_of
 
 
@@ -155,17 +155,14 @@ def sees_ahead(graph: Graph) -> bool | None:
     places += [graph.nodes[graph.interfaces().resolve(name).node] for name in hidden[-1:]]
     ids = next(node for node in graph.placeholders if node.target == inputs.ids)
     length = str(fake_tensor(ids).shape[1])
-    names = [node.name for node in places if _by_token(node, length)]
-    if not names or inputs.vocabulary < 2:
+    by_token = [node for node in places if _by_token(node, length)]
+    if not by_token or inputs.vocabulary < 2:
         return None
-    device = next((t.device for t in graph.weights.source.parameters()), torch.device("cpu"))
-    run = executable(graph, tuple(names[:1]), device)
     found = []
     for row in ([0, 0, 1, 1], [0, 0, 0, 0]):
         try:
             given = inputs.tensors([row], 0, dict.fromkeys(inputs.others, 0))
-            with torch.no_grad():
-                (value,) = run(*(item.to(device) for item in given.values()))
+            (value,) = graph.evaluate(by_token[:1], list(given.values())).values()
         except (GraphprogError, IndexError, RuntimeError):
             return None
         found.append(value[0, :2])

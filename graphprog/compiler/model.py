@@ -18,8 +18,9 @@ from graphprog.compiler.encoding import encode, required, tensors_of
 from graphprog.compiler.program import Program
 from graphprog.compiler.scoring import score
 from graphprog.errors import ProgramError
+from graphprog.ir.execution import copy_code
 from graphprog.ir.fingerprint import weight_hash
-from graphprog.ir.graph import Graph, copy_code
+from graphprog.ir.graph import Graph
 from graphprog.ir.inputs import check_type, inputs_of, random_inputs
 from graphprog.passes.pipeline import Pipeline
 from graphprog.text.prompting.prompt import Prompt, Query

@@ -15,7 +15,6 @@ from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
 from graphprog.errors import ProgramError
 from graphprog.ir.fake import fake_tensor
-from graphprog.ir.graph import Graph, executable
 from graphprog.ir.inputs import random_inputs
 from graphprog.manipulations.base import Manipulation
 from graphprog.manipulations.prompts.concatenative import Concatenative
@@ -154,26 +153,18 @@ def _computed(task: ReprogrammedModel, tokenized: Program, part: Concatenative) 
     whole.eval()
     places = whole.graph.interfaces().resolve_all(at)
     found = [Attention(whole.graph.nodes[place.node]) for place in places]
-    names = [node.name for one in found for node in (one.key, one.value)]
+    nodes = [node for one in found for node in (one.key, one.value)]
     repeats = found[0].repeats
-    pairs = [_run(whole.graph, names, inputs) for inputs in _queries(whole)]
-    for name, one, other in zip(names, *pairs, strict=True):
-        first, second = (value[:, :, : part.length] for value in (one, other))
+    one, other = (whole.graph.evaluate(nodes, inputs) for inputs in _queries(whole))
+    for node in nodes:
+        first, second = (values[node][:, :, : part.length] for values in (one, other))
         if not difference(first, second).within(TOLERANCES[torch.float32]):
             raise ProgramError(
-                f"{part.label} sees the query behind it: its {name} depends on it",
+                f"{part.label} sees the query behind it: its {node.name} depends on it",
                 ["a causal model: there keys and values of a prefix are its own"],
             )
-    heads = [value[0, ::repeats, : part.length] for value in pairs[0]]
+    heads = [one[node][0, ::repeats, : part.length] for node in nodes]
     return _wide(torch.stack(heads).permute(2, 0, 1, 3).flatten(1))
-
-
-def _run(graph: Graph, names: Sequence[str], inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    tensors = [*graph.weights.source.parameters(), *graph.weights.program.parameters()]
-    device = next((tensor.device for tensor in tensors), torch.device("cpu"))
-    with torch.no_grad():
-        found = executable(graph, tuple(names), device)(*(item.to(device) for item in inputs))
-    return [value.detach().cpu() for value in found]
 
 
 def _queries(task: ReprogrammedModel) -> list[tuple[torch.Tensor, ...]]:
@@ -208,8 +199,9 @@ def _gap(task: ReprogrammedModel, folded: ReprogrammedModel) -> float | None:
 def _outputs(task: ReprogrammedModel, query: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     graph = task.graph
     nodes = [node for node in graph.output_nodes if hasattr(node, "meta")]
-    floats = [node.name for node in nodes if fake_tensor(node).is_floating_point()]
-    return _run(graph, floats, query)
+    floats = [node for node in nodes if fake_tensor(node).is_floating_point()]
+    found = graph.evaluate(floats, query)
+    return [found[node] for node in floats]
 
 
 def _wide(rows: torch.Tensor) -> torch.Tensor:

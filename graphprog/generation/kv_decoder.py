@@ -125,7 +125,7 @@ def _check(inputs: Values, memory: Values, roles: Roles) -> None:
 
 def _run(graph: Graph, given: Values) -> tuple[Any, ...]:
     """Run a graph on inputs by name, on the device of its weights."""
-    device = device_of(graph)
+    device = graph.device
     wanted = [str(node.target) for node in graph.placeholders]
     if missing := [name for name in wanted if name not in given]:
         raise DataError(f"{graph.name} also takes {', '.join(missing)}")
@@ -137,11 +137,6 @@ def _run(graph: Graph, given: Values) -> tuple[Any, ...]:
         raise DataError(
             f"{graph.name} cannot run on {shapes}: {error}", ["fewer tokens"]
         ) from error
-
-
-def device_of(graph: Graph) -> torch.device:
-    """Where the weights of a graph are."""
-    return next((t.device for t in graph.weights.source.parameters()), torch.device("cpu"))
 
 
 def carried(found: Mapping[str, Any], memory: Mapping[str, Any] | None) -> tuple[Any, Any]:

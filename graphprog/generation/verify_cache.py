@@ -10,9 +10,9 @@ import torch
 from torch import fx
 
 from graphprog.errors import DataError, PassError
-from graphprog.generation.kv_decoder import CachedDecoder, Values, device_of
+from graphprog.generation.kv_decoder import CachedDecoder, Values
 from graphprog.ir.fake import fake_tensor, fake_value
-from graphprog.ir.graph import Graph, executable
+from graphprog.ir.graph import Graph
 from graphprog.ir.ops import ids_of, rows_of
 from graphprog.ir.sizes import same_size
 from graphprog.passes.kv.kv_layout import KVLayout
@@ -74,7 +74,7 @@ def parts_of(source: Graph, advance: Advance, rows: int = 2) -> Iterator[Part]:
     """
     axis = KVLayout.of(source.code).axis
     whole_text = inputs_of_length(source, axis, LENGTHS[-1], rows)
-    device = device_of(source)
+    device = source.device
     with torch.no_grad():
         found = source.run([value.to(device) for value in whole_text.values()])
         whole = dict(zip(source.outputs, found, strict=True))
@@ -168,12 +168,11 @@ def _differing(cached: CachedDecoder, part: Part) -> PassError:
         and isinstance(node.meta.get("val"), torch.Tensor)
     }
     dims = {name: found for name, found in values.items() if len(found) == 1}
-    device = device_of(source)
 
     def run(code: Graph, given: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
-        inputs = (given[str(node.target)].to(device) for node in code.placeholders)
-        with torch.no_grad():
-            return [value.cpu() for value in executable(code, tuple(dims), device)(*inputs)]
+        inputs = [given[str(node.target)] for node in code.placeholders]
+        values = code.evaluate([code.nodes[name] for name in dims], inputs)
+        return [value.cpu() for value in values.values()]
 
     whole, found = run(source, part.given), run(graph, part.inputs)
     first = next(

@@ -15,7 +15,6 @@ from torch import nn
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
 from graphprog.errors import FileError
-from graphprog.ir.printing import graph_text
 from graphprog.manipulations.base import Manipulation
 
 
@@ -42,7 +41,7 @@ def describe(task: ReprogrammedModel) -> dict[str, Any]:
 
 def _hashes(task: ReprogrammedModel, part: Manipulation) -> dict[str, str]:
     names = {item.name for item in task.graph.insertions if item.label == part.label}
-    text = graph_text(task.graph, provenance=False).splitlines()
+    text = task.graph.bare_text.splitlines()
     own = [line for line in text if line.strip().removeprefix("%").split(".")[0] in names]
     digest = hashlib.sha256()
     for name in sorted(names):

@@ -8,8 +8,6 @@ import hashlib
 import torch
 from torch import nn
 
-from graphprog.ir.graph import Graph
-
 
 @dataclasses.dataclass(frozen=True)
 class Fingerprint:
@@ -18,14 +16,13 @@ class Fingerprint:
     text: str
     weights: str
 
+    @classmethod
+    def of(cls, text: str, source: nn.Module) -> Fingerprint:
+        """Fingerprint of a graph's text without provenance and of its weights as they are now."""
+        return cls(hashlib.sha256(text.encode()).hexdigest(), weight_hash(source))
+
     def __str__(self) -> str:
         return f"graph {self.text[:12]} weights {self.weights[:12]}"
-
-
-def fingerprint_of(graph: Graph) -> Fingerprint:
-    """Fingerprint of a graph as it is now."""
-    text = hashlib.sha256(graph.bare_text.encode()).hexdigest()
-    return Fingerprint(text, weight_hash(graph.weights.source))
 
 
 def weight_hash(source: nn.Module) -> str:

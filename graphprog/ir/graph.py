@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import sympy
 import torch
@@ -15,16 +16,19 @@ from torch.utils import _pytree as pytree
 
 from graphprog.errors import ProgramError
 from graphprog.ir.call_spec import CallSpec
+from graphprog.ir.execution import executable, write_updates
 from graphprog.ir.fake import fake_tensor
+from graphprog.ir.fingerprint import Fingerprint, weight_hash
 from graphprog.ir.interface import Interface, InterfaceTable
-from graphprog.ir.modes import Mode, switch, write_updates
+from graphprog.ir.printing import graph_text
 from graphprog.ir.records import Insertion as Insertion
+from graphprog.ir.records import Mode as Mode
 from graphprog.ir.records import Site as Site
 from graphprog.ir.records import Step as Step
+from graphprog.ir.symbols import size_text
 from graphprog.ir.weights import Weights
 
-if TYPE_CHECKING:
-    from graphprog.ir.fingerprint import Fingerprint
+_Place = TypeVar("_Place", bound=str | fx.Node)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,7 +101,32 @@ class Graph:
     @cached_property
     def module(self) -> fx.GraphModule:
         """The graph as a runnable module over the shared weights, without dead code."""
-        return executable(self)
+        return self.executable()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are; where the inputs were at capture if there are none."""
+        tensors = itertools.chain(self.weights.parameters(), self.weights.buffers())
+        return next(tensors, fake_tensor(self.placeholders[0])).device
+
+    def executable(
+        self,
+        outputs: Sequence[str] | None = None,
+        device: torch.device | None = None,
+        training: bool = False,
+    ) -> fx.GraphModule:
+        """A runnable module over the graph's own weights, without dead code.
+
+        Args:
+            outputs: names of nodes to return in place of the graph's outputs.
+            device: where the code makes new tensors; None leaves it as captured. The weights are
+                wherever they were moved.
+            training: compute what training does, and return updated buffers after the outputs.
+        """
+        nodes = None if outputs is None else [self.nodes[name] for name in outputs]
+        modes = self.modes if training else ()
+        name = self.name.replace(".", "_")
+        return executable(self.code, self.weights, nodes, device, modes, name)
 
     @cached_property
     def _variants(self) -> dict[tuple[torch.device, bool], fx.GraphModule]:
@@ -111,11 +140,11 @@ class Graph:
         """
         variant = (flat[0].device, training and bool(self.modes))
         if variant not in self._variants:
-            self._variants[variant] = executable(self, device=variant[0], training=variant[1])
+            self._variants[variant] = self.executable(device=variant[0], training=variant[1])
         outputs: tuple[Any, ...] = self._variants[variant](*flat)
         if variant[1]:
             count = len(self.output_nodes)
-            write_updates(self, outputs[count:])
+            write_updates(self.weights, self.modes, outputs[count:])
             outputs = outputs[:count]
         return outputs
 
@@ -124,14 +153,36 @@ class Graph:
         flat = self.run(self.call_spec.bind(args, kwargs))
         return pytree.tree_unflatten(flat, self.out_spec)
 
+    def evaluate(
+        self, interfaces: Iterable[_Place], inputs: Sequence[torch.Tensor]
+    ) -> dict[_Place, torch.Tensor]:
+        """The values at some places, from one run that stops after the last of them.
+
+        It runs without gradients and in evaluation, where the weights are; so are the values.
+
+        Args:
+            interfaces: keys or aliases; a node of :attr:`code` stands for what it computes.
+            inputs: all tensor inputs, in order, on any device.
+
+        Raises:
+            InterfaceError: a name is unknown, or names several places.
+        """
+        places = list(interfaces)
+        table, device = self.interfaces(), self.device
+        names = [
+            place.name if isinstance(place, fx.Node) else table.resolve(place).node
+            for place in places
+        ]
+        with torch.no_grad():
+            values = self.executable(names, device)(*(value.to(device) for value in inputs))
+        return dict(zip(places, values, strict=True))
+
     def interfaces(self) -> InterfaceTable:
         """All places where a program can act; prints as a table."""
         return self._interfaces
 
     @cached_property
     def _interfaces(self) -> InterfaceTable:
-        from graphprog.ir.symbols import size_text
-
         names: dict[str, list[str]] = {}
         for alias, key in self.aliases.items():
             names.setdefault(key, []).append(alias)
@@ -153,15 +204,11 @@ class Graph:
     @cached_property
     def text(self) -> str:
         """The canonical text; see :func:`graphprog.ir.printing.graph_text`."""
-        from graphprog.ir.printing import graph_text
-
         return graph_text(self)
 
     @cached_property
     def bare_text(self) -> str:
         """The canonical text without provenance, which fingerprints are taken of."""
-        from graphprog.ir.printing import graph_text
-
         return graph_text(self, provenance=False)
 
     def __str__(self) -> str:
@@ -181,14 +228,10 @@ class Graph:
     @cached_property
     def fingerprint(self) -> Fingerprint:
         """Hash of the canonical text and of every source weight, taken once."""
-        from graphprog.ir.fingerprint import fingerprint_of
-
-        return fingerprint_of(self)
+        return Fingerprint.of(self.bare_text, self.weights.source)
 
     def weight_hash(self) -> str:
         """Hash of the source weights as they are in memory now."""
-        from graphprog.ir.fingerprint import weight_hash
-
         return weight_hash(self.weights.source)
 
 
@@ -211,49 +254,3 @@ def require_graph(graph: object) -> None:
             f"a graph is needed, not a {type(graph).__name__}",
             ["graph = gp.capture(model, (example,))"],
         )
-
-
-def copy_code(code: fx.Graph) -> tuple[fx.Graph, dict[fx.Node, fx.Node]]:
-    """Copy the operations, not the tensors; returns the copy and the map of nodes."""
-    copy = fx.Graph()
-    mapping: dict[fx.Node, fx.Node] = {}
-    for node in code.nodes:
-        mapping[node] = copy.node_copy(node, lambda old: mapping[old])
-    return copy, mapping
-
-
-def executable(
-    graph: Graph,
-    outputs: tuple[str, ...] | None = None,
-    device: torch.device | None = None,
-    training: bool = False,
-) -> fx.GraphModule:
-    """A runnable module over the graph's own weights, without dead code.
-
-    Args:
-        graph: what to run.
-        outputs: names of nodes to return in place of the graph's outputs.
-        device: where the code makes new tensors; None leaves it as captured. The weights are
-            wherever they were moved.
-        training: compute what training does, and return updated buffers behind the outputs.
-    """
-    code, mapping = copy_code(graph.code)
-    if outputs is not None:
-        code.output_node().args = (tuple(mapping[graph.nodes[name]] for name in outputs),)
-    if training:
-        switch(graph, code, mapping)
-    code.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
-    for node in code.find_nodes(op="call_function", target=torch.ops.aten.view.default):
-        node.target = torch.ops.aten.reshape.default  # a rewritten value may have other strides
-    if device is not None:
-        for node in code.nodes:
-            node.args, node.kwargs = pytree.tree_map_only(
-                torch.device, lambda _: device, (node.args, node.kwargs)
-            )
-    runnable = fx.GraphModule(graph.weights, code, class_name=graph.name.replace(".", "_"))
-    for child in ("source", "program"):
-        # fx copies the tree of attributes it needs; share ours, so that moving it moves all
-        if hasattr(runnable, child):
-            delattr(runnable, child)
-        setattr(runnable, child, getattr(graph.weights, child))
-    return runnable

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from graphprog.errors import DataError
 from graphprog.ir.fake import fake_tensor
+from graphprog.ir.graph import Graph
 from graphprog.ir.interface import dtype_text
 from graphprog.ir.symbols import size_text
-
-if TYPE_CHECKING:
-    from graphprog.ir.graph import Graph
 
 _HALF = (torch.float16, torch.bfloat16)
 

@@ -4,19 +4,48 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
+import sympy
 import torch
 from torch import fx
 
-from graphprog.ir.graph import Graph
 from graphprog.ir.interface import dtype_text
 from graphprog.ir.symbols import size_text
 
 _COLUMN = 96
 
 
-def graph_text(graph: Graph, provenance: bool = True) -> str:
+class Printable(Protocol):
+    """What is printed of a graph."""
+
+    @property
+    def name(self) -> str:
+        """What the model is called."""
+
+    @property
+    def code(self) -> fx.Graph:
+        """The operations."""
+
+    @property
+    def symbols(self) -> Mapping[sympy.Symbol, sympy.Symbol]:
+        """Symbolic sizes to their letters."""
+
+    @property
+    def placeholders(self) -> Sequence[fx.Node]:
+        """The inputs."""
+
+    @property
+    def outputs(self) -> Sequence[str]:
+        """Names of the outputs."""
+
+    @property
+    def output_nodes(self) -> Sequence[Any]:
+        """The outputs: nodes or constants."""
+
+
+def graph_text(graph: Printable, provenance: bool = True) -> str:
     """One line a node, weights by name, values numbered in order.
 
     Values of a program are numbered apart, under the name of its part, so that the source reads
@@ -48,7 +77,7 @@ def graph_text(graph: Graph, provenance: bool = True) -> str:
     return "\n".join([*lines, f"  return {returned}"])
 
 
-def _signature(graph: Graph, name: str) -> str:
+def _signature(graph: Printable, name: str) -> str:
     inputs = ", ".join(
         f"{node.target}: {value_type(node.meta.get('val'), graph)}" for node in graph.placeholders
     )
@@ -59,7 +88,7 @@ def _signature(graph: Graph, name: str) -> str:
     return f"graph {name}({inputs}) -> {outputs}"
 
 
-def _line(graph: Graph, node: fx.Node, names: dict[fx.Node, str], provenance: bool) -> str:
+def _line(graph: Printable, node: fx.Node, names: dict[fx.Node, str], provenance: bool) -> str:
     arguments = [_value(item, names, graph) for item in node.args]
     arguments += [f"{key}={_value(item, names, graph)}" for key, item in node.kwargs.items()]
     text = f"  {names[node]} = {operator_name(node)}({', '.join(arguments)})"
@@ -94,7 +123,7 @@ def clean_path(path: str) -> str:
     return path.strip(".")
 
 
-def value_type(value: Any, graph: Graph) -> str:
+def value_type(value: Any, graph: Printable) -> str:
     """Such as ``f32[B,10]``; sizes of several results in parentheses."""
     if isinstance(value, torch.Tensor):
         sizes = ",".join(str(size_text(size, graph.symbols)) for size in value.shape)
@@ -106,7 +135,7 @@ def value_type(value: Any, graph: Graph) -> str:
     return "" if value is None else type(value).__name__
 
 
-def _value(item: Any, names: dict[fx.Node, str], graph: Graph) -> str:
+def _value(item: Any, names: dict[fx.Node, str], graph: Printable) -> str:
     if isinstance(item, fx.Node):
         return names[item]
     if isinstance(item, list | tuple):

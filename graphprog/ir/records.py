@@ -49,6 +49,26 @@ class Insertion:
 
 
 @dataclasses.dataclass(frozen=True)
+class Mode:
+    """A value of the graph that training computes in another way.
+
+    Attributes:
+        evaluating: node that everything reads.
+        training: node that everything reads in training; dead code otherwise.
+        updates: tensor of the program to the node of the value it has after a run in training.
+    """
+
+    evaluating: str
+    training: str
+    updates: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """All nodes it is about."""
+        return (self.evaluating, self.training, *self.updates.values())
+
+
+@dataclasses.dataclass(frozen=True)
 class Step:
     """One entry of a graph's history."""
 

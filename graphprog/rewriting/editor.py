@@ -12,8 +12,9 @@ import torch
 from torch import fx, nn
 
 from graphprog.errors import PassError
+from graphprog.ir.execution import copy_code
 from graphprog.ir.fake import fake_tensor
-from graphprog.ir.graph import Graph, Insertion, Site, copy_code
+from graphprog.ir.graph import Graph, Insertion, Site
 from graphprog.ir.interface import Edge
 from graphprog.ir.weights import ProgramParts, Weights
 from graphprog.rewriting.edges import Slot, leaves_of, set_leaf, uses_of

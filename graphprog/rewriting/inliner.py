@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from graphprog.errors import InterfaceError, PassError
 from graphprog.ir.fake import fake_tensor
-from graphprog.ir.modes import Mode
+from graphprog.ir.records import Mode
 from graphprog.rewriting.batch_norm import switching
 from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.fake_tracing import trace

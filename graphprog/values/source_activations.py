@@ -10,10 +10,9 @@ from torch import fx
 
 from graphprog.errors import DataError, ProgramError
 from graphprog.ir.fake import fake_tensor, fake_value
-from graphprog.ir.graph import Graph, executable
+from graphprog.ir.graph import Graph
 from graphprog.ir.inputs import check_type, inputs_of
 from graphprog.ir.ops import ancestors, ids_of, rows_of
-from graphprog.rewriting.erase import erased
 from graphprog.values.context import BuildContext
 
 
@@ -24,14 +23,14 @@ class Lookup:
     Attributes:
         where: key of the interface, for messages.
         source: the graph without any program.
-        node: name of the node at the interface.
+        node: at the interface.
         ids: the input of ids.
         size: rows of the table in which they are looked up.
     """
 
     where: str
     source: Graph
-    node: str
+    node: fx.Node
     ids: fx.Node
     size: int
 
@@ -44,9 +43,7 @@ class Lookup:
         """
         source, node = _source_of(graph, where)
         tables = [
-            (rows_of(one), ids)
-            for one in ancestors(source.nodes[node])
-            if (ids := ids_of(one)) is not None
+            (rows_of(one), ids) for one in ancestors(node) if (ids := ids_of(one)) is not None
         ]
         if not tables:
             raise ProgramError(
@@ -95,7 +92,7 @@ class Lookup:
 
     def _filled(self, ids: torch.Tensor) -> list[torch.Tensor]:
         """All inputs: other ones that are looked up are 0, masks are 1."""
-        needed = set(ancestors(self.source.nodes[self.node]))
+        needed = set(ancestors(self.node))
         sizes = dict(zip(map(str, fake_tensor(self.ids).shape), ids.shape, strict=True))
         looked_up = {ids_of(node) for node in needed}
         found = []
@@ -136,10 +133,10 @@ def observed(context: BuildContext, inputs: Sequence[torch.Tensor]) -> torch.Ten
 
 
 def _run(
-    context: BuildContext, source: Graph, node: str, inputs: Sequence[torch.Tensor]
+    context: BuildContext, source: Graph, node: fx.Node, inputs: Sequence[torch.Tensor]
 ) -> torch.Tensor:
     """Entries of all examples, one behind another."""
-    (value,) = values_at(source, (node,), inputs, context.where)
+    (value,) = values_at(source, [node], inputs, context.where)
     assert context.axis is not None
     if value.ndim > len(context.shape):
         value = value.movedim(context.axis, 1).flatten(0, 1)  # the entries of all examples
@@ -149,46 +146,36 @@ def _run(
 
 
 def values_at(
-    graph: Graph, names: tuple[str, ...], inputs: Sequence[torch.Tensor], where: str
+    graph: Graph, nodes: Sequence[fx.Node], inputs: Sequence[torch.Tensor], where: str
 ) -> tuple[torch.Tensor, ...]:
-    """Values of nodes for given inputs, without gradients, on the CPU.
-
-    Args:
-        graph: what is run, where its weights are.
-        names: of the nodes.
-        inputs: all inputs of the graph.
-        where: interface key, for messages.
+    """Values of nodes for given inputs, on the CPU; see :meth:`Graph.evaluate`.
 
     Raises:
-        ProgramError: it cannot run on these inputs.
+        ProgramError: it cannot run on these inputs; names the interface ``where``.
     """
-    device = next((t.device for t in graph.weights.source.parameters()), torch.device("cpu"))
-    with torch.no_grad():
-        try:
-            found = executable(graph, names, device)(*(item.to(device) for item in inputs))
-        except (IndexError, RuntimeError) as error:
-            shapes = ", ".join(str(tuple(item.shape)) for item in inputs)
-            raise ProgramError(
-                f"{where}: the source cannot run on inputs of shape {shapes}: {error}",
-                [
-                    "fewer tokens at once, or inputs as large as the source takes",
-                    'capture it with dynamic_axes={..: {0: "batch", 1: "length"}}',
-                ],
-            ) from error
-    return tuple(value.detach().cpu() for value in found)
+    try:
+        found = graph.evaluate(nodes, inputs)
+    except (IndexError, RuntimeError) as error:
+        shapes = ", ".join(str(tuple(item.shape)) for item in inputs)
+        raise ProgramError(
+            f"{where}: the source cannot run on inputs of shape {shapes}: {error}",
+            [
+                "fewer tokens at once, or inputs as large as the source takes",
+                'capture it with dynamic_axes={..: {0: "batch", 1: "length"}}',
+            ],
+        ) from error
+    return tuple(found[node].cpu() for node in nodes)
 
 
-def _source_of(graph: Graph | None, where: str) -> tuple[Graph, str]:
-    """The graph without any program, and the name of the node at the interface."""
+def _source_of(graph: Graph | None, where: str) -> tuple[Graph, fx.Node]:
+    """The graph without any program, and the node at the interface."""
     if graph is None:
         raise ProgramError(
             f"{where}: this value cannot start from what the source computes",
             ["gp.initializers.Given(tensor)", "gp.Learnable('normal', 0.02)"],
         )
-    node = graph.interfaces()[where].node
-    for insertion in reversed(graph.insertions):
-        node = insertion.original if insertion.result == node else node
-    return (erased(graph) if graph.insertions else graph), node
+    source = graph.source
+    return source, source.nodes[source.interfaces()[where].node]
 
 
 def _guess(ids: torch.Tensor, axis: int) -> int:

@@ -103,4 +103,5 @@ def run_on(
     graph: Graph, lookup: Lookup, ids: Sequence[int], names: tuple[str, ...]
 ) -> tuple[torch.Tensor, ...]:
     """Values of nodes for one row of tokens."""
-    return values_at(graph, names, lookup.inputs(ids), lookup.where)
+    nodes = [graph.nodes[name] for name in names]
+    return values_at(graph, nodes, lookup.inputs(ids), lookup.where)

@@ -11,7 +11,8 @@ from torch.utils._pytree import tree_leaves
 import graphprog as gp
 from graphprog.analysis.aliases import with_structure
 from graphprog.errors import InterfaceError
-from graphprog.ir.graph import Graph, copy_code, executable
+from graphprog.ir.execution import copy_code
+from graphprog.ir.graph import Graph
 from tests.models.zoo import CASES, CORNERS, captured, cases
 from tests.support import oracle
 
@@ -19,7 +20,7 @@ from tests.support import oracle
 def values_in(graph: Graph, args: Any, kwargs: Any) -> dict[str, torch.Tensor]:
     """The value at every interface of a graph."""
     keys = [key for key in graph.sites if not key.startswith(("input:", "output:"))]
-    run = executable(graph, tuple(graph.sites[key].node for key in keys))
+    run = graph.executable([graph.sites[key].node for key in keys])
     return dict(zip(keys, run(*graph.call_spec.bind(args, kwargs)), strict=True))
 
 

@@ -9,7 +9,8 @@ from torch import nn
 
 import graphprog as gp
 from graphprog.errors import PassError
-from graphprog.ir.graph import Graph, Site, copy_code
+from graphprog.ir.execution import copy_code
+from graphprog.ir.graph import Graph, Site
 from graphprog.ir.interface import Edge
 from graphprog.ir.weights import Weights
 from graphprog.passes.verify import CHECKS, verify
