@@ -30,8 +30,8 @@ from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
 from graphprog.errors import BackendError, FileError
 from graphprog.generation.decoder import words_of
-from graphprog.generation.kv_decoder import CachedDecoder, Values, with_kv_cache
-from graphprog.generation.verify_cache import inputs_of_length, parts_of
+from graphprog.generation.kv_decoder import CachedDecoder, with_kv_cache
+from graphprog.generation.verify_cache import Values, inputs_of_length, parts_of
 from graphprog.ir.graph import Graph
 from graphprog.ir.inputs import inputs_of
 from graphprog.passes.attention.split_kv import SplitKV

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from graphprog.compiler.lower_text import advising, calibrate, realized
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
 from graphprog.errors import InterfaceError
 from graphprog.ir.graph import Graph, require_graph
-from graphprog.manipulations.inputs.constant_inputs import ConstantInputs
-from graphprog.manipulations.inputs.resize_pad import ResizePad
-from graphprog.manipulations.inputs.token_source import TokenSource
-from graphprog.manipulations.prompts.concatenative import Concatenative
 from graphprog.manipulations.prompts.prefix import Prefix
 from graphprog.passes.attention.match_attention import MatchAttention, explain, matched
 from graphprog.passes.base import Pass
@@ -23,6 +22,16 @@ from graphprog.passes.kv.extend_kv import ExtendKV
 from graphprog.passes.pipeline import Pipeline
 from graphprog.passes.verify import verify
 
+LOWERINGS: dict[str, Callable[[Any, int], Pass]] = {
+    "insert": Insert,
+    "replace-input": lambda part, seed: ReplaceInput(part, part.shape),
+    "extend-axis": ExtendAxis,
+    "extend-kv": ExtendKV,
+    "bind-inputs": lambda part, seed: BindInputs(part),
+    "replace-tokens": ReplaceTokens,
+}
+"""From a manipulation and a seed to the pass that it names as its ``lowering``."""
+
 
 def lower(program: Program, seed: int = 0) -> Pipeline:
     """The passes that put a program into a graph.
@@ -31,20 +40,8 @@ def lower(program: Program, seed: int = 0) -> Pipeline:
         program: what to compile.
         seed: of random initial values; every part draws from its own stream.
     """
-    passes: list[Pass] = []
-    for number, part in enumerate(program.lowered()):
-        if isinstance(part, ResizePad):
-            passes.append(ReplaceInput(part, part.shape))
-        elif isinstance(part, Concatenative):
-            passes.append(ExtendAxis(part, seed=seed + number))
-        elif isinstance(part, Prefix):
-            passes.append(ExtendKV(part, seed=seed + number))
-        elif isinstance(part, ConstantInputs):
-            passes.append(BindInputs(part))
-        elif isinstance(part, TokenSource):
-            passes.append(ReplaceTokens(part, seed=seed + number))
-        else:
-            passes.append(Insert(part, seed=seed + number))
+    parts = enumerate(program.lowered())
+    passes = [LOWERINGS[part.lowering](part, seed + number) for number, part in parts]
     if not program.align.is_identity:
         passes.append(Align(program.align, seed=seed + len(passes)))
     return Pipeline(tuple(passes))

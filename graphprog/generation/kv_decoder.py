@@ -14,11 +14,10 @@ from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
 from graphprog.errors import DataError, ProgramError
 from graphprog.generation.decoder import Wording
+from graphprog.generation.verify_cache import Values, prove
 from graphprog.ir.graph import Graph
 from graphprog.passes.attention.match_attention import matched
 from graphprog.passes.kv.kv_cache import CacheKV, ExposeKV
-
-Values = Mapping[str, torch.Tensor]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -168,12 +167,10 @@ def with_kv_cache(model: Graph | ReprogrammedModel) -> CachedDecoder:
             module and source line.
         ProgramError: something else is given.
     """
-    from graphprog.generation.verify_cache import prove
-
     graph, wording = worded(model)
     source = matched(graph)
     found = CachedDecoder(source, ExposeKV()(source), CacheKV()(source), wording)
-    prove(found)
+    prove(source, found.prefill, found.decode, found.results)
     return found
 
 

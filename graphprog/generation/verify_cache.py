@@ -10,7 +10,6 @@ import torch
 from torch import fx
 
 from graphprog.errors import DataError, PassError
-from graphprog.generation.kv_decoder import CachedDecoder, Values
 from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.graph import Graph
 from graphprog.ir.ops import ids_of, rows_of
@@ -20,23 +19,33 @@ from graphprog.passes.kv.verify_prefix import TOLERANCES
 from graphprog.rewriting.refusal import RefusalError
 from graphprog.utils.numerics import Difference, difference
 
+Values = Mapping[str, torch.Tensor]
+Advance = Callable[[Values, Any], tuple[Values, Any]]
+"""From inputs of all tokens so far and a memory to results by name and a new memory."""
+
 LENGTHS = (4, 5, 11)
 """Tokens that are read at first, then one more, then several more."""
 
 
-def prove(cached: CachedDecoder) -> None:
+def prove(source: Graph, prefill: Graph, decode: Graph, advance: Advance) -> None:
     """Read tokens in three parts, keeping keys and values, and compare with reading them at once.
+
+    Args:
+        source: the graph without a cache.
+        prefill: the graph that reads the first part.
+        decode: the graph that reads the others.
+        advance: runs one of the two; see :func:`parts_of`.
 
     Raises:
         PassError: a result differs; names the operation at which it begins to.
     """
     try:
-        for part in parts_of(cached.source, cached.results):
+        for part in parts_of(source, advance):
             if not all(gap.within(part.tolerance) for gap in part.gaps.values()):
-                raise _differing(cached, part)
+                raise _differing(source, decode if part.done else prefill, part)
     except DataError as error:
         raise PassError(
-            f"{cached.source.name} cannot have a KV cache: it does not run on the last tokens "
+            f"{source.name} cannot have a KV cache: it does not run on the last tokens "
             f"alone: {error.what}",
             ["pick a token from the results, not in the graph"],
         ) from error
@@ -61,15 +70,12 @@ class Part:
     tolerance: float
 
 
-Advance = Callable[[Values, Any], tuple[Mapping[str, torch.Tensor], Any]]
-
-
 def parts_of(source: Graph, advance: Advance, rows: int = 2) -> Iterator[Part]:
     """Read a text of random tokens part by part.
 
     Args:
         source: the graph that reads it at once.
-        advance: from inputs of all tokens so far and a memory to results by name and a memory.
+        advance: reads the tokens that the memory does not have.
         rows: how many texts.
     """
     axis = KVLayout.of(source.code).axis
@@ -154,9 +160,8 @@ def _gap(whole: torch.Tensor, found: torch.Tensor, dims: list[int], done: int) -
     return difference(whole, found)
 
 
-def _differing(cached: CachedDecoder, part: Part) -> PassError:
+def _differing(source: Graph, graph: Graph, part: Part) -> PassError:
     """The error that names where tokens begin to be other than in the whole text."""
-    source, graph = cached.source, cached.decode if part.done else cached.prefill
     axis = KVLayout.of(source.code).axis
     values = {
         node.name: [

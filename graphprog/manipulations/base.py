@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
+from typing import ClassVar
 
 from torch import nn
 
@@ -22,6 +23,9 @@ class Manipulation(Spec):
     Your own is a frozen dataclass registered by :func:`graphprog.spec.spec`. It then prints, saves
     and loads like the built-in ones, and other packages offer theirs as entry points.
     """
+
+    lowering: ClassVar[str] = "insert"
+    """Kind of the pass that puts it into a graph."""
 
     at: str = dataclasses.field(default="input", kw_only=True)
     name: str = dataclasses.field(default="", kw_only=True)

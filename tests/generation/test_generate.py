@@ -107,7 +107,7 @@ def test_padding_in_front_is_tried_and_else_left_alone() -> None:
 def test_a_row_is_drawn_alike_in_any_batch() -> None:
     """By the seed and its number, not by what is beside it."""
     options: dict[str, Any] = {
-        "length": 8,
+        "max_new_tokens": 8,
         "temperature": 1.3,
         "top_k": 30,
         "top_p": 0.9,

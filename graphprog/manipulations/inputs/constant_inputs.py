@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -36,6 +36,8 @@ class ConstantInputs(Manipulation):
         inputs: values by name, in the shapes and dtypes of the source. All inputs that share an
             axis of varying length are bound together. Kept as pairs.
     """
+
+    lowering: ClassVar[str] = "bind-inputs"
 
     inputs: tuple[Given, ...]
     at: str = dataclasses.field(default="inputs", init=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -34,6 +35,8 @@ class ResizePad(Manipulation):
             ``bilinear`` means linear for one axis.
         fill: value of the padding for each channel; empty is zero.
     """
+
+    lowering: ClassVar[str] = "replace-input"
 
     shape: tuple[int, ...]
     size: int | tuple[int, ...] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -22,6 +23,8 @@ class TokenSource(Manipulation):
     Derived classes make a module that takes the new input and the table of the source's word
     vectors [V, d], and returns the tokens [B, T, d].
     """
+
+    lowering: ClassVar[str] = "replace-tokens"
 
     at: str = dataclasses.field(default="tokens", kw_only=True)
 

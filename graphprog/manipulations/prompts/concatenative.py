@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -57,6 +57,8 @@ class Concatenative(Manipulation):
             is not said is told by use: truth values and numbers that are not looked up count as
             masks, numbers that are looked up are zero.
     """
+
+    lowering: ClassVar[str] = "extend-axis"
 
     length: int = 10
     axis: int = 1

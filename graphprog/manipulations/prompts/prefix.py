@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -52,6 +53,8 @@ class Prefix(Manipulation):
             for ``all`` heads of an operation, or one for ``each`` that keys have there, from 0.
             Masks and positions then stay as they are.
     """
+
+    lowering: ClassVar[str] = "extend-kv"
 
     at: str = dataclasses.field(default="attention[*]", kw_only=True)
     length: int = 10
