@@ -38,7 +38,8 @@ class ReprogrammedModel(nn.Module):
         seed: of the initial values.
         prompt: what the program puts around queries; None where the graph has no tokenizer.
         source: the frozen tensors.
-        program: the program's tensors, one child a part.
+        program: the program's tensors, one child for each part; prints the program, and the
+            tensors with their shapes.
         summary: what training left to be saved with the program; JSON values only.
     """
 
@@ -60,7 +61,7 @@ class ReprogrammedModel(nn.Module):
         self.prompt = prompt
         self.summary: dict[str, Any] = {}
         self.source = graph.weights.source
-        self.program = graph.weights.program
+        self.program = graph.weights.program.described(str(spec))
         self.source.requires_grad_(False)
         self.inputs = inputs_of(graph)
         self._disabled = False

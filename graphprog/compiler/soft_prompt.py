@@ -1,4 +1,4 @@
-"""A soft start: text that training may go on from."""
+"""Soft prompts: text that training goes on from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ As = Literal["memory", "tokens"]
 _FORMS: dict[str, Kept] = {"memory": "learnt-memory", "tokens": "learnt-tokens"}
 
 
-def soften(program: Program, by: As = "memory") -> Program:
+def soft_prompt(program: Program, by: As = "memory") -> Program:
     """A program of text as one that is learnt and starts from the text.
 
     Compiled, it gives what the text gives; :func:`graphprog.fit` then trains it.
@@ -30,7 +30,7 @@ def soften(program: Program, by: As = "memory") -> Program:
     Raises:
         ProgramError: the program has no such text.
     """
-    require_choice("soften", "by", by, get_args(As))
+    require_choice("soft_prompt", "by", by, get_args(As))
     texts = [part for part in program.manipulations if isinstance(part, TextPart)]
     soft = [part for part in texts if _is_soft(part)]
     if not soft:

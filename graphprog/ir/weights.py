@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
@@ -24,7 +24,33 @@ class Adding(Protocol):
 
 
 class ProgramParts(nn.Module):
-    """The modules of a program, one child a part."""
+    """The modules of a program, one child for each part.
+
+    Printing gives the text of the program, if it is known, and the tensors with their shapes.
+
+    Args:
+        parts: the modules by name.
+        text: of the program that they belong to.
+    """
+
+    def __init__(self, parts: Mapping[str, nn.Module] | None = None, text: str = "") -> None:
+        super().__init__()
+        for name, part in (parts or {}).items():
+            self.add_module(name, part)
+        self._text = text
+
+    def described(self, text: str) -> ProgramParts:
+        """The same modules, with the text of their program."""
+        return ProgramParts(dict(self.named_children()), text)
+
+    def __repr__(self) -> str:
+        state = self.state_dict(prefix="program.")
+        width = max(map(len, state), default=0)
+        lines = [
+            f"  {name.ljust(width)}  {str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+            for name, value in state.items()
+        ]
+        return "\n".join([*filter(None, [self._text]), *lines])
 
     def patterns(self) -> dict[str, torch.Tensor]:
         """What the additive parts add, by part, in float32 and without gradient."""

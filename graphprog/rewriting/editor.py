@@ -297,7 +297,4 @@ def _is_dead(node: fx.Node, kept: Collection[fx.Node]) -> bool:
 
 def _extended(program: nn.Module, children: dict[str, nn.Module]) -> ProgramParts:
     """A program holder with the old children and the new ones."""
-    holder = ProgramParts()
-    for name, child in [*program.named_children(), *children.items()]:
-        holder.add_module(name, child)
-    return holder
+    return ProgramParts({**dict(program.named_children()), **children})

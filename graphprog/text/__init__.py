@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from graphprog.utils.lazy import import_when_used
 
 if TYPE_CHECKING:
-    from graphprog.compiler.soft_prompt import soften as soften
+    from graphprog.compiler.soft_prompt import soft_prompt as soft_prompt
     from graphprog.text.parsing.answers import AnswerParser as AnswerParser
     from graphprog.text.parsing.answers import Unparsed as Unparsed
     from graphprog.text.parsing.answers import unparsed_share as unparsed_share

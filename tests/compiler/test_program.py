@@ -215,3 +215,17 @@ def test_the_source_stays_in_eval_mode() -> None:
     digest = task.source_hash()
     task(IMAGES).sum().backward()
     assert task.source_hash() == digest
+
+
+def test_a_compiled_program_prints_what_was_written_and_its_tensors() -> None:
+    task = unit_task()
+    text = str(task.spec)
+    (first, *tensors) = str(task.program).removeprefix(text).splitlines()
+    assert first == ""
+    state = task.program_state()
+    assert [line.split()[0] for line in tensors] == list(state)
+    shapes = [str(list(value.shape)) for value in state.values()]
+    assert all(line.endswith(shape) for line, shape in zip(tensors, shapes, strict=True))
+    assert "program.additive.value" in state
+    empty = gp.compile(task.base, gp.Program())
+    assert str(empty.program) == str(gp.Program())

@@ -23,7 +23,7 @@ LABELS = gp.Verbalizer({"good": " good", "bad": " bad"})
 def test_a_soft_start_is_the_text_and_training_goes_on_from_it(name: str, by: Any) -> None:
     model, graph = reader(name)
     program = gp.Program([TOLD, SHOWN], align=gp.LastToken())
-    task = gp.compile(graph, gp.text.soften(program, by))
+    task = gp.compile(graph, gp.text.soft_prompt(program, by))
     found = task(**task.encode(QUERIES))
     for query, row in zip(QUERIES, found, strict=True):
         assert (row - behind(model, name, whole_text(query))).abs().max() < 1e-5
@@ -33,7 +33,7 @@ def test_a_soft_start_is_the_text_and_training_goes_on_from_it(name: str, by: An
 @pytest.mark.parametrize("by", ["memory", pytest.param("tokens", marks=pytest.mark.slow)])
 def test_training_lowers_the_loss_and_what_was_learnt_is_loaded(tmp_path: Path, by: Any) -> None:
     _, graph = reader("gpt2")
-    task = gp.compile(graph, gp.text.soften(gp.Program([TOLD, SHOWN], align=LABELS), by))
+    task = gp.compile(graph, gp.text.soft_prompt(gp.Program([TOLD, SHOWN], align=LABELS), by))
     data = (task.encode(QUERIES * 4), torch.tensor([1, 0, 1] * 4))
     history = gp.fit(task, data, data, epochs=8, batch_size=6, lr=0.02, seed=0)
     assert history.records[-1].train_loss < 0.5 * history.records[0].train_loss
@@ -45,7 +45,7 @@ def test_training_lowers_the_loss_and_what_was_learnt_is_loaded(tmp_path: Path, 
 
 def test_a_soft_start_from_tokens_needs_no_causal_model() -> None:
     model, graph = reader("bert", head="labels")
-    task = gp.compile(graph, gp.text.soften(gp.Program([TOLD]), "tokens"))
+    task = gp.compile(graph, gp.text.soft_prompt(gp.Program([TOLD]), "tokens"))
     found = task(**task.encode(QUERIES)).logits
     for query, row in zip(QUERIES, found, strict=True):
         ids = torch.tensor([tokenizer("bert")(f"{TOLD.text}\n\n{query}")["input_ids"]])
@@ -55,11 +55,11 @@ def test_a_soft_start_from_tokens_needs_no_causal_model() -> None:
 
 def test_what_has_no_text_for_all_queries_has_no_soft_start() -> None:
     nearest = dataclasses.replace(SHOWN, order="nearest")
-    soft = gp.text.soften(gp.Program([TOLD, nearest]))
+    soft = gp.text.soft_prompt(gp.Program([TOLD, nearest]))
     assert [part.kept for part in soft.manipulations] == ["learnt-memory", "memory"]  # type: ignore[union-attr]
     for program in (gp.Program([nearest]), gp.Program([gp.Prefix(length=3)])):
         with pytest.raises(ProgramError, match="no text in front of all queries"):
-            gp.text.soften(program)
+            gp.text.soft_prompt(program)
 
 
 @pytest.mark.parametrize("name", CAUSAL)
@@ -182,7 +182,7 @@ def test_text_is_written_as_a_folder_of_peft(kept: Any, tmp_path: Path) -> None:
     _, graph = reader("gpt2")
     program = gp.Program([TOLD])
     task = gp.compile(
-        graph, gp.text.soften(program, "tokens") if kept == "learnt-tokens" else program
+        graph, gp.text.soft_prompt(program, "tokens") if kept == "learnt-tokens" else program
     )
     task = gp.precompute(task) if kept == "stored" else task
     gp.peft.save(task, tmp_path, base_model_name_or_path="model", task_type="CAUSAL_LM")
