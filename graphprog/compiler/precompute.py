@@ -131,7 +131,7 @@ def _attention(part: Concatenative) -> str:
 
 def _names(task: ReprogrammedModel) -> list[str]:
     """Names of the memories in the graph, in the order of the program."""
-    return [one.name for one in task.graph.insertions if one.kind == "memory"]
+    return [one.name for one in task.graph.insertions if one.kind == "prefix"]
 
 
 def _held(task: ReprogrammedModel, name: str) -> torch.Tensor:

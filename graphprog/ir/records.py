@@ -24,7 +24,7 @@ class Insertion:
 
     Attributes:
         kind: what was replaced: a ``value`` on some of its uses, the length of an ``axis``, the
-            ``memory`` of attention, a model ``input``, inputs that are ``bound``, or the
+            ``prefix`` of attention, a model ``input``, inputs that are ``bound``, or the
             ``output`` of the model.
         name: of the program's part.
         at: key of the interface.

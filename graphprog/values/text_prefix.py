@@ -57,7 +57,7 @@ class TextPrefix(Spec):
         longer = [
             one.name
             for one in graph.insertions
-            if one.kind in ("axis", "memory") and one.result in upstream
+            if one.kind in ("axis", "prefix") and one.result in upstream
         ]
         if longer:
             raise ProgramError(

@@ -71,15 +71,36 @@ class ExtendKV(Pass):
             return edit.finish()
         edit.share(label, entries[0])
         if self.op.gates:
-            for number, (place, attention) in enumerate(zip(places, found, strict=True)):
-                gate = entries[2 * len(found) + number]
-                pair = entries[2 * number], entries[2 * number + 1]
-                new = _added(edit, label, attention, pair, gate, place)
-                uses, at = RestoreUses(new.name, place.node), place.key
-                edit.record(
-                    Insertion("value", label, at, new.name, place.node, uses, self.op.label)
-                )
-            return edit.finish()
+            self._add_gated(edit, label, places, found, entries)
+        else:
+            self._put_before(edit, label, where, found, entries)
+        return edit.finish()
+
+    def _add_gated(
+        self,
+        edit: Editor,
+        label: str,
+        places: Sequence[Interface],
+        found: Sequence[Attention],
+        entries: Sequence[fx.Node],
+    ) -> None:
+        """Add attention to the prefix alone, times gates that come after the keys and values."""
+        for number, (place, attention) in enumerate(zip(places, found, strict=True)):
+            gate = entries[2 * len(found) + number]
+            pair = entries[2 * number], entries[2 * number + 1]
+            new = _added(edit, label, attention, pair, gate, place)
+            uses, at = RestoreUses(new.name, place.node), place.key
+            edit.record(Insertion("value", label, at, new.name, place.node, uses, self.op.label))
+
+    def _put_before(
+        self,
+        edit: Editor,
+        label: str,
+        where: str,
+        found: Sequence[Attention],
+        entries: Sequence[fx.Node],
+    ) -> None:
+        """Put the prefix before the keys and values of every operation; masks follow."""
         before: dict[fx.Node, Call] = {}
         try:
             for group in _by_length(found).values():
@@ -94,8 +115,7 @@ class ExtendKV(Pass):
                 _join(edit, label, attention.node, slot, new)
         node = found[0].node.name
         undo = RestoreCalls(tuple(before.values()))
-        edit.record(Insertion("memory", label, where, node, node, undo, self.op.label))
-        return edit.finish()
+        edit.record(Insertion("prefix", label, where, node, node, undo, self.op.label))
 
     def ensures(self, before: Graph, after: Graph) -> None:
         """Prove that a remembered text stands for the text itself.

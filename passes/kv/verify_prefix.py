@@ -10,6 +10,7 @@ from graphprog.analysis.input_meaning import compared_with
 from graphprog.errors import PassError
 from graphprog.ir.graph import Graph
 from graphprog.utils.numerics import difference
+from graphprog.values.source_activations import Lookup
 from graphprog.values.text_prefix import lookup_of, run_on
 
 PROBE = 5
@@ -33,13 +34,7 @@ def prove(
         PassError: the text sees the query, or something other than attention carries it.
     """
     lookup = lookup_of(before, where)
-    generator = torch.Generator().manual_seed(0)
-    # what the model looks for among the ids, such as the end of a text, stands in both
-    marks = [number for number in compared_with(lookup.ids) if 0 <= number < lookup.size]
-    queries = [
-        [*row, *marks]
-        for row in torch.randint(lookup.size, (2, PROBE), generator=generator).tolist()
-    ]
+    queries = _queries(lookup)
     _refuse_sight(before, where, [(*ids, *query) for query in queries], len(ids), nodes)
     outputs = [number for number, node in enumerate(before.output_nodes) if _is_tensor(node)]
     whole = run_on(before, lookup, (*ids, *queries[0]), _names(before, outputs))
@@ -49,19 +44,26 @@ def prove(
             wanted = wanted.narrow(axis, wanted.shape[axis] - found.shape[axis], found.shape[axis])
         gap = difference(wanted, found)
         if not gap.within(TOLERANCES.get(found.dtype, 0.02)):
+            remedies = [
+                "use a model in which nothing but attention reads other tokens",
+                "at='attention[*]': every layer needs the prefix",
+            ]
+            if before.insertions:
+                remedies.append("leave out other parts that change what attention reads")
             raise PassError(
                 f"{where}: a query after the prefix of these {len(ids)} tokens gives another "
                 f"{name} than the whole text (largest difference {gap.absolute:.3g})",
-                [
-                    "use a model in which nothing but attention reads other tokens",
-                    "at='attention[*]': every layer needs the prefix",
-                    *(
-                        ["leave out other parts that change what attention reads"]
-                        if before.insertions
-                        else []
-                    ),
-                ],
+                remedies,
             )
+
+
+def _queries(lookup: Lookup) -> list[list[int]]:
+    """Two random queries that end alike."""
+    generator = torch.Generator().manual_seed(0)
+    # what the model looks for among the ids, such as the end of a text, stands in both
+    marks = [number for number in compared_with(lookup.ids) if 0 <= number < lookup.size]
+    rows = torch.randint(lookup.size, (2, PROBE), generator=generator).tolist()
+    return [[*row, *marks] for row in rows]
 
 
 def _refuse_sight(
