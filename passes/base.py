@@ -40,6 +40,12 @@ class Pass(Spec):
 
     Calling a pass checks :meth:`requires`, runs :meth:`run`, checks :meth:`ensures` and adds an
     entry to the graph's history. Whether anything changed is read off the canonical text.
+
+    Example:
+        >>> smaller = gp.passes.DropDeadCode()(graph)
+        >>> assert isinstance(gp.passes.DropDeadCode(), gp.passes.Pass)
+        >>> smaller.history[-1].text
+        'drop-dead-code'
     """
 
     after: ClassVar[tuple[str, ...]] = ()

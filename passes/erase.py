@@ -13,7 +13,12 @@ from graphprog.spec.registry import spec
 @spec("erase-program")
 @dataclasses.dataclass(frozen=True)
 class EraseProgram(Pass):
-    """Undo every insertion, last first; the result is the source graph, operation for operation."""
+    """Undo every insertion, last first; the result is the source graph, operation for operation.
+
+    Example:
+        >>> changed = gp.passes.Insert(gp.Additive())(graph)
+        >>> assert str(gp.passes.EraseProgram()(changed)) == str(graph)
+    """
 
     def run(self, graph: Graph) -> Graph:
         """Restore edges, inputs and outputs; what only the program needed is dead and goes."""

@@ -17,7 +17,14 @@ from graphprog.spec.registry import from_json, spec, to_json
 @spec("pipeline")
 @dataclasses.dataclass(frozen=True)
 class Pipeline(Pass):
-    """Passes in order. ``str`` gives ``first{...} ; second``, and :meth:`parse` reads it."""
+    """Passes in order. ``str`` gives ``first{...} ; second``, and :meth:`parse` reads it.
+
+    Example:
+        >>> pipeline = gp.passes.Pipeline.parse("drop-dropout ; drop-dead-code")
+        >>> smaller = pipeline(graph)
+        >>> str(pipeline)
+        'drop-dropout ; drop-dead-code'
+    """
 
     passes: tuple[Pass, ...] = ()
 

@@ -81,6 +81,11 @@ def export_decoder(
         BackendError: no translation, bfloat16, or the results differ.
         FileError: the place cannot be written. As with every error, an old file stays.
         PassError: the model has no cache.
+
+    Example:
+        >>> report = gp.backends.onnx.export_decoder(language, "small.onnx")
+        >>> decoder = gp.backends.onnxruntime.Decoder("small.onnx", tokenizer)
+        >>> texts = gp.generate(decoder, ["Hi"], max_new_tokens=4)
     """
     if precision not in ("float32", "int8"):
         raise BackendError(f'precision={precision!r} is unknown; "float32" or "int8"')

@@ -79,6 +79,11 @@ def export(
         BackendError: no translation; or the results differ, and where first.
         DataError: ``inputs`` are not what the task takes.
         FileError: the place cannot be written. As with every error, an old file stays.
+
+    Example:
+        >>> report = gp.backends.onnx.export(task, "frame.onnx")  # runs both and compares
+        >>> session = gp.backends.onnxruntime.Session("frame.onnx")
+        >>> assert session.run(images).shape == (4, 2)
     """
     if program not in get_args(Mode):
         raise BackendError(f"program={program!r} is unknown; one of {', '.join(get_args(Mode))}")

@@ -64,6 +64,11 @@ def export_multi_graph(
         BackendError: no slots; a name that is none of a file; or as in ``onnx.export``. Files
             that were there stay as they were.
         FileError: the place cannot be written.
+
+    Example:
+        >>> slots = {"frames": gp.Program([gp.Additive()], align=gp.FixedMap(classes=2))}
+        >>> reports = gp.backends.onnx.export_multi_graph(graph, "served", slots)
+        >>> server = gp.backends.onnxruntime.MultiSession("served")
     """
     if not slots:
         raise BackendError("there are no slots", ['slots={"pixels": gp.Program(...), ...}'])

@@ -115,6 +115,10 @@ def quantize(
             does not run.
         DataError: the inputs are not what the file takes, or the labels not one per row.
         FileError: a file cannot be read or written. As with every error, an old file stays.
+
+    Example:
+        >>> report = gp.backends.onnx.quantize("task.onnx", "small.onnx", "int8", inputs=(images,))
+        >>> session = gp.backends.onnxruntime.Session("small.onnx")
     """
     if source not in get_args(Precision):
         raise BackendError(f"source={source!r} is unknown; one of {', '.join(get_args(Precision))}")

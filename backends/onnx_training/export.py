@@ -103,6 +103,11 @@ def export_training(
             or results that differ.
         FileError: the place cannot be written. As with every error, an old file stays.
         TrainingError: nothing is trained, or the loss does not depend on it.
+
+    Example:
+        >>> report = gp.backends.onnxruntime.export_training(task, "step.onnx")
+        >>> trainer = gp.backends.onnxruntime.Trainer("step.onnx")
+        >>> loss = trainer.step(images, labels)
     """
     optimizer = optimizer or Adam()
     if not isinstance(optimizer, Optimizer):

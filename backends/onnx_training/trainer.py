@@ -50,6 +50,11 @@ class Trainer(Documented):
         lr: learning rate of the next steps; a schedule sets it between steps.
         loss: of the last step; NaN before the first.
         gradient_norm: of the last step: of the gradient of all parameters, before clipping.
+
+    Example:
+        >>> report = gp.backends.onnxruntime.export_training(task, "step.onnx")
+        >>> trainer = gp.backends.onnxruntime.Trainer("step.onnx")
+        >>> loss = trainer.step(images, labels)
     """
 
     def __init__(

@@ -34,6 +34,12 @@ def run_in_batches(
     Raises:
         BackendError: there are several batches, and an output has no leading axis of rows.
         DataError: there are no rows, or not as many in every input; else as ``Session.run``.
+
+    Example:
+        >>> session = gp.backends.onnxruntime.Session("task.onnx")
+        >>> (logits,) = gp.backends.onnxruntime.run_in_batches(session, images, rows=2)
+        >>> logits.shape
+        (4, 2)
     """
     axis = batch_axis(session.inputs)
     varying = [axis is not None and spec.shape[:1] == (axis,) for spec in session.inputs]

@@ -58,6 +58,11 @@ class Decoder(Documented):
         document: what the file says of itself.
         roles: what its inputs are.
         wording: what its program puts around prompts, and how answers are read.
+
+    Example:
+        >>> report = gp.backends.onnx.export_decoder(language, "small.onnx")
+        >>> decoder = gp.backends.onnxruntime.Decoder("small.onnx", tokenizer)
+        >>> texts = gp.generate(decoder, ["Hi"], max_new_tokens=4)
     """
 
     def __init__(

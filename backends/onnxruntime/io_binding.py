@@ -26,6 +26,12 @@ class IOBinding:
 
     Attributes:
         device: where tensors are taken and returned.
+
+    Example:
+        >>> session = gp.backends.onnxruntime.Session("task.onnx", "cpu")
+        >>> (logits,) = gp.backends.onnxruntime.IOBinding(session).run(images)
+        >>> logits.shape
+        torch.Size([4, 2])
     """
 
     def __init__(self, session: Session, program: Program | None = None) -> None:

@@ -46,6 +46,11 @@ def export_adapter(
         BackendError: the session's program is folded in, or not in the file, or the program
             does not fit it, or is only a part of one.
         FileError: the name ends in something else, or the place cannot be written.
+
+    Example:
+        >>> session = gp.backends.onnxruntime.Session("task.onnx")
+        >>> path = "mine.onnx_adapter"  # for applications of ONNX Runtime without Python
+        >>> gp.backends.onnxruntime.export_adapter(session, "task.safetensors", path)
     """
     if not os.fspath(path).endswith(".onnx_adapter"):
         raise FileError(f"{os.fspath(path)}: the name of an adapter ends in .onnx_adapter")

@@ -38,6 +38,11 @@ class MultiSession(Programs):
 
     Attributes:
         documents: what the file of each slot says of itself, by the name of the slot.
+
+    Example:
+        >>> slots = {"frames": gp.Program([gp.Additive()], align=gp.FixedMap(classes=2))}
+        >>> reports = gp.backends.onnx.export_multi_graph(graph, "served", slots)
+        >>> server = gp.backends.onnxruntime.MultiSession("served")
     """
 
     def __init__(

@@ -57,6 +57,12 @@ class Session(Documented, Programs):
             that can be overridden; empty for a folded file.
         program_inputs: those of them that the file does not hold, so that every call gives them.
         shared_weights: weights that other sessions read too; the session keeps them alive.
+
+    Example:
+        >>> session = gp.backends.onnxruntime.Session("task.onnx")
+        >>> session.add("mine", "task.safetensors")  # of any program of its kind
+        >>> session.run(images, program="mine").shape
+        (4, 2)
     """
 
     shared_weights: Sequence[Any] = ()

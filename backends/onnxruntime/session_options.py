@@ -35,6 +35,10 @@ class SessionOptions:
 
     Raises:
         BackendError: a value is not one of those.
+
+    Example:
+        >>> options = gp.backends.onnxruntime.SessionOptions(threads=1, arena=False)
+        >>> session = gp.backends.onnxruntime.Session("task.onnx", options=options)
     """
 
     threads: int | None = None

@@ -23,6 +23,11 @@ class Alignment(Spec, abc.ABC):
 
     Attributes:
         at: key or alias of the interface whose value is read.
+
+    Example:
+        >>> align = gp.FixedMap(classes=2)
+        >>> assert isinstance(align, gp.Alignment)
+        >>> task = gp.compile(graph, gp.Program(align=align))
     """
 
     is_identity: ClassVar[bool] = False

@@ -15,7 +15,13 @@ from graphprog.values.context import BuildContext
 @spec("identity")
 @dataclass(frozen=True)
 class Identity(Alignment):
-    """The outputs of the source model as they are: any shape, any dtype, nothing inserted."""
+    """The outputs of the source model as they are: any shape, any dtype, nothing inserted.
+
+    Example:
+        >>> task = gp.compile(graph, gp.Program([gp.Additive()], align=gp.Identity()))
+        >>> task(images).shape  # the source's own classes
+        torch.Size([4, 20])
+    """
 
     is_identity: ClassVar[bool] = True
 

@@ -21,6 +21,10 @@ class LastToken(Alignment):
     Which tokens are there is told by the graph's mask, whichever side is padded; without a mask it
     is the last position. At ``logits`` these are the scores of the next token, and the head is
     computed for that one position.
+
+    Example:
+        >>> task = gp.compile(language, gp.Program(align=gp.LastToken()))
+        >>> assert torch.allclose(task(ids), language(ids)[:, -1], atol=1e-6)
     """
 
     takes_layer: ClassVar[bool] = True

@@ -32,6 +32,12 @@ class LinearHead(Alignment):
             may be padding; ``flatten`` all axes into one; ``none`` refuses.
         axis: the axis of the features, not 0; None: 1 for a value of rank 4 [B, C, H, W], else
             the last. ``flatten`` has no use for it.
+
+    Example:
+        >>> head = gp.LinearHead(classes=3, at="hidden[1]", pool="mean")
+        >>> task = gp.compile(graph, gp.Program(align=head))
+        >>> task(images).shape
+        torch.Size([4, 3])
     """
 
     classes: int

@@ -27,6 +27,10 @@ class Slice(Alignment):
     Attributes:
         ranges: for each axis but the batch, start and stop as Python has them: counted from the
             end where negative, up to the end where the stop is None. Kept as triples.
+
+    Example:
+        >>> task = gp.compile(graph, gp.Program(align=gp.Slice({1: (0, 5)})))
+        >>> assert torch.equal(task(images), graph(images)[:, :5])
     """
 
     ranges: tuple[Range, ...]

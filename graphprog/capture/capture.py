@@ -57,6 +57,11 @@ def capture(
         CaptureError: the model cannot be traced. The text has both tracing errors, the line of
             user code that stopped them, and what to try.
         FileError: the ``.pt2`` file cannot be read, or holds pickled objects or code.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(8, 4), nn.ReLU()).eval()
+        >>> small = gp.capture(model, (torch.zeros(2, 8),))
+        >>> assert torch.equal(small(torch.ones(5, 8)), model(torch.ones(5, 8)))  # any batch size
     """
     graph = _captured(model, args, kwargs, dynamic_axes)
     return graph if tokenizer is None else dataclasses.replace(graph, tokenizer=tokenizer)

@@ -63,6 +63,11 @@ def compile(graph: Graph, program: Program, seed: int = 0) -> ReprogrammedModel:
         ProgramError: the program does not fit the shapes of the graph.
         PassError: a pass refused, or the result failed verification.
         DataError: a verbalizer is to be calibrated on texts that cannot be queries.
+
+    Example:
+        >>> task = gp.compile(graph, gp.Program([gp.Additive()], align=gp.FixedMap(classes=2)))
+        >>> [name for name, value in task.named_parameters() if value.requires_grad]
+        ['program.additive.value']
     """
     require_graph(graph)
     tokenized, prompt = realized(program, graph)

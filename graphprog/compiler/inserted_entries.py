@@ -64,6 +64,11 @@ def inserted(task: ReprogrammedModel, output: str = "logits") -> tuple[Inserted,
     Raises:
         ProgramError: there is no such output; or the positions cannot be told, because on the way
             to the output the axis is cut, shifted, reordered or multiplied. Says by what.
+
+    Example:
+        >>> writer = gp.compile(language, gp.Program([gp.Concatenative(at="tokens", length=4)]))
+        >>> [one.part for one in gp.losses.inserted(writer)]
+        ['concatenative']
     """
     graph = task.graph
     if output not in graph.outputs:
@@ -106,6 +111,11 @@ def original(task: ReprogrammedModel, outputs: Any) -> Any:
 
     Raises:
         ProgramError: as :func:`inserted`, for any of the outputs.
+
+    Example:
+        >>> writer = gp.compile(language, gp.Program([gp.Concatenative(at="tokens", length=4)]))
+        >>> gp.losses.original(writer, writer(ids)).shape  # the logits of the six tokens
+        torch.Size([2, 6, 256])
     """
     flat, tree = pytree.tree_flatten(outputs)
     return pytree.tree_unflatten(

@@ -41,6 +41,11 @@ class ReprogrammedModel(nn.Module):
         program: the program's tensors, one child for each part; prints the program, and the
             tensors with their shapes.
         summary: what training left to be saved with the program; JSON values only.
+
+    Example:
+        >>> task = gp.compile(graph, gp.Program([gp.Additive(value=gp.Learnable("normal"))]))
+        >>> with task.disabled():
+        ...     assert torch.equal(task(images), graph(images))  # the source, bit for bit
     """
 
     def __init__(

@@ -41,6 +41,10 @@ def precompute(task: ReprogrammedModel) -> ReprogrammedModel:
     Raises:
         ProgramError: there is no prefix, or it is none that can be stored: it sees the query, as in
             a model that is not causal; or what stands in front of it also changes.
+
+    Example:
+        >>> prompted = gp.compile(language, gp.Program(gp.methods.prompt_tuning(tokens=4)))
+        >>> stored = gp.precompute(prompted)  # what was learnt, as keys and values
     """
     tokenized, _ = realized(task.spec, task.base)
     prompts = [part for part in tokenized.acting if isinstance(part, Concatenative)]

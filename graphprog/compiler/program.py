@@ -34,6 +34,11 @@ class Contract(Spec):
         range: (low, high) of valid examples; [0, 1] where the space is not ``model``, unchecked
             there unless given.
         labels: names of the target classes, in order.
+
+    Example:
+        >>> contract = gp.Contract(space="unit", mean=0.5, std=0.25, labels=("cat", "dog"))
+        >>> program = gp.Program([gp.Additive()], align=gp.FixedMap(classes=2), contract=contract)
+        >>> task = gp.compile(graph, program)
     """
 
     space: str = "model"
@@ -91,6 +96,12 @@ class Program(Spec):
             behind them, :class:`graphprog.Instruction` and :class:`graphprog.Demonstrations`.
         align: how outputs become target logits.
         contract: spaces, normalization and labels.
+
+    Example:
+        >>> program = gp.Program([gp.Additive(at="input")], align=gp.FixedMap(classes=2))
+        >>> task = gp.compile(graph, program)
+        >>> task(images).shape
+        torch.Size([4, 2])
     """
 
     manipulations: tuple[Manipulation | TextPart, ...] = ()

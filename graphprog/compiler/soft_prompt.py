@@ -29,6 +29,12 @@ def soft_prompt(program: Program, by: As = "memory") -> Program:
 
     Raises:
         ProgramError: the program has no such text.
+
+    Example:
+        >>> program = gp.text.soft_prompt(gp.Program([gp.Instruction("Be brief. ")]))
+        >>> task = gp.compile(language, program)  # starts from the text, and trains
+        >>> program.manipulations[0].kept
+        'learnt-memory'
     """
     require_choice("soft_prompt", "by", by, get_args(As))
     texts = [part for part in program.manipulations if isinstance(part, TextPart)]

@@ -82,6 +82,11 @@ def generate(
         DataError: prompts do not suit the graph.
         PassError: the model has no cache; says where.
         ProgramError: an option makes no sense, there is no tokenizer, or no logits are returned.
+
+    Example:
+        >>> (text,) = gp.generate(language, ["Hi"], max_new_tokens=4)
+        >>> len(text.ids), text.ended
+        (4, 'length')
     """
     choice = Choice(temperature, top_k, top_p, seed)
     _check(max_new_tokens, num_return_sequences, num_beams, choice, streamer)

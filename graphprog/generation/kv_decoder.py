@@ -31,6 +31,11 @@ class CachedDecoder:
         decode: the same inputs, without those of the encoder, and ``past_key_0``, ... of the first
             P tokens; results are those of the last S - P.
         wording: of the program.
+
+    Example:
+        >>> writer = gp.with_kv_cache(language)
+        >>> writer.prefill.outputs[:3]
+        ('logits', 'present_key_0', 'present_value_0')
     """
 
     source: Graph
@@ -83,6 +88,10 @@ class UncachedDecoder:
     Attributes:
         source: the graph.
         wording: of the program.
+
+    Example:
+        >>> writer = gp.generation.UncachedDecoder(language)
+        >>> texts = gp.generate(writer, [[72, 105]], max_new_tokens=4)  # reads all tokens each time
     """
 
     source: Graph
@@ -166,6 +175,10 @@ def with_kv_cache(model: Graph | ReprogrammedModel) -> CachedDecoder:
         PassError: something reads other tokens in a way that has no cache; names operation,
             module and source line.
         ProgramError: something else is given.
+
+    Example:
+        >>> writer = gp.with_kv_cache(language)  # once, for many calls
+        >>> texts = gp.generate(writer, ["Hi", "Hello"], max_new_tokens=4)
     """
     graph, wording = worded(model)
     source = matched(graph)

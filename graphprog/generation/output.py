@@ -20,6 +20,12 @@ class GeneratedText:
         text: without a stop string and what is behind it; empty where there is no tokenizer.
         answer: what the program's parser reads in the text, or its
             :class:`graphprog.text.Unparsed`; None where it has no parser.
+
+    Example:
+        >>> (text,) = gp.generate(language, ["Hi"], max_new_tokens=4)
+        >>> assert text.log_probability < 0
+        >>> len(text.ids), text.ended
+        (4, 'length')
     """
 
     prompt: int
@@ -39,6 +45,11 @@ class GeneratedToken:
         id: of the token.
         text: what the text became longer by; empty while a character is incomplete, and where
             there is no tokenizer.
+
+    Example:
+        >>> written = []
+        >>> texts = gp.generate(language, ["Hi"], max_new_tokens=4, streamer=written.append)
+        >>> assert tuple(token.id for token in written) == texts[0].ids
     """
 
     row: int

@@ -37,6 +37,12 @@ def self_consistent(
 
     Raises:
         ProgramError: nothing reads answers.
+
+    Example:
+        >>> parse = gp.Parse(r"(?s).+")
+        >>> votes = gp.generation.self_consistent(
+        ...     language, ["2 + 3 ="], num_return_sequences=3, max_new_tokens=2, parse=parse
+        ... )
     """
     writer = decoder_of(model, options.pop("use_cache", True))
     if writer.wording.parser is None and options.get("parse") is None:
@@ -66,6 +72,10 @@ def as_callable(model: ReprogrammedModel | Graph | Decoder, **options: Any) -> C
     Args:
         model: as for :func:`graphprog.generate`; its cache is derived once.
         options: of :func:`graphprog.generate`.
+
+    Example:
+        >>> ask = gp.generation.as_callable(language, max_new_tokens=4)
+        >>> found = gp.text.Trigger().run("Q: 2 + 3? A:", ask)
     """
     writer = decoder_of(model, options.pop("use_cache", True))
 

@@ -51,6 +51,11 @@ def push(
     Raises:
         FileError: the file is not a sound program, the place cannot be reached or written, or
             ``private`` or ``revision`` is given for a folder.
+
+    Example:
+        >>> gp.save(task, "frame.safetensors")
+        >>> address = gp.push("frame.safetensors", Path("shared"))  # or "owner/name"
+        >>> again = gp.load(gp.pull(Path("shared")), graph)
     """
     name = _check_filename(filename)
     _, document = artifact.read(path)
@@ -94,6 +99,11 @@ def pull(
     Raises:
         FileError: there is no such repository, revision or file, no network, no permission, or
             the file is not a sound program.
+
+    Example:
+        >>> gp.save(task, "frame.safetensors")
+        >>> address = gp.push("frame.safetensors", Path("shared"))  # or "owner/name"
+        >>> again = gp.load(gp.pull(Path("shared")), graph)
     """
     name = _check_filename(filename)
     folder = folder_of(repo_id)

@@ -44,6 +44,11 @@ def save(task: ReprogrammedModel, path: str | os.PathLike[str], resume: bool = F
 
     Raises:
         FileError: the place cannot be written.
+
+    Example:
+        >>> gp.save(task, "frame.safetensors")  # the program alone: the source is not in it
+        >>> again = gp.load("frame.safetensors", graph)
+        >>> assert torch.equal(again(images), task(images))
     """
     warn_uncounted(task.spec.align.kind, task.alignment)
     task = merge_reparameterization(task, resume)
@@ -101,6 +106,11 @@ def load(
     Raises:
         FileError: the file is unreadable, or belongs to another source, or a module is missing or
             another one; says which part differs.
+
+    Example:
+        >>> gp.save(task, "frame.safetensors")  # the program alone: the source is not in it
+        >>> again = gp.load("frame.safetensors", graph)
+        >>> assert torch.equal(again(images), task(images))
     """
     require_graph(graph)
     tensors, document = read(path)

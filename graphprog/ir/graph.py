@@ -55,6 +55,11 @@ class Graph:
         history: passes that ran, with their time.
         base: the graph that the first insertion was made in; None where nothing is inserted.
         tokenizer: of the model; None where it has none, or none was given.
+
+    Example:
+        >>> place = graph.interfaces().resolve("features")
+        >>> place.key, place.shape
+        ('head:in', ('B', 8))
     """
 
     name: str

@@ -34,6 +34,11 @@ class Interface:
         shape: sizes; symbolic ones are canonical letters such as ``B``.
         dtype: dtype of the value.
         aliases: other names of this place, such as ``hidden[3]``.
+
+    Example:
+        >>> place = graph.interfaces().resolve("hidden[1]")
+        >>> place.key, place.shape
+        ('blocks.1:out', ('B', 8, 8, 8))
     """
 
     key: str

@@ -29,11 +29,13 @@ from graphprog.manipulations.prompts.adaption_prompt import AdaptionPrompt
 from graphprog.manipulations.prompts.concatenative import Concatenative
 from graphprog.manipulations.prompts.prefix import Prefix
 from graphprog.manipulations.prompts.replacement import Replacement
+from graphprog.values.context import BuildContext
 
 __all__ = [
     "Adapter",
     "AdaptionPrompt",
     "Additive",
+    "BuildContext",
     "Concatenative",
     "Conditional",
     "ConstantInputs",

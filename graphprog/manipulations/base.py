@@ -22,6 +22,11 @@ class Manipulation(Spec):
 
     Your own is a frozen dataclass registered by :func:`graphprog.spec.spec`. It then prints, saves
     and loads like the built-in ones, and other packages offer theirs as entry points.
+
+    Example:
+        >>> class Shift(gp.Manipulation):  # with @graphprog.spec.spec("shift"), it saves and loads
+        ...     def build(self, context):
+        ...         return nn.LayerNorm(context.shape[-1:])
     """
 
     lowering: ClassVar[str] = "insert"

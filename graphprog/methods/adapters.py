@@ -14,6 +14,12 @@ def houlsby(attention: str, feed_forward: str, reduction: float = 16) -> tuple[A
             ``layers.*.attention:out``.
         feed_forward: likewise, what the feed-forward blocks give.
         reduction: how much narrower the bottleneck is.
+
+    Example:
+        >>> parts = gp.methods.houlsby("layers.*.out:out", "layers.*.mlp:out", reduction=4)
+        >>> task = gp.compile(language, gp.Program(parts))
+        >>> len(parts)
+        2
     """
     places = {"attention_adapter": attention, "feed_forward_adapter": feed_forward}
     return tuple(
@@ -28,6 +34,10 @@ def pfeiffer(feed_forward: str, reduction: float = 16) -> tuple[Adapter, ...]:
     Args:
         feed_forward: what the feed-forward blocks give: ``layers.*.mlp:out``.
         reduction: how much narrower the bottleneck is.
+
+    Example:
+        >>> parts = gp.methods.pfeiffer("layers.*.mlp:out", reduction=4)
+        >>> task = gp.compile(language, gp.Program(parts))
     """
     return (Adapter(at=feed_forward, reduction=reduction),)
 
@@ -42,6 +52,10 @@ def parallel_adapter(
         beside: what they read: ``layers.*.mlp:in``.
         reduction: how much narrower the bottleneck is.
         scale: factor of what is added.
+
+    Example:
+        >>> parts = gp.methods.parallel_adapter("layers.*.mlp:out", "layers.*.mlp:in")
+        >>> task = gp.compile(language, gp.Program(parts))
     """
     return (Adapter(at=feed_forward, beside=beside, reduction=reduction, scale=scale),)
 
@@ -68,6 +82,12 @@ def llama_adapter(
         heads: of the queries.
         rotary: interfaces of cosine and sine of the rotary embedding.
         length: entries of a prompt.
+
+    Example:
+        >>> keys, values = (("source.layers.*.k.weight",), ("source.layers.*.v.weight",))
+        >>> at, queries = "layers.*.out:in", "layers.*.q:out"
+        >>> parts = gp.methods.llama_adapter(at, queries, keys, values, heads=2)
+        >>> task = gp.compile(language, gp.Program(parts))
     """
     return (
         AdaptionPrompt(

@@ -15,6 +15,10 @@ def gpf(features: int, at: str = "input") -> tuple[Additive, ...]:
     Args:
         features: d, width of a node's features.
         at: interface of the node features [nodes, d].
+
+    Example:
+        >>> parts = gp.methods.gpf(features=8, at="features")  # of a graph network: at="input:x"
+        >>> task = gp.compile(graph, gp.Program(parts))
     """
     glorot = math.sqrt(6 / (1 + features))
     value = Learnable("uniform", glorot, (features,))
@@ -22,5 +26,10 @@ def gpf(features: int, at: str = "input") -> tuple[Additive, ...]:
 
 
 def gpf_plus(count: int = 5, at: str = "input") -> tuple[Mixture, ...]:
-    """GPF-plus of the same paper: every node adds its own mixture of ``count`` vectors."""
+    """GPF-plus of the same paper: every node adds its own mixture of ``count`` vectors.
+
+    Example:
+        >>> parts = gp.methods.gpf_plus(count=5, at="features")  # of a graph network: at="input:x"
+        >>> task = gp.compile(graph, gp.Program(parts))
+    """
     return (Mixture(at=at, name="gpf_plus", count=count),)

@@ -19,6 +19,10 @@ def smm(layers: int = 5, patch: int = 8, at: str = "input") -> tuple[SampleMask,
         layers: 5 for ResNets, 6 for vision transformers.
         patch: pixels that share a weight.
         at: interface of the images.
+
+    Example:
+        >>> task = gp.compile(graph, gp.Program(gp.methods.smm(layers=5, patch=8)))
+        >>> assert torch.equal(task(images), graph(images))  # the pattern starts at zero
     """
     return (SampleMask(layers=layers, patch=patch, at=at),)
 
@@ -35,5 +39,10 @@ def blackvip(
         clip: bounds of valid pixels in the space the program acts in.
         strength: ε; the paper has 0.2 to 1, by data set.
         at: interface of the images.
+
+    Example:
+        >>> encoder = nn.Sequential(nn.Flatten(), nn.Linear(768, 8)).eval()
+        >>> parts = gp.methods.blackvip(encoder, clip=(0, 1))
+        >>> task = gp.compile(graph, gp.Program(parts))
     """
     return (Generated(clip, encoder, strength=strength, at=at),)

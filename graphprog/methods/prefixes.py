@@ -19,6 +19,10 @@ def prefix_tuning(
             them as they are.
         inputs: of that network, for each token.
         at: attention operations, such as ``encoder.attention[*]`` of a model that has several.
+
+    Example:
+        >>> parts = gp.methods.prefix_tuning(tokens=4)
+        >>> program = gp.Program(parts)
     """
     value = MLP(hidden, inputs=inputs) if hidden else Learnable("normal", 0.02)
     return (Prefix(at=at, length=tokens, value=value, name="prefix"),)
@@ -32,5 +36,10 @@ def p_tuning_v2(tokens: int = 20, hidden: int | None = None, at: str = "attentio
         hidden: width of a network that they come out of while they are trained; None trains them as
             they are.
         at: attention operations.
+
+    Example:
+        >>> parts = gp.methods.p_tuning_v2(tokens=4)
+        >>> head = gp.LinearHead(classes=2, at="hidden[1]", pool="last")
+        >>> program = gp.Program(parts, align=head)
     """
     return prefix_tuning(tokens, hidden, hidden or 0, at)

@@ -25,6 +25,10 @@ def prompt_tuning(tokens: int = 20, init: str | Init = "vocabulary") -> Parts:
     Args:
         tokens: how many; n·d parameters.
         init: ``vocabulary``, ``normal``, or the embeddings of words that describe the task.
+
+    Example:
+        >>> parts = gp.methods.prompt_tuning(tokens=4, init="vocabulary")
+        >>> task = gp.compile(language, gp.Program(parts))
     """
     prompt = Concatenative(at="tokens", length=tokens, init=init, name="prompt")
     return (prompt,)
@@ -37,6 +41,10 @@ def p_tuning(tokens: int = 20, hidden: int = 128, encoder: str = "mlp") -> Parts
         tokens: how many.
         hidden: width of the network.
         encoder: ``mlp`` of three layers, or ``lstm`` with two layers behind.
+
+    Example:
+        >>> parts = gp.methods.p_tuning(tokens=4, hidden=8, encoder="lstm")
+        >>> program = gp.Program(parts)
     """
     require_choice("p_tuning", "encoder", encoder, ("mlp", "lstm"))
     value = MLP(hidden, layers=3, activation="relu") if encoder == "mlp" else LSTM(hidden)
@@ -57,6 +65,10 @@ def vpt_shallow(
         init: what they start from; None is the paper's U(±√(6/(3p²+d))) for patches of 16.
         offset: 1 behind the class token, 0 where there is none, -1 at the end.
         at: where the sequence enters the blocks.
+
+    Example:
+        >>> parts = gp.methods.vpt_shallow(tokens=4, offset=0, at="tokens")
+        >>> program = gp.Program(parts)
     """
     prompt = Concatenative(
         at=at, length=tokens, offset=offset, value=_vpt_start(init), name="prompt"
@@ -81,6 +93,10 @@ def vpt_deep(
         tower: of a model that has several, such as ``vision``.
         depth: in front of how many blocks from the first on; None is all.
         shared: the same tokens in front of every block.
+
+    Example:
+        >>> parts = gp.methods.vpt_deep(tokens=4, offset=0)
+        >>> program = gp.Program(parts)
     """
     prefix = f"{tower}." if tower else ""
     start = _vpt_start(init)
@@ -119,6 +135,12 @@ def maple(
         depth: in front of how many blocks of either tower.
         text: name of the text tower.
         vision: name of the vision tower.
+
+    Example:
+        >>> parts = gp.methods.maple(tokens=2, depth=3)
+        >>> program = gp.Program(parts)  # for a model with a text and a vision tower
+        >>> parts[0].name, parts[0].length
+        ('text', 2)
     """
     parts: list[Manipulation] = [
         Concatenative(at=f"{text}.embedding", length=tokens, offset=1, name="text"),

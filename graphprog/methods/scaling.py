@@ -17,6 +17,10 @@ def ia3(keys: str, values: str, feed_forward: str) -> tuple[Scale, ...]:
         values: what the value projections give.
         feed_forward: what the second linear layers of the feed-forward blocks read:
             ``layers.*.mlp.down_proj:in``.
+
+    Example:
+        >>> parts = gp.methods.ia3("layers.*.k:out", "layers.*.v:out", "layers.*.mlp.2:in")
+        >>> task = gp.compile(language, gp.Program(parts))
     """
     places = {"keys": keys, "values": values, "feed_forward": feed_forward}
     return tuple(Scale(at=at, name=name) for name, at in places.items() if at)
@@ -29,5 +33,9 @@ def graph_prompt(at: str) -> tuple[Scale, ...]:
 
     Args:
         at: what the readout reads, [nodes, d].
+
+    Example:
+        >>> parts = gp.methods.graph_prompt(at="features")  # of a graph network: before its readout
+        >>> task = gp.compile(graph, gp.Program(parts))
     """
     return (Scale(at=at, name="graph_prompt"),)

@@ -19,6 +19,10 @@ def time_llm(
         stride: from one patch to the next.
         prototypes: how many.
         at: interface of the tokens.
+
+    Example:
+        >>> parts = gp.methods.time_llm(patch=4, stride=4, prototypes=8)
+        >>> program = gp.Program(parts)
     """
     patches = SeriesPatches(patch=patch, stride=stride)
     return (Prototypes(patches=patches, count=prototypes, name="time_llm", at=at),)
@@ -32,6 +36,10 @@ def reprogbert(words: int, at: str = "tokens") -> tuple[VocabularyMap, ...]:
     Args:
         words: size of the target vocabulary.
         at: interface of the tokens.
+
+    Example:
+        >>> parts = gp.methods.reprogbert(words=10)
+        >>> program = gp.Program(parts)
     """
     return (VocabularyMap(words, name="reprogbert", at=at),)
 
@@ -43,5 +51,9 @@ def r2dl(words: int, top: int = 8, at: str = "tokens") -> tuple[VocabularyMap, .
         words: size of the target vocabulary.
         top: coefficients of a word that count; the number is ours.
         at: interface of the tokens.
+
+    Example:
+        >>> parts = gp.methods.r2dl(words=10, top=4)
+        >>> program = gp.Program(parts)
     """
     return (VocabularyMap(words, top=top, name="r2dl", at=at),)

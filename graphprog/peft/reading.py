@@ -54,6 +54,11 @@ def load(
     Raises:
         FileError: the folder is incomplete, of another method, or for another model; says what.
         InterfaceError: the graph looks no token ids up.
+
+    Example:
+        >>> prompted = gp.compile(language, gp.Program(gp.methods.prompt_tuning(tokens=4)))
+        >>> gp.peft.save(prompted, "prompt", base_model_name_or_path="small", task_type="CAUSAL_LM")
+        >>> again = gp.peft.load("prompt", language)
     """
     require_graph(graph)
     folder = read(path, revision, token)

@@ -58,6 +58,11 @@ def save(
     Raises:
         ProgramError: PEFT has no place for a part of the program; says which and why.
         FileError: the folder cannot be written.
+
+    Example:
+        >>> prompted = gp.compile(language, gp.Program(gp.methods.prompt_tuning(tokens=4)))
+        >>> gp.peft.save(prompted, "prompt", base_model_name_or_path="small", task_type="CAUSAL_LM")
+        >>> again = gp.peft.load("prompt", language)
     """
     if task_type not in TASKS:
         raise ProgramError(f"task_type {task_type!r} is unknown; known: {', '.join(TASKS)}")

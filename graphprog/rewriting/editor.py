@@ -39,6 +39,11 @@ class Editor:
     Args:
         graph: the graph to start from; it is not touched.
         made_by: text of the pass, kept on every node it adds.
+
+    Example:
+        >>> edit = gp.passes.Editor(graph, "mine")
+        >>> value = edit.node(graph.interfaces().resolve("features").node)
+        >>> copy = edit.finish()
     """
 
     def __init__(self, graph: Graph, made_by: str = "") -> None:

@@ -57,6 +57,11 @@ class History:
         seconds: of the run, over all its sittings; not compared.
         settings: hyper-parameters, functions by name.
         examples: number of examples by split, where known.
+
+    Example:
+        >>> history = gp.fit(task, (images, labels), (images, labels), epochs=2)
+        >>> [record.epoch for record in history.records], history.best_epoch in (1, 2)
+        ([1, 2], True)
     """
 
     records: tuple[EpochRecord, ...]

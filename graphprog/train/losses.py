@@ -129,6 +129,11 @@ class TokenClassification(_ByToken):
     Args:
         task: with logits [B, S, K]; labels are int64 [B, S], -100 where a token has none.
         output: name of the logits.
+
+    Example:
+        >>> tagger = gp.compile(language, gp.Program([gp.Concatenative(at="tokens", length=4)]))
+        >>> loss = gp.losses.TokenClassification(tagger)
+        >>> history = gp.fit(tagger, (ids, ids), loss=loss, epochs=1)
     """
 
     def pairs(self, outputs: Any, labels: torch.Tensor) -> Pair:
@@ -147,6 +152,11 @@ class CausalLM(_ByToken):
         task: with logits [B, S, V]; labels are the token ids themselves, int64 [B, S], -100
             where the prediction does not count, such as at padding.
         output: name of the logits.
+
+    Example:
+        >>> writer = gp.compile(language, gp.Program([gp.Concatenative(at="tokens", length=4)]))
+        >>> loss = gp.losses.CausalLM(writer)
+        >>> history = gp.fit(writer, (ids, ids), loss=loss, epochs=1)
     """
 
     def pairs(self, outputs: Any, labels: torch.Tensor) -> Pair:
@@ -166,6 +176,11 @@ class Span:
 
     Raises:
         ProgramError: as of :class:`TokenClassification`.
+
+    Example:
+        >>> prompt = gp.Program([gp.Concatenative(at="tokens", length=4)])
+        >>> reader = gp.compile(answering, prompt)  # returns start_logits and end_logits
+        >>> loss = gp.losses.Span(reader)(reader(ids), torch.tensor([[0, 2], [1, 1]]))
     """
 
     def __init__(

@@ -90,6 +90,10 @@ class SGD(Optimizer):
 
     Attributes:
         momentum: share of the last step's direction; 0 keeps none.
+
+    Example:
+        >>> optimizer = gp.SGD(0.05, momentum=0.9)
+        >>> history = gp.fit(task, (images, labels), epochs=1, optimizer=optimizer)
     """
 
     moments: ClassVar = ("momentum_buffer",)
@@ -124,6 +128,10 @@ class Adam(Optimizer):
     Attributes:
         betas: shares of the past in the running means of gradients and of their squares.
         eps: added to the root of the latter.
+
+    Example:
+        >>> optimizer = gp.Adam(0.05, betas=(0.9, 0.99), clip=1.0)
+        >>> history = gp.fit(task, (images, labels), epochs=1, optimizer=optimizer)
     """
 
     moments: ClassVar = ("exp_avg", "exp_avg_sq")
@@ -166,7 +174,12 @@ class Adam(Optimizer):
 
 @dataclasses.dataclass(frozen=True)
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019)."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019).
+
+    Example:
+        >>> optimizer = gp.AdamW(0.05, weight_decay=0.1)
+        >>> history = gp.fit(task, (images, labels), epochs=1, optimizer=optimizer)
+    """
 
     _made: ClassVar = torch.optim.AdamW
 

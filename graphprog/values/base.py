@@ -28,6 +28,11 @@ class Learnable(Spec):
         scale: spread of the random inits; factor of the others.
         shape: shape without the batch; None takes the interface's own, with 1 for axes of
             varying length. It must broadcast to the interface.
+
+    Example:
+        >>> prompt = gp.Concatenative(at="tokens", length=4, value=gp.Learnable("normal", 0.1))
+        >>> vector = gp.Additive(at="hidden[1]", value=gp.Learnable(shape=(8, 1, 1)))
+        >>> task = gp.compile(graph, gp.Program([vector]))
     """
 
     init: str | Init = "zeros"
@@ -79,7 +84,13 @@ class Learnable(Spec):
 @spec("fixed")
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fixed(Spec):
-    """A given tensor that never changes; its shape broadcasts to the interface."""
+    """A given tensor that never changes; its shape broadcasts to the interface.
+
+    Example:
+        >>> direction = torch.randn(8, 1, 1)
+        >>> steered = gp.Program([gp.Additive(at="hidden[1]", value=gp.Fixed(direction))])
+        >>> task = gp.compile(graph, steered)
+    """
 
     tensor: torch.Tensor
 

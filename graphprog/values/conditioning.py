@@ -14,6 +14,8 @@ from graphprog.values.context import BuildContext
 from graphprog.values.layers import affine
 from graphprog.values.requirements import last_size, require_floats
 
+__all__ = ["Conditioned"]
+
 
 @spec("conditioned")
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +32,12 @@ class Conditioned(Spec):
             :attr:`Manipulation.reads`.
         value: the vectors before they are moved.
         reduction: the bottleneck has f // reduction units.
+
+    Example:
+        >>> value = gp.conditioning.Conditioned("vision.features", reduction=16)
+        >>> prompt = gp.Concatenative(at="text.tokens", length=4, value=value)
+        >>> prompt.reads
+        ('vision.features',)
     """
 
     features: str

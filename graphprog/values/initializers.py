@@ -23,10 +23,18 @@ from graphprog.spec.registry import Spec, spec
 from graphprog.values.context import BuildContext
 from graphprog.values.source_activations import Lookup, observed
 
+__all__ = ["Activations", "Given", "Init", "PatchUniform", "Tokens", "Vocabulary", "text"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Init(Spec):
-    """Base of initial values that are more than a word."""
+    """Base of initial values that are more than a word.
+
+    Example:
+        >>> init = gp.initializers.Vocabulary(among=100)
+        >>> assert isinstance(init, gp.initializers.Init)
+        >>> prompt = gp.Concatenative(at="tokens", length=3, init=init)
+    """
 
     @abstractmethod
     def values(self, context: BuildContext) -> torch.Tensor:
@@ -41,6 +49,11 @@ class Tokens(Init):
     Attributes:
         ids: token ids, one an entry; several in parentheses are averaged to one entry. Too many
             are cut off, too few are repeated from the first on.
+
+    Example:
+        >>> init = gp.initializers.Tokens((72, 105, (33, 46)))  # the third is a mean of two
+        >>> prompt = gp.Concatenative(at="tokens", length=3, init=init)
+        >>> task = gp.compile(language, gp.Program([prompt]))
     """
 
     ids: tuple[int | tuple[int, ...], ...]
@@ -74,6 +87,11 @@ class Vocabulary(Init):
     Attributes:
         among: draw from the first so many ids only, such as the 5,000 most common of a
             vocabulary sorted by frequency (Lester et al., EMNLP 2021); None draws from all.
+
+    Example:
+        >>> init = gp.initializers.Vocabulary(among=100)
+        >>> prompt = gp.Concatenative(at="tokens", length=3, init=init)
+        >>> program = gp.Program([prompt])
     """
 
     among: int | None = None
@@ -97,6 +115,11 @@ class Activations(Init):
     Attributes:
         inputs: the source's tensor inputs, in order. A saved program does not keep them.
         order: ``random`` takes entries of all examples at random, ``first`` in order.
+
+    Example:
+        >>> init = gp.initializers.Activations(ids, order="first")
+        >>> prompt = gp.Concatenative(at="tokens", length=3, init=init)
+        >>> program = gp.Program([prompt])
     """
 
     inputs: tuple[torch.Tensor, ...]
@@ -124,7 +147,13 @@ class Activations(Init):
 @spec("from-tensor")
 @dataclasses.dataclass(frozen=True, eq=False)
 class Given(Init):
-    """Numbers of your own, of exactly the shape of the entries: [n, d] at ``tokens``."""
+    """Numbers of your own, of exactly the shape of the entries: [n, d] at ``tokens``.
+
+    Example:
+        >>> init = gp.initializers.Given(torch.zeros(3, 16))
+        >>> prompt = gp.Concatenative(at="tokens", length=3, init=init)
+        >>> program = gp.Program([prompt])
+    """
 
     tensor: torch.Tensor
 
@@ -153,6 +182,11 @@ class PatchUniform(Init):
     Attributes:
         size: p, side of a patch in pixels.
         channels: c, of the image.
+
+    Example:
+        >>> init = gp.initializers.PatchUniform(size=16, channels=3)
+        >>> prompt = gp.Concatenative(at="tokens", length=3, init=init)
+        >>> program = gp.Program([prompt])
     """
 
     size: int = 16
@@ -174,6 +208,11 @@ def text(
             marks begin and end: ``lambda text: tokenizer(text, add_special_tokens=False)``.
         texts: one text or several, whose tokens follow one another.
         average: make one entry of each text, the mean of its tokens.
+
+    Example:
+        >>> init = gp.initializers.text(tokenizer, "Is it?")
+        >>> init.ids
+        (73, 115, 32, 105, 116, 63)
     """
     found: list[int | tuple[int, ...]] = []
     for one in (texts,) if isinstance(texts, str) else texts:

@@ -11,10 +11,29 @@ import torch
 from graphprog.errors import ProgramError
 from graphprog.spec.registry import Spec, spec
 
+__all__ = [
+    "BorderMask",
+    "FullMask",
+    "GivenMask",
+    "Mask",
+    "PatchMask",
+    "border",
+    "full",
+    "given",
+    "patch",
+]
+
 
 @dataclasses.dataclass(frozen=True)
 class Mask(Spec):
-    """Base of masks; 1 where the program acts, 0 elsewhere."""
+    """Base of masks; 1 where the program acts, 0 elsewhere.
+
+    Example:
+        >>> frame = gp.masks.border(width=2)
+        >>> assert isinstance(frame, gp.masks.Mask)
+        >>> int(frame.tensor((3, 16, 16)).sum())  # pixels where the pattern acts
+        336
+    """
 
     @abstractmethod
     def tensor(self, shape: tuple[int, ...]) -> torch.Tensor:
@@ -24,7 +43,13 @@ class Mask(Spec):
 @spec("full-mask")
 @dataclasses.dataclass(frozen=True)
 class FullMask(Mask):
-    """The whole value."""
+    """The whole value.
+
+    Example:
+        >>> everywhere = gp.masks.FullMask()
+        >>> everywhere.tensor((2, 2)).sum()
+        tensor(4.)
+    """
 
     def tensor(self, shape: tuple[int, ...]) -> torch.Tensor:
         """All ones."""
@@ -34,7 +59,13 @@ class FullMask(Mask):
 @spec("border-mask")
 @dataclasses.dataclass(frozen=True)
 class BorderMask(Mask):
-    """Everything but a centered box; see :func:`border`."""
+    """Everything but a centered box; see :func:`border`.
+
+    Example:
+        >>> frame = gp.masks.BorderMask(inner=(2, 2))
+        >>> frame.tensor((4, 4))[1]
+        tensor([1., 0., 0., 1.])
+    """
 
     inner: tuple[int, ...] = ()
     width: int = 0
@@ -60,7 +91,13 @@ class BorderMask(Mask):
 @spec("patch-mask")
 @dataclasses.dataclass(frozen=True)
 class PatchMask(Mask):
-    """A box at a fixed place; see :func:`patch`."""
+    """A box at a fixed place; see :func:`patch`.
+
+    Example:
+        >>> corner = gp.masks.PatchMask(size=(2, 2), corner=(0, 0))
+        >>> corner.tensor((3, 3))[0]
+        tensor([1., 1., 0.])
+    """
 
     size: tuple[int, ...]
     corner: tuple[int, ...]
@@ -79,7 +116,14 @@ class PatchMask(Mask):
 @spec("given-mask")
 @dataclasses.dataclass(frozen=True, eq=False)
 class GivenMask(Mask):
-    """A tensor of the user's."""
+    """A tensor of the user's.
+
+    Example:
+        >>> half = gp.masks.GivenMask(torch.tensor([1.0, 0.0]))
+        >>> half.tensor((2, 2))
+        tensor([[1., 0.],
+                [1., 0.]])
+    """
 
     values: torch.Tensor
 
@@ -116,7 +160,13 @@ def leading_pad(canvas: int, inner: int) -> int:
 
 
 def full() -> FullMask:
-    """The whole value."""
+    """The whole value.
+
+    Example:
+        >>> pattern = gp.Additive(mask=gp.masks.full())
+        >>> gp.masks.full().tensor((2, 2)).sum()
+        tensor(4.)
+    """
     return FullMask()
 
 
@@ -131,6 +181,10 @@ def border(inner: int | tuple[int, ...] | None = None, width: int | None = None)
 
     Raises:
         ProgramError: not exactly one of the two is given.
+
+    Example:
+        >>> pattern = gp.Additive(mask=gp.masks.border(inner=12), squash="tanh")
+        >>> task = gp.compile(graph, gp.Program([pattern]))
     """
     if (inner is None) == (width is None):
         raise ProgramError("border takes exactly one of inner= and width=")
@@ -140,7 +194,12 @@ def border(inner: int | tuple[int, ...] | None = None, width: int | None = None)
 
 
 def patch(size: int | tuple[int, ...], corner: tuple[int, ...] = (0, 0)) -> PatchMask:
-    """A box of ``size`` whose first entry is at ``corner``, along the last axes."""
+    """A box of ``size`` whose first entry is at ``corner``, along the last axes.
+
+    Example:
+        >>> pattern = gp.Additive(mask=gp.masks.patch(4, corner=(0, 12)))
+        >>> task = gp.compile(graph, gp.Program([pattern]))
+    """
     sizes = (size,) * len(corner) if isinstance(size, int) else tuple(size)
     if len(sizes) != len(corner) or min(sizes, default=0) < 1 or min(corner, default=0) < 0:
         raise ProgramError(f"patch: size {sizes} and corner {corner} do not fit each other")
@@ -148,5 +207,10 @@ def patch(size: int | tuple[int, ...], corner: tuple[int, ...] = (0, 0)) -> Patc
 
 
 def given(values: torch.Tensor) -> GivenMask:
-    """A mask of your own, of any shape that broadcasts to the interface (without batch)."""
+    """A mask of your own, of any shape that broadcasts to the interface (without batch).
+
+    Example:
+        >>> pattern = gp.Additive(mask=gp.masks.given(torch.eye(16)))
+        >>> task = gp.compile(graph, gp.Program([pattern]))
+    """
     return GivenMask(values.detach().clone())

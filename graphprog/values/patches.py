@@ -11,12 +11,21 @@ from torch import nn
 from graphprog.errors import InterfaceError, ProgramError
 from graphprog.spec.registry import Spec, spec
 
+__all__ = ["ImagePatches", "Patches", "SeriesPatches"]
+
 Size = int | torch.SymInt
 
 
 @dataclasses.dataclass(frozen=True)
 class Patches(Spec):
-    """Base of what turns an input [B, ...] into patches [B, T, width]."""
+    """Base of what turns an input [B, ...] into patches [B, T, width].
+
+    Example:
+        >>> cut = gp.patches.SeriesPatches(patch=4, stride=2)
+        >>> assert isinstance(cut, gp.patches.Patches)
+        >>> cut.build()(torch.rand(2, 12)).shape
+        torch.Size([2, 6, 4])
+    """
 
     @property
     @abstractmethod
@@ -46,6 +55,11 @@ class SeriesPatches(Patches):
         stride: from one patch to the next, at most ``patch``.
         channels: series side by side in one patch; None for an input without that axis.
         normalize: whether to.
+
+    Example:
+        >>> cut = gp.patches.SeriesPatches(patch=4, stride=4, normalize=False)
+        >>> cut.build()(torch.rand(2, 12)).shape
+        torch.Size([2, 3, 4])
     """
 
     patch: int = 16
@@ -106,6 +120,11 @@ class ImagePatches(Patches):
     Attributes:
         image: shape (channels, height, width).
         patch: side of a patch, which divides height and width.
+
+    Example:
+        >>> cut = gp.patches.ImagePatches(image=(3, 8, 8), patch=4)
+        >>> cut.build()(torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 4, 48])
     """
 
     image: tuple[int, int, int]

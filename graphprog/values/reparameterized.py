@@ -26,6 +26,8 @@ from graphprog.values.context import BuildContext
 from graphprog.values.layers import ACTIVATIONS, affine
 from graphprog.values.reparam_modules import Encoded, LowRankRows, SubspaceRows
 
+__all__ = ["LSTM", "MLP", "LowRank", "Reparameterized", "Subspace"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Reparameterized(Spec):
@@ -33,6 +35,11 @@ class Reparameterized(Spec):
 
     Attributes:
         start: what they are computed from, of the shape of the entries.
+
+    Example:
+        >>> value = gp.reparameterized.MLP(hidden=8)
+        >>> assert isinstance(value, gp.reparameterized.Reparameterized)
+        >>> prompt = gp.Concatenative(at="tokens", length=4, value=value)
     """
 
     start: Learnable = dataclasses.field(
@@ -96,6 +103,11 @@ class MLP(Reparameterized):
         residual: add the inputs to the result (Razdaibiedina et al., Findings of ACL 2023).
         inputs: how many numbers of ``start`` an entry is computed from; 0 is as many as it has.
         start: the inputs.
+
+    Example:
+        >>> value = gp.reparameterized.MLP(hidden=8, layers=2)
+        >>> prompt = gp.Concatenative(at="tokens", length=4, value=value)
+        >>> task = gp.compile(language, gp.Program([prompt]))
     """
 
     hidden: int
@@ -136,6 +148,11 @@ class LSTM(Reparameterized):
         hidden: width of each direction.
         layers: of the LSTM.
         start: the inputs.
+
+    Example:
+        >>> value = gp.reparameterized.LSTM(hidden=8)
+        >>> prompt = gp.Concatenative(at="tokens", length=4, value=value)
+        >>> program = gp.Program([prompt])
     """
 
     hidden: int
@@ -174,6 +191,11 @@ class LowRank(Reparameterized):
         rank: of u [n, rank] and v [rank, d]. Their product starts near 1.
         scale: deviation of what u and v start with beyond that.
         start: P.
+
+    Example:
+        >>> value = gp.reparameterized.LowRank(rank=1)
+        >>> prompt = gp.Concatenative(at="tokens", length=4, value=value)
+        >>> program = gp.Program([prompt])
     """
 
     rank: int = 1
@@ -200,6 +222,11 @@ class Subspace(Reparameterized):
         size: how many numbers are learnt.
         scale: how far an entry moves, typically, when all of z moves by one.
         start: p, which stays.
+
+    Example:
+        >>> value = gp.reparameterized.Subspace(size=10)
+        >>> prompt = gp.Concatenative(at="tokens", length=4, value=value)
+        >>> program = gp.Program([prompt])
     """
 
     size: int = 500

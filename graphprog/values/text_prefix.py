@@ -29,6 +29,11 @@ class TextPrefix(Spec):
     Attributes:
         ids: token ids.
         learnable: whether training changes it.
+
+    Example:
+        >>> read = gp.Prefix(value=gp.TextPrefix(tuple(tokenizer("Be brief. ")["input_ids"])))
+        >>> task = gp.compile(language, gp.Program([read]))
+        >>> assert read.length == 10
     """
 
     ids: tuple[int, ...]

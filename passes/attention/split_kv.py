@@ -29,6 +29,11 @@ class SplitKV(Pass):
     All of it is computed transposed, where the prefix is the left factor of every product: a
     runtime reads that as it lies, and would rearrange a right one for a handful of queries.
     Equal up to the order of a sum.
+
+    Example:
+        >>> longer = gp.passes.ExtendKV(gp.Prefix(length=4))(language)
+        >>> split = gp.passes.SplitKV()(longer)
+        >>> assert torch.allclose(split(ids), longer(ids), atol=1e-5)
     """
 
     def run(self, graph: Graph) -> Graph:

@@ -44,6 +44,10 @@ class ExtendAxis(Pass):
     Attributes:
         op: what is inserted, and where.
         seed: of random initial values.
+
+    Example:
+        >>> longer = gp.passes.ExtendAxis(gp.Concatenative(at="tokens", length=4))(language)
+        >>> assert longer(ids).shape == (2, 10, 256)
     """
 
     op: Concatenative

@@ -36,6 +36,11 @@ class Align(Pass):
     Attributes:
         by: the alignment; ``by.at`` says what it reads.
         seed: of random initial values.
+
+    Example:
+        >>> aligned = gp.passes.Align(gp.FixedMap(classes=2))(graph)
+        >>> aligned(images).shape
+        torch.Size([4, 2])
     """
 
     by: Alignment

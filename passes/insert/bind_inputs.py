@@ -35,6 +35,10 @@ class BindInputs(Pass):
 
     Attributes:
         op: says what the inputs are.
+
+    Example:
+        >>> bound = gp.passes.BindInputs(gp.ConstantInputs({"ids": ids}))(pairs)
+        >>> assert torch.equal(bound(pixels), pairs(ids, pixels))
     """
 
     op: ConstantInputs

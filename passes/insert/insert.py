@@ -37,6 +37,11 @@ class Insert(Pass):
     Attributes:
         op: the manipulation; ``op.at`` says where.
         seed: of random initial values.
+
+    Example:
+        >>> changed = gp.passes.Insert(gp.Additive(at="hidden[1]"))(graph)
+        >>> [insertion.at for insertion in changed.insertions]
+        ['blocks.1:out']
     """
 
     op: Manipulation
@@ -172,6 +177,11 @@ class ReplaceInput(Pass):
 
     Attributes:
         op: the manipulation, such as a placement; it has the new input's ``shape``.
+
+    Example:
+        >>> place = gp.ResizePad(shape=(1, 8, 8))
+        >>> changed = gp.passes.ReplaceInput(place, shape=place.shape)(graph)
+        >>> assert changed(torch.rand(2, 1, 8, 8)).shape == (2, 20)
     """
 
     op: Manipulation

@@ -39,6 +39,10 @@ class ReplaceTokens(Pass):
         op: the manipulation; ``op.at`` is an interface like ``tokens``, at the result of looking
             ids up in a table.
         seed: of random initial values.
+
+    Example:
+        >>> changed = gp.passes.ReplaceTokens(gp.VocabularyMap(words=10))(language)
+        >>> assert changed(torch.randint(10, (2, 5))).shape == (2, 5, 256)
     """
 
     op: TokenSource

@@ -41,6 +41,10 @@ class ExtendKV(Pass):
     Attributes:
         op: the prefix, and at which operations.
         seed: of random initial values.
+
+    Example:
+        >>> longer = gp.passes.ExtendKV(gp.Prefix(length=4))(language)
+        >>> assert longer(ids).shape == language(ids).shape
     """
 
     op: Prefix

@@ -31,6 +31,11 @@ class ExposeKV(Pass):
 
     ``present_key_0``, ``present_value_0`` and so on are those of the tokens, ``cross_key_0`` and
     so on those of what does not change from token to token, such as an encoder's result.
+
+    Example:
+        >>> exposed = gp.passes.ExposeKV()(language)
+        >>> exposed.outputs[:3]
+        ('logits', 'present_key_0', 'present_value_0')
     """
 
     def run(self, graph: Graph) -> Graph:
@@ -63,6 +68,11 @@ class CacheKV(Pass):
     the last S - P. Inputs ``past_key_0``, ``past_value_0``, ... [B, key heads, P, d] and outputs
     ``present_key_0``, ... [B, key heads, S, d] belong to the operations in order; those that attend
     to something else take ``cross_key_0``, ... whole. P may be 0.
+
+    Example:
+        >>> step = gp.passes.CacheKV()(language)
+        >>> [str(node.target) for node in step.placeholders][:3]
+        ['ids', 'past_key_0', 'past_value_0']
     """
 
     def run(self, graph: Graph) -> Graph:

@@ -26,7 +26,12 @@ _ASSERTS = {
 @spec("drop-asserts")
 @dataclasses.dataclass(frozen=True)
 class DropAsserts(Pass):
-    """Remove run-time checks of sizes, dtypes and devices that tracing recorded."""
+    """Remove run-time checks of sizes, dtypes and devices that tracing recorded.
+
+    Example:
+        >>> smaller = gp.passes.DropAsserts()(graph)
+        >>> assert torch.equal(smaller(images), graph(images))
+    """
 
     def run(self, graph: Graph) -> Graph:
         """Remove the checks; what only they read dies with them."""
@@ -40,7 +45,12 @@ class DropAsserts(Pass):
 @spec("drop-dropout")
 @dataclasses.dataclass(frozen=True)
 class DropDropout(Pass):
-    """Remove dropout that is off, and aliases: both return their argument unchanged."""
+    """Remove dropout that is off, and aliases: both return their argument unchanged.
+
+    Example:
+        >>> smaller = gp.passes.DropDropout()(graph)
+        >>> assert torch.equal(smaller(images), graph(images))
+    """
 
     def run(self, graph: Graph) -> Graph:
         """Rewire readers of a dead dropout to its argument."""
@@ -56,7 +66,12 @@ class DropDropout(Pass):
 @spec("drop-copies")
 @dataclasses.dataclass(frozen=True)
 class DropCopies(Pass):
-    """Replace copies into a tensor by what is copied: a copy passes no gradient on."""
+    """Replace copies into a tensor by what is copied: a copy passes no gradient on.
+
+    Example:
+        >>> smaller = gp.passes.DropCopies()(graph)
+        >>> assert torch.equal(smaller(images), graph(images))
+    """
 
     after = ("functionalize",)
 
@@ -80,7 +95,12 @@ class DropCopies(Pass):
 @spec("drop-dead-code")
 @dataclasses.dataclass(frozen=True)
 class DropDeadCode(Pass):
-    """Remove operations whose result nobody reads."""
+    """Remove operations whose result nobody reads.
+
+    Example:
+        >>> smaller = gp.passes.DropDeadCode()(graph)
+        >>> assert torch.equal(smaller(images), graph(images))
+    """
 
     def run(self, graph: Graph) -> Graph:
         """Erase them; the graph is functional, so none has an effect."""
@@ -92,7 +112,12 @@ class DropDeadCode(Pass):
 @spec("resolve-taps")
 @dataclasses.dataclass(frozen=True)
 class ResolveTaps(Pass):
-    """Turn tap operations into interfaces and remove them."""
+    """Turn tap operations into interfaces and remove them.
+
+    Example:
+        >>> resolved = gp.passes.ResolveTaps()(graph)  # a captured graph has no taps left
+        >>> assert torch.equal(resolved(images), graph(images))
+    """
 
     after = ("functionalize", "inline-regions")
 

@@ -129,6 +129,10 @@ class Functionalize(Pass):
     Later readers of any name of the written tensor are rewired to the new value. Writes through
     views are not handled here: capture functionalizes such models with torch.export's own
     decomposition before this pass.
+
+    Example:
+        >>> functional = gp.passes.Functionalize()(graph)  # a captured graph is functional
+        >>> assert torch.equal(functional(images), graph(images))
     """
 
     def requires(self, graph: Graph) -> None:

@@ -20,6 +20,10 @@ class FoldPadding(Pass):
 
     An optimization: the padded copy is never made. Equal up to rounding. Interfaces between the
     two operations vanish.
+
+    Example:
+        >>> folded = gp.passes.FoldPadding()(graph)
+        >>> assert torch.allclose(folded(images), graph(images), atol=1e-5)
     """
 
     def run(self, graph: Graph) -> Graph:

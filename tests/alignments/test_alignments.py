@@ -211,7 +211,7 @@ def test_values_that_do_not_suit_are_refused(
         ("random-map{classes=2 seed=-1}", "seed"),
         ("random-map{classes=2 per_class=0}", "per_class"),
         ('random-map{classes=2 aggregate="max"}', "aggregate"),
-        ('random-map{classes=2 at=""}', "on must name"),
+        ('random-map{classes=2 at=""}', "at must name"),
         ("random-map", "classes"),
         ("fixed-map", "neither"),
         ("fixed-map{sources=[1 1]}", "same sources"),

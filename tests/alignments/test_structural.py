@@ -308,7 +308,7 @@ def test_ranges_of_outputs_are_cut(tmp_path: Path) -> None:
         (lambda: gp.Verbalizer({"a": " x", "b": []}), "no words for 'b'"),
         (lambda: gp.Verbalizer({"a": " x", "b": " "}), "no word"),
         (lambda: gp.Verbalizer({"a": 3, "b": " y"}), "no words for 'a'"),
-        (lambda: gp.Verbalizer(GOOD, position="end"), "at must be one of"),  # type: ignore[arg-type]
+        (lambda: gp.Verbalizer(GOOD, position="end"), "position must be one"),  # type: ignore[arg-type]
         (lambda: gp.Score({"a": [" x", " y"], "b": " z"}), "several answers"),
         (lambda: gp.Slice({}), "one range for each"),
         (lambda: gp.Slice({0: (1, 2)}), "an axis must be an integer of at least 1"),

@@ -38,6 +38,11 @@ class BayesianMap(StatisticalAlignment):
         top: None counts each example's prediction (BLM). A number above 0 counts the
             probabilities of its k likeliest source classes (BLM+), where
             k = min(K_S, max(1, floor(top * K_T))); 0.15 in the paper.
+
+    Example:
+        >>> program = gp.Program([gp.Additive()], align=gp.BayesianMap(classes=2))
+        >>> task = gp.compile(graph, program)
+        >>> history = gp.fit(task, (images, labels), epochs=1)
     """
 
     smoothing: float = 1.0

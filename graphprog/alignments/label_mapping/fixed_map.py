@@ -30,6 +30,11 @@ class FixedMap(Selection):
         sources: a source class for every target class, or a tuple of m of them for every one;
             empty for the first K_T * m in order. Two target classes may share some of their
             source classes but not all: nothing could tell them apart.
+
+    Example:
+        >>> align = gp.FixedMap(sources=((3, 4), (5, 7)))  # each label is the mean of two
+        >>> task = gp.compile(graph, gp.Program(align=align))
+        >>> assert torch.allclose(task(images)[:, 0], graph(images)[:, 3:5].mean(1))
     """
 
     classes: int = 0

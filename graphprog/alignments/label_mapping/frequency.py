@@ -45,6 +45,11 @@ class FrequencyMap(MatchedAlignment):
 
     FLM, Tsai et al. 2020 (arXiv:2007.08714) and Chen et al. 2023 (arXiv:2211.11635). What is
     counted are the predictions under the program as it was initialized.
+
+    Example:
+        >>> program = gp.Program([gp.Additive()], align=gp.FrequencyMap(classes=2))
+        >>> task = gp.compile(graph, program)
+        >>> history = gp.fit(task, (images, labels), epochs=1)  # counts once, before training
     """
 
     every: int | None = field(default=None, kw_only=True)
@@ -64,6 +69,11 @@ class IterativeMap(MatchedAlignment):
     """As :class:`FrequencyMap`, matched again before every n-th epoch with the current program.
 
     ILM, Chen et al. 2023 (arXiv:2211.11635).
+
+    Example:
+        >>> program = gp.Program([gp.Additive()], align=gp.IterativeMap(classes=2))
+        >>> task = gp.compile(graph, program)
+        >>> history = gp.fit(task, (images, labels), epochs=1)  # counts before every epoch
     """
 
     def __post_init__(self) -> None:

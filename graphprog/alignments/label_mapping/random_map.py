@@ -22,6 +22,11 @@ class RandomMap(Selection):
 
     Attributes:
         seed: of the draw, at least 0.
+
+    Example:
+        >>> task = gp.compile(graph, gp.Program(align=gp.RandomMap(classes=2, seed=1)))
+        >>> task(images).shape
+        torch.Size([4, 2])
     """
 
     seed: int = 0

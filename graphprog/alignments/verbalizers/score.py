@@ -38,6 +38,11 @@ class Score(Alignment):
             ``prior``, relative to what the answer has behind a query without content (Holtzman et
             al., EMNLP 2021).
         content_free: that query, in place of every field.
+
+    Example:
+        >>> program = gp.Program([gp.Instruction("Q:")], align=gp.Score(["yes", "nay"]))
+        >>> task = gp.compile(language, program)
+        >>> scores = task.score(["Is it so?"])
     """
 
     answers: tuple[tuple[str, tuple[str, ...]], ...]

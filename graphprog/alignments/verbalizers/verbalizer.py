@@ -43,6 +43,12 @@ class Verbalizer(Alignment):
         content_free: texts to put in place of every field of a query. What the labels get then,
             when compiled, is divided out (contextual calibration, Zhao et al., ICML 2021);
             ``gp.text.CONTENT_FREE`` are the texts of the paper. Empty divides by nothing.
+
+    Example:
+        >>> words = gp.Verbalizer({"good": ("g",), "bad": ("b",)})
+        >>> task = gp.compile(language, gp.Program([gp.Instruction("Say b or g:")], align=words))
+        >>> task.encode(["a warm film"])["ids"].shape
+        torch.Size([1, 11])
     """
 
     words: tuple[tuple[str, tuple[str, ...]], ...]

@@ -35,6 +35,11 @@ class ConstantInputs(Manipulation):
     Attributes:
         inputs: values by name, in the shapes and dtypes of the source. All inputs that share an
             axis of varying length are bound together. Kept as pairs.
+
+    Example:
+        >>> texts = gp.ConstantInputs({"ids": ids})  # of the classes, say
+        >>> task = gp.compile(pairs, gp.Program([texts]))
+        >>> assert torch.equal(task(pixels), pairs(ids, pixels))
     """
 
     lowering: ClassVar[str] = "bind-inputs"

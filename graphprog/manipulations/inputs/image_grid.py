@@ -33,6 +33,11 @@ class ImageGrid(ResizePad):
         fill: value of the blank and of what the grid leaves free, for each channel; empty is zero.
         examples: pairs [n, 2, channels, height, width] of inputs and their answers.
         gap: pixels between cells.
+
+    Example:
+        >>> pairs = torch.rand(1, 2, 3, 8, 8)  # one image and its answer
+        >>> grid = gp.ImageGrid(shape=(3, 8, 8), examples=pairs)
+        >>> task = gp.compile(graph, gp.Program([grid]))
     """
 
     examples: Fixed = dataclasses.field(kw_only=True)

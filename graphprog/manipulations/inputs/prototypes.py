@@ -24,6 +24,12 @@ class PatchTokens(TokenSource):
 
     Attributes:
         patches: how the input is cut.
+
+    Example:
+        >>> tokens = gp.PatchTokens(patches=gp.patches.SeriesPatches(patch=4, stride=4))
+        >>> task = gp.compile(language, gp.Program([tokens]))
+        >>> task(torch.rand(2, 20)).shape
+        torch.Size([2, 5, 256])
     """
 
     patches: Patches = dataclasses.field(default_factory=SeriesPatches)
@@ -66,6 +72,11 @@ class Prototypes(PatchTokens):
         width: of the embedded patches.
         heads: of the attention.
         keys: width of a head.
+
+    Example:
+        >>> tokens = gp.Prototypes(count=8, width=4, heads=2, keys=4)
+        >>> task = gp.compile(language, gp.Program([tokens]))
+        >>> assert task(torch.rand(2, 80)).shape[0] == 2
     """
 
     count: int = 1000

@@ -34,6 +34,12 @@ class ResizePad(Manipulation):
         interpolation: ``nearest``, ``bilinear`` or ``bicubic``, without antialiasing;
             ``bilinear`` means linear for one axis.
         fill: value of the padding for each channel; empty is zero.
+
+    Example:
+        >>> place = gp.ResizePad(shape=(1, 8, 8), size=12)  # gray to RGB, resize, pad
+        >>> task = gp.compile(graph, gp.Program([place]))
+        >>> task(torch.rand(2, 1, 8, 8)).shape
+        torch.Size([2, 20])
     """
 
     lowering: ClassVar[str] = "replace-input"

@@ -22,6 +22,12 @@ class TokenSource(Manipulation):
     side inputs have one entry a token, as before, and positions are added as they are to words.
     Derived classes make a module that takes the new input and the table of the source's word
     vectors [V, d], and returns the tokens [B, T, d].
+
+    Example:
+        >>> source = gp.VocabularyMap(words=10)
+        >>> assert isinstance(source, gp.TokenSource)
+        >>> source.shape(6, "tokens"), source.dtype  # of the new input, for six tokens
+        ((6,), torch.int64)
     """
 
     lowering: ClassVar[str] = "replace-tokens"

@@ -30,6 +30,11 @@ class VocabularyMap(TokenSource):
         words: size of the target vocabulary; ids lie in 0 .. words − 1.
         weighting: ``none``, or ``softmax`` for convex combinations.
         top: how many coefficients of a word count, by magnitude; None counts all.
+
+    Example:
+        >>> task = gp.compile(language, gp.Program([gp.VocabularyMap(words=10)]))
+        >>> task(torch.randint(10, (2, 5))).shape  # ids of the target's ten words
+        torch.Size([2, 5, 256])
     """
 
     words: int

@@ -32,6 +32,11 @@ class Adapter(Manipulation):
         reduction: at least 1.
         activation: σ; one of :data:`graphprog.values.layers.ACTIVATIONS`.
         scale: factor of what is added.
+
+    Example:
+        >>> adapter = gp.Adapter(at="head:in", reduction=2)
+        >>> task = gp.compile(graph, gp.Program([adapter]))
+        >>> assert torch.equal(task(images), graph(images))  # a fresh one changes nothing
     """
 
     beside: str = ""

@@ -39,6 +39,12 @@ class Additive(Manipulation):
         squash: ``none``, ``sigmoid`` or ``tanh``, applied to W.
         clip: (low, high) of the sum in the space the program acts in, or None. Outside of the
             bounds the gradient is zero.
+
+    Example:
+        >>> frame = gp.Additive(at="input", mask=gp.masks.border(inner=12), squash="tanh")
+        >>> task = gp.compile(graph, gp.Program([frame]))
+        >>> task(images).shape
+        torch.Size([4, 20])
     """
 
     value: Value = dataclasses.field(default_factory=Learnable)

@@ -27,6 +27,11 @@ class Conditional(Manipulation):
         features: what gives the features z [B, f]; see :attr:`Manipulation.reads`. They may not
             depend on the value at ``at``.
         reduction: the bottleneck of π has f // reduction units.
+
+    Example:
+        >>> moved = gp.Conditional(at="head:in", features="blocks.0:out", reduction=2)
+        >>> moved.reads
+        ('blocks.0:out',)
     """
 
     features: str

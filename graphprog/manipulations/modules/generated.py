@@ -45,6 +45,11 @@ class Generated(Manipulation):
         strength: ε.
         channels: planes that the decoder starts from.
         of: qualified name of the encoder's class; filled in.
+
+    Example:
+        >>> encoder = nn.Sequential(nn.Flatten(), nn.Linear(768, 8)).eval()
+        >>> painted = gp.Generated(clip=(0, 1), encoder=encoder, channels=4)
+        >>> task = gp.compile(graph, gp.Program([painted]))
     """
 
     clip: tuple[float, float] | None

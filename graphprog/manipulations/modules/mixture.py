@@ -27,6 +27,11 @@ class Mixture(Manipulation):
 
     Attributes:
         count: number of vectors.
+
+    Example:
+        >>> task = gp.compile(graph, gp.Program([gp.Mixture(at="head:in", count=3)]))
+        >>> task.program.mixture.value.shape
+        torch.Size([3, 8])
     """
 
     count: int = 5

@@ -33,6 +33,12 @@ class Parametric(Manipulation):
         module: kept out of files.
         reads: further inputs; see :attr:`Manipulation.reads`.
         of: qualified name of the module's class; filled in.
+
+    Example:
+        >>> mlp = nn.Sequential(nn.Linear(8, 8), nn.Tanh())
+        >>> task = gp.compile(graph, gp.Program([gp.Parametric(mlp, at="features")]))
+        >>> sum(number.numel() for number in task.program.parameters())
+        72
     """
 
     module: nn.Module | None = dataclasses.field(

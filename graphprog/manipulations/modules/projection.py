@@ -25,6 +25,10 @@ class Projection(Manipulation):
     Attributes:
         residual: which of the two.
         bias: whether to add a vector, zero at first.
+
+    Example:
+        >>> task = gp.compile(graph, gp.Program([gp.Projection(at="features")]))
+        >>> assert torch.equal(task(images), graph(images))  # a fresh one changes nothing
     """
 
     residual: bool = True

@@ -35,6 +35,10 @@ class SampleMask(Manipulation):
     Attributes:
         layers: 5 or 6.
         patch: a power of two that divides height and width; at most 2 to the layers but one.
+
+    Example:
+        >>> task = gp.compile(graph, gp.Program([gp.SampleMask(layers=5, patch=8)]))
+        >>> assert torch.equal(task(images), graph(images))  # the pattern starts at zero
     """
 
     layers: int = 5

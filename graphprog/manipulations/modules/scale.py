@@ -23,6 +23,11 @@ class Scale(Manipulation):
     cheaper than in-context learning); see :func:`graphprog.methods.ia3`.
 
     The vector is kept in float32, starts at 1, and is cast to the dtype of the interface.
+
+    Example:
+        >>> task = gp.compile(graph, gp.Program([gp.Scale(at="features")]))
+        >>> task.program.scale.value.shape
+        torch.Size([8])
     """
 
     def build(self, context: BuildContext) -> nn.Module:

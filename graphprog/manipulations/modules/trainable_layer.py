@@ -29,6 +29,11 @@ class TrainableLayer(Manipulation):
     Attributes:
         at: the layer's result, such as ``score:out``; ``score:in`` is what it reads.
         bias: whether the layer adds a vector.
+
+    Example:
+        >>> task = gp.compile(graph, gp.Program([gp.TrainableLayer(at="head:out")]))
+        >>> task(images).shape
+        torch.Size([4, 20])
     """
 
     bias: bool = True

@@ -59,6 +59,11 @@ class AdaptionPrompt(Manipulation):
         rotary: interfaces of cosine and sine [B, T, d] of the rotary embedding, whose halves are
             rotated; without them, queries are used as they leave the projection.
         gates: one gate for ``"all"`` heads, or one for ``"each"``.
+
+    Example:
+        >>> keys, values = (("source.layers.*.k.weight",), ("source.layers.*.v.weight",))
+        >>> part = gp.AdaptionPrompt("layers.*.q:out", keys, values, at="layers.*.out:in", heads=2)
+        >>> task = gp.compile(language, gp.Program([part]))
     """
 
     queries: str

@@ -56,6 +56,11 @@ class Concatenative(Manipulation):
             (1 or True, as in masks), ``zero`` (token types, additive masks) or ``positions``. What
             is not said is told by use: truth values and numbers that are not looked up count as
             masks, numbers that are looked up are zero.
+
+    Example:
+        >>> prompt = gp.Concatenative(at="tokens", length=4, init="vocabulary", until="logits")
+        >>> task = gp.compile(language, gp.Program([prompt]))
+        >>> assert task(ids).shape == language(ids).shape
     """
 
     lowering: ClassVar[str] = "extend-axis"

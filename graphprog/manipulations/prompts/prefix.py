@@ -52,6 +52,11 @@ class Prefix(Manipulation):
             added to what attention gives, as LLaMA-Adapter does (Zhang et al., ICLR 2024): a gate
             for ``all`` heads of an operation, or one for ``each`` that keys have there, from 0.
             Masks and positions then stay as they are.
+
+    Example:
+        >>> task = gp.compile(language, gp.Program([gp.Prefix(at="attention[*]", length=4)]))
+        >>> task.program.prefix.rows.value.shape  # two layers of keys and values
+        torch.Size([4, 64])
     """
 
     lowering: ClassVar[str] = "extend-kv"

@@ -36,6 +36,11 @@ class Replacement(Manipulation):
         value: the entries; as of a Concatenative. ``Shared("concatenative")`` puts the same ones in
             at every depth.
         init: shorthand for ``value=Learnable(init)``.
+
+    Example:
+        >>> slots = gp.Concatenative(at="tokens", length=4, until="logits")
+        >>> deep = gp.Replacement(at="hidden[*]", length=4)  # fresh entries after every block
+        >>> task = gp.compile(language, gp.Program([slots, deep]))
     """
 
     length: int = 10

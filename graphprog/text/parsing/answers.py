@@ -16,11 +16,16 @@ from graphprog.values.context import BuildContext
 
 @dataclass(frozen=True)
 class Unparsed:
-    """The answer that a text does not give: neither an error nor one of the labels.
+    r"""The answer that a text does not give: neither an error nor one of the labels.
 
     Attributes:
         text: the whole text.
         reason: why nothing was read from it.
+
+    Example:
+        >>> found = gp.Parse(r"answer is (\d+)")("I do not know.")
+        >>> found.text
+        'I do not know.'
     """
 
     text: str
@@ -29,9 +34,15 @@ class Unparsed:
 
 @dataclass(frozen=True)
 class AnswerParser(Alignment):
-    """Reads an answer from generated text; as an alignment it leaves the graph as it is.
+    r"""Reads an answer from generated text; as an alignment it leaves the graph as it is.
 
     It travels with the program, and what generates text with the program reads the text with it.
+
+    Example:
+        >>> parse = gp.Parse(r"answer is (-?\d+)", type=int)
+        >>> assert isinstance(parse, gp.text.AnswerParser)
+        >>> parse("so the answer is 70.")
+        70
     """
 
     is_identity: ClassVar[bool] = True
@@ -46,10 +57,15 @@ class AnswerParser(Alignment):
 
 
 def unparsed_share(answers: Sequence[Any]) -> float:
-    """Share of answers, in [0, 1], that are :class:`Unparsed`.
+    r"""Share of answers, in [0, 1], that are :class:`Unparsed`.
 
     Raises:
         DataError: there are no answers.
+
+    Example:
+        >>> parse = gp.Parse(r"answer is (\d+)", type=int)
+        >>> gp.text.unparsed_share([parse("the answer is 7"), parse("hm")])
+        0.5
     """
     if not answers:
         raise DataError("there are no answers to take a share of")

@@ -32,6 +32,11 @@ class ParseJSON(AnswerParser):
             unless given.
         pick: ``last`` or ``first`` of the values of that type that stand in the text, whether they
             fit or not. Values inside of others of that type do not count.
+
+    Example:
+        >>> parse = gp.text.ParseJSON('{"type": "object", "required": ["name"]}')
+        >>> parse('Here it is: {"name": "ant"}.')
+        {'name': 'ant'}
     """
 
     schema: str

@@ -42,6 +42,11 @@ class ParseNumber(AnswerParser):
 
     Attributes:
         pick: ``last`` or ``first`` of the numbers.
+
+    Example:
+        >>> parse = gp.text.ParseNumber()
+        >>> parse("7 boxes of 12 are 84 pens")
+        84
     """
 
     pick: Literal["last", "first"] = "last"

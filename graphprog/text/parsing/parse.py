@@ -32,6 +32,11 @@ class Parse(AnswerParser):
         type: ``int``, ``float`` or ``str``, as classes or by name; kept as names. Numbers are read
             as :class:`graphprog.text.ParseNumber` does, and must be all there is; texts lose the
             white space around them.
+
+    Example:
+        >>> parse = gp.Parse(r"answer is (-?\d+)", type=int)
+        >>> parse("23 + 47: the answer is 70.")
+        70
     """
 
     pattern: str

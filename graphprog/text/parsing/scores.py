@@ -28,6 +28,11 @@ def log_probability(tokens: Array, mask: Array) -> Array:
     Raises:
         DataError: shapes or dtypes that do not fit, an answer without tokens, or a
             log-probability above 0.
+
+    Example:
+        >>> tokens, mask = torch.tensor([[-0.5, -1.0, -9.0]]), torch.tensor([[True, True, False]])
+        >>> gp.text.log_probability(tokens, mask)
+        tensor([-1.5000])
     """
     _check(tokens, mask)
     total: Array = _zeroed(tokens, mask).sum(-1)
@@ -38,6 +43,11 @@ def per_token(tokens: Array, mask: Array) -> Array:
     """Mean log-probability over an answer's tokens, so that long answers are not worse for it.
 
     Args and errors are those of :func:`log_probability`; returns scores [...].
+
+    Example:
+        >>> tokens, mask = torch.tensor([[-0.5, -1.0, -9.0]]), torch.tensor([[True, True, False]])
+        >>> gp.text.per_token(tokens, mask)
+        tensor([-0.7500])
     """
     mean: Array = _divided(log_probability(tokens, mask), mask.sum(-1))
     return mean
@@ -56,6 +66,11 @@ def per_byte(tokens: Array, mask: Array, answers: Sequence[str]) -> Array:
 
     Raises:
         DataError: as :func:`log_probability`, another number of answers, or an empty one.
+
+    Example:
+        >>> tokens, mask = torch.tensor([[-0.5, -1.0]]), torch.tensor([[True, True]])
+        >>> gp.text.per_byte(tokens, mask, ["yes"])
+        tensor([-0.5000])
     """
     scores = log_probability(tokens, mask)
     if scores.ndim != 1 or len(scores) != len(answers):
@@ -85,6 +100,11 @@ def relative_to_prior(scores: Array, prior: Array) -> Array:
 
     Raises:
         DataError: shapes or dtypes that do not fit, or a prior that is not finite.
+
+    Example:
+        >>> scores, prior = torch.tensor([[-1.0, -2.0]]), torch.tensor([-1.0, -3.0])
+        >>> gp.text.relative_to_prior(scores, prior)
+        tensor([[0., 1.]])
     """
     require_floats("scores", scores)
     require_floats("prior", prior)

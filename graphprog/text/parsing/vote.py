@@ -20,6 +20,11 @@ class Vote:
         share: its share of the votes cast, in [0, 1]; 0 where there are none.
         counts: every answer with its votes, most first, of equal ones the first seen first.
         unparsed: number of texts that gave no answer, and so no vote.
+
+    Example:
+        >>> found = gp.text.vote([70, 70, 71])
+        >>> found.share > 0.6, found.counts
+        (True, ((70, 2), (71, 1)))
     """
 
     answer: Any
@@ -29,7 +34,7 @@ class Vote:
 
 
 def vote(answers: Sequence[Any]) -> Vote:
-    """Majority over parsed answers (Wang et al., ICLR 2023, arXiv:2203.11171).
+    r"""Majority over parsed answers (Wang et al., ICLR 2023, arXiv:2203.11171).
 
     ``vote([parse(generate(text)) for _ in range(k)])``, where ``generate`` samples. Of answers
     with equally many votes, the one seen first wins. Numbers are equal by value (``3`` and
@@ -40,6 +45,11 @@ def vote(answers: Sequence[Any]) -> Vote:
 
     Raises:
         DataError: there are no answers.
+
+    Example:
+        >>> parse = gp.Parse(r"answer is (\d+)", type=int)
+        >>> gp.text.vote([parse("the answer is 70"), parse("answer is 70"), parse("hm")]).answer
+        70
     """
     if not answers:
         raise DataError("there are no answers to vote")

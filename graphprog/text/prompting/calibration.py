@@ -30,6 +30,11 @@ def contextual_calibration(probabilities: Array, content_free: Array) -> Array:
     Raises:
         DataError: no floating-point arrays of one kind, negative or infinite entries, other
             numbers of labels, or a row or a content-free label of probability 0.
+
+    Example:
+        >>> found, without = torch.tensor([0.6, 0.4]), torch.tensor([0.75, 0.25])
+        >>> gp.text.contextual_calibration(found, without)  # "yes" was likelier without any content
+        tensor([0.3333, 0.6667])
     """
     _check(probabilities, content_free)
     labels = probabilities.shape[-1]

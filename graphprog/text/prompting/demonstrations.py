@@ -25,6 +25,12 @@ class Rendered:
         query: what stands behind them, open where its answer begins.
         used: index of every demonstration that is shown, in order.
         dropped: how many did not fit the window.
+
+    Example:
+        >>> shown = gp.Demonstrations([("warm", "good")], gp.Template("{text} -> {label}"))
+        >>> rendered = shown.render({"text": "funny"})
+        >>> rendered.query, rendered.used
+        ('funny ->', (0,))
     """
 
     prefix: str
@@ -64,6 +70,12 @@ class Demonstrations(TextPart):
         reserve: tokens of the limit kept free for the answer; where the demonstrations are
             remembered, for the query and its answer.
         kept: see :class:`graphprog.text.TextPart`; the ``nearest`` order is always kept as text.
+
+    Example:
+        >>> template = gp.Template("{text} -> {label}")
+        >>> shown = gp.Demonstrations([("warm", "good"), ("dull", "bad")], template, separator="; ")
+        >>> shown.render({"text": "funny"}).text
+        'warm -> good; dull -> bad; funny ->'
     """
 
     examples: Sequence[Mapping[str, str] | tuple[str, ...]]

@@ -13,7 +13,7 @@ from graphprog.text.prompting.part import TextPart
 @spec("instruction")
 @dataclass(frozen=True)
 class Instruction(TextPart):
-    """Fixed text in front of a query, or behind it: prompt instruction.
+    r"""Fixed text in front of a query, or behind it: prompt instruction.
 
     ``Instruction("Is the review good or bad?").render(query)``. In front of demonstrations it
     stands once, before the first of them.
@@ -24,6 +24,12 @@ class Instruction(TextPart):
             suits queries that do not end in the middle of a sentence. It is always kept as text.
         separator: what stands between instruction and query.
         kept: see :class:`graphprog.text.TextPart`.
+
+    Example:
+        >>> rule = gp.Instruction("Answer in one word.")
+        >>> task = gp.compile(language, gp.Program([rule]))  # as keys and values, computed once
+        >>> rule.render("Is it warm?")
+        'Answer in one word.\n\nIs it warm?'
     """
 
     text: str

@@ -24,6 +24,10 @@ def check_leakage(
 
     Raises:
         DataError: naming the examples that leak, or a test example that lacks a field.
+
+    Example:
+        >>> shown = gp.Demonstrations([("warm", "good")], gp.Template("{text} -> {label}"))
+        >>> gp.text.check_leakage(shown, [{"text": "dull"}])  # raises for {"text": "Warm"}
     """
     template = demonstrations.template
     if not template.query_fields:

@@ -22,6 +22,10 @@ class TextPart(Spec):
             stands behind it. ``learnt-memory`` and ``learnt-tokens`` start from the text and are
             trained: keys and values, or word vectors. ``stored``: as another part of the program,
             which is what :func:`graphprog.precompute` makes.
+
+    Example:
+        >>> parts = [gp.Instruction("Be brief."), gp.Instruction("One word!", place="behind")]
+        >>> assert all(isinstance(part, gp.text.TextPart) for part in parts)
     """
 
     kept: Kept = field(default="memory", kw_only=True)

@@ -23,13 +23,19 @@ _PROBES = ("a", "The", "B", "7", "(", "-", "é", "中", " a", "\na")
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:
-    """Instructions and demonstrations, and the tokenizer that reads them.
+    r"""Instructions and demonstrations, and the tokenizer that reads them.
 
     Attributes:
         parts: of the program.
         tokens: the tokenizer.
         answer: text in the place of the answer; empty where the query is left open there.
         ends: whether special tokens stand behind a text as well.
+
+    Example:
+        >>> tokens = gp.text.TextTokens(tokenizer)
+        >>> prompt = gp.text.Prompt((gp.Instruction("Be brief."),), tokens)
+        >>> prompt.texts(["Is it warm?"])
+        ['Be brief.\n\nIs it warm?']
     """
 
     parts: tuple[TextPart, ...]

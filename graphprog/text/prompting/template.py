@@ -29,6 +29,11 @@ class Template(Spec):
         answer: the field at which a query is left open; the last one unless given. With worked
             steps it is the first that the model writes:
             ``Template("{question} {steps} So it is {label}.", answer="steps")``.
+
+    Example:
+        >>> template = gp.Template("Review: {text} Sentiment: {label}")
+        >>> template.query({"text": "a warm film"})  # up to the answer
+        'Review: a warm film Sentiment:'
     """
 
     text: str

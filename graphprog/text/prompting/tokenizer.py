@@ -28,6 +28,11 @@ class TextTokens:
         tokenizer: ``tokenizer(text, add_special_tokens=...)`` gives a mapping with ``input_ids``.
         front: the special tokens in front of every text, such as that of its beginning.
         back: those behind every text, such as that of its end.
+
+    Example:
+        >>> tokens = gp.text.TextTokens(tokenizer)
+        >>> tokens.plain("Hi")
+        [72, 105]
     """
 
     tokenizer: Any
@@ -90,7 +95,7 @@ class TextTokens:
         if text is None:
             raise ProgramError(
                 f"the tokenizer {self.name} has no mask token",
-                ["at='last', for a model that continues a text"],
+                ["position='last', for a model that continues a text"],
             )
         return str(text), int(self.tokenizer.mask_token_id)
 

@@ -20,6 +20,11 @@ class Window:
         count_tokens: number of tokens of a whole text. What is put around the text later counts
             too: ``lambda text: count(instruction.render(text))``.
         reserve: tokens kept free for the answer.
+
+    Example:
+        >>> window = gp.text.Window(8, lambda text: len(text.split()))
+        >>> window.holds("a text of five words")
+        True
     """
 
     limit: int

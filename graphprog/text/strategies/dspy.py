@@ -38,6 +38,11 @@ def load_demos(
 
     Raises:
         FileError: no such file, no JSON, or not of this form; names the file and the key.
+
+    Example:
+        >>> written = Path("demos.json").write_text('[{"text": "warm", "label": "good"}]')
+        >>> gp.text.load_demos("demos.json", fields=("text", "label"))
+        [{'text': 'warm', 'label': 'good'}]
     """
     name = os.fspath(path)
     lists = {key: _demos(name, key, held) for key, held in _predictors(name, _read(name)).items()}
@@ -65,6 +70,12 @@ def save_demos(
 
     Raises:
         FileError: the file is not of this form, has no such predictor, or cannot be written.
+
+    Example:
+        >>> shown = gp.Demonstrations([("warm", "good")], gp.Template("{text} -> {label}"))
+        >>> path = gp.text.save_demos("shown.json", shown)
+        >>> gp.text.load_demos(path)
+        [{'text': 'warm', 'label': 'good'}]
     """
     name = os.fspath(path)
     document = _read(name) if os.path.lexists(name) else []

@@ -21,6 +21,12 @@ class Solution:
         steps: every sub-question with its answer, in order; the last one is the question.
         decomposition: what the model wrote in the first stage. Where no sub-question was found in
             it, there is one step.
+
+    Example:
+        >>> form = gp.Template("Q: {question} A: {answer}")
+        >>> solved = gp.text.LeastToMost(form, form).run("How many legs?", lambda text: " four")
+        >>> solved.steps
+        (('How many legs?', 'four'),)
     """
 
     answer: str
@@ -47,6 +53,12 @@ class LeastToMost(Spec):
             wrote; its one group is the sub-question, or without a group all that it matches.
             Lines with a number or a bullet, unless given.
         separator: between the parts of the second stage. An answer ends where the model writes it.
+
+    Example:
+        >>> form = gp.Template("Q: {question} A: {answer}")
+        >>> solved = gp.text.LeastToMost(form, form).run("How many legs?", lambda text: " four")
+        >>> solved.answer
+        'four'
     """
 
     decompose: Template

@@ -16,6 +16,11 @@ class Reasoned:
     Attributes:
         reasoning: behind the trigger.
         answer: behind the extraction, to be read by a :class:`graphprog.text.Parse`.
+
+    Example:
+        >>> found = gp.text.Trigger().run("Q: 2 + 3? A:", lambda text: " 5.")
+        >>> found.reasoning, found.answer
+        (' 5.', ' 5.')
     """
 
     reasoning: str
@@ -35,6 +40,11 @@ class Trigger(Spec):
         extraction: what stands behind the reasoning.
         separator: between the query and the trigger.
         extraction_separator: between the reasoning and the extraction.
+
+    Example:
+        >>> trigger = gp.text.Trigger()
+        >>> trigger.first("Q: 2 + 3? A:")
+        "Q: 2 + 3? A: Let's think step by step."
     """
 
     text: str = "Let's think step by step."

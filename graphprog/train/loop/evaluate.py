@@ -33,6 +33,12 @@ class Evaluation:
         confusion: int64 [K, K]; row: class of the example, column: predicted class. Empty for
             losses that are no plain function of logits [B, K].
         labels: names of the classes, where the program's contract has them.
+
+    Example:
+        >>> found = gp.evaluate(task, (images, labels))
+        >>> assert 0 <= found.accuracy <= 1
+        >>> int(found.confusion.sum())  # row: class of the example, column: predicted class
+        4
     """
 
     loss: float
@@ -86,6 +92,11 @@ def evaluate(
     Raises:
         DataError: data that the task cannot take.
         TrainingError: the task returns no logits [B, K]; a bad argument.
+
+    Example:
+        >>> found = gp.evaluate(task, (images, labels))
+        >>> found.count, found.confusion.shape
+        (4, torch.Size([2, 2]))
     """
     recipe = Recipe(batch_size=batch_size, loss=loss, precision=precision)
     warn_uncounted(task.spec.align.kind, task.alignment)

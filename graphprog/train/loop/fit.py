@@ -107,6 +107,11 @@ def fit(
             that diverged in the first epoch (later, the run ends with the best program so far
             and a warning); a checkpoint of another run; source weights that changed meanwhile.
         FileError: a checkpoint that is damaged or cannot be written.
+
+    Example:
+        >>> history = gp.fit(task, (images, labels), epochs=2, batch_size=2, lr=0.05)
+        >>> len(history.records)
+        2
     """
     recipe = Recipe(
         epochs=epochs,
