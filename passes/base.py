@@ -82,6 +82,6 @@ class Pass(Spec):
                 f"pass {self} failed on {graph.name}: {type(error).__name__}: {error}",
                 ["this is a defect of the pass: report it with print(graph)"],
             ) from error
-        changed = result is not graph and str(result) != str(graph)
+        changed = result is not graph and result.text != graph.text
         step = Step(str(self), 1e3 * (time.perf_counter() - start), changed, len(result.nodes))
-        return dataclasses.replace(result, history=(*graph.history, step))
+        return dataclasses.replace(result, history=graph.history.followed_by(step))

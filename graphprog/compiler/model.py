@@ -22,6 +22,7 @@ from graphprog.ir.execution import copy_code
 from graphprog.ir.fingerprint import weight_hash
 from graphprog.ir.graph import Graph
 from graphprog.ir.inputs import check_type, inputs_of, random_inputs
+from graphprog.ir.records import Steps
 from graphprog.passes.pipeline import Pipeline
 from graphprog.text.prompting.prompt import Prompt, Query
 from graphprog.text.prompting.selection import Embed
@@ -76,6 +77,11 @@ class ReprogrammedModel(nn.Module):
     def alignment(self) -> nn.Module | None:
         """The module that aligns the outputs; None where nothing is aligned."""
         return getattr(self.program, "align", None)
+
+    @property
+    def history(self) -> Steps:
+        """The passes that made the rewritten graph; prints as a table."""
+        return self.graph.history
 
     @property
     def tokenizer(self) -> Any:

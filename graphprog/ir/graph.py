@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -21,10 +20,14 @@ from graphprog.ir.fake import fake_tensor
 from graphprog.ir.fingerprint import Fingerprint, weight_hash
 from graphprog.ir.interface import Interface, InterfaceTable
 from graphprog.ir.printing import graph_text
+from graphprog.ir.reading.diff import diff_text
+from graphprog.ir.reading.graph_text import folded_text
+from graphprog.ir.reading.summary import GraphSummary, summary_of
 from graphprog.ir.records import Insertion as Insertion
 from graphprog.ir.records import Mode as Mode
 from graphprog.ir.records import Site as Site
 from graphprog.ir.records import Step as Step
+from graphprog.ir.records import Steps
 from graphprog.ir.symbols import size_text
 from graphprog.ir.weights import Weights
 
@@ -52,7 +55,7 @@ class Graph:
         insertions: what programs put in.
         modes: what training computes in another way.
         parts: part of the program to the node of the value that it shares with other parts.
-        history: passes that ran, with their time.
+        history: passes that ran, with what they did and their time; prints as a table.
         base: the graph that the first insertion was made in; None where nothing is inserted.
         tokenizer: of the model; None where it has none, or none was given.
 
@@ -75,7 +78,7 @@ class Graph:
     insertions: tuple[Insertion, ...] = ()
     modes: tuple[Mode, ...] = ()
     parts: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    history: tuple[Step, ...] = ()
+    history: Steps = dataclasses.field(default_factory=Steps)
     base: Graph | None = dataclasses.field(default=None, repr=False)
     tokenizer: Any = dataclasses.field(default=None, repr=False)
 
@@ -182,9 +185,19 @@ class Graph:
             values = self.executable(names, device)(*(value.to(device) for value in inputs))
         return dict(zip(places, values, strict=True))
 
-    def interfaces(self) -> InterfaceTable:
-        """All places where a program can act; prints as a table."""
-        return self._interfaces
+    def interfaces(self, pattern: str = "*", *, verbose: bool = False) -> InterfaceTable:
+        """All places where a program can act; prints as a table, with repeated blocks folded.
+
+        Args:
+            pattern: of the keys or aliases wanted, such as ``blocks.3.*``; ``*`` is any text.
+            verbose: print every place.
+
+        Raises:
+            InterfaceError: no interface matches; nearest names are offered.
+        """
+        if pattern == "*" and not verbose:
+            return self._interfaces
+        return self._interfaces.select(pattern, verbose)
 
     @cached_property
     def _interfaces(self) -> InterfaceTable:
@@ -203,6 +216,7 @@ class Graph:
                 shape=tuple(size_text(size, self.symbols) for size in value.shape),
                 dtype=value.dtype,
                 aliases=aliases,
+                module=site.module,
             )
         return InterfaceTable(table, self.choices)
 
@@ -217,18 +231,25 @@ class Graph:
         return graph_text(self, provenance=False)
 
     def __str__(self) -> str:
-        return self.text
+        """The text to read, with repeated blocks folded; :attr:`text` has every line."""
+        return folded_text(self)
 
     def __repr__(self) -> str:
         return f"<Graph {self.name}: {len(self.nodes)} nodes, {len(self.sites)} interfaces>"
 
     def diff(self, other: Graph) -> str:
-        """Unified diff of the canonical texts of two graphs; empty when they are the same."""
-        return "\n".join(
-            difflib.unified_diff(
-                str(self).splitlines(), str(other).splitlines(), self.name, other.name, lineterm=""
-            )
-        )
+        """The operations in which two graphs differ, whatever their values are called.
+
+        ``graph.diff(task.graph)`` shows what a program did. Values whose shape alone differs,
+        because that of what they are computed from does, are not shown. Empty if the two graphs
+        are the same.
+        """
+        derived = self.history[:1] == other.history[:1] != ()
+        return diff_text(self, other, derived)
+
+    def summary(self) -> GraphSummary:
+        """Inputs, outputs, parameters, blocks, and where programs of each kind fit."""
+        return summary_of(self, self.interfaces(), self.weights)
 
     @cached_property
     def fingerprint(self) -> Fingerprint:

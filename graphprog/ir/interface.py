@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 
 from graphprog.errors import InterfaceError
+from graphprog.ir.reading.interface_text import Place, interface_text
 
 KINDS = ("input", "embedding", "hidden", "output")
 
@@ -34,6 +35,7 @@ class Interface:
         shape: sizes; symbolic ones are canonical letters such as ``B``.
         dtype: dtype of the value.
         aliases: other names of this place, such as ``hidden[3]``.
+        module: class of the module whose boundary it is; empty where it is not one of a module.
 
     Example:
         >>> place = graph.interfaces().resolve("hidden[1]")
@@ -48,6 +50,7 @@ class Interface:
     shape: tuple[int | str, ...]
     dtype: torch.dtype
     aliases: tuple[str, ...] = ()
+    module: str = ""
 
     @property
     def type_text(self) -> str:
@@ -76,11 +79,19 @@ def dtype_text(dtype: torch.dtype) -> str:
 
 
 class InterfaceTable(Mapping[str, Interface]):
-    """All interfaces of a graph, by key; prints as a table; resolves aliases and ``[*]``."""
+    """All interfaces of a graph, by key; prints as a table; resolves aliases and ``[*]``.
+
+    What prints is folded unless ``verbose``: repeated blocks stand there once, and modules
+    without an operation, such as dropouts, are left out. The mapping is complete in any case.
+    """
 
     def __init__(
-        self, interfaces: Mapping[str, Interface], choices: Mapping[str, tuple[str, ...]]
+        self,
+        interfaces: Mapping[str, Interface],
+        choices: Mapping[str, tuple[str, ...]],
+        verbose: bool = False,
     ) -> None:
+        self.verbose = verbose
         self._interfaces = dict(interfaces)
         self._choices = dict(choices)
         self._by_alias = {
@@ -156,6 +167,29 @@ class InterfaceTable(Mapping[str, Interface]):
             raise self._ambiguous(name, sorted(towers)) if towers else self._unknown(name)
         return tuple(found.values())
 
+    def select(self, pattern: str = "*", verbose: bool = False) -> InterfaceTable:
+        """The interfaces whose key or alias matches.
+
+        Args:
+            pattern: ``*`` stands for any text, as in ``blocks.3.*``; or a name or a range as for
+                :meth:`resolve_all`.
+            verbose: whether every place prints.
+
+        Raises:
+            InterfaceError: there is no such interface; nearest names are offered.
+        """
+        glob = re.compile(re.escape(pattern).replace(r"\*", ".*"))
+        found = [
+            interface
+            for interface in self._interfaces.values()
+            if any(glob.fullmatch(name) for name in (interface.key, *interface.aliases))
+        ]
+        if not found and self._interfaces:
+            found = [*self.resolve_all(pattern)]
+        aliases = {alias for interface in found for alias in interface.aliases}
+        choices = {alias: names for alias, names in self._choices.items() if aliases & set(names)}
+        return InterfaceTable({one.key: one for one in found}, choices, verbose)
+
     def _ambiguous(self, name: str, options: Iterable[str]) -> InterfaceError:
         return InterfaceError(
             f"interface {name!r} is ambiguous in this graph", [f"say which: {', '.join(options)}"]
@@ -171,16 +205,10 @@ class InterfaceTable(Mapping[str, Interface]):
         )
 
     def __str__(self) -> str:
-        rows = [("interface", "kind", "also", "value", "uses")] + [
-            (i.key, i.kind, " ".join(i.aliases), i.type_text, str(len(i.edges)))
+        places = [
+            Place(i.key, i.kind, i.type_text, len(i.edges), i.node, i.module, i.aliases)
             for i in self._interfaces.values()
         ]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines = [
-            "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
-        lines.insert(1, "  ".join("-" * width for width in widths))
-        for alias, options in self._choices.items():
-            lines.append(f"ambiguous: {alias} may be {', '.join(options)}")
-        return "\n".join(lines)
+        return interface_text(places, self._choices, self.verbose)
+
+    __repr__ = __str__

@@ -56,6 +56,18 @@ def graph_text(graph: Printable, provenance: bool = True) -> str:
         provenance: also say what the model is called, and which module or insertion a node comes
             from. Fingerprints leave this out, since a file on disk may not carry it.
     """
+    names = value_names(graph)
+    lines = [signature(graph, graph.name if provenance else "")]
+    lines += [
+        node_line(graph, node, names, provenance)
+        for node in graph.code.nodes
+        if node.op == "call_function"
+    ]
+    return "\n".join([*lines, returned(graph, names)])
+
+
+def value_names(graph: Printable) -> dict[fx.Node, str]:
+    """What every node is called in the text."""
     names: dict[fx.Node, str] = {}
     numbers: defaultdict[str, itertools.count[int]] = defaultdict(itertools.count)
     for node in graph.code.nodes:
@@ -64,20 +76,24 @@ def graph_text(graph: Printable, provenance: bool = True) -> str:
         elif node.op == "get_attr":
             names[node] = str(node.target).removeprefix("source.")
         elif node.op == "call_function":
-            part = str(node.meta.get("graphprog", "")).removeprefix("program.")
+            part = part_of(node)
             number = next(numbers[part])
             names[node] = f"%{part}.{number}" if part else f"%{number}"
-    lines = [_signature(graph, graph.name if provenance else "")]
-    lines += [
-        _line(graph, node, names, provenance)
-        for node in graph.code.nodes
-        if node.op == "call_function"
-    ]
-    returned = ", ".join(_value(item, names, graph) for item in graph.output_nodes)
-    return "\n".join([*lines, f"  return {returned}"])
+    return names
 
 
-def _signature(graph: Printable, name: str) -> str:
+def part_of(node: fx.Node) -> str:
+    """The part of a program that a node belongs to; empty for the source's own."""
+    return str(node.meta.get("graphprog", "")).removeprefix("program.")
+
+
+def returned(graph: Printable, names: Mapping[fx.Node, str]) -> str:
+    """The last line."""
+    return f"  return {', '.join(_value(item, names, graph) for item in graph.output_nodes)}"
+
+
+def signature(graph: Printable, name: str) -> str:
+    """The first line: inputs and outputs with their types."""
     inputs = ", ".join(
         f"{node.target}: {value_type(node.meta.get('val'), graph)}" for node in graph.placeholders
     )
@@ -88,15 +104,28 @@ def _signature(graph: Printable, name: str) -> str:
     return f"graph {name}({inputs}) -> {outputs}"
 
 
-def _line(graph: Printable, node: fx.Node, names: dict[fx.Node, str], provenance: bool) -> str:
-    arguments = [_value(item, names, graph) for item in node.args]
-    arguments += [f"{key}={_value(item, names, graph)}" for key, item in node.kwargs.items()]
-    text = f"  {names[node]} = {operator_name(node)}({', '.join(arguments)})"
+def node_line(
+    graph: Printable, node: fx.Node, names: Mapping[fx.Node, str], provenance: bool = True
+) -> str:
+    """The line of one node, with its type and where it comes from."""
+    text = f"  {names[node]} = {call_text(graph, node, names)}"
     text = f"{text}  {value_type(node.meta.get('val'), graph)}"
-    where = node.meta.get("graphprog", "") or module_path(node)
+    where = provenance_of(node)
     if provenance and where:
         text = f"{text.ljust(_COLUMN)}  @{where}"
     return text
+
+
+def call_text(graph: Printable, node: fx.Node, names: Mapping[fx.Node, str]) -> str:
+    """The operation and its arguments."""
+    arguments = [_value(item, names, graph) for item in node.args]
+    arguments += [f"{key}={_value(item, names, graph)}" for key, item in node.kwargs.items()]
+    return f"{operator_name(node)}({', '.join(arguments)})"
+
+
+def provenance_of(node: fx.Node) -> str:
+    """The part of a program that a node belongs to, or the path of its module."""
+    return str(node.meta.get("graphprog", "")) or module_path(node)
 
 
 def operator_name(node: fx.Node) -> str:
@@ -135,7 +164,7 @@ def value_type(value: Any, graph: Printable) -> str:
     return "" if value is None else type(value).__name__
 
 
-def _value(item: Any, names: dict[fx.Node, str], graph: Printable) -> str:
+def _value(item: Any, names: Mapping[fx.Node, str], graph: Printable) -> str:
     if isinstance(item, fx.Node):
         return names[item]
     if isinstance(item, list | tuple):

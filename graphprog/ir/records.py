@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, SupportsIndex, overload
 
 from graphprog.ir.interface import Edge
+from graphprog.utils.columns import columns
+
+_WIDEST = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,3 +83,44 @@ class Step:
     def __str__(self) -> str:
         effect = "" if self.changed else ", changed nothing"
         return f"{self.text}  ({self.milliseconds:.1f} ms, {self.nodes} nodes{effect})"
+
+
+class Steps(tuple[Step, ...]):
+    """The history of a graph, oldest first; prints as a table."""
+
+    __slots__ = ()
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Step: ...
+    @overload
+    def __getitem__(self, index: slice) -> Steps: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> Step | Steps:
+        found = super().__getitem__(index)
+        return Steps(found) if isinstance(found, tuple) else found
+
+    def followed_by(self, step: Step) -> Steps:
+        """The history with one more step."""
+        return Steps((*self, step))
+
+    def __str__(self) -> str:
+        rows, before = [], 0
+        for step in self:
+            rows.append(
+                (_shortened(step.text), _effect(step, before), f"{step.milliseconds:.1f} ms")
+            )
+            before = step.nodes
+        return "\n".join(columns(rows, ("pass", "what it did", "time")))
+
+    __repr__ = __str__
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"
+
+
+def _effect(step: Step, before: int) -> str:
+    """Such as ``+3 nodes, 231 in all``."""
+    if not step.changed:
+        return "nothing"
+    growth = f"{step.nodes - before:+d} nodes, " if before and step.nodes != before else ""
+    return f"{growth}{step.nodes} in all" if growth else f"rewired, {step.nodes} nodes"

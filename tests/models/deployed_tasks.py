@@ -137,5 +137,5 @@ def everything_of(task: gp.ReprogrammedModel) -> tuple[object, ...]:
     modes = {name: module.training for name, module in task.named_modules()}
     environment = task.graph.placeholders[0].meta["val"].fake_mode.shape_env
     sizes = str(environment.replacements), str(environment.var_to_range)
-    hashes = task.source_hash(), str(task.graph), task.graph.module.code
+    hashes = task.source_hash(), task.graph.text, task.graph.module.code
     return tensors, state, modes, sizes, hashes

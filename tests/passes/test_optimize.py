@@ -94,7 +94,7 @@ def test_a_source_with_a_program_is_not_optimized(net: nn.Module) -> None:
 
 def test_a_graph_without_convolutions_is_left_alone() -> None:
     graph = gp.capture(nn.Linear(3, 2), (torch.rand(2, 3),))
-    assert str(gp.optimize(graph)) == str(graph)
+    assert gp.optimize(graph).text == graph.text
     assert not any(step.changed for step in gp.optimize(graph).history[-2:])
 
 

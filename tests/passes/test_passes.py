@@ -108,9 +108,9 @@ def test_history_tells_what_each_pass_did() -> None:
 
 def test_a_pass_leaves_the_graph_it_is_given() -> None:
     _, graph = captured("residual")
-    before = (str(graph), dict(graph.sites), graph.history, list(graph.nodes))
+    before = (graph.text, dict(graph.sites), graph.history, list(graph.nodes))
     lower(PROGRAMS["resize-pad"])(graph)
-    assert (str(graph), dict(graph.sites), graph.history, list(graph.nodes)) == before
+    assert (graph.text, dict(graph.sites), graph.history, list(graph.nodes)) == before
 
 
 VECTORS = st.tuples(*(st.floats(-2, 2) for _ in range(3)))

@@ -1,0 +1,138 @@
+"""Rows that repeat in a text, such as those of a network's blocks, to be printed once."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+
+_NUMBER = re.compile(r"(\d+)")
+_TRIED = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row: a name, whose numbers may count up from repeat to repeat, and what stays.
+
+    Attributes:
+        name: such as ``blocks.3.norm1:in``.
+        rest: what is equal in every repeat.
+    """
+
+    name: str
+    rest: Hashable = ()
+
+    @property
+    def pattern(self) -> Hashable:
+        """What rows that may repeat each other have in common."""
+        return _NUMBER.sub("#", self.name), self.rest
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """``count`` repeats of ``period`` rows, from row ``start`` on."""
+
+    start: int
+    period: int
+    count: int
+
+    @property
+    def stop(self) -> int:
+        """The first row behind it."""
+        return self.start + self.period * self.count
+
+    @property
+    def saved(self) -> int:
+        """How many lines are saved; several rows get a line of their own above them."""
+        return self.period * (self.count - 1) - (self.period > 1)
+
+    def last(self, row: int) -> int:
+        """The last repeat of one of its first rows."""
+        return row + self.period * (self.count - 1)
+
+
+Linked = Callable[[Run], bool]
+"""Whether the last repeat of a run reads what the one before it reads, one repeat later."""
+
+
+def folded(
+    rows: Sequence[Row], least: int = 2, linked: Linked = lambda run: True
+) -> Iterator[int | Run]:
+    """Rows by number, and runs of repeats in their place.
+
+    Repeats are equal but for numbers in names, and each of these counts up by one or stays.
+
+    Args:
+        rows: all rows.
+        least: lines that a run has to save.
+        linked: a further condition, asked of the first two repeats, the first three, and so on.
+    """
+    patterns = [row.pattern for row in rows]
+    places: defaultdict[Hashable, list[int]] = defaultdict(list)
+    for place, pattern in enumerate(patterns):
+        places[pattern].append(place)
+    start = 0
+    while start < len(rows):
+        known = places[patterns[start]]
+        after = bisect_right(known, start)
+        found = [
+            _longest(rows, patterns, start, place - start, linked)
+            for place in known[after : after + _TRIED]
+        ]
+        found = [run for run in found if run.count > 1 and run.saved >= least]
+        if found:
+            best = max(found, key=lambda run: (run.period * run.count, -run.period))
+            yield best
+            start = best.stop
+        else:
+            yield start
+            start += 1
+
+
+def _longest(
+    rows: Sequence[Row], patterns: Sequence[Hashable], start: int, period: int, linked: Linked
+) -> Run:
+    """The run with most repeats for a start and a period."""
+    run, steps = Run(start, period, 1), None
+    while run.stop + period <= len(rows):
+        before, after = run.stop - period, run.stop
+        if patterns[before:after] != patterns[after : after + period]:
+            break
+        taken = [_steps(rows[before + i].name, rows[after + i].name) for i in range(period)]
+        longer = dataclasses.replace(run, count=run.count + 1)
+        if None in taken or taken != (steps or taken) or not linked(longer):
+            break
+        run, steps = longer, taken
+    return run
+
+
+def _steps(name: str, following: str) -> tuple[int, ...] | None:
+    """By how much each number grows; None where one does by anything but 0 or 1."""
+    pairs = zip(_NUMBER.findall(name), _NUMBER.findall(following), strict=True)
+    steps = tuple(int(after) - int(before) for before, after in pairs)
+    return steps if set(steps) <= {0, 1} else None
+
+
+def ranged(first: str, last: str, text: str = "{}–{}") -> str:
+    """A name of which each number that differs is a range: ``blocks.0–11.norm1:in``."""
+    return "".join(
+        one if one == other else text.format(one, other)
+        for one, other in zip(_NUMBER.split(first), _NUMBER.split(last), strict=True)
+    )
+
+
+def starred(first: str, last: str) -> str:
+    """A name of which each number that differs is ``*``: ``blocks.*.norm1:in``."""
+    return ranged(first, last, "*")
+
+
+def range_label(first: str, last: str) -> str:
+    """The beginning of a name up to the number that differs, as a range: ``blocks.0–11``."""
+    found = ""
+    for one, other in zip(_NUMBER.split(first), _NUMBER.split(last), strict=True):
+        if one != other:
+            return f"{found}{one}–{other}"
+        found += one
+    return found

@@ -1,0 +1,130 @@
+"""Interfaces as text: aliases first, then every place in the order in which data meets them."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from graphprog.ir.reading.folding import Row, Run, folded, range_label, ranged, starred
+from graphprog.utils.columns import columns
+
+_INDEX = re.compile(r"\[\d+\]")
+_HINT = 'graph.interfaces("blocks.3.*") shows a part, verbose=True all'
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """What is shown of an interface: see :class:`graphprog.ir.interface.Interface`."""
+
+    key: str
+    kind: str
+    type_text: str
+    uses: int
+    node: str
+    module: str
+    aliases: tuple[str, ...]
+
+
+def interface_text(
+    places: Sequence[Place], choices: Mapping[str, tuple[str, ...]], verbose: bool
+) -> str:
+    """A table of aliases, and one of interfaces.
+
+    Args:
+        places: the interfaces, in order.
+        choices: ambiguous aliases, and what they may be.
+        verbose: one row for each; else repeated blocks are folded, and modules that return what
+            they are given are left out.
+    """
+    shown = list(places) if verbose else _with_operation(places)
+    body = columns(_rows(shown, verbose), ("interface", "kind", "value", "uses"))
+    lines = [*_aliases(places, verbose), *body, *_ambiguous(choices)]
+    if len(body) - 2 < len(places):
+        idle = len(places) - len(shown)
+        modules = f", {idle} of them at modules without an operation" if idle else ""
+        lines += ["", f"{len(places)} interfaces{modules}; {_HINT}"]
+    return "\n".join(lines)
+
+
+def _with_operation(places: Sequence[Place]) -> list[Place]:
+    """Places without those of modules that return what they are given."""
+    nodes: defaultdict[str, dict[str, set[str]]] = defaultdict(lambda: {"in": set(), "out": set()})
+    for place in places:
+        path, _, end = place.key.rpartition(":")
+        side = re.match("in|out", end)
+        if side and place.module:
+            nodes[path][side.group()].add(place.node)
+    idle = {
+        path
+        for path, sides in nodes.items()
+        if len(sides["in"]) == 1 and sides["in"] == sides["out"]
+    }
+    return [
+        place
+        for place in places
+        if place.aliases or place.key.rpartition(":")[0] not in idle or not place.module
+    ]
+
+
+def _aliases(places: Sequence[Place], verbose: bool) -> list[str]:
+    named = [(alias, place) for place in places for alias in place.aliases]
+    if not named:
+        return []
+    stems = {
+        _INDEX.sub("[]", alias): number for number, (alias, _) in reversed([*enumerate(named)])
+    }
+    named.sort(key=lambda item: stems[_INDEX.sub("[]", item[0])])
+    rows = [Row(f"{alias} {place.key}", place.type_text) for alias, place in named]
+    cells = []
+    for entry in _entries(rows, verbose, least=1):
+        run = entry if isinstance(entry, Run) else Run(entry, 1, 1)
+        for row in range(run.start, run.start + run.period):
+            (alias, place), (last_alias, last) = named[row], named[run.last(row)]
+            key = ranged(place.key, last.key)
+            cells.append((_python_range(alias, last_alias), key, place.type_text))
+    return [*columns(cells, ("alias", "interface", "value")), ""]
+
+
+def _python_range(first: str, last: str) -> str:
+    """``hidden[0:12]`` for ``hidden[0]`` to ``hidden[11]``, which names these places."""
+    if first == last:
+        return first
+    stem, _, low = first.removesuffix("]").rpartition("[")
+    return f"{stem}[{low}:{int(last.removesuffix(']').rpartition('[')[2]) + 1}]"
+
+
+def _entries(rows: Sequence[Row], verbose: bool, least: int) -> list[int | Run]:
+    return list(range(len(rows))) if verbose else list(folded(rows, least))
+
+
+def _rows(places: Sequence[Place], verbose: bool) -> list[tuple[str, str, str, str]]:
+    rows = [Row(place.key, (place.type_text, place.module)) for place in places]
+    found: list[tuple[str, str, str, str]] = []
+    for entry in _entries(rows, verbose, least=2):
+        run = entry if isinstance(entry, Run) else Run(entry, 1, 1)
+        name, indent = ranged, ""
+        if run.period > 1:
+            label = range_label(rows[run.start].name, rows[run.last(run.start)].name)
+            found.append((f"{label} ×{run.count}", "", "", ""))
+            name, indent = starred, "  "
+        for row in range(run.start, run.start + run.period):
+            key = name(rows[row].name, rows[run.last(row)].name)
+            found.append(_cells(indent + key, places[row : run.stop : run.period]))
+    return found
+
+
+def _cells(key: str, places: Sequence[Place]) -> tuple[str, str, str, str]:
+    uses = sorted({place.uses for place in places})
+    text = str(uses[0]) if len(uses) == 1 else f"{uses[0]}–{uses[-1]}"
+    return key, places[-1].kind, places[0].type_text, text
+
+
+def _ambiguous(choices: Mapping[str, tuple[str, ...]]) -> list[str]:
+    options: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for alias, qualified in choices.items():
+        starry = _INDEX.sub("[*]", alias)
+        options[starry].update(dict.fromkeys(_INDEX.sub("[*]", name) for name in qualified))
+    lines = [f"ambiguous: {alias} may be {', '.join(names)}" for alias, names in options.items()]
+    return ["", *lines] if lines else []

@@ -1,0 +1,225 @@
+"""What a graph is, and where programs of each kind fit, in one short table."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import fx, nn
+
+from graphprog.ir.fake import fake_tensor, fake_value
+from graphprog.ir.interface import Interface, InterfaceTable
+from graphprog.ir.printing import Printable, operator_name, value_type
+from graphprog.ir.weights import Weights
+from graphprog.utils.columns import columns
+
+_CHANNELS_FIRST = ("conv", "batch_norm", "group_norm")
+_CHANNELS_LAST = ("linear", "layer_norm", "rms_norm", "addmm")
+_STEPS = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Tower:
+    """Repeated blocks that follow each other.
+
+    Attributes:
+        name: that stands before its aliases; empty where a graph has one tower.
+        blocks: how many there are.
+        values: type of what the blocks return, such as ``f32[B,197,192]``; of the first and the
+            last where these differ.
+        attention: number of attention operations.
+        cross_attention: number of those that read another sequence.
+    """
+
+    name: str
+    blocks: int
+    values: tuple[str, ...]
+    attention: int
+    cross_attention: int
+
+    def __str__(self) -> str:
+        parts = [f"{self.blocks} of {' … '.join(self.values)}"] if self.blocks else []
+        parts += [f"attention {self.attention}"] if self.attention else []
+        parts += [f"cross attention {self.cross_attention}"] if self.cross_attention else []
+        return (f"{self.name}: " if self.name else "") + ", ".join(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphSummary:
+    """What a graph is; prints as a table.
+
+    Attributes:
+        name: of the model.
+        inputs: names to types, such as ``f32[B,3,224,224]``.
+        outputs: likewise.
+        operations: how many there are.
+        interfaces: how many there are.
+        parameters: numbers in the source's parameters, each tensor once.
+        bytes: their size.
+        program_parameters: numbers in the program's parameters.
+        towers: runs of repeated blocks.
+        programs: kind of program to the places where it fits; empty where there is none. Axes are
+            those that the operations allow, found without trying: compiling a program decides.
+    """
+
+    name: str
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    operations: int
+    interfaces: int
+    parameters: int
+    bytes: int
+    program_parameters: int
+    towers: tuple[Tower, ...]
+    programs: Mapping[str, str]
+
+    def __str__(self) -> str:
+        program = (
+            f" + {self.program_parameters:,} of the program" if self.program_parameters else ""
+        )
+        rows = [
+            *_titled("inputs", (f"{name}: {kind}" for name, kind in self.inputs.items())),
+            *_titled("outputs", (f"{name}: {kind}" for name, kind in self.outputs.items())),
+            ("parameters", f"{self.parameters:,} in {_size(self.bytes)}{program}"),
+            ("operations", f"{self.operations:,}, with {self.interfaces:,} interfaces"),
+            *_titled("blocks", map(str, self.towers) if self.towers else ["none found"]),
+            ("", ""),
+            *((kind, places or "nowhere") for kind, places in self.programs.items()),
+        ]
+        return "\n".join([self.name, *(f"  {line}".rstrip() for line in columns(rows))])
+
+    __repr__ = __str__
+
+
+def summary_of(graph: Printable, table: InterfaceTable, weights: Weights) -> GraphSummary:
+    """The summary of a graph with its interfaces and weights."""
+    named = zip(graph.outputs, graph.output_nodes, strict=True)
+    aliases = {alias: place for place in table.values() for alias in place.aliases}
+    return GraphSummary(
+        name=graph.name,
+        inputs={str(node.target): _type(node, graph) for node in graph.placeholders},
+        outputs={name: _type(node, graph) for name, node in named},
+        operations=sum(node.op == "call_function" for node in graph.code.nodes),
+        interfaces=len(table),
+        parameters=_numbers(weights.source),
+        bytes=sum(one.numel() * one.element_size() for one in weights.source.parameters()),
+        program_parameters=_numbers(weights.program),
+        towers=_towers(aliases),
+        programs=_programs(graph, table, aliases),
+    )
+
+
+def _type(node: object, graph: Printable) -> str:
+    return value_type(fake_value(node), graph) if isinstance(node, fx.Node) else str(node)
+
+
+def _numbers(module: nn.Module) -> int:
+    return sum(one.numel() for one in module.parameters())
+
+
+def _size(count: int) -> str:
+    value, unit = float(count), "bytes"
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            break
+        value /= 1000
+    return f"{count} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
+
+
+def _titled(title: str, lines: Iterable[str]) -> list[tuple[str, str]]:
+    return [("" if number else title, line) for number, line in enumerate(lines)]
+
+
+def _split(alias: str) -> tuple[str, str]:
+    """The tower of an alias, and what it is: ``hidden`` of ``vision.hidden[3]``."""
+    stem = alias.partition("[")[0] if alias.endswith("]") else alias
+    tower, _, name = stem.rpartition(".")
+    return tower, name
+
+
+def _towers(aliases: Mapping[str, Interface]) -> tuple[Tower, ...]:
+    found: defaultdict[str, defaultdict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for alias, place in aliases.items():
+        tower, name = _split(alias)
+        if name in ("hidden", "attention", "cross_attention"):
+            found[tower][name].append(place.type_text)
+    return tuple(
+        Tower(
+            tower,
+            len(values["hidden"]),
+            tuple(dict.fromkeys(values["hidden"][:1] + values["hidden"][-1:])),
+            len(values["attention"]),
+            len(values["cross_attention"]),
+        )
+        for tower, values in found.items()
+    )
+
+
+def _programs(
+    graph: Printable, table: InterfaceTable, aliases: Mapping[str, Interface]
+) -> dict[str, str]:
+    floats = [place for place in table.values() if place.dtype.is_floating_point]
+    kinds = {alias: _split(alias)[1] for alias in aliases}
+
+    def places(*names: str) -> str:
+        return ", ".join(_starry(alias for alias in aliases if kinds[alias] in names))
+
+    float_aliases = _starry(alias for alias, one in aliases.items() if one in floats)
+    return {
+        "additive": f"{', '.join(float_aliases)}; {len(floats)} float interfaces" if floats else "",
+        "concatenative": _growing(graph, {k: v for k, v in aliases.items() if v in floats}),
+        "prefix": places("attention"),
+        "replace tokens": places("tokens"),
+        "label mapping": _widths(aliases, "logits"),
+        "linear head": _widths(aliases, "features"),
+    }
+
+
+def _starry(aliases: Iterable[str]) -> list[str]:
+    """``hidden[*]`` for all of ``hidden[0]``, ``hidden[1]``, ..."""
+    return list(dict.fromkeys(re.sub(r"\[\d+\]$", "[*]", alias) for alias in aliases))
+
+
+def _widths(aliases: Mapping[str, Interface], name: str) -> str:
+    found = [
+        f"{alias} ({place.shape[-1]})"
+        for alias, place in aliases.items()
+        if _split(alias)[1] == name and place.shape and place.dtype.is_floating_point
+    ]
+    return ", ".join(found)
+
+
+def _growing(graph: Printable, aliases: Mapping[str, Interface]) -> str:
+    """Axes that may be longer, by alias: all but the batch and that of the features."""
+    nodes = {node.name: node for node in graph.code.nodes}
+    found: defaultdict[tuple[int, ...], list[str]] = defaultdict(list)
+    for alias, place in aliases.items():
+        rank, name = len(place.shape), _split(alias)[1]
+        if rank > 2 and name in ("input", "tokens", "embedding", "hidden"):
+            features = _feature_axis(nodes[place.node]) % rank
+            found[tuple(axis for axis in range(1, rank) if axis != features)].append(alias)
+    return "; ".join(
+        f"axis {' or '.join(map(str, axes))} of {', '.join(_starry(names))}"
+        for axes, names in found.items()
+    )
+
+
+def _feature_axis(node: fx.Node) -> int:
+    """The axis that the first layer with weights works along; the last where there is none."""
+    shape, waiting, seen = fake_tensor(node).shape, [node], {node}
+    while waiting and len(seen) < _STEPS:
+        for user in waiting.pop(0).users:
+            name = operator_name(user).partition(".")[0]
+            if name.startswith(_CHANNELS_FIRST):
+                return 1
+            if name in _CHANNELS_LAST:
+                return -1
+            value = user.meta.get("val")
+            alike = isinstance(value, torch.Tensor) and list(value.shape) == list(shape)
+            if alike and user not in seen:
+                seen.add(user)
+                waiting.append(user)
+    return -1
