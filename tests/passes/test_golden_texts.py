@@ -55,6 +55,7 @@ def test_erasing_gives_the_source_back(name: str) -> None:
     _, graph = captured("residual")
     erased = EraseProgram()(lower(PROGRAMS[name])(graph))
     assert graph.diff(erased) == ""
+    assert graph.text == erased.text
     assert not erased.insertions
     (x,), _ = CASES["residual"].call(3)
     with torch.no_grad():

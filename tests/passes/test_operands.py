@@ -69,7 +69,7 @@ def test_what_is_read_may_be_computed_later() -> None:
     read = oracle.values_of(model, (x, y), {})["second.1:out"]
     expected = oracle.changed(model, {"first.0:out": lambda v: Gate()(v, read)}, (x, y), {})
     assert same(task(x, y), expected)
-    assert not EraseProgram().run(task.graph).diff(graph).replace("Towers", "")
+    assert EraseProgram().run(task.graph).text == graph.text
 
 
 def test_what_is_read_may_not_depend_on_what_changes() -> None:

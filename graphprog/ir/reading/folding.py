@@ -62,7 +62,8 @@ def folded(
 ) -> Iterator[int | Run]:
     """Rows by number, and runs of repeats in their place.
 
-    Repeats are equal but for numbers in names, and each of these counts up by one or stays.
+    Repeats are equal but for numbers in names, and each of these counts up by one or stays. A run
+    does not begin within a block.
 
     Args:
         rows: all rows.
@@ -81,7 +82,7 @@ def folded(
             _longest(rows, patterns, start, place - start, linked)
             for place in known[after : after + _TRIED]
         ]
-        found = [run for run in found if run.count > 1 and run.saved >= least]
+        found = [run for run in found if run.saved >= least and _begins(rows, run)]
         if found:
             best = max(found, key=lambda run: (run.period * run.count, -run.period))
             yield best
@@ -108,6 +109,15 @@ def _longest(
     return run
 
 
+def _begins(rows: Sequence[Row], run: Run) -> bool:
+    """Whether a run begins where a repeat does: the row above it is not of its first repeat."""
+    if run.count < 2 or not run.start:
+        return run.count > 1
+    first, second = rows[run.start].name, rows[run.start + run.period].name
+    label = range_label(first, second, "{}")
+    return first == second or not re.match(rf"{re.escape(label)}(?!\d)", rows[run.start - 1].name)
+
+
 def _steps(name: str, following: str) -> tuple[int, ...] | None:
     """By how much each number grows; None where one does by anything but 0 or 1."""
     pairs = zip(_NUMBER.findall(name), _NUMBER.findall(following), strict=True)
@@ -128,11 +138,11 @@ def starred(first: str, last: str) -> str:
     return ranged(first, last, "*")
 
 
-def range_label(first: str, last: str) -> str:
+def range_label(first: str, last: str, text: str = "{}–{}") -> str:
     """The beginning of a name up to the number that differs, as a range: ``blocks.0–11``."""
     found = ""
     for one, other in zip(_NUMBER.split(first), _NUMBER.split(last), strict=True):
         if one != other:
-            return f"{found}{one}–{other}"
+            return found + text.format(one, other)
         found += one
     return found

@@ -69,7 +69,8 @@ class _Links:
             for one, other in pairs:
                 if not self._is_within(one, run) and found.setdefault(one, other) is not other:
                     return None
-        return {one: other for one, other in found.items() if one is not other}
+        found = {one: other for one, other in found.items() if one is not other}
+        return found if len(set(found.values())) == len(found) else None
 
     def hold(self, run: Run) -> bool:
         """Whether the last repeat reads what the one before it reads, one repeat later."""

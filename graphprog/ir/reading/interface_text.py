@@ -11,7 +11,6 @@ from graphprog.ir.reading.folding import Row, Run, folded, range_label, ranged, 
 from graphprog.utils.columns import columns
 
 _INDEX = re.compile(r"\[\d+\]")
-_HINT = 'graph.interfaces("blocks.3.*") shows a part, verbose=True all'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +43,9 @@ def interface_text(
     if len(body) - 2 < len(places):
         idle = len(places) - len(shown)
         modules = f", {idle} of them at modules without an operation" if idle else ""
-        lines += ["", f"{len(places)} interfaces{modules}; {_HINT}"]
+        block = next((line.split("–")[0] for line in body if "×" in line), "")
+        part = f'graph.interfaces("{block}.*") shows one block, ' if block else ""
+        lines += ["", f"{len(places)} interfaces{modules}", f"{part}verbose=True shows all"]
     return "\n".join(lines)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -164,23 +164,28 @@ def _programs(
     floats = [place for place in table.values() if place.dtype.is_floating_point]
     kinds = {alias: _split(alias)[1] for alias in aliases}
 
-    def places(*names: str) -> str:
-        return ", ".join(_starry(alias for alias in aliases if kinds[alias] in names))
+    def named(name: str) -> list[str]:
+        return [_star(alias) for alias, kind in kinds.items() if kind == name]
 
+    attention = named("attention")
     float_aliases = _starry(alias for alias, one in aliases.items() if one in floats)
     return {
         "additive": f"{', '.join(float_aliases)}; {len(floats)} float interfaces" if floats else "",
         "concatenative": _growing(graph, {k: v for k, v in aliases.items() if v in floats}),
-        "prefix": places("attention"),
-        "replace tokens": places("tokens"),
+        "prefix": ", ".join(f"{name} ({n})" for name, n in Counter(attention).items()),
+        "replace tokens": ", ".join(named("tokens")),
         "label mapping": _widths(aliases, "logits"),
         "linear head": _widths(aliases, "features"),
     }
 
 
+def _star(alias: str) -> str:
+    """``hidden[*]`` for ``hidden[3]``."""
+    return re.sub(r"\[\d+\]$", "[*]", alias)
+
+
 def _starry(aliases: Iterable[str]) -> list[str]:
-    """``hidden[*]`` for all of ``hidden[0]``, ``hidden[1]``, ..."""
-    return list(dict.fromkeys(re.sub(r"\[\d+\]$", "[*]", alias) for alias in aliases))
+    return list(dict.fromkeys(map(_star, aliases)))
 
 
 def _widths(aliases: Mapping[str, Interface], name: str) -> str:
@@ -208,18 +213,20 @@ def _growing(graph: Printable, aliases: Mapping[str, Interface]) -> str:
 
 
 def _feature_axis(node: fx.Node) -> int:
-    """The axis that the first layer with weights works along; the last where there is none."""
-    shape, waiting, seen = fake_tensor(node).shape, [node], {node}
+    """The axis that the nearest layer with weights works along; the last where there is none."""
+    shape, waiting, seen = list(fake_tensor(node).shape), [node], {node}
     while waiting and len(seen) < _STEPS:
-        for user in waiting.pop(0).users:
-            name = operator_name(user).partition(".")[0]
+        here = waiting.pop(0)
+        for layer in (here, *here.users):
+            name = operator_name(layer).partition(".")[0]
             if name.startswith(_CHANNELS_FIRST):
                 return 1
             if name in _CHANNELS_LAST:
                 return -1
-            value = user.meta.get("val")
-            alike = isinstance(value, torch.Tensor) and list(value.shape) == list(shape)
-            if alike and user not in seen:
-                seen.add(user)
-                waiting.append(user)
+        for near in (*here.users, *here.all_input_nodes):
+            value = near.meta.get("val")
+            alike = isinstance(value, torch.Tensor) and list(value.shape) == shape
+            if alike and near not in seen:
+                seen.add(near)
+                waiting.append(near)
     return -1
