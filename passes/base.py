@@ -80,7 +80,7 @@ class Pass(Spec):
         except Exception as error:
             raise PassError(
                 f"pass {self} failed on {graph.name}: {type(error).__name__}: {error}",
-                ["this is a defect of the pass: report it with print(graph)"],
+                ["this is a defect of the pass: report it with graph.text"],
             ) from error
         changed = result is not graph and result.text != graph.text
         step = Step(str(self), 1e3 * (time.perf_counter() - start), changed, len(result.nodes))

@@ -212,7 +212,7 @@ def check_source(source: Any, own_name: str, own: Fingerprint) -> None:
             [
                 "capture the source with the same input sizes and dynamic axes",
                 "apply the same optimizing passes to it",
-                "print(graph) of both shows where they differ",
+                "graph.text of both shows where they differ",
             ],
         )
     warnings.warn(

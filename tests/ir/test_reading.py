@@ -178,6 +178,8 @@ def test_rows_fold_where_numbers_count_up() -> None:
     assert list(folded([Row("b.9"), Row("b.10"), Row("b.11")])) == [Run(0, 1, 3)]
     assert list(folded([Row("b.0"), Row("b.1")])) == [0, 1], "nothing is saved"
     assert list(folded(rows[1:], least=1, linked=lambda run: run.count < 3)) == [Run(0, 2, 2), 4, 5]
+    parts = [Row(f"{part}{number}.x") for number in (1, 2, 3) for part in ("conv", "norm", "act")]
+    assert list(folded(parts)) == list(range(9)), "layers with numbers are not a block"
     first, last = "b.0.norm1:in", "b.11.norm1:in"
     assert ranged(first, last) == "b.0–11.norm1:in"
     assert starred(first, last) == "b.*.norm1:in"

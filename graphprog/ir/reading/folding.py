@@ -63,7 +63,7 @@ def folded(
     """Rows by number, and runs of repeats in their place.
 
     Repeats are equal but for numbers in names, and each of these counts up by one or stays. A run
-    does not begin within a block.
+    begins where a block does.
 
     Args:
         rows: all rows.
@@ -82,7 +82,7 @@ def folded(
             _longest(rows, patterns, start, place - start, linked)
             for place in known[after : after + _TRIED]
         ]
-        found = [run for run in found if run.saved >= least and _begins(rows, run)]
+        found = [run for run in found if run.saved >= least and _is_of_blocks(rows, run)]
         if found:
             best = max(found, key=lambda run: (run.period * run.count, -run.period))
             yield best
@@ -109,13 +109,19 @@ def _longest(
     return run
 
 
-def _begins(rows: Sequence[Row], run: Run) -> bool:
-    """Whether a run begins where a repeat does: the row above it is not of its first repeat."""
-    if run.count < 2 or not run.start:
-        return run.count > 1
-    first, second = rows[run.start].name, rows[run.start + run.period].name
-    label = range_label(first, second, "{}")
-    return first == second or not re.match(rf"{re.escape(label)}(?!\d)", rows[run.start - 1].name)
+def _is_of_blocks(rows: Sequence[Row], run: Run) -> bool:
+    """Whether the repeats of a run are blocks: most rows, and none above it, are of its first."""
+    if run.count < 2:
+        return False
+    repeat = rows[run.start : run.start + run.period]
+    following = rows[run.start + run.period :]
+    first, second = repeat[0].name, following[0].name
+    if first == second:
+        return all(row.name == other.name for row, other in zip(repeat, following, strict=False))
+    block = re.compile(rf"{re.escape(range_label(first, second, '{}'))}(?!\d)")
+    inside = sum(bool(block.match(row.name)) for row in repeat)
+    above = rows[run.start - 1].name if run.start else ""
+    return 2 * inside > run.period and not block.match(above)
 
 
 def _steps(name: str, following: str) -> tuple[int, ...] | None:
