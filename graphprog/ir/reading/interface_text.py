@@ -105,14 +105,14 @@ def _rows(places: Sequence[Place], verbose: bool) -> list[tuple[str, str, str, s
     found: list[tuple[str, str, str, str]] = []
     for entry in _entries(rows, verbose, least=2):
         run = entry if isinstance(entry, Run) else Run(entry, 1, 1)
-        name, indent = ranged, ""
-        if run.period > 1:
+        several = run.period > 1
+        if several:
             label = range_label(rows[run.start].name, rows[run.last(run.start)].name)
             found.append((f"{label} ×{run.count}", "", "", ""))
-            name, indent = starred, "  "
         for row in range(run.start, run.start + run.period):
-            key = name(rows[row].name, rows[run.last(row)].name)
-            found.append(_cells(indent + key, places[row : run.stop : run.period]))
+            ends = rows[row].name, rows[run.last(row)].name
+            key = f"  {starred(*ends)}" if several else ranged(*ends)
+            found.append(_cells(key, places[row : run.stop : run.period]))
     return found
 
 
