@@ -122,5 +122,7 @@ def _effect(step: Step, before: int) -> str:
     """Such as ``+3 nodes, 231 in all``."""
     if not step.changed:
         return "nothing"
-    growth = f"{step.nodes - before:+d} nodes, " if before and step.nodes != before else ""
-    return f"{growth}{step.nodes} in all" if growth else f"rewired, {step.nodes} nodes"
+    if not before:
+        return f"{step.nodes} nodes"
+    growth = step.nodes - before
+    return f"{growth:+d} nodes, {step.nodes} in all" if growth else f"rewired, {step.nodes} nodes"

@@ -73,10 +73,8 @@ def _aliases(places: Sequence[Place], verbose: bool) -> list[str]:
     named = [(alias, place) for place in places for alias in place.aliases]
     if not named:
         return []
-    stems = {
-        _INDEX.sub("[]", alias): number for number, (alias, _) in reversed([*enumerate(named)])
-    }
-    named.sort(key=lambda item: stems[_INDEX.sub("[]", item[0])])
+    stems = list(dict.fromkeys(_INDEX.sub("[*]", alias) for alias, _ in named))
+    named.sort(key=lambda item: stems.index(_INDEX.sub("[*]", item[0])))
     rows = [Row(f"{alias} {place.key}", place.type_text) for alias, place in named]
     cells = []
     for entry in _entries(rows, verbose, least=1):
