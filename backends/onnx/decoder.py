@@ -29,7 +29,7 @@ from graphprog.compiler.merge_reparameterization import merge_reparameterization
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
 from graphprog.errors import BackendError, FileError
-from graphprog.generation.decoder import words_of
+from graphprog.generation.decoder import text_parts
 from graphprog.generation.kv_decoder import CachedDecoder, with_kv_cache
 from graphprog.generation.verify_cache import Values, inputs_of_length, parts_of
 from graphprog.ir.graph import Graph
@@ -161,7 +161,7 @@ def _example(both: CachedDecoder) -> tuple[Values, Values]:
 
 def _document(model: ir.Model, task: ReprogrammedModel, roles: Roles) -> ir.Model:
     describe_model(model, task, "decoder")
-    texts, parser = words_of(task.spec)
+    texts, parser = text_parts(task.spec)
     words = Program(texts) if parser is None else Program(texts, align=parser)
     held = {name: getattr(roles, name) for name in ("tokens", "axis", "meanings", "logits", "rows")}
     model.metadata_props[ROLES] = json.dumps(held)

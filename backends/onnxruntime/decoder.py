@@ -19,7 +19,7 @@ from graphprog.backends.onnxruntime.providers import Providers, open_session
 from graphprog.backends.onnxruntime.session_options import Options, SessionOptions
 from graphprog.compiler.program import Program
 from graphprog.errors import BackendError, FileError
-from graphprog.generation.decoder import Wording
+from graphprog.generation.decoder import PromptFormat
 from graphprog.generation.kv_decoder import carried
 from graphprog.io.artifact import within
 from graphprog.spec.registry import from_json
@@ -57,7 +57,7 @@ class Decoder(Documented):
     Attributes:
         document: what the file says of itself.
         roles: what its inputs are.
-        wording: what its program puts around prompts, and how answers are read.
+        prompt_format: what its program puts around prompts, and how answers are read.
 
     Example:
         >>> report = gp.backends.onnx.export_decoder(language, "small.onnx")
@@ -88,7 +88,7 @@ class Decoder(Documented):
             words = from_json(parse_json(metadata.get(WORDING, ""), WORDING), {})
             if not isinstance(words, Program):
                 raise FileError("it does not hold the words of its program", _BROKEN)
-        self.wording = Wording.of(words, tokenizer)
+        self.prompt_format = PromptFormat.of(words, tokenizer)
         self._prefill: onnxruntime.InferenceSession | None = None
         if any(entry.name.startswith("cross_") for entry in self._decode.get_inputs()):
             beside = prefill_path(path)

@@ -10,21 +10,20 @@ import torch
 
 from graphprog.analysis.roles import Roles
 from graphprog.errors import DataError, ProgramError
-from graphprog.generation.decoder import Wording
-from graphprog.generation.decoder_protocol import Decoder
+from graphprog.generation.decoder import Decoder, PromptFormat
 
 Prompts = Sequence[Any] | Mapping[str, torch.Tensor]
 Rows = dict[str, torch.Tensor]
 
 
-def rows_of(prompts: Prompts, roles: Roles, wording: Wording) -> list[Rows]:
+def rows_of(prompts: Prompts, roles: Roles, prompt_format: PromptFormat) -> list[Rows]:
     """Inputs [1, ...] by name for every prompt.
 
     Args:
         prompts: texts, or what the program's template takes; token ids, a sequence each; or
             tensors [B, ...] by input name.
         roles: of the inputs.
-        wording: what is put around texts.
+        prompt_format: what is put around texts.
 
     Raises:
         DataError: there are none, one is empty, ends with padding or is no text, or inputs are
@@ -38,7 +37,7 @@ def rows_of(prompts: Prompts, roles: Roles, wording: Wording) -> list[Rows]:
     found = []
     for number, prompt in enumerate(prompts):
         words = isinstance(prompt, str | Mapping)
-        ids = _tokens(prompt, wording) if words else _numbers(prompt, number)
+        ids = _tokens(prompt, prompt_format) if words else _numbers(prompt, number)
         if not ids:
             raise DataError(f"prompt {number} has no tokens")
         wrong = [token for token in ids if not 0 <= token < roles.rows]
@@ -60,13 +59,13 @@ def _numbers(prompt: Any, number: int) -> list[int]:
         ) from error
 
 
-def _tokens(prompt: Any, wording: Wording) -> list[int]:
-    if wording.prompt is None:
+def _tokens(prompt: Any, prompt_format: PromptFormat) -> list[int]:
+    if prompt_format.prompt is None:
         raise ProgramError(
             "there is no tokenizer for texts",
             ["gp.capture(model, ..., tokenizer=tokenizer)", "prompts as lists of token ids"],
         )
-    return wording.prompt.rows(wording.prompt.texts([prompt]))[0]
+    return prompt_format.prompt.rows(prompt_format.prompt.texts([prompt]))[0]
 
 
 def _of_ids(ids: torch.Tensor, roles: Roles) -> Rows:
@@ -118,13 +117,13 @@ def _refuse_padding_behind(inputs: Mapping[str, torch.Tensor], roles: Roles) -> 
         )
 
 
-def batches_of(rows: Sequence[Rows], writer: Decoder) -> list[tuple[list[int], Rows]]:
+def batches_of(rows: Sequence[Rows], decoder: Decoder) -> list[tuple[list[int], Rows]]:
     """Rows that run together, with their numbers.
 
     Rows of one length do. Others are padded in front, where that was tried out to change nothing:
     a model that counts positions from the first column would count the padding.
     """
-    roles = writer.roles
+    roles = decoder.roles
     lengths = [row[roles.tokens].shape[-1] for row in rows]
     shapes = [
         tuple(
@@ -133,7 +132,7 @@ def batches_of(rows: Sequence[Rows], writer: Decoder) -> list[tuple[list[int], R
         )
         for row in rows
     ]
-    padded = len(set(lengths)) > 1 and len(set(shapes)) == 1 and pads_exactly(writer, rows)
+    padded = len(set(lengths)) > 1 and len(set(shapes)) == 1 and pads_exactly(decoder, rows)
     if padded:
         wide = [_padded(row, roles, max(lengths)) for row in rows]
         return [(list(range(len(rows))), _joined(wide))]
@@ -164,14 +163,14 @@ def _padded(row: Rows, roles: Roles, length: int) -> Rows:
     return found
 
 
-def pads_exactly(writer: Decoder, rows: Sequence[Rows]) -> bool:
+def pads_exactly(decoder: Decoder, rows: Sequence[Rows]) -> bool:
     """Whether tokens that a mask hides in front of a row change nothing: the shortest is tried."""
-    roles = writer.roles
+    roles = decoder.roles
     if roles.mask is None or "positions" in roles.meanings.values():
         return False
     row = min(rows, key=lambda one: one[roles.tokens].shape[-1])
-    plain, _ = writer.advance(row)
-    wide, _ = writer.advance(_padded(row, roles, row[roles.tokens].shape[-1] + 3))
+    plain, _ = decoder.advance(row)
+    wide, _ = decoder.advance(_padded(row, roles, row[roles.tokens].shape[-1] + 3))
     one, other = plain[:, -1].float(), wide[:, -1].float()
     scale = float(one.abs().max()) or 1.0
     return bool((one - other).abs().max() <= 1e-5 * scale)

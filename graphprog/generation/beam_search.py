@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 
 from graphprog.generation.decode_loop import last_scores, select
-from graphprog.generation.decoder_protocol import Decoder
+from graphprog.generation.decoder import Decoder
 
 
 @dataclasses.dataclass
@@ -95,7 +95,7 @@ def _descending(totals: torch.Tensor, few: int) -> Iterator[tuple[float, int]]:
 
 
 def search(
-    writer: Decoder,
+    decoder: Decoder,
     inputs: Mapping[str, torch.Tensor],
     beams: Sequence[Beam],
     limit: int,
@@ -104,13 +104,13 @@ def search(
     """Search behind prompts, each to its end.
 
     Args:
-        writer: gives logits.
+        decoder: gives logits.
         inputs: of a row for each prompt, by name.
         beams: one for each prompt.
         limit: most tokens of a text.
         tick: is called with the number of prompts that go on, after each token.
     """
-    logits, memory = writer.advance(inputs)
+    logits, memory = decoder.advance(inputs)
     going = list(beams)
     for step in range(limit):
         shares = last_scores(logits).log_softmax(-1)
@@ -130,6 +130,6 @@ def search(
         if not kept or step + 1 == limit:
             return
         order = torch.tensor(rows)
-        inputs = writer.roles.grown(select(inputs, order), torch.tensor(tokens))
-        logits, memory = writer.advance(inputs, writer.select(memory, order))
+        inputs = decoder.roles.grown(select(inputs, order), torch.tensor(tokens))
+        logits, memory = decoder.advance(inputs, decoder.select(memory, order))
         going = kept

@@ -7,45 +7,45 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from graphprog.errors import BackendError
-from graphprog.generation.decoder_protocol import Decoder
-from graphprog.generation.sampling import Choice
+from graphprog.generation.decoder import Decoder
+from graphprog.generation.sampling import Sampling
 from graphprog.generation.streaming import Text
 
 
-def write(
-    writer: Decoder,
+def decode(
+    decoder: Decoder,
     inputs: Mapping[str, torch.Tensor],
     texts: Sequence[Text],
-    choice: Choice,
+    sampling: Sampling,
     limit: int,
     tick: Callable[[int], None],
 ) -> None:
     """Write texts, each to its end.
 
     Args:
-        writer: gives logits.
+        decoder: gives logits.
         inputs: of R rows, by name.
         texts: as many for each row, one row after the other; they take the tokens.
-        choice: of the next token.
+        sampling: of the next token.
         limit: most tokens of a text.
         tick: is called with the number of texts that go on, after each token.
 
     Raises:
         BackendError: the logits are not numbers.
     """
-    roles = writer.roles
-    logits, memory = writer.advance(inputs)
+    roles = decoder.roles
+    logits, memory = decoder.advance(inputs)
     count = len(inputs[roles.tokens])
     rows = torch.arange(count).repeat_interleave(len(texts) // count)
-    generators = choice.generators([text.row for text in texts])
+    generators = sampling.generators([text.row for text in texts])
     going = list(range(len(texts)))
     if len(texts) > count:
-        inputs, memory = select(inputs, rows), writer.select(memory, rows)
+        inputs, memory = select(inputs, rows), decoder.select(memory, rows)
         logits = logits[rows.to(logits.device)]
     for step in range(limit):
         scores = last_scores(logits)
         drawn = [generators[number] for number in going]
-        chosen = choice.choose(inputs[roles.tokens].cpu(), scores, drawn)
+        chosen = sampling.choose(inputs[roles.tokens].cpu(), scores, drawn)
         shares = scores.log_softmax(-1).gather(1, chosen[:, None])[:, 0]
         for number, token, share in zip(going, chosen.tolist(), shares.tolist(), strict=True):
             texts[number].add(token, share)
@@ -57,9 +57,9 @@ def write(
         if len(kept) < len(going):
             rows = torch.tensor(kept)
             inputs = select(inputs, rows)
-            memory = writer.select(memory, rows)
+            memory = decoder.select(memory, rows)
             going = [going[at] for at in kept]
-        logits, memory = writer.advance(inputs, memory)
+        logits, memory = decoder.advance(inputs, memory)
 
 
 def select(inputs: Mapping[str, torch.Tensor], rows: torch.Tensor) -> dict[str, torch.Tensor]:

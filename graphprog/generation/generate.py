@@ -15,12 +15,11 @@ from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import DataError, ProgramError
 from graphprog.generation.batching import Prompts, Rows, batches_of, rows_of
 from graphprog.generation.beam_search import Beam, search
-from graphprog.generation.decode_loop import write
-from graphprog.generation.decoder import Wording
-from graphprog.generation.decoder_protocol import Decoder
-from graphprog.generation.kv_decoder import UncachedDecoder, with_kv_cache, worded
+from graphprog.generation.decode_loop import decode
+from graphprog.generation.decoder import Decoder, PromptFormat
+from graphprog.generation.kv_decoder import UncachedDecoder, graph_and_format, with_kv_cache
 from graphprog.generation.output import GeneratedText, GeneratedToken
-from graphprog.generation.sampling import Choice
+from graphprog.generation.sampling import Sampling
 from graphprog.generation.streaming import Text
 from graphprog.ir.graph import Graph
 
@@ -88,46 +87,46 @@ def generate(
         >>> len(text.ids), text.ended
         (4, 'length')
     """
-    choice = Choice(temperature, top_k, top_p, seed)
-    _check(max_new_tokens, num_return_sequences, num_beams, choice, streamer)
+    sampling = Sampling(temperature, top_k, top_p, seed)
+    _check(max_new_tokens, num_return_sequences, num_beams, sampling, streamer)
     if not math.isfinite(length_penalty):
         raise ProgramError(f"length_penalty={length_penalty} is no finite number")
     if isinstance(stop, str) or "" in stop:
         raise ProgramError(f"stop={stop!r} is no sequence of strings", ['stop=["\\n\\n"]'])
     if ends is not None and not isinstance(ends, Collection):
         raise ProgramError(f"ends={ends} is no sequence of ids", [f"ends=[{ends}]"])
-    writer = decoder_of(model, use_cache)
-    wording = writer.wording
-    tokenizer = wording.tokenizer
+    decoder = decoder_of(model, use_cache)
+    prompt_format = decoder.prompt_format
+    tokenizer = prompt_format.tokenizer
     if stop and tokenizer is None:
         raise ProgramError(
             "stop strings need a tokenizer", ["gp.capture(model, ..., tokenizer=tokenizer)"]
         )
     if input_roles:
-        writer = _Told(writer, _with_roles(writer.roles, input_roles))
-    rows = rows_of(prompts, writer.roles, wording)
+        decoder = _WithRoles(decoder, _with_roles(decoder.roles, input_roles))
+    rows = rows_of(prompts, decoder.roles, prompt_format)
     ended = frozenset(_ends_of(tokenizer) if ends is None else ends)
     texts = [
         Text(number, number // num_return_sequences, tokenizer, ended, tuple(stop), streamer)
         for number in range(len(rows) * num_return_sequences)
     ]
     with _Bar(progress, len(texts), max_new_tokens) as bar:
-        for numbers, inputs in batches_of(rows, writer):
+        for numbers, inputs in batches_of(rows, decoder):
             own = [
                 texts[n * num_return_sequences + k]
                 for n in numbers
                 for k in range(num_return_sequences)
             ]
             if num_beams > 1:
-                _search(writer, inputs, own, num_beams, length_penalty, max_new_tokens, bar.tick)
+                _search(decoder, inputs, own, num_beams, length_penalty, max_new_tokens, bar.tick)
             else:
-                write(writer, inputs, own, choice, max_new_tokens, bar.tick)
+                decode(decoder, inputs, own, sampling, max_new_tokens, bar.tick)
             bar.finished(len(own))
-    return [text.written(parse or wording.parser) for text in texts]
+    return [text.output(parse or prompt_format.parser) for text in texts]
 
 
 def _search(
-    writer: Decoder,
+    decoder: Decoder,
     inputs: Rows,
     texts: Sequence[Text],
     beams: int,
@@ -149,7 +148,7 @@ def _search(
         return ended
 
     searched = [Beam(beams, length_penalty, ends(text)) for text in texts]
-    search(writer, inputs, searched, length, tick)
+    search(decoder, inputs, searched, length, tick)
     for text, beam in zip(texts, searched, strict=True):
         ids, total = beam.best()
         for number in ids:
@@ -161,8 +160,8 @@ def _check(
     length: int,
     samples: int,
     beams: int,
-    choice: Choice,
-    tell: Callable[[GeneratedToken], None] | None,
+    sampling: Sampling,
+    streamer: Callable[[GeneratedToken], None] | None,
 ) -> None:
     counts: dict[str, Any] = {
         "max_new_tokens": length,
@@ -174,16 +173,16 @@ def _check(
             raise ProgramError(f"{name}={value!r} is no whole number")
         if value < 1:
             raise ProgramError(f"{name}={value} is less than 1")
-    if beams > 1 and (choice.draws or samples > 1):
+    if beams > 1 and (sampling.draws or samples > 1):
         raise ProgramError(
             "num_beams: a beam search does not draw, so temperature, top_k, top_p, seed and "
             "num_return_sequences do not go with it"
         )
-    if beams > 1 and tell is not None:
+    if beams > 1 and streamer is not None:
         raise ProgramError(
             "a beam search knows its text only at the end, so it has nothing to stream"
         )
-    if samples > 1 and not choice.draws:
+    if samples > 1 and not sampling.draws:
         raise ProgramError(f"{samples} samples of the best token are all the same", ["seed=0"])
 
 
@@ -191,7 +190,7 @@ def decoder_of(model: Any, cache: bool) -> Decoder:
     """What writes for a model: itself, or its graphs with or without a KV cache."""
     if isinstance(model, Decoder):
         return model
-    return with_kv_cache(model) if cache else UncachedDecoder(*worded(model))
+    return with_kv_cache(model) if cache else UncachedDecoder(*graph_and_format(model))
 
 
 def _with_roles(roles: Roles, input_roles: Mapping[str, str]) -> Roles:
@@ -212,24 +211,24 @@ def _ends_of(tokenizer: Any) -> list[int]:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Told:
-    """A writer about whose inputs somebody told more."""
+class _WithRoles:
+    """A decoder whose inputs have the roles that the caller gave."""
 
-    writer: Decoder
+    decoder: Decoder
     roles: Roles
 
     @property
-    def wording(self) -> Wording:
-        """As the writer."""
-        return self.writer.wording
+    def prompt_format(self) -> PromptFormat:
+        """As the decoder."""
+        return self.decoder.prompt_format
 
     def advance(self, inputs: Any, memory: Any = None) -> Any:
-        """As the writer."""
-        return self.writer.advance(inputs, memory)
+        """As the decoder."""
+        return self.decoder.advance(inputs, memory)
 
     def select(self, memory: Any, rows: Any) -> Any:
-        """As the writer."""
-        return self.writer.select(memory, rows)
+        """As the decoder."""
+        return self.decoder.select(memory, rows)
 
 
 class _Bar:

@@ -13,7 +13,7 @@ from graphprog.analysis.roles import Roles, roles_of
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
 from graphprog.errors import DataError, ProgramError
-from graphprog.generation.decoder import Wording
+from graphprog.generation.decoder import PromptFormat
 from graphprog.generation.verify_cache import Values, prove
 from graphprog.ir.graph import Graph
 from graphprog.passes.attention.match_attention import matched
@@ -30,18 +30,18 @@ class CachedDecoder:
             [B, key heads, S, d], and ``cross_key_0``, ... of an encoder's result.
         decode: the same inputs, without those of the encoder, and ``past_key_0``, ... of the first
             P tokens; results are those of the last S - P.
-        wording: of the program.
+        prompt_format: of the program.
 
     Example:
-        >>> writer = gp.with_kv_cache(language)
-        >>> writer.prefill.outputs[:3]
+        >>> decoder = gp.with_kv_cache(language)
+        >>> decoder.prefill.outputs[:3]
         ('logits', 'present_key_0', 'present_value_0')
     """
 
     source: Graph
     prefill: Graph
     decode: Graph
-    wording: Wording = dataclasses.field(default_factory=Wording)
+    prompt_format: PromptFormat = dataclasses.field(default_factory=PromptFormat)
 
     @cached_property
     def roles(self) -> Roles:
@@ -87,15 +87,15 @@ class UncachedDecoder:
 
     Attributes:
         source: the graph.
-        wording: of the program.
+        prompt_format: of the program.
 
     Example:
-        >>> writer = gp.generation.UncachedDecoder(language)
-        >>> texts = gp.generate(writer, [[72, 105]], max_new_tokens=4)  # reads all tokens each time
+        >>> decoder = gp.generation.UncachedDecoder(language)
+        >>> texts = gp.generate(decoder, [[72, 105]], max_new_tokens=4)  # reads all each time
     """
 
     source: Graph
-    wording: Wording = dataclasses.field(default_factory=Wording)
+    prompt_format: PromptFormat = dataclasses.field(default_factory=PromptFormat)
 
     @cached_property
     def roles(self) -> Roles:
@@ -177,26 +177,26 @@ def with_kv_cache(model: Graph | ReprogrammedModel) -> CachedDecoder:
         ProgramError: something else is given.
 
     Example:
-        >>> writer = gp.with_kv_cache(language)  # once, for many calls
-        >>> texts = gp.generate(writer, ["Hi", "Hello"], max_new_tokens=4)
+        >>> decoder = gp.with_kv_cache(language)  # once, for many calls
+        >>> texts = gp.generate(decoder, ["Hi", "Hello"], max_new_tokens=4)
     """
-    graph, wording = worded(model)
+    graph, prompt_format = graph_and_format(model)
     source = matched(graph)
-    found = CachedDecoder(source, ExposeKV()(source), CacheKV()(source), wording)
+    found = CachedDecoder(source, ExposeKV()(source), CacheKV()(source), prompt_format)
     prove(source, found.prefill, found.decode, found.results)
     return found
 
 
-def worded(model: Graph | ReprogrammedModel) -> tuple[Graph, Wording]:
+def graph_and_format(model: Graph | ReprogrammedModel) -> tuple[Graph, PromptFormat]:
     """The graph that computes what a graph or a task does, and its words.
 
     Raises:
         ProgramError: something else is given.
     """
     if isinstance(model, ReprogrammedModel):
-        return model.graph, Wording.of(model.spec, model.tokenizer)
+        return model.graph, PromptFormat.of(model.spec, model.tokenizer)
     if isinstance(model, Graph):
-        return model, Wording.of(Program(), model.tokenizer)
+        return model, PromptFormat.of(Program(), model.tokenizer)
     raise ProgramError(
         f"a graph or a task is needed, not a {type(model).__name__}",
         ["gp.capture(model, (example,)) makes a graph of a model"],

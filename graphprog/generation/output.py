@@ -1,4 +1,4 @@
-"""What was written, and what is told while it is."""
+"""What was written, and what is streamed while it is."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -13,7 +14,7 @@ from graphprog.errors import ProgramError
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class Sampling:
     """How the next token is chosen; the best one where nothing is set.
 
     Attributes:
@@ -51,9 +52,7 @@ class Choice:
 
     @cached_property
     def _processors(self) -> Any:
-        from graphprog.generation.libraries import logits_process
-
-        library, found = logits_process(), []
+        library, found = _logits_process(), []
         if self.temperature is not None:
             found.append(library.TemperatureLogitsWarper(self.temperature))
         if self.top_k is not None:
@@ -88,3 +87,18 @@ class Choice:
             for share, generator in zip(shares, generators, strict=True)
         ]
         return torch.cat(drawn)
+
+
+def _logits_process() -> Any:
+    """The module of logits processors.
+
+    Raises:
+        ProgramError: transformers is not installed.
+    """
+    try:
+        return importlib.import_module("transformers.generation.logits_process")
+    except ImportError as error:
+        raise ProgramError(
+            f"drawing tokens needs the logits processors of transformers: {error}",
+            ["pip install transformers"],
+        ) from error

@@ -8,7 +8,7 @@ from typing import Any
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import ProgramError
 from graphprog.generation.batching import Prompts
-from graphprog.generation.decoder_protocol import Decoder
+from graphprog.generation.decoder import Decoder
 from graphprog.generation.generate import decoder_of, generate
 from graphprog.ir.graph import Graph
 from graphprog.text.parsing.vote import Vote, vote
@@ -44,21 +44,21 @@ def self_consistent(
         ...     language, ["2 + 3 ="], num_return_sequences=3, max_new_tokens=2, parse=parse
         ... )
     """
-    writer = decoder_of(model, options.pop("use_cache", True))
-    if writer.wording.parser is None and options.get("parse") is None:
+    decoder = decoder_of(model, options.pop("use_cache", True))
+    if decoder.prompt_format.parser is None and options.get("parse") is None:
         raise ProgramError(
             "votes need answers, and nothing reads them",
             ['align=gp.Parse(r"answer is (-?\\d+)", type=int) in the program', "parse=..."],
         )
-    written = generate(
-        writer,
+    outputs = generate(
+        decoder,
         prompts,
         num_return_sequences=num_return_sequences,
         temperature=temperature,
         seed=seed,
         **options,
     )
-    answers = [text.answer for text in written]
+    answers = [text.answer for text in outputs]
     size = num_return_sequences
     return [vote(answers[at : at + size]) for at in range(0, len(answers), size)]
 
@@ -77,9 +77,9 @@ def as_callable(model: ReprogrammedModel | Graph | Decoder, **options: Any) -> C
         >>> ask = gp.generation.as_callable(language, max_new_tokens=4)
         >>> found = gp.text.Trigger().run("Q: 2 + 3? A:", ask)
     """
-    writer = decoder_of(model, options.pop("use_cache", True))
+    decoder = decoder_of(model, options.pop("use_cache", True))
 
     def ask(text: str) -> str:
-        return generate(writer, [text], **options)[0].text
+        return generate(decoder, [text], **options)[0].text
 
     return ask

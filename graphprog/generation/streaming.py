@@ -19,7 +19,7 @@ class Text:
         tokenizer: None where ids are all that is wanted.
         ends: ids of tokens that end it.
         stop: strings that end it.
-        tell: is called with every token.
+        streamer: is called with every token.
     """
 
     def __init__(
@@ -29,22 +29,22 @@ class Text:
         tokenizer: Any,
         ends: frozenset[int],
         stop: Sequence[str],
-        tell: Callable[[GeneratedToken], None] | None,
+        streamer: Callable[[GeneratedToken], None] | None,
     ) -> None:
         self.row = row
         self.prompt = prompt
         self.tokenizer = tokenizer
         self.ends = ends
         self.stop = stop
-        self.tell = tell
+        self.streamer = streamer
         self.ids: list[int] = []
         self.text = ""
-        self.told = 0
+        self.streamed = 0
         self.log_probability = 0.0
         self.ended = ""
 
     def again(self) -> Text:
-        """The same text from its beginning, told to nobody."""
+        """The same text from its beginning, streamed to nobody."""
         return Text(self.row, self.prompt, self.tokenizer, self.ends, self.stop, None)
 
     def add(self, number: int, log_probability: float) -> None:
@@ -52,7 +52,7 @@ class Text:
         self.log_probability += log_probability
         if number in self.ends:
             self.ended = "end"
-            self._tell(number)
+            self._stream(number)
             return
         self.ids.append(number)
         if self.tokenizer is not None:
@@ -61,18 +61,18 @@ class Text:
             found = [place for place in places if place >= 0]
             if found:
                 self.text, self.ended = self.text[: min(found)], "stop"
-        self._tell(number)
+        self._stream(number)
 
-    def _tell(self, number: int) -> None:
+    def _stream(self, number: int) -> None:
         """Say what is new and will not change: a character may need several tokens."""
-        if self.tell is None:
+        if self.streamer is None:
             return
         safe = len(self.text)
         if not self.ended:
             safe = len(self.text.rstrip(_INCOMPLETE)) - self._may_stop()
-        new = self.text[self.told : max(safe, self.told)]
-        self.told += len(new)
-        self.tell(GeneratedToken(self.row, number, new))
+        new = self.text[self.streamed : max(safe, self.streamed)]
+        self.streamed += len(new)
+        self.streamer(GeneratedToken(self.row, number, new))
 
     def _may_stop(self) -> int:
         """How much at the end may be the beginning of a stop string."""
@@ -86,7 +86,7 @@ class Text:
             default=0,
         )
 
-    def written(self, parser: Callable[[str], Any] | None) -> GeneratedText:
+    def output(self, parser: Callable[[str], Any] | None) -> GeneratedText:
         """The result."""
         answer = parser(self.text) if parser is not None else None
         return GeneratedText(
