@@ -12,6 +12,9 @@ from torch import nn
 import graphprog as gp
 from graphprog.errors import TrainingError
 from graphprog.train import evaluate, fit
+from graphprog.train.engines import ENGINES
+from graphprog.train.loop.epoch import Trainer
+from graphprog.train.loop.meter import Scores
 from tests.support.training import digits, framed, graph, headed, make_source, same_state
 
 TRAIN, VALIDATION = digits()["train"], digits()["validation"]
@@ -64,6 +67,28 @@ def test_one_seed_gives_one_result_and_leaves_global_streams_alone() -> None:
     assert first == second
     assert same_state(tasks[0], tasks[1])
     assert first.records != other.records
+
+
+class CountingTrainer(Trainer):
+    """Takes the steps of PyTorch and counts its epochs."""
+
+    epochs = 0
+
+    def train(self, epoch: int) -> tuple[Scores, torch.Tensor | None]:
+        CountingTrainer.epochs += 1
+        return super().train(epoch)
+
+
+def test_an_engine_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENGINES, "counting", f"{__name__}:CountingTrainer")
+    tasks = [headed(), headed()]
+    plain = fit(tasks[0], TRAIN, epochs=2)
+    counted = fit(tasks[1], TRAIN, epochs=2, engine="counting")
+    assert CountingTrainer.epochs == 2
+    assert counted.records == plain.records
+    assert same_state(*tasks)
+    with pytest.raises(TrainingError, match="engine must be one of pytorch, onnxruntime, counting"):
+        fit(tasks[0], TRAIN, engine="unknown")
 
 
 def test_accumulated_batches_are_one_large_batch() -> None:
