@@ -70,16 +70,8 @@ def export_multi_graph(
         >>> reports = gp.backends.onnx.export_multi_graph(graph, "served", slots)
         >>> server = gp.backends.onnxruntime.MultiSession("served")
     """
-    if not slots:
-        raise BackendError("there are no slots", ['slots={"pixels": gp.Program(...), ...}'])
-    for name in slots:
-        if not _NAME.fullmatch(name):
-            raise BackendError(
-                f"slot {name!r} cannot be the name of a file", ["letters, digits, '-' and '_'"]
-            )
     given = dict(inputs or {})
-    if unknown := sorted(given.keys() - slots.keys()):
-        raise BackendError(f"inputs for {', '.join(unknown)}, which are no slots")
+    _check_names(slots, given)
     models, batches = {}, {}
     for name, program in slots.items():
         task = merge_reparameterization(compile(graph, program))
@@ -104,3 +96,16 @@ def export_multi_graph(
     except OSError as error:
         raise FileError(f"{target}: cannot be written: {error}", ["check the folder"]) from error
     return reports
+
+
+def _check_names(slots: Mapping[str, Program], given: Mapping[str, Inputs]) -> None:
+    """Refuse names that cannot be those of files, and inputs for no slot."""
+    if not slots:
+        raise BackendError("there are no slots", ['slots={"pixels": gp.Program(...), ...}'])
+    for name in slots:
+        if not _NAME.fullmatch(name):
+            raise BackendError(
+                f"slot {name!r} cannot be the name of a file", ["letters, digits, '-' and '_'"]
+            )
+    if unknown := sorted(given.keys() - slots.keys()):
+        raise BackendError(f"inputs for {', '.join(unknown)}, which are no slots")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -101,30 +102,15 @@ def compared(
         BackendError: ONNX Runtime cannot run it, or the results differ.
     """
     session = open_session(path, "cpu")
-    taken = {entry.name for entry in session.get_inputs()}
     start = {**initial(task, layout), RATE: torch.tensor(optimizer.lr)}
+    reference = functools.partial(_reference, task, layout, loss, optimizer, start=start)
     gaps: list[tuple[str, Difference]] = []
     loosest = tolerance
     for batch in batches:
-        values = {**start, **batch.named(layout)}
-        feeds = {name: value.cpu().numpy() for name, value in values.items() if name in taken}
-        results: list[np.ndarray] = session.run(list(layout.results), feeds)
-
-        def reference(one: Batch) -> dict[str, Tensor]:
-            return _reference(task, layout, loss, optimizer, one, start)
-
-        wanted = reference(batch)
-        own = {
-            name: difference(wanted[name], value)
-            for name, value in zip(layout.results, results, strict=True)
-            if name in wanted
-        }
-        found = dict(zip(layout.results, map(torch.from_numpy, results), strict=True))
-        rough = [n for n in own if _is_gradient(n) and not _near(own[n], tolerance)]
-        if rough:
-            loosest = max(loosest, _unsteadiness(reference, batch, wanted, rough))
-            own |= {n: _of_norms(wanted[n], found[n]) for n in rough}
+        results = _results(session, layout, {**start, **batch.named(layout)})
+        own, needed = _differences(reference, batch, results, tolerance)
         gaps += own.items()
+        loosest = max(loosest, needed)
     differing = [
         name
         for name, gap in gaps
@@ -147,6 +133,30 @@ def compared(
             ["capture the source model in float32", "a higher tolerance"],
         )
     return report
+
+
+def _results(session: Any, layout: Layout, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a step returns, by name."""
+    taken = {entry.name for entry in session.get_inputs()}
+    feeds = {name: value.cpu().numpy() for name, value in values.items() if name in taken}
+    results = session.run(list(layout.results), feeds)
+    return dict(zip(layout.results, map(torch.from_numpy, results), strict=True))
+
+
+def _differences(
+    reference: Callable[[Batch], dict[str, Tensor]],
+    batch: Batch,
+    found: Mapping[str, Tensor],
+    tolerance: float,
+) -> tuple[dict[str, Difference], float]:
+    """How far results are from those of PyTorch, and the tolerance that its gradients need."""
+    wanted = reference(batch)
+    gaps = {name: difference(wanted[name], found[name]) for name in found if name in wanted}
+    rough = [name for name in gaps if _is_gradient(name) and not _near(gaps[name], tolerance)]
+    if not rough:
+        return gaps, tolerance
+    gaps |= {name: _of_norms(wanted[name], found[name]) for name in rough}
+    return gaps, max(tolerance, _unsteadiness(reference, batch, wanted, rough))
 
 
 def _unsteadiness(
