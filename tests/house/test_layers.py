@@ -18,7 +18,8 @@ PACKAGES = {name for name, path in MODULES.items() if path.name == "__init__.py"
 def late_imports(path: Path) -> Iterator[tuple[int, str]]:
     """Line and module of every import that does not run when the module is imported."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    early = {id(statement) for statement in tree.body}
+    attempts = [part for part in tree.body if isinstance(part, ast.Try)]  # versions of a library
+    early = {id(one) for part in (*attempts, tree) for one in part.body}
     for node in ast.walk(tree):
         if id(node) in early or not isinstance(node, ast.Import | ast.ImportFrom):
             continue
