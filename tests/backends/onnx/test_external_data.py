@@ -82,7 +82,7 @@ def test_weights_are_stored_as_they_are_multiplied_with(tmp_path: Path) -> None:
     graph = onnx.load(tmp_path / "task.onnx").graph
     turned = {node.input[0] for node in graph.node if node.op_type == "Transpose"}
     stored = {one.name: tuple(one.dims) for one in graph.initializer if len(one.dims) == 2}
-    assert stored.pop("source.1.weight.turned.10") == (600, 600)
+    assert stored.pop("source.1.weight.transposed.10") == (600, 600)
     assert list(stored.values()) == [(700, 600)]  # the table, once
     assert turned == set(stored)
 

@@ -182,7 +182,7 @@ def test_programs_come_and_go(folder: Path, tasks: list[gp.ReprogrammedModel]) -
     session.remove("a")
     assert session.list() == ("c", "b")
     for call in (lambda: session.run(images, program="a"), lambda: session.remove("a")):
-        with pytest.raises(BackendError, match=r"no program 'a', .* there are 'c', 'b'"):
+        with pytest.raises(BackendError, match=r"no program 'a' and .* there are 'c', 'b'"):
             call()
 
 
@@ -289,7 +289,7 @@ def test_programs_of_another_kind_or_source_are_refused(
     gp.save(image_task(other, gp.LinearHead(2)), tmp_path / "foreign.safetensors")
     with pytest.raises(FileError, match="made for other weights"):
         session.add("a", tmp_path / "foreign.safetensors")
-    with pytest.raises(BackendError, match="'' is no name"):
+    with pytest.raises(BackendError, match="'' cannot be the name"):
         session.add("", tmp_path / "other.safetensors")
 
 
@@ -315,12 +315,12 @@ def test_rows_of_a_overridable_file_have_their_own_programs_too(
 
 
 class Turned(nn.Module):
-    """Rows behind, and a weight turned round."""
+    """Rows at the end, and a weight that is transposed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(4, 2)
-        self.table = nn.Parameter(torch.rand(4, 70_000))  # too large to be turned beforehand
+        self.table = nn.Parameter(torch.rand(4, 70_000))  # too large to be transposed beforehand
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return self.layer(x).t(), self.table.t()
@@ -344,7 +344,9 @@ def test_runs_are_not_put_together_where_rows_are_not_in_front(tmp_path: Path) -
 
 def test_networks_of_convolutions_are_refused_by_name(images: gp.Graph, tmp_path: Path) -> None:
     task = gp.compile(images, gp.Program([gp.SampleMask(patch=4)], align=gp.LinearHead(2)))
-    with pytest.raises(BackendError, match=r"conv2d in program\.sample_mask cannot have a program"):
+    with pytest.raises(
+        BackendError, match=r"conv2d in program\.sample_mask cannot have one program"
+    ):
         gp.backends.onnx.export(task, tmp_path / "x.onnx", program="per_row")
     assert not list(tmp_path.iterdir())
 

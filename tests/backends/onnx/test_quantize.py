@@ -213,7 +213,7 @@ def test_what_cannot_be_done_leaves_an_old_file(folder: Path, tmp_path: Path) ->
     for again in ("int8", "float16"):
         with pytest.raises(BackendError, match="the source is not in float32"):
             quantize(to, to, again)
-    with pytest.raises(DataError, match=r"labels are \[3\], one a row is \[40\]"):
+    with pytest.raises(DataError, match=r"labels are \[3\], one per row is \[40\]"):
         quantize(folder / "folded.onnx", to, "int8", inputs=(_images(),), labels=np.zeros(3))
     with pytest.raises(FileError, match="no such file"):
         quantize(folder / "absent.onnx", to, "int8")
