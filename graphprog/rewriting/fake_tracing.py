@@ -13,18 +13,21 @@ from torch import fx, nn
 from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental import _config as sizes_config
+from torch.fx.experimental import symbolic_shapes
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from graphprog.errors import PassError
 from graphprog.rewriting.batch_norm import Switch, take_switches
 
-try:
-    from torch.fx.experimental.symbolic_shapes import _ShapeEnvGuardError
-except ImportError:  # PyTorch 2.11
 
-    class _ShapeEnvGuardError(RuntimeError):  # type: ignore[no-redef]
-        """Code would fix or bound a varying size."""
+class _SizesAreFrozenError(RuntimeError):
+    """Code would fix or bound a varying size; PyTorch 2.11 has no error of its own for it."""
+
+
+_GuardError: type[RuntimeError] = getattr(
+    symbolic_shapes, "_ShapeEnvGuardError", _SizesAreFrozenError
+)
 
 
 def fake_mode_of(value: torch.Tensor) -> FakeTensorMode:
@@ -47,9 +50,7 @@ def keeping_sizes(values: Iterable[Any]) -> Iterator[None]:
 
 
 def _refuse(expression: Any, value: Any) -> None:
-    raise _ShapeEnvGuardError(
-        f"Guard attempted while ShapeEnv guards are frozen: {expression} == {value}"
-    )
+    raise _GuardError(f"Guard attempted while ShapeEnv guards are frozen: {expression} == {value}")
 
 
 @contextmanager
@@ -124,7 +125,7 @@ class _Forgetting(TorchDispatchMode):
         try:
             with _refusing(self.sizes):
                 return func(*args, **(kwargs or {}))
-        except _ShapeEnvGuardError as error:
+        except _GuardError as error:
             if len(set(_SYMBOL.findall(str(error)))) > 1:
                 raise
         with _refusing(self.sizes, False), self.sizes.suppress_guards():
