@@ -145,7 +145,7 @@ def test_a_text_is_read_by_the_source_alone() -> None:
         found = task(**call(ids, torch.ones_like(ids))).logits
     assert (found - wanted).abs().max() < 1e-5
     added = gp.Additive(at="hidden[0]", value=gp.Learnable("normal", 1.0))
-    with pytest.raises(PassError, match="no other part that changes what is read"):
+    with pytest.raises(PassError, match="leave out other parts that change what attention reads"):
         gp.compile(graph, gp.Program([added, text]))
 
 
