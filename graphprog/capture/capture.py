@@ -22,6 +22,7 @@ from graphprog.capture.lift import lift
 from graphprog.capture.taps import tapping
 from graphprog.errors import CaptureError
 from graphprog.ir.graph import Graph
+from graphprog.ir.hints import checked_hints
 from graphprog.utils.user_frames import user_line
 
 DynamicAxes = Mapping[str, Mapping[int, str]]
@@ -34,13 +35,15 @@ def capture(
     dynamic_axes: DynamicAxes | None = None,
     *,
     tokenizer: Any = None,
+    hints: Mapping[str, Any] | None = None,
 ) -> Graph:
     """Capture a model as a Graph; its weights are shared, not copied.
 
     The model is traced by ``torch.export`` in eval mode, non-strict first and strict second, and
     is left exactly as it was found. An ``fx.GraphModule`` is a model like any other. An
     ``ExportedProgram`` or ``.pt2`` file is taken as it is: it must have been exported in eval mode,
-    and ``args``, ``kwargs`` and ``dynamic_axes`` were decided then.
+    and ``args``, ``kwargs`` and ``dynamic_axes`` were decided then. A ``.graph`` file is one that
+    :meth:`Graph.save` wrote.
 
     Args:
         model: what to capture.
@@ -52,11 +55,14 @@ def capture(
             tracing would fix the length 1.
         tokenizer: of the model, as transformers have them, for programs of text. It is kept, not
             copied.
+        hints: what else is known of the model, such as ``{"mean": (0.485, 0.456, 0.406), "std":
+            (0.229, 0.224, 0.225), "labels": names}``; see :attr:`Graph.hints`.
 
     Raises:
         CaptureError: the model cannot be traced. The text has both tracing errors, the line of
             user code that stopped them, and what to try.
-        FileError: the ``.pt2`` file cannot be read, or holds pickled objects or code.
+        FileError: the file cannot be read, or holds pickled objects or code.
+        ProgramError: a hint is unknown.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(8, 4), nn.ReLU()).eval()
@@ -64,7 +70,8 @@ def capture(
         >>> assert torch.equal(small(torch.ones(5, 8)), model(torch.ones(5, 8)))  # any batch size
     """
     graph = _captured(model, args, kwargs, dynamic_axes)
-    return graph if tokenizer is None else dataclasses.replace(graph, tokenizer=tokenizer)
+    known = {**graph.hints, **checked_hints(hints)}
+    return dataclasses.replace(graph, tokenizer=tokenizer, hints=known)
 
 
 def _captured(
@@ -73,6 +80,8 @@ def _captured(
     kwargs: Mapping[str, Any] | None,
     dynamic_axes: DynamicAxes | None,
 ) -> Graph:
+    if isinstance(model, str | os.PathLike) and Path(model).suffix == ".graph":
+        return _from_graph_file(model, dynamic_axes)
     if isinstance(model, str | os.PathLike):
         return _from_exported(read_exported(Path(model)), Path(model).stem, dynamic_axes)
     if isinstance(model, ExportedProgram):
@@ -91,6 +100,12 @@ def _captured(
     _check_dynamic(graph, dynamic_axes)
     check_free(graph)
     return with_structure(graph)
+
+
+def _from_graph_file(path: str | os.PathLike[str], axes: DynamicAxes | None) -> Graph:
+    if axes is not None:
+        raise CaptureError("dynamic axes of a saved graph were fixed when it was captured")
+    return Graph.load(path)
 
 
 def _from_exported(program: ExportedProgram, name: str, axes: DynamicAxes | None) -> Graph:

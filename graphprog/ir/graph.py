@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
@@ -18,6 +19,8 @@ from graphprog.ir.call_spec import CallSpec
 from graphprog.ir.execution import executable, write_updates
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.fingerprint import Fingerprint, weight_hash
+from graphprog.ir.graph_file.read import read_graph
+from graphprog.ir.graph_file.write import write_graph
 from graphprog.ir.interface import Interface, InterfaceTable
 from graphprog.ir.printing import graph_text
 from graphprog.ir.reading.diff import diff_text
@@ -56,6 +59,8 @@ class Graph:
         modes: what training computes in another way.
         parts: part of the program to the node of the value that it shares with other parts.
         history: passes that ran, with what they did and their time; prints as a table.
+        hints: what is known of the model beyond its operations: ``mean`` and ``std`` of its
+            images, ``labels`` of its classes, name or folder of its ``tokenizer``.
         base: the graph that the first insertion was made in; None where nothing is inserted.
         tokenizer: of the model; None where it has none, or none was given.
 
@@ -80,6 +85,7 @@ class Graph:
     parts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     history: Steps = dataclasses.field(default_factory=Steps)
     base: Graph | None = dataclasses.field(default=None, repr=False)
+    hints: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     tokenizer: Any = dataclasses.field(default=None, repr=False)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Graph:
@@ -255,6 +261,43 @@ class Graph:
     def fingerprint(self) -> Fingerprint:
         """Hash of the canonical text and of every source weight, taken once."""
         return Fingerprint.of(self.bare_text, self.weights.source)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the graph and its weights to a file, which :meth:`load` reads without the model.
+
+        Interfaces, aliases and hints are kept, and the name of the tokenizer; history and source
+        lines are not. A result of a class of its own is a dictionary afterwards. The file is
+        written tensor by tensor, and is whole or not there.
+
+        Raises:
+            FileError: there is a program in the graph, or something that a file cannot hold.
+        """
+        write_graph(self, path)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        tokenizer: Any = None,
+        device: str | torch.device = "cpu",
+    ) -> Graph:
+        """Read a graph that :meth:`save` wrote; it has the same fingerprint and the same results.
+
+        Nothing in the file is executed: operations are those of PyTorch that compute, and their
+        shapes come from running them without numbers.
+
+        Args:
+            path: of the file.
+            tokenizer: of the model, for programs of text; ``hints["tokenizer"]`` says which.
+            device: where to put the weights.
+
+        Raises:
+            FileError: there is no such file, it is damaged or was changed, or it needs operations
+                that this version of PyTorch does not have.
+        """
+        graph = read_graph(path, cls, torch.device(device))
+        return graph if tokenizer is None else dataclasses.replace(graph, tokenizer=tokenizer)
 
     def weight_hash(self) -> str:
         """Hash of the source weights as they are in memory now."""

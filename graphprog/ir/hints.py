@@ -1,0 +1,33 @@
+"""What is known of a model beyond its operations: how its images were normalized, its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from graphprog.errors import ProgramError
+
+HINTS = ("mean", "std", "labels", "tokenizer")
+"""``mean`` and ``std`` per channel, in units of [0, 1]; names of the classes, in order; name or
+folder of the tokenizer."""
+
+
+def checked_hints(hints: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Hints with tuples in place of lists.
+
+    Raises:
+        ProgramError: one is unknown, or not of its type.
+    """
+    found: dict[str, Any] = {}
+    for name, value in (hints or {}).items():
+        if name not in HINTS:
+            raise ProgramError(f"hint {name!r:.40} is unknown; known: {', '.join(HINTS)}")
+        if name == "tokenizer":
+            found[name] = str(value)
+            continue
+        kind: Any = str if name == "labels" else (int, float)
+        parts = (value,) if isinstance(value, int | float) else tuple(value)
+        if isinstance(value, str) or not all(isinstance(part, kind) for part in parts):
+            raise ProgramError(f"hint {name!r} is {value!r:.60}", [f"a list, one {name} each"])
+        found[name] = parts
+    return found
