@@ -23,7 +23,7 @@ from graphprog.io.artifact import read, write
 from graphprog.spec.registry import to_json
 from tests.models.kept_source import PROGRAM, Source, captured, trained
 
-KEPT = Path(__file__).resolve().parent.parent / "data" / "program_v1.safetensors"
+KEPT = Path(__file__).resolve().parent.parent / "data" / "v1" / "image.safetensors"
 
 
 def test_a_program_comes_back_exactly(tmp_path: Path) -> None:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import torch
 from torch import nn
 
 import graphprog as gp
+
+
+def wave(module: Any, shift: float = 0.0) -> Any:
+    """Set the weights of a module to numbers that no random generator makes."""
+    for number, parameter in enumerate(module.parameters()):
+        values = torch.arange(parameter.numel(), dtype=torch.float64)
+        numbers = ((values * 37 + 11 * number) % 101 - 50) / 100 + shift
+        parameter.data = numbers.to(parameter.dtype).reshape(parameter.shape)
+    return module
 
 
 class Source(nn.Module):
@@ -17,10 +27,7 @@ class Source(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(3, 4, 3)
         self.head = nn.Linear(4, 12)
-        for number, parameter in enumerate(self.parameters()):
-            values = torch.arange(parameter.numel(), dtype=torch.float64)
-            wave = ((values * 37 + 11 * number) % 101 - 50) / 100 + shift
-            parameter.data = wave.float().reshape(parameter.shape)
+        wave(self, shift)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.first(x).relu().mean((2, 3)))

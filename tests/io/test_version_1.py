@@ -1,0 +1,40 @@
+"""Files of format version 1, of every kind of program, load and give what they gave."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import graphprog as gp
+from graphprog.io.artifact import read
+from tests.support import version_1 as kept
+
+pytestmark = pytest.mark.xdist_group("version-1")
+
+
+def _document(path: Path) -> dict[str, Any]:
+    _, document = read(path)
+    document["source"].pop("torch")
+    return document
+
+
+@pytest.mark.parametrize("name", sorted(kept.PROGRAMS))
+def test_a_kept_file_gives_what_it_gave_and_is_written_as_it_was(name: str, tmp_path: Path) -> None:
+    task = kept.load(name)
+    assert task.spec == kept.PROGRAMS[name][1] or name in kept.MODULES
+    wanted = torch.tensor(json.loads(kept.OUTPUTS.read_text(encoding="utf-8"))[name])
+    found = kept.outputs_of(name, task)
+    torch.testing.assert_close(found.double(), wanted.double(), rtol=1e-5, atol=1e-5)
+    gp.save(task, tmp_path / "again.safetensors", resume=True)
+    assert _document(tmp_path / "again.safetensors") == _document(kept.path_of(name))
+    (again, _), (before, _) = read(tmp_path / "again.safetensors"), read(kept.path_of(name))
+    assert again.keys() == before.keys()
+    assert all(value.equal(before[key]) for key, value in again.items())
+
+
+def test_every_file_has_its_program() -> None:
+    assert {path.stem for path in kept.FOLDER.glob("*.safetensors")} == set(kept.PROGRAMS)
