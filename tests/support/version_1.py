@@ -72,7 +72,8 @@ def graph_of(source: str) -> gp.Graph:
 
 
 def _encoder() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    layers = nn.Conv2d(3, 4, 3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    return kept_source.wave(nn.Sequential(*layers))
 
 
 def _inserted(value: Any, **options: Any) -> gp.Concatenative:
