@@ -1,4 +1,4 @@
-"""Every error graphprog raises on purpose. Each says what was wrong, where, and what to try."""
+"""The errors that graphprog raises on purpose: what was wrong, where, and what to try."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 
 class GraphprogError(Exception):
-    """Base of all errors of this package.
+    """Base class of all errors of this package.
 
     Args:
-        what: what was wrong, naming the place (interface, node, file, field).
-        remedies: what to try, most promising first; printed as a numbered list.
+        what: what was wrong, and where (interface, node, file, field).
+        remedies: what to try, the most promising first; printed as a numbered list.
     """
 
     def __init__(self, what: str, remedies: Sequence[str] = ()) -> None:
@@ -26,32 +26,32 @@ class GraphprogError(Exception):
 
 
 class CaptureError(GraphprogError):
-    """The model could not be turned into a graph."""
+    """The model cannot be captured as a graph."""
 
 
 class InterfaceError(GraphprogError):
-    """An interface key is unknown, ambiguous, or unfit for what a program wants to do there."""
+    """An interface key is unknown, ambiguous, or unsuitable for what a program does there."""
 
 
 class ProgramError(GraphprogError):
-    """A program contradicts itself, or the graph it is compiled into."""
+    """A program contradicts itself or the graph that it is compiled into."""
 
 
 class PassError(GraphprogError):
-    """A pass refused, or broke a promise; names the pass and keeps its cause."""
+    """A pass refused, or its result broke a promise; names the pass and keeps the cause."""
 
 
 class DataError(GraphprogError):
-    """Data a program was given has the wrong shape, dtype, range, labels, or is not finite."""
+    """Data have the wrong shape, dtype, range or labels, or are not finite."""
 
 
 class FileError(GraphprogError):
-    """A file is corrupt, hostile, of a future version, or belongs to another source model."""
+    """A file is corrupt, hostile, of an unknown version, or for another source model."""
 
 
 class TrainingError(GraphprogError):
-    """Training cannot start or go on."""
+    """Training cannot start or continue."""
 
 
 class BackendError(GraphprogError):
-    """A lowering failed, or its result differs from the original by more than the tolerance."""
+    """A lowering failed, or its results differ from the original's by more than the tolerance."""

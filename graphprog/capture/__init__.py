@@ -1,7 +1,8 @@
-"""From a PyTorch module, an exported program or a file to a graph.
+"""Capture of a PyTorch module, an exported program or a ``.pt2`` file as a graph.
 
-Tracing, taps that record interfaces, and lifting the trace into a :class:`graphprog.Graph`.
-Simplifying the graph afterwards is done by the passes in :mod:`graphprog.passes.normalize`.
+Here belong tracing, taps that record interfaces, and lifting the trace into a
+:class:`graphprog.Graph`.
+The passes in :mod:`graphprog.passes.normalize` simplify the graph afterwards.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Capture: from a PyTorch model to a Graph."""
+"""Capturing a PyTorch model as a graph."""
 
 from __future__ import annotations
 
@@ -40,26 +40,26 @@ def capture(
     """Capture a model as a Graph; its weights are shared, not copied.
 
     The model is traced by ``torch.export`` in eval mode, non-strict first and strict second, and
-    is left exactly as it was found. An ``fx.GraphModule`` is a model like any other. An
+    is left exactly as it was. An ``fx.GraphModule`` is a model like any other. An
     ``ExportedProgram`` or ``.pt2`` file is taken as it is: it must have been exported in eval mode,
-    and ``args``, ``kwargs`` and ``dynamic_axes`` were decided then. A ``.graph`` file is one that
-    :meth:`Graph.save` wrote.
+    and its export has already fixed ``args``, ``kwargs`` and ``dynamic_axes``. A ``.graph`` file
+    is one that :meth:`Graph.save` wrote.
 
     Args:
         model: what to capture.
         args: example positional arguments.
         kwargs: example keyword arguments; only those given here exist in the graph.
-        dynamic_axes: per input name, the axes whose length may vary and what they are called,
-            such as ``{"input_ids": {0: "batch", 1: "sequence"}}``. Without it, axis 0 of every
-            tensor is the batch. An example of length 1 on such an axis is repeated, since
+        dynamic_axes: for each input, the axes whose length may vary and their names,
+            such as ``{"input_ids": {0: "batch", 1: "sequence"}}``. By default, axis 0 of every
+            tensor is the batch. An example of length 1 on such an axis is repeated, because
             tracing would fix the length 1.
-        tokenizer: of the model, as transformers have them, for programs of text. It is kept, not
+        tokenizer: the model's tokenizer, from transformers, for programs of text. It is kept, not
             copied.
-        hints: what else is known of the model, such as ``{"mean": (0.485, 0.456, 0.406), "std":
+        hints: what else is known about the model, such as ``{"mean": (0.485, 0.456, 0.406), "std":
             (0.229, 0.224, 0.225), "labels": names}``; see :attr:`Graph.hints`.
 
     Raises:
-        CaptureError: the model cannot be traced. The text has both tracing errors, the line of
+        CaptureError: the model cannot be traced. The message has both tracing errors, the line of
             user code that stopped them, and what to try.
         FileError: the file cannot be read, or holds pickled objects or code.
         ProgramError: a hint is unknown.
@@ -104,27 +104,27 @@ def _captured(
 
 def _from_graph_file(path: str | os.PathLike[str], axes: DynamicAxes | None) -> Graph:
     if axes is not None:
-        raise CaptureError("dynamic axes of a saved graph were fixed when it was captured")
+        raise CaptureError("a saved graph takes no dynamic_axes: its capture fixed them")
     return Graph.load(path)
 
 
 def _from_exported(program: ExportedProgram, name: str, axes: DynamicAxes | None) -> Graph:
     if axes is not None:
-        raise CaptureError("dynamic axes of an exported program were fixed when it was exported")
+        raise CaptureError("an exported program takes no dynamic_axes: its export fixed them")
     return with_structure(lift(program, name, {}))
 
 
 def _input_names(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> list[tuple[str, Any]]:
-    """Name and value of every leaf of a call, in pytree order."""
+    """Return name and value of every leaf of a call's arguments, in pytree order."""
     signature = inspect.signature(model.forward)
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
         raise CaptureError(
             f"{type(model).__name__}.forward{signature} cannot be called with the example: {error}",
-            ["capture(model, args, kwargs) takes the arguments of one call of the model"],
+            ["pass the arguments of one call of the model: gp.capture(model, args, kwargs)"],
         ) from error
     slots: list[str] = []
     for name, parameter in signature.parameters.items():
@@ -136,7 +136,7 @@ def _input_names(
         ):
             slots.append(name)
     found: list[tuple[str, Any]] = []
-    for name, value in zip(slots, args, strict=False):  # what follows is given by keyword
+    for name, value in zip(slots, args, strict=False):  # the rest is passed by keyword
         found += _named_leaves(name, value)
     for name, value in kwargs.items():
         found += _named_leaves(name, value)
@@ -155,11 +155,11 @@ def _path_text(path: tuple[Any, ...]) -> str:
 def _checked_axes(
     names: list[tuple[str, Any]], wanted: DynamicAxes | None
 ) -> dict[str, dict[int, str]]:
-    """Dynamic axes of every tensor input; axis 0 is the batch where nothing is said."""
+    """Return the dynamic axes of every tensor input; by default, axis 0 is the batch."""
     tensors = {name: value for name, value in names if isinstance(value, torch.Tensor)}
     if not tensors:
         raise CaptureError(
-            "capture needs example tensors", ["capture(model, (torch.randn(2, 3, 224, 224),))"]
+            "capture needs example tensors", ["gp.capture(model, (torch.randn(2, 3, 224, 224),))"]
         )
     if wanted is None:
         return {name: {0: "batch"} if value.ndim else {} for name, value in tensors.items()}
@@ -182,12 +182,12 @@ def _widened(
     names: list[tuple[str, Any]],
     axes: dict[str, dict[int, str]],
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Repeat examples of length 1 along their dynamic axes, and tell equal inputs apart."""
+    """Repeat examples of length 1 along their dynamic axes, and copy a tensor given twice."""
     leaves, tree = pytree.tree_flatten((args, kwargs))
     seen: set[int] = set()
     for position, (name, value) in enumerate(names):
         if isinstance(value, torch.Tensor) and id(value) in seen:
-            leaves[position] = value.clone()  # tracing takes one tensor for one input
+            leaves[position] = value.clone()  # tracing would merge inputs that are the same tensor
         seen.add(id(value))
         for axis in axes.get(name, {}):
             if isinstance(value, torch.Tensor) and value.shape[axis] == 1:
@@ -204,7 +204,7 @@ def _dynamic_shapes(
     axes: dict[str, dict[int, str]],
     wanted: DynamicAxes | None,
 ) -> Any:
-    """What torch.export wants; a batch nobody asked for may turn out fixed, a named axis not."""
+    """Return dynamic shapes for torch.export; only a batch axis by default may become fixed."""
     kind = Dim.AUTO if wanted is None else Dim.DYNAMIC
     leaves, tree = pytree.tree_flatten((args, kwargs))
     shapes = [
@@ -218,8 +218,8 @@ def _dynamic_shapes(
         if parameter.kind is inspect.Parameter.VAR_KEYWORD and parameter.name in bound.arguments:
             unnamed = ", ".join(bound.arguments[parameter.name])
             raise CaptureError(
-                f"{type(model).__name__}.forward{signature} does not name {unnamed}, and tracing "
-                "cannot vary the shape of what has no name",
+                f"{type(model).__name__}.forward{signature} has no name for {unnamed}, and tracing "
+                "cannot vary the shape of an unnamed argument",
                 ["wrap the model in a module whose forward names its arguments"],
             )
     return dict(bound.arguments)
@@ -233,14 +233,14 @@ def _check_dynamic(graph: Graph, wanted: DynamicAxes | None) -> None:
         f"tracing fixed the batch size: {first.target} has shape {tuple(first.meta['val'].shape)}",
         [
             "look for a batch size written as a number in forward (view(8, -1), torch.zeros(8, d))",
-            'pass dynamic_axes={...} to say which axes vary, or {"name": {}} for none',
+            'pass dynamic_axes={"name": {0: "batch"}} for axes that vary, {"name": {}} for none',
         ],
     )
 
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode for the whole model; every module's own flag is restored."""
+    """Set the whole model to eval mode, and restore the flag of every module afterwards."""
     flags = {module: module.training for module in model.modules()}
     for module in flags:
         module.training = False
@@ -273,10 +273,10 @@ def _explained(model: nn.Module, errors: list[Exception]) -> CaptureError:
         f"{type(model).__name__} cannot be captured.{user_line(errors)}\n"
         f"  non-strict tracing: {first}\n  strict tracing: {second}",
         [
-            "a Python branch on tensor values cannot be traced: use torch.where",
-            "a model that returns a cache object needs use_cache=False among its kwargs",
-            "pass other example arguments, or dynamic_axes={...} if a fixed length is the matter",
-            "capture the part of the model that is plain tensor code",
+            "use torch.where: a Python branch on tensor values cannot be traced",
+            'pass kwargs={"use_cache": False} to a model that returns a cache object',
+            "pass other example arguments, or dynamic_axes={...} if a fixed length is the cause",
+            "capture only the part of the model that is plain tensor code",
         ],
     )
 

@@ -1,4 +1,4 @@
-"""Exported programs: reading a ``.pt2`` file without running what it holds."""
+"""Reading ``.pt2`` files without running anything that they hold."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _EXPRESSION = (
 
 
 def read_exported(path: Path) -> ExportedProgram:
-    """Read a ``.pt2`` file. Pickled objects are refused, and so is code in place of a size.
+    """Read a ``.pt2`` file; pickled objects, and code in place of a size, are refused.
 
     Raises:
         FileError: the file is absent, corrupt, or holds more than tensors and operations.
@@ -39,13 +39,14 @@ def read_exported(path: Path) -> ExportedProgram:
         raise
     except Exception as error:
         raise FileError(
-            f"{path}: not a readable .pt2 file: {error}", ["write it with torch.export.save"]
+            f"{path}: not a readable .pt2 file: {error}",
+            ["write it with torch.export.save(program, path)"],
         ) from error
 
 
 @contextmanager
 def _no_pickle() -> Iterator[None]:
-    """Forbid torch the unrestricted pickle that it falls back to where the safe way fails."""
+    """Forbid the unrestricted pickle that torch falls back to if safe loading fails."""
     name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
     before = os.environ.get(name)
     os.environ[name] = "1"
@@ -58,7 +59,7 @@ def _no_pickle() -> Iterator[None]:
 
 
 def _check_sizes(path: Path) -> None:
-    """Symbolic sizes are evaluated when torch reads them, so they must be sizes and no more."""
+    """Check that symbolic sizes are only sizes, because torch evaluates them as code."""
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             if name.endswith(".json"):
@@ -80,7 +81,7 @@ def _sizes(tree: Any) -> Iterator[str]:
 
 
 def _is_size(text: str) -> bool:
-    """Whether a text is arithmetic over symbols, in words such as ``Mul(Symbol('s0'), 2)``."""
+    """Whether a text is arithmetic over symbols, such as ``Mul(Symbol('s0'), 2)``."""
     for node in ast.walk(ast.parse(text, mode="eval")):
         if not isinstance(node, _EXPRESSION):
             return False

@@ -1,4 +1,4 @@
-"""Axes that were to vary, and of which tracing fixed the length by what was computed from it."""
+"""Dynamic axes whose length tracing fixed through a value computed from it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _LENGTHS = 512
 
 
 def check_free(graph: Graph) -> None:
-    """Refuse a graph in which an axis is as good as fixed, though its length is a symbol.
+    """Refuse a graph in which a dynamic axis is fixed although its length is a symbol.
 
-    Some operations take numbers only. Where a model hands them what it computed from a length,
-    tracing puts the number there and relies on the equation, such as ``S//2 = 4``.
+    Some operations take only numbers. If a model passes them a value computed from a length,
+    tracing inserts the number and relies on an equation such as ``S//2 = 4``.
 
     Raises:
         CaptureError: names the input, the axis and the equation.
@@ -29,17 +29,17 @@ def check_free(graph: Graph) -> None:
                 if _pins(guard.expr, size):
                     equation = guard.expr.xreplace(dict(graph.symbols))
                     raise CaptureError(
-                        f"tracing fixed axis {axis} of {node.target}, since it relied on "
+                        f"tracing fixed axis {axis} of {node.target}, because it relied on "
                         f"{equation.lhs} = {equation.rhs}",
                         [
-                            "look for a pooling or another operation that takes numbers only",
-                            "leave the axis out of dynamic_axes, and capture once for each length",
+                            "look for pooling or another operation that takes only numbers",
+                            "leave the axis out of dynamic_axes, and capture once per length",
                         ],
                     )
 
 
 def _pins(guard: sympy.Basic, size: torch.SymInt) -> bool:
-    """Whether an equation of a length holds for no length of twice the example's or more."""
+    """Whether an equation for a length fails at every length of twice the example's or more."""
     symbol = size.node.expr
     if not isinstance(guard, sympy.Eq) or guard.free_symbols != {symbol}:
         return False

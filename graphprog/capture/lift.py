@@ -1,4 +1,4 @@
-"""Lifting: from an exported program to a flat, functional Graph over shared weights."""
+"""Lifting an exported program into a flat, functional graph over shared weights."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ NORMALIZE = Pipeline(
         DropDeadCode(),
     )
 )
-"""What every captured graph goes through."""
+"""The passes that every captured graph goes through."""
 
 
 def lift(program: ExportedProgram, name: str, axes: Mapping[str, Mapping[int, str]]) -> Graph:
@@ -47,8 +47,8 @@ def lift(program: ExportedProgram, name: str, axes: Mapping[str, Mapping[int, st
 
     Args:
         program: what ``torch.export`` returned; exported in eval mode.
-        name: of the model.
-        axes: names of dynamic axes by input, for the letters of symbolic sizes.
+        name: name of the model.
+        axes: names of the dynamic axes of each input, for the letters of symbolic sizes.
 
     Raises:
         CaptureError: the program writes to its weights or inputs, or was exported in train mode.
@@ -100,14 +100,14 @@ def _refuse_side_effects(program: ExportedProgram) -> None:
     if signature.buffers_to_mutate:
         names = ", ".join(sorted(set(signature.buffers_to_mutate.values()))[:4])
         raise CaptureError(
-            f"the model writes to its buffers ({names}): it was exported in train mode, or keeps "
-            "state in forward",
-            ["call .eval() before torch.export.export", "keep state outside of forward"],
+            f"the model writes to its buffers ({names}): it was exported in train mode, or forward "
+            "changes its state",
+            ["call model.eval() before torch.export.export", "keep state outside of forward"],
         )
 
 
 def _inputs_first(graph: fx.Graph) -> list[fx.Node]:
-    """Nodes with the placeholders in front, then weights, then the rest in order."""
+    """Return the placeholders, then the weights, then all other nodes in order."""
     rank = {"placeholder": 0, "get_attr": 1}
     return sorted(graph.nodes, key=lambda node: rank.get(node.op, 2))
 
@@ -118,7 +118,7 @@ def _flat_output(node: fx.Node) -> list[Any]:
 
 
 def _share_weights(module: fx.GraphModule, graph: Graph) -> None:
-    """Hang the tensors that the graph reads under ``source``, sharing their memory."""
+    """Register the tensors that the graph reads under ``source``; their memory is shared."""
     shared: dict[int, nn.Parameter] = {}
     for node in graph.code.find_nodes(op="get_attr"):
         path = str(node.target).removeprefix("source.")
@@ -130,8 +130,8 @@ def _share_weights(module: fx.GraphModule, graph: Graph) -> None:
                 holder.add_module(parent, nn.Module())
             holder = getattr(holder, parent)
         if isinstance(value, nn.Parameter):
-            # a Parameter of our own over the same memory: freezing it leaves the user's model
-            # alone; tied weights stay one object
+            # a new Parameter over the same memory: freezing it does not change the user's model;
+            # tied weights stay one object
             own = shared.setdefault(id(value), nn.Parameter(value.detach(), requires_grad=False))
             holder.register_parameter(name, own)
         else:
@@ -139,7 +139,7 @@ def _share_weights(module: fx.GraphModule, graph: Graph) -> None:
 
 
 def _output_names(spec: pytree.TreeSpec) -> tuple[str, ...]:
-    """Names from the keys of the result; an only, unnamed output is called ``logits``."""
+    """Return names from the keys of the result; a single unnamed output is ``logits``."""
     marks = list(range(spec.num_leaves))
     leaves, _ = pytree.tree_flatten_with_path(pytree.tree_unflatten(marks, spec))
     names = [

@@ -1,8 +1,8 @@
-"""Taps: named identity ops that hooks leave in a graph while it is being captured.
+"""Taps: named identity operations that hooks put into a graph during capture.
 
-A tap marks the value that enters or leaves one module call. It is exact for repeated calls,
-tuples of tensors and modules that compute nothing, where module metadata alone is not. The
-alias annotation keeps in-place semantics, and taps are gone before a Graph is handed out.
+A tap marks the value that enters or leaves one call of a module. It is exact for repeated calls,
+tuples of tensors and modules that compute nothing, for which module metadata alone is not enough.
+The alias annotation keeps in-place semantics. Taps are removed before a graph is returned.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LIBRARY.impl("tap", lambda x, key: torch.ops.aten.alias(x), "CompositeImplicitA
 
 
 def _leaf_suffix(path: tuple[Any, ...], count: int) -> str:
-    """``""`` for an only leaf, else ``[0]`` or ``[name]``."""
+    """Return ``""`` for a single leaf, else ``[0]`` or ``[name]``."""
     if count == 1:
         return ""
     return "".join(
@@ -46,10 +46,10 @@ def _tap_tree(tree: Any, key: str) -> Any:
 
 @contextmanager
 def tapping(model: nn.Module) -> Iterator[None]:
-    """Tap inputs and outputs of every submodule call made inside the block.
+    """Tap the inputs and outputs of every submodule call inside the block.
 
-    Keys are ``path:in`` and ``path:out``; the second call of a module is ``path@1``; a leaf of
-    several gets ``[index]`` or ``[name]``. Hooks are removed whatever happens.
+    Keys are ``path:in`` and ``path:out``; the second call of a module is ``path@1``; one of
+    several leaves gets ``[index]`` or ``[name]``. Hooks are removed even after an exception.
     """
     calls: Counter[str] = Counter()
     open_calls: list[str] = []

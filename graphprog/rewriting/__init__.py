@@ -1,7 +1,7 @@
-"""The mechanics of changing a graph: editor, edges, fake values, inlining, refusals.
+"""Mechanics of graph rewriting: editor, edges, fake values, inlining, refusals.
 
-The editor is the only code that mutates operations. Which change is made, and why it is valid,
-belongs to a pass in :mod:`graphprog.passes`.
+The editor is the only code that mutates operations. What to change, and why that is valid, belongs
+to the passes in :mod:`graphprog.passes`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Batch norm in a program: its values in training and in evaluation, from one trace."""
+"""Batch norm in a program: results in training and in evaluation from one trace."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from graphprog.rewriting.frozen import Frozen
 
 @dataclasses.dataclass
 class Switch:
-    """What one call of a layer computes.
+    """Results of one call of a batch norm layer.
 
     Attributes:
         evaluating: the result in evaluation.
         training: the result in training.
-        updates: new values of the layer's buffers after a run in training, by name.
+        updates: new values of the layer's buffers after a training step, by name.
     """
 
     evaluating: torch.Tensor
@@ -31,11 +31,11 @@ class Switch:
 class SwitchingBatchNorm(nn.Module):
     """Batch norm that computes both of its results and the new statistics: [B, C, ...] -> same.
 
-    A graph is functional and traced once, so that a layer can neither ask for its mode nor write
-    to its buffers there. Tensors have the names of those of ``torch.nn.BatchNorm2d``.
+    A graph is functional and traced once, so a layer in it can neither read its mode nor write to
+    its buffers. Tensors have the same names as in ``torch.nn.BatchNorm2d``.
 
     Args:
-        layer: what to do the same as; it keeps running statistics.
+        layer: the layer to replace; it has running statistics.
     """
 
     weight: torch.Tensor | None
@@ -54,16 +54,19 @@ class SwitchingBatchNorm(nn.Module):
         self.called: Switch | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalize by the running statistics; what training would do is kept in ``called``."""
+        """Normalize by the running statistics, and keep the training results in ``called``."""
         if self.called is not None:
             raise ProgramError(
-                "a batch norm is called twice in one module, and its statistics would be of both",
-                ["one layer a call", "GroupNorm, which has no running statistics"],
+                "a module calls the same batch norm layer twice, which would mix their statistics",
+                [
+                    "use one nn.BatchNorm2d layer per call",
+                    "use nn.GroupNorm, which has no running statistics",
+                ],
             )
         weight, bias, epsilon = self.weight, self.bias, self.epsilon
         known = (self.running_mean, self.running_var)
         evaluating = functional.batch_norm(x, *known, weight, bias, False, 0.0, epsilon)
-        # not by torch.nn.functional, which compares the size of the batch with a number
+        # not torch.nn.functional.batch_norm: it compares the batch size with a number
         training = torch.batch_norm(x, weight, bias, None, None, True, 0.0, epsilon, False)
         axes = [axis for axis in range(x.ndim) if axis != 1]
         seen = (x.detach().mean(axes), x.detach().var(axes, correction=1))
@@ -76,7 +79,7 @@ class SwitchingBatchNorm(nn.Module):
 
 
 def switching(module: nn.Module) -> nn.Module:
-    """The module, its batch norm layers replaced in place by ones that switch, but frozen ones."""
+    """Replace the batch norm layers of a module in place by switching ones, except frozen ones."""
     kept = [part for part in module.modules() if isinstance(part, Frozen)]
     frozen = {inner for part in kept for inner in part.modules()}
     parts = [part for part in module.modules() if part not in frozen]
@@ -94,7 +97,7 @@ def switching(module: nn.Module) -> nn.Module:
 
 
 def take_switches(module: nn.Module) -> dict[str, Switch]:
-    """What the layers of a module kept when it was called, by path; it is forgotten then."""
+    """Return and clear what the layers of a module kept during their call, by path."""
     found = {}
     for path, part in module.named_modules():
         if isinstance(part, SwitchingBatchNorm) and part.called is not None:

@@ -1,4 +1,4 @@
-"""Edges of an fx graph: which argument of which node reads a value, and whole calls."""
+"""Edges of an fx graph (which argument of which node reads a value), and saved calls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Slot = tuple[fx.Node, int]
 
 
 def leaves_of(node: fx.Node) -> list[Any]:
-    """The flattened arguments of a node; an Edge's slot counts along this list."""
+    """Return the flattened arguments of a node; the slot of an Edge is an index into them."""
     return pytree.tree_leaves((node.args, node.kwargs))
 
 
@@ -26,7 +26,7 @@ def set_leaf(node: fx.Node, slot: int, value: Any) -> None:
 
 
 def uses_of(node: fx.Node) -> list[Slot]:
-    """Every place where a node's value is read, in graph order."""
+    """Return every place that reads the value of a node, in graph order."""
     users = sorted(node.users)
     return [
         (user, slot) for user in users for slot, leaf in enumerate(leaves_of(user)) if leaf is node
@@ -35,14 +35,14 @@ def uses_of(node: fx.Node) -> list[Slot]:
 
 @dataclasses.dataclass(frozen=True)
 class Named:
-    """A node among arguments, by its name."""
+    """A reference to a node by its name, among the arguments of a call."""
 
     name: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """The arguments of a node, which outlive the code they stand in."""
+    """The saved arguments of a node, valid after its code has changed."""
 
     node: str
     args: Any
@@ -50,7 +50,7 @@ class Call:
 
     @classmethod
     def of(cls, node: fx.Node) -> Call:
-        """The arguments that a node has now."""
+        """Save the current arguments of a node."""
         args, kwargs = pytree.tree_map(
             lambda leaf: Named(leaf.name) if isinstance(leaf, fx.Node) else leaf,
             (node.args, node.kwargs),
@@ -58,7 +58,7 @@ class Call:
         return cls(node.name, args, kwargs)
 
     def restore(self, named: Callable[[str], fx.Node]) -> None:
-        """Give the node of this name these arguments again, with the nodes that have the names."""
+        """Restore the saved arguments of the node, with nodes looked up by name."""
         args, kwargs = pytree.tree_map(
             lambda leaf: named(leaf.name) if isinstance(leaf, Named) else leaf,
             (self.args, self.kwargs),

@@ -23,7 +23,7 @@ from graphprog.rewriting.fake_tracing import fake_mode_of, running
 
 @dataclasses.dataclass
 class _OpenSite:
-    """A Site while its graph is being edited: nodes, not names."""
+    """A Site of a graph that is being edited: it holds nodes instead of names."""
 
     node: fx.Node
     edges: set[Slot]
@@ -33,12 +33,12 @@ class _OpenSite:
 class Editor:
     """Edit a private copy of a graph's code; :meth:`finish` returns the new Graph.
 
-    Fake values of new nodes come from running the operations, never from a rule; interfaces
-    follow what is replaced; weights stay shared.
+    Fake values of new nodes come from running the operations, never from a rule. Interfaces follow
+    replaced values. Weights stay shared.
 
     Args:
-        graph: the graph to start from; it is not touched.
-        made_by: text of the pass, kept on every node it adds.
+        graph: the graph to start from; it is not changed.
+        made_by: text of the pass, kept on every node that it adds.
 
     Example:
         >>> edit = gp.passes.Editor(graph, "mine")
@@ -70,49 +70,50 @@ class Editor:
         self._children: dict[str, nn.Module] = {}
 
     def node(self, name: str) -> fx.Node:
-        """The copy of the node that has this name in the original graph."""
+        """Return the copy of the node with this name in the original graph."""
         return self._named[name]
 
     def stand_in(self, name: str, node: fx.Node) -> None:
-        """Let :meth:`node` find a new node under the name of one that is gone."""
+        """Make :meth:`node` return a new node for the name of a removed one."""
         self._named[name] = node
 
     def alive(self, names: Iterable[str]) -> list[fx.Node]:
-        """The copies of the nodes of these names that are still in the code."""
+        """Return the copies of the named nodes that are still in the code."""
         nodes = set(self.code.nodes)
         return [self._named[name] for name in names if self._named.get(name) in nodes]
 
     def edges(self, edges: Iterable[Edge]) -> set[Slot]:
-        """The copies of edges of the original graph."""
+        """Return the copies of edges of the original graph."""
         return {(self._named[edge.user], edge.slot) for edge in edges}
 
     def add_module(self, name: str, module: nn.Module) -> None:
-        """Hang a module under ``program.<name>``.
+        """Register a module under ``program.<name>``.
 
         Raises:
             PassError: the name is taken.
         """
         if hasattr(self.graph.weights.program, name) or name in self._children:
             raise PassError(
-                f"the program already has a part named {name!r}", ["give one of them another name"]
+                f"the program already has a part named {name!r}",
+                ["give one of the two parts another name"],
             )
         self._children[name] = module
 
     def redirect(
         self, old: fx.Node, edges: set[Slot], new: fx.Node, before: set[Slot], at: str = ""
     ) -> None:
-        """R1: let some uses of ``old`` read ``new``; interfaces follow.
+        """R1: make some uses of ``old`` read ``new``; interfaces follow.
 
         Interfaces with the same uses, such as the output of a block and the input of the next,
-        lie one behind the other, in the order of the table: those in front of ``at`` keep the old
-        value, so that it does not matter which of them is changed first.
+        follow one another in the order of the table. Those before ``at`` keep the old value, so
+        that the order of the changes does not matter.
 
         Args:
-            old: the value replaced.
+            old: the value to replace.
             edges: the uses that change.
-            new: what they read from now on.
+            new: the value that they read afterwards.
             before: uses of ``old`` by the nodes that compute ``new``.
-            at: key of the interface that changes; empty where the value itself does.
+            at: key of the interface that changes; empty if the value itself changes.
         """
         for user, slot in edges:
             set_leaf(user, slot, new)
@@ -125,20 +126,20 @@ class Editor:
                 site.edges = (site.edges - edges) | before
 
     def _at(self, node: fx.Node) -> list[str]:
-        """The interfaces that lie at a node, in the order of the table."""
+        """Return the keys of the interfaces at a node, in the order of the table."""
         return sorted(
             (key for key in self._lying[node] if key in self.sites), key=self._rank.__getitem__
         )
 
     def _move(self, key: str, node: fx.Node) -> None:
-        """Let an interface lie at another node."""
+        """Move an interface to another node."""
         site = self.sites[key]
         self._lying[site.node].discard(key)
         self._lying[node].add(key)
         site.node = node
 
     def add_site(self, key: str, node: fx.Node, module: str = "") -> None:
-        """Name all uses of a node an interface; without any use there is none."""
+        """Make all uses of a node an interface; a node without uses gets none."""
         edges = set(uses_of(node))
         if edges:
             self.sites[key] = _OpenSite(node, edges, module)
@@ -162,7 +163,7 @@ class Editor:
         self.code.erase_node(node)
 
     def provenance(self, part: str) -> dict[str, Any]:
-        """What is kept on a node that belongs to a part of the program."""
+        """Return the metadata of a node that belongs to a part of the program."""
         return {"graphprog": f"program.{part}", "made_by": self.made_by}
 
     def call(
@@ -173,7 +174,7 @@ class Editor:
         part: str,
         kwargs: Mapping[str, Any] | None = None,
     ) -> fx.Node:
-        """Put an operation in front of a node; its fake value comes from running it."""
+        """Insert an operation before a node; its fake value comes from running it."""
         named = dict(kwargs or {})
         with self.code.inserting_before(before):
             node = self.code.call_function(target, args, named)
@@ -186,10 +187,10 @@ class Editor:
     def add_source(
         self, source: nn.Module, path: str, value: torch.Tensor, like: fx.Node
     ) -> fx.Node:
-        """Hang a new frozen tensor under ``source`` and read it in front of a node.
+        """Register a new frozen tensor under ``source`` and read it before a node.
 
-        It takes dtype and fake mode of that node's value, and a number behind its name where
-        another tensor has the name, as for a layer that is called twice.
+        It takes the dtype and fake mode of that node's value. Its name gets a number if another
+        tensor already has the name, as for a layer that is called twice.
         """
         fake = fake_tensor(like)
         own = nn.Parameter(value.to(fake.dtype), requires_grad=False)
@@ -205,7 +206,7 @@ class Editor:
         return node
 
     def substitute(self, old: fx.Node, new: fx.Node) -> None:
-        """Let everything that reads ``old`` read ``new``, and remove ``old``."""
+        """Make all users of ``old`` read ``new``, and remove ``old``."""
         for user, slot in uses_of(old):
             set_leaf(user, slot, new)
         for key in self._at(old):
@@ -213,30 +214,30 @@ class Editor:
         self.code.erase_node(old)
 
     def replace_placeholder(self, old: fx.Node, value: torch.Tensor) -> fx.Node:
-        """A new input in the place and under the name of an old one, which stays for now."""
+        """Add an input with the place and name of an old one, which stays in the code."""
         with self.code.inserting_before(old):
             new = self.code.placeholder(str(old.target))
         new.meta["val"] = value
         return new
 
     def add_input(self, name: str, value: torch.Tensor) -> fx.Node:
-        """A new input behind the others; whoever adds it says how the graph is called."""
+        """Add an input after the others; the caller adapts the call spec of the graph."""
         with self.code.inserting_after(self.code.find_nodes(op="placeholder")[-1]):
             node = self.code.placeholder(name)
         node.meta["val"] = value
         return node
 
     def drop_sites(self, keys: Iterable[str]) -> None:
-        """Forget interfaces that exist no longer."""
+        """Remove interfaces that no longer exist."""
         for key in keys:
             del self.sites[key]
 
     def set_outputs(self, nodes: Sequence[Any], reading: Collection[Slot] = ()) -> None:
-        """Let the graph return these nodes; what the old outputs need stays in the code.
+        """Make the graph return these nodes; what the old outputs need stays in the code.
 
         Args:
             nodes: the new results.
-            reading: uses that took the place of a use as a result; interfaces follow.
+            reading: uses that replace a use as a result; interfaces follow.
         """
         output = self.code.output_node()
         for site in self.sites.values():
@@ -247,17 +248,17 @@ class Editor:
         output.args = (tuple(nodes),)
 
     def record(self, insertion: Insertion) -> None:
-        """Remember how to take out what was put in."""
+        """Record an insertion, so that it can be undone."""
         self.insertions.append(insertion)
 
     def share(self, part: str, value: fx.Node) -> None:
-        """Let other parts of the program read a value as ``program.<part>``."""
+        """Make a value available to other parts of the program as ``program.<part>``."""
         self.parts[part] = value
 
     def erase_dead(self, roots: Iterable[fx.Node] = ()) -> None:
-        """Remove nodes that nothing reads; inputs, outputs, modes and ``roots`` stay."""
+        """Remove unused nodes, but not inputs, outputs, modes and ``roots``."""
         kept = {*roots, *self.alive(name for mode in self.modes for name in mode.nodes)}
-        # not by fx, which wants the order of nodes to be right while some are still to go
+        # not fx's own method, which needs sorted nodes, and some are still to be removed
         waiting = [node for node in self.code.nodes if _is_dead(node, kept)]
         while waiting:
             node = waiting.pop()
@@ -301,5 +302,5 @@ def _is_dead(node: fx.Node, kept: Collection[fx.Node]) -> bool:
 
 
 def _extended(program: nn.Module, children: dict[str, nn.Module]) -> ProgramParts:
-    """A program holder with the old children and the new ones."""
+    """Return the parts of the program, with the old children and the new ones."""
     return ProgramParts({**dict(program.named_children()), **children})

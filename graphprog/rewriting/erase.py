@@ -1,4 +1,4 @@
-"""Take a program out of a graph again."""
+"""Erasing a program from a graph."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from graphprog.rewriting.editor import Editor
 
 
 def erased(graph: Graph) -> Graph:
-    """The source graph, operation for operation: every insertion is undone, last first."""
+    """Return the source graph, operation for operation: insertions are undone, last first."""
     edit = Editor(graph)
     for insertion in reversed(graph.insertions):
         insertion.undo(edit)

@@ -1,4 +1,4 @@
-"""Running operations on fake values, once for each combination of types.
+"""Running operations on fake values, once per combination of types.
 
 The layers of a model repeat the same operations on the same types, and a fake kernel with varying
 sizes takes about a millisecond. Values of equal type are interchangeable, so they are shared.
@@ -22,36 +22,36 @@ class FailedError(Exception):
 
 
 def run_on(node: fx.Node, values: list[Any]) -> Any:
-    """What an operation makes of other leaves than its own; fake values for its operands.
+    """Run the operation of a node on other leaves than its own, with fake values.
 
     Raises:
-        FailedError: the operation does not take them.
+        FailedError: the operation cannot take them.
     """
     tree = pytree.tree_structure((node.args, node.kwargs))
     args, kwargs = pytree.tree_unflatten(values, tree)
     assert callable(node.target)
     try:
         return node.target(*args, **kwargs)
-    except Exception as error:  # operations raise whatever they like
+    except Exception as error:  # operations raise exceptions of every kind
         raise FailedError(str(error)) from error
 
 
 def read_values(node: fx.Node) -> list[Any]:
-    """The leaves of a node's arguments, with the values of what it reads."""
+    """Return the leaves of a node's arguments, with the values of the nodes that it reads."""
     return [fake_tensor(leaf) if isinstance(leaf, fx.Node) else leaf for leaf in leaves_of(node)]
 
 
 class Kernels:
-    """Fake kernels with a memory; used inside :func:`graphprog.rewriting.fake_tracing.running`."""
+    """Cached fake kernels; used inside :func:`graphprog.rewriting.fake_tracing.running`."""
 
     def __init__(self) -> None:
         self._results: dict[Any, Any] = {}
         self._types: dict[int, tuple[Any, Any]] = {}
 
     def run(self, node: fx.Node) -> Any:
-        """The value of a node, computed by its operation from the values that it reads."""
+        """Compute the value of a node by running its operation on the values that it reads."""
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda inner: fake_tensor(inner))
-        # as in an executable graph: what is rewritten may have other strides
+        # as in an executable graph: rewritten values may have other strides
         viewing = node.target is torch.ops.aten.view.default
         target: Any = torch.ops.aten.reshape.default if viewing else node.target
         leaves, tree = pytree.tree_flatten((args, kwargs))
@@ -63,7 +63,7 @@ class Kernels:
         return self._results[key]
 
     def _type(self, value: Any) -> Any:
-        """What of a value decides the result's type; None where the value itself counts."""
+        """Return what determines the type of the result; None if the value itself does."""
         if not isinstance(value, torch.Tensor):
             symbolic = isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool)
             return (type(value), expression(value) if symbolic else value)

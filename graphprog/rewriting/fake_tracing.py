@@ -1,4 +1,4 @@
-"""Tracing a module in the fake mode of the values it is put behind."""
+"""Tracing a module in the fake mode of its input values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from graphprog.rewriting.batch_norm import Switch, take_switches
 
 
 class _SizesAreFrozenError(RuntimeError):
-    """Code would fix or bound a varying size; PyTorch 2.11 has no error of its own for it."""
+    """Code would fix or bound a dynamic size; PyTorch 2.11 has no error of its own for this."""
 
 
 _GuardError: type[RuntimeError] = getattr(
@@ -31,16 +31,16 @@ _GuardError: type[RuntimeError] = getattr(
 
 
 def fake_mode_of(value: torch.Tensor) -> FakeTensorMode:
-    """The fake mode that a traced value lives in."""
+    """Return the fake mode of a traced value."""
     assert isinstance(value, FakeTensor)
     return value.fake_mode
 
 
 @contextmanager
 def keeping_sizes(values: Iterable[Any]) -> Iterator[None]:
-    """Raise where code would fix or bound a varying size, by comparing it with a number.
+    """Raise if code would fix or bound a dynamic size by comparing it with a number.
 
-    All graphs of one capture share what is known of their sizes, so it must not come to that.
+    All graphs of one capture share what is known about their sizes, so it must not change.
     """
     with ExitStack() as stack:
         for value in values:
@@ -55,8 +55,8 @@ def _refuse(expression: Any, value: Any) -> None:
 
 @contextmanager
 def _refusing(sizes: Any, refused: bool = True) -> Iterator[None]:
-    """Raise where code would fix or bound a varying size; with ``refused=False``, allow it."""
-    # PyTorch 2.11 lacks the switch, but calls `_check_frozen` before it learns of a size
+    """Raise if code would fix or bound a dynamic size; ``refused=False`` allows it."""
+    # PyTorch 2.11 has no such switch, but calls `_check_frozen` before it records a size
     name = "_error_on_new_guards" if hasattr(sizes, "_error_on_new_guards") else "_check_frozen"
     own = vars(sizes)
     before = {key: own.pop(key) for key in [name] if key in own}
@@ -74,7 +74,7 @@ def _refusing(sizes: Any, refused: bool = True) -> Iterator[None]:
 _SYMBOL = re.compile(r"\b[su]\d+\b")
 
 _TALKATIVE = ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes")
-"""Loggers that print every failure of an operation with its trace."""
+"""Loggers that print every failed operation with its trace."""
 
 
 @contextmanager
@@ -92,17 +92,17 @@ def _silence() -> Iterator[None]:
 
 @contextmanager
 def running(mode: FakeTensorMode) -> Iterator[None]:
-    """Run operations on fake values without fixing or bounding any varying size.
+    """Run operations on fake values without fixing or bounding any dynamic size.
 
-    What kernels ask about sizes is answered for the example and forgotten: whether what is left of
-    a slice has one entry, say, which decides strides and not shapes. An operation that does not
-    run raises, and logs nothing.
+    A kernel's questions about sizes are answered for the example, and the answers are not kept:
+    whether the rest of a slice has one entry, for example, which determines strides and not
+    shapes. An operation that does not run raises and logs nothing.
     """
     sizes: Any = mode.shape_env
     caching = mode.cache_enabled
-    mode.cache_enabled = False  # its entries cost more than the few operations run here
+    mode.cache_enabled = False  # its entries cost more than running the few operations here
     try:
-        quiet = sizes.ignore_fresh_unbacked_symbols()  # counts of data, which no tracer waits for
+        quiet = sizes.ignore_fresh_unbacked_symbols()  # of data-dependent counts
         lenient = _refusing(sizes, False)
         with mode, lenient, sizes.suppress_guards(), quiet, enable_python_dispatcher(), _silence():
             yield
@@ -111,10 +111,11 @@ def running(mode: FakeTensorMode) -> Iterator[None]:
 
 
 class _Forgetting(TorchDispatchMode):
-    """Let kernels, but not the code that calls them, compare a size with a number.
+    """Allow kernels, but not the code that calls them, to compare a size with a number.
 
-    Whether a batch is large decides which kernel runs, and is forgotten as in :func:`running`.
-    That two sizes are equal decides whether the operation runs at all, and may not be assumed.
+    Whether a batch is large determines which kernel runs; the answer is not kept, as in
+    :func:`running`. Whether two sizes are equal determines whether the operation runs at all, so
+    it must not be assumed.
     """
 
     def __init__(self, mode: FakeTensorMode) -> None:
@@ -135,10 +136,10 @@ class _Forgetting(TorchDispatchMode):
 def trace(
     module: nn.Module, values: Sequence[Any], where: str
 ) -> tuple[fx.GraphModule, dict[str, torch.Tensor]]:
-    """Trace a module in the fake mode of its inputs, its tensors as further arguments.
+    """Trace a module in the fake mode of its inputs, with its tensors as further arguments.
 
-    The traced graph returns the module's results, and what layers that switch between training
-    and evaluation compute.
+    The traced graph returns the module's results, and those of the layers that switch between
+    training and evaluation.
     """
     tensors: dict[str, torch.Tensor] = {**dict(module.named_parameters())}
     tensors |= dict(module.named_buffers())
@@ -152,7 +153,7 @@ def trace(
     with mode:
         fakes = [mode.from_tensor(tensor, static_shapes=True) for tensor in tensors.values()]
         try:
-            # what only decides strides is answered without a guess about sizes
+            # questions that only determine strides are answered without assumptions about sizes
             oblivious = sizes_config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
             with _Forgetting(mode), oblivious, _silence():
                 traced = make_fx(call, pre_dispatch=True, tracing_mode="real")(*values, *fakes)
@@ -160,12 +161,12 @@ def trace(
             shapes = ", ".join(str(tuple(getattr(value, "shape", ()))) for value in values)
             remedies = [
                 "check its shapes against print(graph.interfaces())",
-                "let sizes vary: neither int() of one nor a comparison with a number",
+                "keep sizes dynamic: do not call int() on a size or compare it with a number",
             ]
             if len(values) > 1:
-                remedies.append("the sizes of the values read must be known to agree: pool first")
+                remedies.append("pool first: the values read must have sizes known to be equal")
             if "DataDependent" in type(error).__name__:
-                remedies = ["what forward does depends on the numbers: use torch.where, not if"]
+                remedies = ["use torch.where instead of if: forward branches on tensor values"]
             raise PassError(
                 f"{where}: {type(module).__name__} cannot run on a value of shape {shapes}: "
                 f"{type(error).__name__}: {error}",

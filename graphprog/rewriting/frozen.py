@@ -1,4 +1,4 @@
-"""A module that is part of a program, but neither trained nor saved."""
+"""Modules that are part of a program, but neither trained nor saved."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class Frozen(nn.Module):
-    """A module over the same memory as the one given, always in evaluation.
+    """A copy of a module over the same memory, always in eval mode.
 
-    Its tensors are buffers that a state does not have.
+    Its tensors are buffers that are not in the state dict.
 
     Args:
-        module: what to do the same as; it is not changed.
+        module: the module to copy; it is not changed.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -28,10 +28,10 @@ class Frozen(nn.Module):
                 part.register_buffer(name, parameter.detach(), persistent=False)
             part._non_persistent_buffers_set.update(part._buffers)
             if isinstance(part, _BatchNorm):
-                part.track_running_stats = False  # else loading a state asks for their count
+                part.track_running_stats = False  # else loading a state dict requires their count
 
     def train(self, mode: bool = True) -> Frozen:
-        """Stay in evaluation."""
+        """Stay in eval mode."""
         return super().train(False)
 
     def forward(self, *args: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Inlining: the operations of a program's module become part of the graph."""
+"""Inlining the operations of a program's module into the graph."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from graphprog.rewriting.fake_tracing import trace
 def inline(
     edit: Editor, name: str, module: nn.Module, inputs: Sequence[fx.Node], where: str
 ) -> tuple[fx.Node, ...]:
-    """Trace a module on the fake values of some nodes and put its operations behind them.
+    """Trace a module on the fake values of some nodes and insert its operations after them.
 
     Args:
         edit: the graph being edited.
-        name: the module is hung under ``program.<name>`` and keeps this path in metadata.
+        name: the module is registered under ``program.<name>``, its path in the metadata.
         module: called with the inputs, positionally; returns a tensor or a tuple of them. It is
             traced in eval mode; what its batch norms do in training becomes modes of the graph.
-        inputs: nodes whose values it reads.
+        inputs: the nodes whose values it reads.
         where: interface key, for messages.
 
     Returns:
         The nodes of the module's results.
 
     Raises:
-        InterfaceError: a result is no tensor.
+        InterfaceError: a result is not a tensor.
         PassError: the module cannot be traced.
     """
     module = switching(module)
@@ -55,7 +55,7 @@ def inline(
         if old.op == "get_attr":
             raise PassError(
                 f"{where}: {type(module).__name__}.forward makes a constant tensor",
-                ["make it once in __init__ and register it as a buffer"],
+                ["make it once in __init__: self.register_buffer(name, tensor)"],
             )
         if old.op != "call_function":
             continue
@@ -77,15 +77,15 @@ def inline(
     nodes = [mapping.get(node) if isinstance(node, fx.Node) else None for node in results]
     if not all(node and isinstance(fake_tensor(node), torch.Tensor) for node in nodes):
         raise InterfaceError(
-            f"{where}: {type(module).__name__}.forward returns something that is no tensor",
-            ["return the value that takes the place of the first argument"],
+            f"{where}: {type(module).__name__}.forward returns something that is not a tensor",
+            ["return the tensor that replaces the first argument"],
         )
     own = {"made_by": edit.made_by, "graphprog": f"program.{name}"}
     return tuple(_fresh(edit, node, inputs, own) for node in nodes if node)
 
 
 def _fresh(edit: Editor, node: fx.Node, inputs: Sequence[fx.Node], meta: dict[str, Any]) -> fx.Node:
-    """A result as a node of its own, so that it can be told from the input that it is."""
+    """Return a result as a new node, distinct from the input that it is."""
     if node not in inputs and node.op != "get_attr":
         return node
     with edit.code.inserting_after(_latest(edit.code, [node])):
@@ -95,7 +95,7 @@ def _fresh(edit: Editor, node: fx.Node, inputs: Sequence[fx.Node], meta: dict[st
 
 
 def _latest(code: fx.Graph, nodes: Sequence[fx.Node]) -> fx.Node:
-    """The last of some nodes; code may not stand between placeholders."""
+    """Return the last of some nodes, or of the placeholders: no code may precede these."""
     latest = max(nodes)
     if latest.op == "placeholder":
         latest = code.find_nodes(op="placeholder")[-1]

@@ -1,4 +1,4 @@
-"""Why a rewriting is not possible, told by the operation that stands in the way."""
+"""Refusals: the operation at which a rewriting is not possible, and why."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from graphprog.utils.user_frames import is_users
 
 
 class RefusalError(Exception):
-    """A rewriting stops at a node.
+    """A rewriting is not possible at a node.
 
     Attributes:
-        node: the operation that cannot follow.
-        why: in words.
-        reader: the operation that needs it, where that is another one.
+        node: the operation that cannot be rewritten.
+        why: the reason, in words.
+        reader: the operation that reads it, if that is the one that needs it rewritten.
     """
 
     def __init__(self, node: fx.Node, why: str, reader: fx.Node | None = None) -> None:
@@ -27,7 +27,7 @@ class RefusalError(Exception):
 
     @property
     def text(self) -> str:
-        """The reason with operation, module and source line."""
+        """Return the reason with operation, module and source line."""
         place = _place(self.node)
         if self.reader is not None:
             place += f", which {_place(self.reader)} reads"
@@ -49,7 +49,7 @@ def _place(node: fx.Node) -> str:
 
 
 def source_line(node: fx.Node) -> str:
-    """The line of the model's code that a node comes from, or nothing where it is not known."""
+    """Return the line of the model's code that a node comes from, or "" if unknown."""
     trace = node.meta.get("stack_trace") or ""
     frames = re.findall(r'File "(.+?)", line (\d+), in .*\n +(.*)', trace)
     own = [frame for frame in frames if is_users(frame[0])] or frames

@@ -1,4 +1,4 @@
-"""The order of nodes: what a node reads comes before it."""
+"""Topological order of nodes: a node comes after what it reads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import fx
 
 
 class CycleError(Exception):
-    """A value would be computed from itself."""
+    """A value depends on itself."""
 
 
 def is_ordered(code: fx.Graph) -> bool:
@@ -22,10 +22,10 @@ def is_ordered(code: fx.Graph) -> bool:
 
 
 def sort(code: fx.Graph) -> None:
-    """Move what a node reads in front of it; everything else stays in its order.
+    """Move what a node reads before it; all other nodes keep their order.
 
     Raises:
-        CycleError: a node reads, through others, what is computed from it.
+        CycleError: a node depends on its own value.
     """
     done: dict[fx.Node, None] = {}
     opened: set[fx.Node] = set()
@@ -49,7 +49,7 @@ def sort(code: fx.Graph) -> None:
 
 
 def arrange(code: fx.Graph, first: Iterable[fx.Node]) -> None:
-    """Put some nodes first, in the order given; the others follow in theirs, the output last."""
+    """Put some nodes first, in the given order; the others keep theirs, with the output last."""
     output = code.output_node()
     nodes = dict.fromkeys([*first, *code.nodes])
     for node in nodes:

@@ -1,4 +1,4 @@
-"""Arrays of NumPy or of PyTorch, whichever a caller has."""
+"""Functions for both NumPy arrays and PyTorch tensors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from graphprog.errors import DataError
 
 Array = TypeVar("Array", npt.NDArray[Any], torch.Tensor)
-"""Functions return the kind they are given, with its dtype and device."""
+"""Functions return the type that they are given, with its dtype and device."""
 
 
 def require_floats(name: str, values: object) -> None:
@@ -21,7 +21,9 @@ def require_floats(name: str, values: object) -> None:
         DataError: naming the argument.
     """
     if not isinstance(values, np.ndarray | torch.Tensor):
-        raise DataError(f"{name} must be an array of NumPy or PyTorch, not {type(values).__name__}")
+        raise DataError(
+            f"{name} must be a NumPy array or PyTorch tensor, not {type(values).__name__}"
+        )
     floating = (
         values.is_floating_point()
         if isinstance(values, torch.Tensor)
@@ -43,14 +45,14 @@ def require_no_nan(name: str, values: Any) -> None:
 
 
 def require_alike(first: str, left: object, second: str, right: object) -> None:
-    """Refuse an array of NumPy beside one of PyTorch.
+    """Refuse a NumPy array together with a PyTorch tensor.
 
     Raises:
         DataError: naming both arguments.
     """
     if isinstance(left, torch.Tensor) != isinstance(right, torch.Tensor):
         raise DataError(
-            f"{first} is a {type(left).__name__}, {second} a {type(right).__name__}; both have to "
-            "be of NumPy, or both of PyTorch",
-            ["torch.from_numpy(...) of the one, or .numpy() of the other"],
+            f"{first} is a {type(left).__name__}, {second} a {type(right).__name__}; both must be "
+            "NumPy arrays, or both PyTorch tensors",
+            ["convert one of them with torch.from_numpy(array) or tensor.numpy()"],
         )

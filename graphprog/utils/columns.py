@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def columns(rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> list[str]:
-    """Rows as lines whose cells begin below each other; a header gets a rule."""
+    """Return rows as lines with aligned columns; a header is underlined."""
     every = [header, *rows] if header else rows
     widths = [max(map(len, cells)) for cells in zip(*every, strict=True)]
     lines = [

@@ -1,4 +1,4 @@
-"""Writing a file so that readers see the old one or the new one whole, never a part of either."""
+"""Atomic writing of files: readers see the whole old file or the whole new one."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from graphprog.errors import FileError
 
 
 def atomic_write(path: str | os.PathLike[str], writer: Callable[[Path], object]) -> Path:
-    """Write a file all at once.
+    """Write a file atomically.
 
     The writer fills a temporary file in the same folder, which is flushed to the disk and then
-    renamed over ``path``. Whatever interrupts this leaves the old file whole; only a killed
-    process leaves its temporary file (``.<stem>.<random>.tmp<suffix>``) behind. A link is
-    followed, so the file it points to is replaced; permissions of an existing file are kept.
+    renamed to ``path``. An interruption leaves the old file unchanged; only a killed process leaves
+    a temporary file (``.<stem>.<random>.tmp<suffix>``). A link is followed, so the file that it
+    points to is replaced. The permissions of an existing file are kept.
 
     Args:
         path: the file to write; its folder must exist.
@@ -26,10 +26,10 @@ def atomic_write(path: str | os.PathLike[str], writer: Callable[[Path], object])
             suffix of ``path``. Its own exceptions other than ``OSError`` pass through.
 
     Returns:
-        The path that was written, links resolved.
+        The path of the written file, with links resolved.
 
     Raises:
-        FileError: the place cannot be written, or the system refused in the middle.
+        FileError: the path cannot be written, or writing failed.
     """
     try:
         target = Path(os.path.realpath(path))
@@ -49,13 +49,13 @@ def atomic_write(path: str | os.PathLike[str], writer: Callable[[Path], object])
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise FileError(
             f"{os.fspath(path)}: cannot be written: {reason}",
-            ["check the folder, its permissions and the free space", "write somewhere else"],
+            ["check the folder, its permissions and the free space", "write to another folder"],
         ) from error
     return target
 
 
 def _mode_of(target: Path) -> int | None:
-    """Permission bits of the file to be replaced, or None where there is none yet."""
+    """Return the permission bits of the file to replace, or None if there is none."""
     try:
         status = target.stat()
     except FileNotFoundError:
@@ -69,7 +69,7 @@ def _mode_of(target: Path) -> int | None:
 
 
 def _create_beside(target: Path) -> Path:
-    """An empty new file in the folder of ``target``, with the process's usual permissions."""
+    """Create an empty file in the folder of ``target``, with the usual permissions."""
     temporary = target.with_name(f".{target.stem}.{secrets.token_hex(6)}.tmp{target.suffix}")
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     return temporary
@@ -81,13 +81,13 @@ def _flush(path: Path) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    if not hasattr(os, "O_DIRECTORY"):  # Windows cannot open a folder, and needs no such flush
+    if not hasattr(os, "O_DIRECTORY"):  # Windows cannot open a folder, and needs no flush
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network file systems know no flush of folders; the rename itself is done by now.
+        # Some network file systems cannot flush folders; the rename is already done.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:

@@ -1,4 +1,4 @@
-"""JSON as RFC 8259 has it, bounded: what hostile text can hold ends here."""
+"""Strict JSON (RFC 8259) with bounded depth, safe for hostile text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def parse_json(text: str, place: str) -> Any:
 
     Raises:
         FileError: not JSON, a name twice in one object, ``NaN`` or an infinity (which Python
-            would read but JSON has not), nesting beyond ``MAX_DEPTH``, or text that is not
+            reads although they are not JSON), nesting beyond ``MAX_DEPTH``, or text that is not
             Unicode (a lone surrogate).
     """
     try:
@@ -35,10 +35,10 @@ def parse_json(text: str, place: str) -> Any:
 
 
 def render_json(value: Any, place: str) -> str:
-    """Text of one JSON value; tuples become arrays.
+    """Write one JSON value as text; tuples become arrays.
 
     Raises:
-        FileError: whatever :func:`parse_json` would refuse, named by its place in ``value``.
+        FileError: what :func:`parse_json` would refuse, with its place in ``value``.
     """
     check_json(value, place)
     try:
@@ -48,7 +48,7 @@ def render_json(value: Any, place: str) -> str:
 
 
 def check_json(value: Any, place: str) -> None:
-    """Fail unless ``value`` consists of what JSON has: see :func:`parse_json`.
+    """Check that ``value`` consists of JSON values: see :func:`parse_json`.
 
     Raises:
         FileError: naming the place, such as ``document.training.loss``.
@@ -56,8 +56,8 @@ def check_json(value: Any, place: str) -> None:
     _check(value, (None, place), 0)
 
 
-# Where a value lies: the trail of its container and the step from there. Joined into text only
-# when something is wrong, because hostile names can be megabytes long.
+# The place of a value: the trail of its container and the step from there. It is joined into text
+# only for an error, because hostile names can be megabytes long.
 _Trail = tuple[Any, str | int]
 
 
@@ -77,7 +77,7 @@ def _check(value: Any, trail: _Trail, depth: int) -> None:
         _check_text(value, trail)
     elif isinstance(value, float) and not math.isfinite(value):
         raise FileError(
-            f"{_place(trail)}: JSON has no {value!r}", ["use null where a number is missing"]
+            f"{_place(trail)}: JSON has no {value!r}", ["use null for a missing number"]
         )
     elif not (value is None or isinstance(value, int | float)):
         raise FileError(f"{_place(trail)}: a {type(value).__name__} is not a JSON value")

@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first used."""
+"""Lazy packages: names are imported at their first use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class LazyPackage(ModuleType):
-    """A package whose public names are those that it imports under ``TYPE_CHECKING``."""
+    """A package that imports its public names, listed under ``TYPE_CHECKING``, when used."""
 
     __all__: list[str]
     __places__: dict[str, str]
@@ -24,8 +24,8 @@ class LazyPackage(ModuleType):
         return found
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # the import system binds a submodule in its package; a public name that is not that
-        # module stays what it is: gp.capture is the function, not the package it lives in
+        # the import system binds a submodule in its package; a public name of the same name is
+        # kept: gp.capture is the function, not the package that defines it
         submodule = isinstance(value, ModuleType) and value.__name__ == f"{self.__name__}.{name}"
         if not submodule or ":" not in self.__places__.get(name, ""):
             super().__setattr__(name, value)
@@ -35,7 +35,7 @@ class LazyPackage(ModuleType):
 
 
 def load(place: str) -> Any:
-    """What is at ``"module:attribute"``, imported; ``"module"`` is the module itself."""
+    """Import ``"module:attribute"``, or the module itself for ``"module"``."""
     module, _, attribute = place.partition(":")
     found = importlib.import_module(module)
     if attribute and not hasattr(found, attribute):
@@ -44,10 +44,10 @@ def load(place: str) -> Any:
 
 
 def import_when_used(package: str) -> None:
-    """Make a package lazy; type checkers read the same imports that are deferred.
+    """Make a package lazy; type checkers read the imports that it defers.
 
     Args:
-        package: ``__name__`` of the package, in which all public names are imported as themselves
+        package: ``__name__`` of the package, which imports all public names as themselves
             (``from a.b import Name as Name``) in one block under ``if TYPE_CHECKING``.
     """
     module = sys.modules[package]

@@ -1,4 +1,4 @@
-"""How far two arrays are apart."""
+"""Differences between two arrays."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import torch
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """Largest difference of two arrays, and its share of the reference's largest magnitude."""
+    """Largest absolute difference, and its ratio to the largest magnitude of the reference."""
 
     absolute: float
     relative: float
 
     def within(self, tolerance: float) -> bool:
-        """Whether it is small enough, absolute or relative."""
+        """Whether the absolute or the relative difference is within the tolerance."""
         return min(self.absolute, self.relative) <= tolerance
 
 
 def difference(reference: Any, found: Any) -> Difference:
-    """Compare two arrays or tensors; what is not finite must be equal, or differs infinitely."""
+    """Compare two arrays; values that are not finite are equal or differ infinitely."""
     right, other = _wide(reference), _wide(found)
     if right.shape != other.shape:
         return Difference(float("inf"), float("inf"))

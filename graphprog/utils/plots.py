@@ -1,4 +1,4 @@
-"""Pictures of what a program has learnt; matplotlib is loaded when one is asked for."""
+"""Plots of what a program has learned; matplotlib is imported when used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Path = str | os.PathLike[str]
 
 
 def figure(columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure with a row of axes, drawn without any window system."""
+    """Return a figure with a row of axes; it needs no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -30,26 +30,25 @@ def figure(columns: int, width: float, height: float) -> tuple[Figure, list[Axes
 
 
 def keep(drawing: Figure, path: Path | None) -> Figure:
-    """Write a figure to a file, atomically, if a path is given; the suffix says the format."""
+    """Write a figure atomically to a file, if a path is given; the suffix sets the format."""
     if path is not None:
         atomic_write(path, lambda temporary: drawing.savefig(temporary, dpi=144))
     return drawing
 
 
 def plot_program(patterns: dict[str, torch.Tensor], path: Path | None = None) -> Figure:
-    """Draw what additive parts of a program add.
+    """Plot the patterns that the additive parts of a program add.
 
     Args:
-        patterns: part name to pattern. [3, H, W] and [1, H, W] become images, in which the
-            pattern's own range fills black to white where it leaves [0, 1]; anything else a curve
-            of its numbers.
-        path: where to write the picture, if anywhere.
+        patterns: pattern by part. [3, H, W] and [1, H, W] are drawn as images, scaled from black
+            to white if the pattern leaves [0, 1]; any other shape as a curve of its values.
+        path: file to write the figure to, if any.
 
     Raises:
         ProgramError: there is nothing to draw.
     """
     if not patterns:
-        raise ProgramError("the program adds nothing, so there is nothing to draw")
+        raise ProgramError("there is nothing to plot: the program has no additive part")
     drawing, axes = figure(len(patterns), 4.2, 4.0)
     for axis, (name, pattern) in zip(axes, patterns.items(), strict=True):
         values = pattern.detach().float().cpu()
@@ -77,14 +76,14 @@ def plot_mapping(
     top: int = 3,
     path: Path | None = None,
 ) -> Figure:
-    """Draw a mapping as a heat-map: target classes down, the source classes that matter across.
+    """Plot a mapping as a heat map: rows are target classes, columns their top source classes.
 
     Args:
-        weights: [K_S, K_T], how much of each source class goes into each target logit.
-        labels: names of the target classes; numbers where empty.
-        source_labels: names of the source classes; numbers where empty.
-        top: source classes shown for every target class.
-        path: where to write the picture, if anywhere.
+        weights: [K_S, K_T], the weight of each source class in each target logit.
+        labels: names of the target classes; if empty, numbers.
+        source_labels: names of the source classes; if empty, numbers.
+        top: source classes shown for each target class.
+        path: file to write the figure to, if any.
     """
     values = weights.detach().float().cpu()
     shown: list[int] = []

@@ -1,4 +1,4 @@
-"""Nested state as JSON beside named tensors, so that nothing has to be pickled."""
+"""Nested state as JSON and named tensors, without pickle."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from graphprog.errors import TrainingError
 
 
 def checksum(tensors: Iterable[torch.Tensor], start: int = 0) -> int:
-    """CRC-32 over the bytes of tensors, in order, going on from ``start``."""
+    """Return the CRC-32 of the bytes of tensors, in order, continued from ``start``."""
     for tensor in tensors:
         data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         start = zlib.crc32(data.numpy().data, start)
@@ -21,7 +21,7 @@ def checksum(tensors: Iterable[torch.Tensor], start: int = 0) -> int:
 
 
 def encode(value: Any, tensors: MutableMapping[str, torch.Tensor], name: str) -> Any:
-    """JSON of nested state; its tensors go into ``tensors``, on the CPU, under ``name``.
+    """Encode nested state as JSON; its tensors go to ``tensors``, on the CPU, under ``name``.
 
     Raises:
         TrainingError: something other than tensors, numbers, text, None, lists, tuples, dicts.
@@ -41,7 +41,7 @@ def encode(value: Any, tensors: MutableMapping[str, torch.Tensor], name: str) ->
         return value
     raise TrainingError(
         f"{name}: a {type(value).__name__} cannot be kept in a checkpoint",
-        ["train without checkpoint=", "use an optimizer whose state is tensors and numbers"],
+        ["train without checkpoint=", "use an optimizer whose state has only tensors and numbers"],
     )
 
 
@@ -50,7 +50,7 @@ def decode(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
 
     Raises:
         KeyError: a tensor is missing.
-        ValueError: text that no state has.
+        ValueError: the JSON is not an encoded state.
     """
     if not isinstance(value, dict):
         return value

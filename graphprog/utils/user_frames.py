@@ -1,4 +1,4 @@
-"""Lines of the user's own code, among those of this package, of PyTorch and of Python."""
+"""Finding the lines of the user's own code in a traceback."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 _PACKAGE = Path(__file__).parent.parent
-_MAPPED = ("passes", "backends")  # beside the package in a source checkout, inside it elsewhere
+_MAPPED = ("passes", "backends")  # inside the package when installed
 
 
 def _own_folders() -> tuple[str, ...]:
@@ -25,13 +25,13 @@ _OWN = _own_folders()
 
 
 def user_line(errors: Sequence[BaseException]) -> str:
-    """The innermost line of the user's code that the errors passed through, for messages."""
+    """Return the innermost line of the user's code in the tracebacks of errors."""
     frames = [
         (frame.filename, frame.lineno, frame.line)
         for error in errors
         for frame in traceback.extract_tb(error.__traceback__)
     ]
-    for error in errors:  # a second error may quote the frames that its traceback has lost
+    for error in errors:  # a second error may quote frames that its traceback has lost
         quoted = re.findall(r'File "(.+?)", line (\d+), in .*\n +(.*)', str(error))
         frames += [(name, int(number), line) for name, number, line in quoted]
         own = [frame for frame in frames if is_users(frame[0])]
@@ -42,7 +42,7 @@ def user_line(errors: Sequence[BaseException]) -> str:
 
 
 def is_users(filename: str) -> bool:
-    """Whether a file is neither of this package, nor of PyTorch, nor of Python itself."""
+    """Whether a file belongs neither to this package, nor to PyTorch, nor to Python."""
     if filename.startswith("<") or any(filename.startswith(path + os.sep) for path in _OWN):
         return False
     standard = sysconfig.get_path("stdlib")

@@ -114,7 +114,7 @@ X = torch.randn(2, 3)
     [
         (Stateful(), (X,), {}, "writes to its own tensor count"),
         (Controlled(), (X,), {}, r"(?s)control flow.*torch\.where"),
-        (Unnamed(), (X,), {"y": X}, "does not name y"),
+        (Unnamed(), (X,), {"y": X}, "has no name for y"),
         (Autocast(), (X,), {}, "under autocast"),
         (Call(), (X,), {}, r"(?s)cannot be called with the example: missing.*'mask'"),
         (Call(), (X, X, X, X), {}, "too many positional arguments"),
@@ -133,7 +133,7 @@ def test_a_program_exported_in_train_mode_is_refused() -> None:
     program = exported(nn.BatchNorm1d(3).train(), X)
     with pytest.raises(CaptureError, match=r"(?s)num_batches_tracked.*eval mode"):
         gp.capture(program)
-    with pytest.raises(CaptureError, match="fixed when it was exported"):
+    with pytest.raises(CaptureError, match="its export fixed them"):
         gp.capture(exported(nn.Linear(3, 3), X), dynamic_axes={"input": {0: "batch"}})
 
 

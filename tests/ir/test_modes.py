@@ -123,7 +123,7 @@ def test_a_layer_called_twice_is_refused() -> None:
     _, graph = captured("residual")
     layer = nn.BatchNorm2d(8)
     twice = gp.Parametric(nn.Sequential(layer, layer), at="hidden[0]")
-    with pytest.raises(PassError, match="a batch norm is called twice"):
+    with pytest.raises(PassError, match="calls the same batch norm layer twice"):
         gp.compile(graph, gp.Program([twice]))
 
 

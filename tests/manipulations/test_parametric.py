@@ -153,7 +153,7 @@ def unfit() -> nn.Module:
         (Halved(), InterfaceError, "into torch.float16"),
         (nn.Linear(8, 8), PassError, "layers.0:out: Linear cannot run"),
         (Branching(), PassError, "(?s)layers.0:out: Branching.*depends on the numbers"),
-        (Counting(), InterfaceError, "layers.0:out: Counting.*no tensor"),
+        (Counting(), InterfaceError, "layers.0:out: Counting.*not a tensor"),
         (Constant(), PassError, "layers.0:out: Constant.*constant tensor"),
         (Three(), InterfaceError, "layers.0:out: Three returns 3 values"),
         (unfit(), ProgramError, "layers.0:out: Linear.bias has values that are not finite"),

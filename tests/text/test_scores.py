@@ -86,7 +86,7 @@ GOOD = np.array([[-1.0, -2.0]])
         (lambda: log_probability(-GOOD, FULL), "a log-probability is 2; none is above 0"),
         (lambda: log_probability(GOOD * math.nan, FULL), "tokens has entries that are not a"),
         (lambda: log_probability(GOOD.astype(int), FULL), "tokens has dtype int64"),
-        (lambda: log_probability(GOOD.tolist(), FULL), "tokens must be an array of NumPy or"),
+        (lambda: log_probability(GOOD.tolist(), FULL), "tokens must be a NumPy array or"),
         (lambda: log_probability(GOOD, torch.from_numpy(FULL)), "tokens is a ndarray, mask a Te"),
         (lambda: per_token(GOOD, ~FULL), "an answer has no tokens"),
         (lambda: per_byte(GOOD, FULL, ["a", "b"]), "2 answers do not fit"),
@@ -152,7 +152,7 @@ PAIR = np.array([0.5, 0.5])
         (PAIR * math.nan, PAIR, "probabilities has entries that are not a number"),
         (PAIR, torch.tensor([0.5, 0.5]), "probabilities is a ndarray, content_free a Tensor"),
         (PAIR.astype(int), PAIR, "probabilities has dtype int64"),
-        ([0.5, 0.5], PAIR, "probabilities must be an array of NumPy or PyTorch, not list"),
+        ([0.5, 0.5], PAIR, "probabilities must be a NumPy array or PyTorch tensor, not list"),
     ],
 )
 def test_probabilities_that_are_refused(probabilities: Any, content_free: Any, said: str) -> None:
