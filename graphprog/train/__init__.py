@@ -1,4 +1,4 @@
-"""Training of programs; the source model stays as it was.
+"""Training of programs; the source model does not change.
 
 Here belong the recipe, objectives, losses, optimizers, history and evaluation. Batches and splits
 are in ``data``, epochs and steps in ``loop``.

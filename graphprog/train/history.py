@@ -1,4 +1,4 @@
-"""What a training run has done, epoch by epoch, in numbers and curves."""
+"""The history of a training run: metrics per epoch, as numbers and curves."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _SHOWN_EPOCHS = 12
 
 @dataclasses.dataclass(frozen=True)
 class EpochRecord:
-    """One epoch.
+    """Metrics of one epoch.
 
     Attributes:
         epoch: number, from 1.
-        train_loss: mean over the epoch, while the program was moving.
+        train_loss: mean over the epoch, while the program was training.
         train_accuracy: likewise.
         validation_loss: after the epoch; None without a validation split.
         validation_accuracy: likewise.
         lr: learning rate of the epoch's first step (of the first parameter group).
-        seconds: of the whole epoch, refresh and validation included; not compared.
-        mapping: report of the refresh before the epoch; empty where there was none.
-        mapping_changes: target classes whose foremost source class that refresh changed.
+        seconds: duration of the epoch with refresh and validation; not compared.
+        mapping: report of the refresh before the epoch; empty if there was none.
+        mapping_changes: target classes whose top source class that refresh changed.
     """
 
     epoch: int
@@ -46,17 +46,18 @@ class EpochRecord:
 
 @dataclasses.dataclass(frozen=True)
 class History:
-    """A whole run.
+    """Metrics of a training run.
 
     Attributes:
-        records: the epochs that were finished.
-        best_epoch: number of the epoch whose program the task holds: best validation accuracy,
-            then lower validation loss, then earlier; the last one without validation.
-        stopped: why the run ended before its last epoch; empty where it did not.
+        records: the finished epochs.
+        best_epoch: number of the epoch whose program the task holds: the one with the best
+            validation accuracy, then the lower validation loss, then the earlier one; the last
+            epoch without validation.
+        stopped: why the run ended before its last epoch; empty if it did not.
         notes: what a user should know, such as classes without examples.
-        seconds: of the run, over all its sittings; not compared.
-        settings: hyper-parameters, functions by name.
-        examples: number of examples by split, where known.
+        seconds: duration of the run, over all resumptions; not compared.
+        settings: hyper-parameters; functions by name.
+        examples: number of examples by split, if known.
 
     Example:
         >>> history = gp.fit(task, (images, labels), (images, labels), epochs=2)
@@ -74,14 +75,14 @@ class History:
 
     @property
     def best(self) -> EpochRecord:
-        """The record of the best epoch."""
+        """Return the record of the best epoch."""
         return self.records[self.best_epoch - 1]
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
-        """Draw loss and accuracy by epoch, with the best epoch marked.
+        """Plot loss and accuracy by epoch, with the best epoch marked.
 
         Args:
-            path: where to write the picture, if anywhere; the suffix says the format.
+            path: file to write the figure to, if any; the suffix sets the format.
         """
         drawing, (loss, accuracy) = figure(2, 5.2, 3.8)
         records, best = self.records, self.best
@@ -119,7 +120,7 @@ class History:
         axis.legend(fontsize=9)
 
     def to_json(self) -> dict[str, Any]:
-        """The history as JSON values."""
+        """Return the history as JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod
@@ -127,7 +128,7 @@ class History:
         """Inverse of :meth:`to_json`.
 
         Raises:
-            FileError: other fields than a history's.
+            FileError: the fields are not those of a history.
         """
         try:
             fields = dict(value)
@@ -138,7 +139,7 @@ class History:
             raise FileError(f"training history: {error}") from error
 
     def summary(self) -> dict[str, Any]:
-        """The few numbers that are saved with a program, as JSON values."""
+        """Return the key numbers that are saved with a program, as JSON values."""
         best = self.best
         found = {
             "epochs": len(self.records),
@@ -174,7 +175,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _some(records: tuple[EpochRecord, ...], best: int) -> list[EpochRecord]:
-    """All records, or evenly spaced ones with the best and the last."""
+    """Return all records, or evenly spaced ones with the best and the last."""
     if len(records) <= _SHOWN_EPOCHS:
         return list(records)
     step = len(records) / _SHOWN_EPOCHS

@@ -1,4 +1,4 @@
-"""What a run minimizes, how it is scored, and which labels it takes."""
+"""Objectives: the loss of a run, its score, and the labels that it takes."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ Loss = Callable[[Any, torch.Tensor], torch.Tensor]
 
 @runtime_checkable
 class Objective(Protocol):
-    """A loss that knows its own labels; those of :mod:`graphprog.losses` are such."""
+    """A loss with a score and a check of its labels, such as those of :mod:`graphprog.losses`."""
 
     def __call__(self, outputs: Any, labels: torch.Tensor) -> torch.Tensor:
-        """Outputs of the task and labels to a scalar, the mean over the labels."""
+        """Return the mean loss over the labels, a scalar."""
 
     def score(self, outputs: Any, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """How many labels are predicted right, and of how many; numbers without axes."""
+        """Return the number of correct labels and of all labels, as scalars."""
 
     def check(self, inputs: tuple[torch.Tensor, ...], labels: torch.Tensor) -> None:
-        """Raise a DataError for a batch that cannot be used."""
+        """Check a batch; raises a DataError if it cannot be used."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Classification:
-    """One class number a row: the objective of any plain function of logits and labels.
+    """One class number per row: the objective for a function of logits and labels.
 
     Attributes:
         task: returns logits [B, K].
-        function: logits [B, K] and labels int64 [B] to a mean loss.
+        function: from logits [B, K] and labels int64 [B] to a mean loss.
     """
 
     task: ReprogrammedModel
     function: Loss
 
     def __call__(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """What the function says."""
+        """Return the mean loss that the function computes."""
         return self.function(outputs, labels)
 
     def score(
         self, outputs: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rows whose largest logit is their class's, and rows."""
+        """Return the number of rows whose class has the largest logit, and of all rows."""
         return (outputs.argmax(1) == labels).sum(), torch.tensor(len(labels))
 
     def check(self, inputs: tuple[torch.Tensor, ...], labels: torch.Tensor) -> None:
@@ -57,22 +57,22 @@ class Classification:
 
 
 def objective_of(task: ReprogrammedModel, loss: Loss) -> Objective:
-    """The objective of a run.
+    """Return the objective of a run.
 
     Raises:
-        TrainingError: the loss is a plain function, and the task returns no logits [B, K].
+        TrainingError: the loss is a plain function, but the task does not return logits [B, K].
     """
     if isinstance(loss, Objective):
         return loss
     if class_count(task.graph) is None:
         outputs = ", ".join(task.graph.outputs)
         raise TrainingError(
-            f"the task returns {outputs or 'nothing'}, where target logits [batch, classes] "
+            f"the task returns {outputs or 'nothing'}, but target logits [batch, classes] "
             "are needed",
             [
                 'align=gp.LinearHead(classes, at="features")',
-                "capture the model's logits alone",
-                "loss=gp.losses.CausalLM(task), or another for outputs by token",
+                "capture a model that returns only its logits",
+                "use loss=gp.losses.CausalLM(task), or another loss for outputs per token",
             ],
         )
     return Classification(task, loss)

@@ -1,4 +1,4 @@
-"""Optimizers as data: one description for PyTorch and for training steps that are exported."""
+"""Optimizers as data: one description for PyTorch and for exported training steps."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Moments = tuple[torch.Tensor, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer(abc.ABC):
-    """How gradients change parameters; ``gp.fit(task, data, optimizer=gp.Adam(1e-2))``.
+    """Description of an optimizer: ``gp.fit(task, data, optimizer=gp.Adam(1e-2))``.
 
     Attributes:
-        lr: learning rate; what a schedule multiplies.
-        weight_decay: of the parameters; an L2 penalty but for :class:`AdamW`.
-        clip: largest norm of the gradient of all parameters together; None leaves it as it is.
+        lr: learning rate, multiplied by the schedule.
+        weight_decay: weight decay; an L2 penalty except in :class:`AdamW`.
+        clip: maximum norm of the gradient of all parameters together; None for no clipping.
     """
 
     moments: ClassVar[tuple[str, ...]] = ()
-    """Names, as in PyTorch, of the tensors of its shape that a parameter has beside it."""
+    """Names, as in PyTorch, of the state tensors that have the shape of their parameter."""
 
     lr: float = 1e-2
     _: dataclasses.KW_ONLY
@@ -43,7 +43,7 @@ class Optimizer(abc.ABC):
                 require_number(kind, field.name, number, 0, error=TrainingError)
 
     def __call__(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimizer of PyTorch for some parameters."""
+        """Make the PyTorch optimizer for some parameters."""
         made = self.make(parameters)
         if (limit := self.clip) is not None:
 
@@ -55,7 +55,7 @@ class Optimizer(abc.ABC):
 
     @abc.abstractmethod
     def make(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimizer of PyTorch, without clipping."""
+        """Make the PyTorch optimizer, without clipping."""
 
     @abc.abstractmethod
     def update(
@@ -66,21 +66,21 @@ class Optimizer(abc.ABC):
         step: torch.Tensor,
         lr: torch.Tensor,
     ) -> tuple[torch.Tensor, Moments]:
-        """What PyTorch's optimizer does to one parameter, as a function.
+        """Update one parameter as PyTorch's optimizer does, as a pure function.
 
         Args:
-            value: of the parameter, with an axis at least.
-            gradient: of its shape.
-            moments: as :attr:`moments` names them, of its shape; zeros before the first step.
-            step: number of this step, from 1; int64 without axes.
-            lr: learning rate, without axes.
+            value: value of the parameter, with at least one axis.
+            gradient: gradient, of the same shape.
+            moments: tensors named in :attr:`moments`, of the same shape; zeros at first.
+            step: number of this step, from 1; an int64 scalar.
+            lr: learning rate, a scalar.
 
         Returns:
             The new value and the new moments.
         """
 
     def settings(self) -> dict[str, Any]:
-        """Kind and fields as JSON values."""
+        """Return kind and fields as JSON values."""
         return {"kind": type(self).__name__, **dataclasses.asdict(self)}
 
 
@@ -89,7 +89,7 @@ class SGD(Optimizer):
     """Stochastic gradient descent.
 
     Attributes:
-        momentum: share of the last step's direction; 0 keeps none.
+        momentum: momentum factor; 0 for none.
 
     Example:
         >>> optimizer = gp.SGD(0.05, momentum=0.9)
@@ -126,7 +126,7 @@ class Adam(Optimizer):
     """Adam (Kingma and Ba, ICLR 2015).
 
     Attributes:
-        betas: shares of the past in the running means of gradients and of their squares.
+        betas: decay rates of the running means of gradients and of their squares.
         eps: added to the root of the latter.
 
     Example:
@@ -140,7 +140,7 @@ class Adam(Optimizer):
     eps: float = dataclasses.field(default=1e-8, kw_only=True)
 
     def make(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """PyTorch's optimizer of the same name."""
+        """Make PyTorch's optimizer of the same name."""
         return self._made(
             parameters, self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay
         )
@@ -168,7 +168,7 @@ class Adam(Optimizer):
     def _decayed(
         self, value: torch.Tensor, gradient: torch.Tensor, lr: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Value and gradient with the decay in one of them."""
+        """Return value and gradient, with weight decay applied to one of them."""
         return value, gradient + self.weight_decay * value
 
 
@@ -190,5 +190,5 @@ class AdamW(Adam):
 
 
 def _number(number: float, like: torch.Tensor) -> torch.Tensor:
-    """A number with an axis: without one, rewriting takes 1e-8 for the zero of x + 0."""
+    """Return a number as a tensor of one axis: as a scalar, rewriting would drop x + 1e-8."""
     return torch.full((1,), number, dtype=like.dtype, device=like.device)

@@ -1,4 +1,4 @@
-"""Progress of a run, for people."""
+"""Progress display of a training run."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _SECONDS = 0.2
 
 
 class Bar:
-    """A bar on a terminal; where there is none, a line an epoch if asked for, else nothing.
+    """A progress bar on a terminal; elsewhere one line per epoch if requested, else nothing.
 
-    Reads the loss off the device a few times a second only, for that waits for the device.
+    It reads the loss only a few times per second, because reading waits for the device.
     """
 
     def __init__(self, wanted: bool | None, epochs: int, steps: int | None) -> None:
@@ -67,7 +67,7 @@ class Bar:
             self.bar.stop()
 
     def begin(self, epoch: int) -> None:
-        """Show that an epoch, counted from 0, begins."""
+        """Show the beginning of an epoch, counted from 0."""
         self.done = epoch * (self.steps or 0) if self.steps else self.done
         if self.bar is not None:
             self.bar.update(
@@ -84,7 +84,7 @@ class Bar:
         self.bar.update(self.task, completed=self.done, loss=f"loss {float(loss):.4f}")
 
     def end(self, record: EpochRecord) -> None:
-        """Show what an epoch came to."""
+        """Show the results of an epoch."""
         score, name = record.validation_accuracy, "validation"
         if score is None:
             score, name = record.train_accuracy, "training"

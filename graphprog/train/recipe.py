@@ -25,7 +25,7 @@ _DROPS = (0.5, 0.72)
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy of logits [B, K] and labels int64 [B], in float32 at least."""
+    """Return the mean cross-entropy of logits [B, K] and labels int64 [B], in at least float32."""
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
     return functional.cross_entropy(logits, labels)
@@ -37,12 +37,12 @@ def constant(progress: float) -> float:
 
 
 def cosine(progress: float) -> float:
-    """Half a cosine, from 1 to 0."""
+    """Return half a cosine, from 1 to 0."""
     return 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
 def multistep(progress: float) -> float:
-    """A tenth from 50 % of the steps on, a hundredth from 72 % (ILM-VP; arXiv:2211.11635)."""
+    """Return 0.1 from 50 % of the steps on, 0.01 from 72 % (ILM-VP; arXiv:2211.11635)."""
     return float(0.1 ** sum(progress >= drop for drop in _DROPS))
 
 
@@ -53,7 +53,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "adamw": AdamW, "sgd": S
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train; the fields are the arguments of :func:`graphprog.fit`."""
+    """Hyper-parameters of training; the fields are arguments of :func:`graphprog.fit`."""
 
     epochs: int = 20
     batch_size: int = 64
@@ -82,7 +82,7 @@ class Recipe:
         require_choice("", "engine", self.engine, ENGINES, error=TrainingError)
 
     def make_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimizer; SGD has a momentum of 0.9, as visual prompts are trained with it."""
+        """Make the optimizer; SGD has a momentum of 0.9, as usual for visual prompts."""
         if isinstance(self.optimizer, str):
             return self.described(self.optimizer)(parameters)
         made = self.optimizer(parameters)
@@ -91,12 +91,12 @@ class Recipe:
         return made
 
     def described(self, optimizer: str) -> Optimizer:
-        """The description of an optimizer that has a name."""
+        """Return the description of an optimizer given by name."""
         return OPTIMIZERS[optimizer](self.lr, weight_decay=self.weight_decay)
 
     @property
     def description(self) -> Optimizer:
-        """The optimizer as data, which steps of ONNX Runtime are made from.
+        """Return the optimizer as data, for training steps in ONNX Runtime.
 
         Raises:
             TrainingError: it is a function.
@@ -106,25 +106,27 @@ class Recipe:
         if isinstance(self.optimizer, Optimizer):
             return self.optimizer
         raise TrainingError(
-            "ONNX Runtime cannot take the steps of an optimizer that is a function",
-            ["optimizer=gp.Adam(1e-2), gp.AdamW(...) or gp.SGD(...)", 'engine="pytorch"'],
+            "ONNX Runtime cannot run an optimizer that is a function",
+            ["use optimizer=gp.Adam(1e-2), gp.AdamW(...) or gp.SGD(...)", 'use engine="pytorch"'],
         )
 
     def lr_factor(self, progress: float) -> float:
-        """Factor of the learning rate after a share of all steps, in [0, 1)."""
+        """Return the factor of the learning rate at a progress in [0, 1)."""
         schedule = SCHEDULES[self.schedule] if isinstance(self.schedule, str) else self.schedule
         factor = float(schedule(progress))
         if not math.isfinite(factor) or factor < 0:
-            raise TrainingError(f"the schedule returned {factor} at {progress:.3f} of the run")
+            raise TrainingError(
+                f"the schedule returned {factor} at progress {progress:.3f} of the run"
+            )
         return factor
 
     @property
     def loss_function(self) -> Loss:
-        """Outputs of the task and labels to a scalar, the mean over the batch."""
+        """Return the loss as a function of outputs and labels to the mean over the batch."""
         return LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
 
     def settings(self) -> dict[str, Any]:
-        """The fields as JSON values; functions by their name."""
+        """Return the fields as JSON values; functions by their name."""
         return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
 
 
@@ -138,6 +140,6 @@ def _plain(value: Any) -> Any:
 
 
 def _require_known(name: str, value: object, choices: Iterable[str], form: str) -> None:
-    """Refuse anything but a name that is known, or a function."""
+    """Check that a value is a known name or a function."""
     if not callable(value):
         require_choice("", name, value, tuple(choices), [f"a function: {form}"], TrainingError)

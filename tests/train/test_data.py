@@ -123,11 +123,11 @@ def broken_images(value: float) -> torch.Tensor:
         ((IMAGES, LABELS.float()), "labels must be int64"),
         ((IMAGES, LABELS[:-1]), "differ in length"),
         ((IMAGES[:, :, :7], LABELS), r"the graph takes .*1,8,8"),
-        ((IMAGES[:0], LABELS[:0]), "training data: there are no examples"),
+        ((IMAGES[:0], LABELS[:0]), "training data has no examples"),
         ((IMAGES, IMAGES, LABELS), "a batch has 2 inputs"),
         ((IMAGES.numpy(), LABELS.numpy()), "a ndarray where a tensor is needed"),
         (IMAGES, "is not a pair of inputs and labels"),
-        (7, "a int is not tensors, a data set or a loader"),
+        (7, "must be tensors, a data set or a loader, not int"),
         (DataLoader(Items(), batch_size=300, drop_last=True), "yields no batches"),
         (
             DataLoader(Items(broken_images(float("nan"))), batch_size=50),
@@ -154,7 +154,7 @@ def test_labels_of_an_unaligned_task_are_checked_against_its_logits() -> None:
 def test_a_task_that_returns_no_logits_is_refused() -> None:
     captured = gp.capture(nn.Conv2d(1, 2, 3), (torch.rand(2, 1, 8, 8),))
     task = gp.compile(captured, gp.Program([gp.Additive()]))
-    with pytest.raises(TrainingError, match="where target logits"):
+    with pytest.raises(TrainingError, match="but target logits"):
         fit(task, (IMAGES, LABELS))
 
 
@@ -167,5 +167,5 @@ def test_a_loader_that_is_shared_out_already_is_refused_among_processes() -> Non
     sampler = DistributedSampler(Items(), num_replicas=2, rank=0)
     task, loader = headed(), DataLoader(Items(), sampler=sampler, batch_size=5)
     split = open_split(task, Classification(task, cross_entropy), "training", loader)
-    with pytest.raises(DataError, match="hands every process its own examples"):
+    with pytest.raises(DataError, match="gives every process its own examples"):
         next(split.batches(5, Share(0, 2)))

@@ -59,7 +59,7 @@ def test_an_empty_mask_is_an_error() -> None:
 def test_a_gradient_of_zero_is_a_warning() -> None:
     stuck = gp.Additive(value=gp.Learnable("ones", 5.0), clip=(0.0, 1.0))
     program = gp.Program([PLACE, stuck], align=gp.FrequencyMap(10), contract=UNIT)
-    with pytest.warns(UserWarning, match="zero throughout"):
+    with pytest.warns(UserWarning, match="zero everywhere"):
         history = fit(gp.compile(graph(), program), TRAIN, epochs=1)
     assert any("clip bounds" in note for note in history.notes)
 

@@ -275,8 +275,8 @@ def test_an_output_that_is_not_there_is_named() -> None:
 @pytest.mark.parametrize(
     ("labels", "text"),
     [
-        (torch.zeros(BATCH, LENGTH + PROMPT, dtype=torch.int64), "one a token"),
-        (torch.zeros(BATCH, LENGTH), "one a token"),
+        (torch.zeros(BATCH, LENGTH + PROMPT, dtype=torch.int64), "one per token"),
+        (torch.zeros(BATCH, LENGTH), "one per token"),
         (torch.full((BATCH, LENGTH), 5), r"labels lie in \[5, 5\], but the output has 5 classes"),
     ],
 )

@@ -207,7 +207,7 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
 
 def test_a_checkpoint_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(FileError, match="cannot be made"):
+    with pytest.raises(FileError, match="cannot be created"):
         fit(headed(), TRAIN, epochs=1, checkpoint=tmp_path / "file" / "run")
 
 

@@ -1,4 +1,4 @@
-"""Batches: what one step reads, checked, and which part of it this process answers for."""
+"""Batches: the checked data of one step, and the share of it that this process computes."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from graphprog.train.objective import Objective
 Parts = tuple[tuple[torch.Tensor, ...], torch.Tensor]
 """The inputs of a task in order, each [B, ...], and the labels, int64 [B, ...]."""
 
-_FORMS = ["give (inputs, labels), where inputs are one tensor, a tuple of them, or a dict by name"]
+_FORMS = ["pass (inputs, labels): inputs are a tensor, a tuple of tensors, or a dict by name"]
 
 
 @dataclass(frozen=True)
 class Share:
-    """Which of several processes this one is."""
+    """The index of this process among several, which determines its share of a batch."""
 
     index: int = 0
     count: int = 1
 
     def of(self, rows: torch.Tensor) -> torch.Tensor:
-        """The rows of a batch that are this process's own; possibly none."""
+        """Return this process's rows of a batch; possibly none."""
         return rows if self.count == 1 else rows[self.index :: self.count]
 
 
@@ -35,11 +35,11 @@ class Batch:
     """One process's part of a batch.
 
     Attributes:
-        inputs: of the task, in order, each [B, ...].
+        inputs: inputs of the task, in order, each [B, ...].
         labels: int64 [B], or [B, ...] where the objective takes more.
-        own: rows that count; 0 where a small batch left nothing to this process, which then
-            holds another's row, so that all processes take the same steps.
-        total: rows of the batch over all processes.
+        own: number of rows that count; 0 if a small batch has none for this process, which then
+            holds the row of another, so that all processes take the same steps.
+        total: number of rows of the batch over all processes.
     """
 
     inputs: tuple[torch.Tensor, ...]
@@ -48,7 +48,7 @@ class Batch:
     total: int
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on a device."""
+        """Move the batch to a device."""
         if self.labels.device == device and all(part.device == device for part in self.inputs):
             return self
         inputs = tuple(part.to(device, non_blocking=True) for part in self.inputs)
@@ -56,12 +56,12 @@ class Batch:
 
 
 def unpack(item: Any, task: ReprogrammedModel, place: str) -> Parts:
-    """Inputs and labels of what a data set or loader yields.
+    """Return inputs and labels of an item that a data set or loader yields.
 
     Args:
         item: ``(inputs, labels)`` or ``(input, ..., labels)``.
-        task: names the inputs of a dict.
-        place: what is unpacked, for messages.
+        task: gives the order of the inputs of a dict.
+        place: name of the item, for messages.
 
     Raises:
         DataError: anything else.
@@ -95,15 +95,15 @@ def _by_name(given: Mapping[str, Any], task: ReprogrammedModel, place: str) -> l
 
 
 def check_parts(objective: Objective, parts: Parts, where: Callable[[int | None], str]) -> None:
-    """Check a batch, and say where in the data set the fault lies.
+    """Check a batch, and report where in the data set an error is.
 
     Args:
-        objective: whose check it is.
+        objective: the objective whose check is run.
         parts: inputs and labels.
-        where: names the place of a row, or of the whole batch.
+        where: returns the place of a row, or of the whole batch.
 
     Raises:
-        DataError: as the check of the objective.
+        DataError: as raised by the check of the objective.
     """
     try:
         objective.check(*parts)
@@ -113,7 +113,7 @@ def check_parts(objective: Objective, parts: Parts, where: Callable[[int | None]
 
 
 def _faulty_row(objective: Objective, parts: Parts) -> int | None:
-    """The first row that fails alone; None where rows pass and only the batch does not."""
+    """Return the first row that fails alone; None if every row passes and only the batch fails."""
     inputs, labels = parts
     if any(part.ndim == 0 or len(part) != len(labels) for part in inputs):
         return None

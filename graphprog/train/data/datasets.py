@@ -1,4 +1,4 @@
-"""Data of every accepted form becomes a split."""
+"""Making a split from data of any accepted form."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from graphprog.train.objective import Objective
 
 
 def open_split(task: ReprogrammedModel, objective: Objective, name: str, data: Any) -> Split:
-    """Make a split of whatever holds the data.
+    """Make a split from data of any accepted form.
 
     Args:
-        task: what will read it.
+        task: the task that reads it.
         objective: checks inputs and labels.
-        name: of the split, for messages.
-        data: a ``DataLoader``; tensors ``(input, ..., labels)``, or ``(inputs, labels)`` where
-            inputs are a tuple or a dict of tensors; a ``TensorDataset``, ``Subset``, or any data
+        name: name of the split, for messages.
+        data: a ``DataLoader``; tensors ``(input, ..., labels)``, or ``(inputs, labels)`` with
+            a tuple or a dict of tensors as inputs; a ``TensorDataset``, ``Subset``, or any data
             set with a length whose items are ``(inputs, label)``.
 
     Raises:
-        DataError: the data has another form, is empty, or is in memory and refused by the task.
+        DataError: the data has another form, is empty, or is in memory and the task refuses it.
     """
     if isinstance(data, DataLoader):
         return LoaderSplit(task, objective, name, data)
@@ -43,8 +43,11 @@ def open_split(task: ReprogrammedModel, objective: Objective, name: str, data: A
         return TensorSplit(objective, name, unpack(data, task, f"{name} data"), index)
     if not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
         raise DataError(
-            f"{name} data: a {type(data).__name__} is not tensors, a data set or a loader",
-            ["a tuple of tensors (inputs, labels)", "a torch.utils.data.DataLoader for a stream"],
+            f"{name} data must be tensors, a data set or a loader, not {type(data).__name__}",
+            [
+                "pass a tuple of tensors (inputs, labels)",
+                "pass a torch.utils.data.DataLoader for a stream",
+            ],
         )
     return IndexedSplit(objective, name, *_items(task, name, data, index))
 

@@ -1,4 +1,4 @@
-"""A loader of the user's as a split."""
+"""Splits that read a user's data loader."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from graphprog.train.objective import Objective
 
 
 class LoaderSplit(Split):
-    """A loader of the user's, read as it is."""
+    """A split that reads a user's loader unchanged."""
 
     def __init__(
         self, task: ReprogrammedModel, objective: Objective, name: str, loader: DataLoader[Any]
@@ -33,18 +33,20 @@ class LoaderSplit(Split):
             raise DataError(f"{name} data: the loader yields no batches")
 
     def steps(self, batch_size: int) -> int | None:
-        """As many as the loader says, whatever the batch size asked for."""
+        """Return the length of the loader, for any requested batch size."""
         return None if self.streams else len(self.loader)
 
     def batches(
         self, batch_size: int, share: Share, shuffle: torch.Generator | None = None
     ) -> Iterator[Batch]:
-        """Batches as the loader makes them; batch size and shuffling are its own."""
+        """Yield the loader's batches; the loader determines batch size and shuffling."""
         sampler = self.loader.sampler
         if share.count > 1 and isinstance(sampler, DistributedSampler):
             raise DataError(
-                f"{self.name} data: the loader hands every process its own examples already",
-                ["give every process the same loader, without DistributedSampler: fit shares it"],
+                f"{self.name} data: the loader already gives every process its own examples",
+                [
+                    "pass the same loader in every process, without DistributedSampler: fit shares it"
+                ],
             )
         for number, item in enumerate(self.loader):
             parts = unpack(item, self.task, f"{self.name} batch {number}")
@@ -56,12 +58,12 @@ class LoaderSplit(Split):
         return lambda row: place if row is None else f"{place}, row {row}"
 
     def in_order(self) -> Split:
-        """All of the loader's data set without shuffling; a stream is read as it comes."""
+        """Return the loader's data set unshuffled; a stream is read in its own order."""
         loader = self.loader
         if self.streams:
             return self
         size = loader.batch_size
-        if size is None and self.rows is not None:  # batches made by a sampler of its own
+        if size is None and self.rows is not None:  # batches of a custom sampler
             size = -(-self.rows // len(loader))
         ordered = DataLoader(
             loader.dataset,
@@ -75,14 +77,14 @@ class LoaderSplit(Split):
         return LoaderSplit(self.task, self.objective, self.name, ordered)
 
     def begin(self, epoch: int) -> None:
-        """Tell samplers that ask for it."""
+        """Call ``set_epoch`` of samplers that have it."""
         for part in (self.loader.sampler, self.loader.batch_sampler):
             set_epoch = getattr(part, "set_epoch", None)
             if set_epoch is not None:
                 set_epoch(epoch)
 
     def generators(self) -> list[torch.Generator]:
-        """Those of the loader and its samplers."""
+        """Return the generators of the loader and its samplers."""
         inner = getattr(self.loader.batch_sampler, "sampler", None)
         owners = (self.loader, self.loader.sampler, self.loader.batch_sampler, inner)
         found = (getattr(owner, "generator", None) for owner in owners)

@@ -1,4 +1,4 @@
-"""Splits: examples of one kind of use, read batch by batch."""
+"""Splits: training, validation or evaluation examples, read batch by batch."""
 
 from __future__ import annotations
 
@@ -16,66 +16,66 @@ _CHECKED_ROWS = 512
 
 
 class Split(abc.ABC):
-    """Examples of one split: ``training``, ``validation`` or ``evaluation``.
+    """The examples for ``training``, ``validation`` or ``evaluation``.
 
     Attributes:
-        rows: number of examples; None where only reading tells.
+        rows: number of examples; None if it is known only after reading.
     """
 
     rows: int | None
 
     @abc.abstractmethod
     def steps(self, batch_size: int) -> int | None:
-        """Number of batches of one reading; None where only reading tells."""
+        """Return the number of batches of one pass; None if it is known only after reading."""
 
     @abc.abstractmethod
     def batches(
         self, batch_size: int, share: Share, shuffle: torch.Generator | None = None
     ) -> Iterator[Batch]:
-        """Read once; shuffled where a generator is given. Nothing is dropped.
+        """Yield the batches of one pass, shuffled if a generator is given; nothing is dropped.
 
         Raises:
-            DataError: examples that the task refuses, with their place.
+            DataError: the task refuses an example; the message has its place.
         """
 
     def in_order(self) -> Split:
-        """The same examples in an order that is always the same, all of them."""
+        """Return a split of all the same examples in a fixed order."""
         return self
 
-    def begin(self, epoch: int) -> None:  # noqa: B027 (most splits have nobody to tell)
-        """Tell what shuffles by itself which epoch begins."""
+    def begin(self, epoch: int) -> None:  # noqa: B027 (most splits do nothing)
+        """Pass the number of the epoch to samplers that shuffle by themselves."""
 
     def generators(self) -> list[torch.Generator]:
-        """Sources of randomness whose state outlives an epoch."""
+        """Return the random generators whose state persists between epochs."""
         return []
 
     def digest(self) -> dict[str, int | None]:
-        """What tells this data from other data, as far as that is cheap to know."""
+        """Return what distinguishes this data from other data, if cheap to compute."""
         return {"examples": self.rows}
 
 
 class IndexedSplit(Split):
-    """Examples fetched by their numbers."""
+    """Examples that are fetched by index."""
 
     def __init__(
         self, objective: Objective, name: str, rows: int, fetch: Callable[[torch.Tensor], Parts]
     ) -> None:
         if rows == 0:
-            raise DataError(f"{name} data: there are no examples")
+            raise DataError(f"{name} data has no examples")
         self.objective = objective
         self.name = name
         self.rows = rows
         self.fetch = fetch
 
     def steps(self, batch_size: int) -> int | None:
-        """Batches of one reading, the last one possibly smaller."""
+        """Return the number of batches of one pass; the last one may be smaller."""
         assert self.rows is not None
         return -(-self.rows // batch_size)
 
     def batches(
         self, batch_size: int, share: Share, shuffle: torch.Generator | None = None
     ) -> Iterator[Batch]:
-        """Fetch, check and share out, batch after batch."""
+        """Fetch and check each batch, and yield this process's share of it."""
         assert self.rows is not None
         order = torch.randperm(self.rows, generator=shuffle) if shuffle else torch.arange(self.rows)
         for chunk in order.split(batch_size):
@@ -83,13 +83,13 @@ class IndexedSplit(Split):
             yield Batch(*self.read(own if len(own) else chunk[:1]), len(own), len(chunk))
 
     def read(self, numbers: torch.Tensor) -> Parts:
-        """Fetch and check examples."""
+        """Fetch and check the examples with these indices."""
         parts = self.fetch(numbers)
         self.check(parts, numbers)
         return parts
 
     def check(self, parts: Parts, numbers: torch.Tensor) -> None:
-        """Refuse examples that the task cannot take."""
+        """Check that the task can take the examples."""
 
         def where(row: int | None) -> str:
             return (
@@ -100,7 +100,7 @@ class IndexedSplit(Split):
 
 
 class TensorSplit(IndexedSplit):
-    """Tensors in memory, checked once; ``index`` selects rows of them."""
+    """Tensors in memory, checked once; ``index`` selects some of their rows."""
 
     def __init__(
         self, objective: Objective, name: str, parts: Parts, index: torch.Tensor | None
@@ -122,11 +122,11 @@ class TensorSplit(IndexedSplit):
         return tuple(inputs), labels
 
     def read(self, numbers: torch.Tensor) -> Parts:
-        """Select examples; they were checked when the split was made."""
+        """Select examples; all were checked when the split was made."""
         return self._select(numbers)
 
     def digest(self) -> dict[str, int | None]:
-        """Number of examples, and a checksum of all of them."""
+        """Return the number of examples and a checksum of all of them."""
         found = 0
         assert self.rows is not None
         for numbers in torch.arange(self.rows).split(_CHECKED_ROWS):

@@ -1,6 +1,6 @@
-"""The training loop: epochs, steps, checkpoints, meters, and counted mappings.
+"""The training loop: epochs, steps, checkpoints, meters and statistical mappings.
 
-What is minimized belongs to the objective, one level up.
+The objective, which defines what is minimized, belongs one level up.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The folder of a run: one file, replaced after every epoch, that has all it takes to go on."""
+"""Checkpoints: one file per run, replaced after every epoch, from which the run resumes."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ from graphprog.utils.tensor_tree import checksum, decode, encode
 FILE_NAME = "state.safetensors"
 _KEY = "graphprog-run"
 _VERSION = 1
-_REMEDIES = ["give another checkpoint folder", "give the arguments of the run in this folder"]
+_REMEDIES = [
+    "use another checkpoint folder",
+    "call fit with the same arguments as the run in this folder",
+]
 
 
 @dataclasses.dataclass
 class Snapshot:
-    """All of a run between two epochs.
+    """The complete state of a run between two epochs.
 
     Attributes:
-        state: of the run.
+        state: progress of the run.
         program: tensors of the program as trained so far.
-        optimizer: its state dict; None where nothing is trained.
-        scaler: state dict of the gradient scaler; empty where there is none.
+        optimizer: state dict of the optimizer; None if nothing is trained.
+        scaler: state dict of the gradient scaler; empty if there is none.
         generators: states of the loaders' own generators.
     """
 
@@ -44,11 +47,11 @@ class Snapshot:
 
 
 def write_snapshot(folder: Path, identity: dict[str, Any], snapshot: Snapshot) -> None:
-    """Replace the file of a run, atomically.
+    """Replace the checkpoint file of a run atomically.
 
     Raises:
         FileError: the folder cannot be written.
-        TrainingError: the optimizer's state cannot be kept.
+        TrainingError: the optimizer's state cannot be saved.
     """
     tensors: dict[str, torch.Tensor] = {}
     fields = {item.name: getattr(snapshot, item.name) for item in dataclasses.fields(snapshot)}
@@ -65,17 +68,17 @@ def write_snapshot(folder: Path, identity: dict[str, Any], snapshot: Snapshot) -
 
 
 def read_snapshot(folder: Path, identity: dict[str, Any]) -> Snapshot | None:
-    """What a run left in its folder; None where it has not begun. The folder is made.
+    """Read the checkpoint of a run; None if it has not begun. Creates the folder.
 
     Raises:
-        FileError: the folder cannot be made, or its file is damaged or of another version.
-        TrainingError: it belongs to another run; says what differs.
+        FileError: the folder cannot be created, or its file is damaged or of another version.
+        TrainingError: it belongs to another run; the message says what differs.
     """
     path = folder / FILE_NAME
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
-        raise FileError(f"{folder}: cannot be made: {error.strerror}") from error
+        raise FileError(f"{folder}: cannot be created: {error.strerror}") from error
     if not path.exists():
         return None
     try:
@@ -90,11 +93,13 @@ def read_snapshot(folder: Path, identity: dict[str, Any]) -> Snapshot | None:
     try:
         version, found, fields = document["version"], document["run"], document["snapshot"]
         if document["checksum"] != _checksum(tensors):
-            raise ValueError("the tensors are not those that were written")
+            raise ValueError("the checksum of the tensors does not match")
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, error) from error
     if version != _VERSION:
-        raise FileError(f"{path}: checkpoint version {version!r:.40}, this reads {_VERSION}")
+        raise FileError(
+            f"{path} has checkpoint version {version!r:.40}; this graphprog reads {_VERSION}"
+        )
     _check_identity(path, found, identity)
     try:
         return _snapshot(decode(fields, tensors))
@@ -114,7 +119,7 @@ def _snapshot(fields: dict[str, Any]) -> Snapshot:
 
 def _check_identity(path: Path, found: Any, identity: dict[str, Any]) -> None:
     if not isinstance(found, dict):
-        raise FileError(f"{path}: damaged: it does not say which run it belongs to")
+        raise FileError(f"{path}: damaged: it does not name the run that it belongs to")
     own = parse_json(render_json(identity, "run"), "run")
     for name in {**found, **own}:
         if found.get(name) != own.get(name):
@@ -133,5 +138,5 @@ def _short(value: Any) -> str:
 def _damaged(path: Path, error: Exception) -> FileError:
     return FileError(
         f"{path}: damaged: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
-        ["delete the file to start the run again"],
+        ["delete the file to restart the run from the beginning"],
     )

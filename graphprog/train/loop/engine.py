@@ -1,4 +1,4 @@
-"""The machine under a run: device, precision and processes, all of accelerate's."""
+"""Device, precision and processes of a run, managed by accelerate."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from graphprog.train.data.batches import Batch, Share
 
 
 class Step(nn.Module):
-    """What is run in one step, as the one module that accelerate wraps.
+    """The forward pass of one step, as the single module that accelerate wraps.
 
-    Forward: a batch's inputs to what the task returns, and to what the alignment reads [B, ...],
-    or None where that is not asked for.
+    Forward: inputs of a batch to the outputs of the task and the values that the alignment reads
+    [B, ...], or None if these are not requested.
     """
 
     def __init__(self, task: ReprogrammedModel) -> None:
         super().__init__()
         self.task = task
-        # DistributedDataParallel would send every source tensor between processes otherwise
+        # otherwise DistributedDataParallel would broadcast every source tensor
         self._ddp_params_and_buffers_to_ignore = [
             f"task.source.{name}"
             for name, _ in (*task.source.named_parameters(), *task.source.named_buffers())
@@ -44,14 +44,14 @@ class Step(nn.Module):
 
 
 class Engine:
-    """A task on its device, in its precision, beside its fellow processes.
+    """A task on its device, in its precision, in one of several processes.
 
     Attributes:
-        task: what runs.
+        task: the task that runs.
         accelerator: accelerate's own object.
         step: :class:`Step`, wrapped for training in many processes.
-        alone: the same without what many processes add, for reading data at one's own pace.
-        share: which of the processes this is.
+        alone: the same without the wrapper, so that processes need not run in lockstep.
+        share: this process's share of a batch.
     """
 
     def __init__(
@@ -76,17 +76,17 @@ class Engine:
 
     @property
     def device(self) -> torch.device:
-        """Where the task is."""
+        """The device of the task."""
         device: torch.device = self.accelerator.device
         return device
 
     def forward(self, batch: Batch, read: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Outputs, and what the alignment reads, of a batch on the device; for no training."""
+        """Return outputs and the values that the alignment reads, without gradient."""
         logits, values = self.alone(batch.inputs, read)
         return logits, values
 
     def total(self, values: torch.Tensor) -> torch.Tensor:
-        """The sum over all processes, on the CPU; exact for whole numbers in float64."""
+        """Return the sum over all processes, on the CPU; exact for integers in float64."""
         if self.share.count == 1:
             return values.cpu()
         home = values if self.device.type == "cpu" else values.to(self.device)
@@ -101,13 +101,13 @@ def running(
     log_dir: str | os.PathLike[str] | None = None,
     cpu: bool = False,
 ) -> Iterator[Engine]:
-    """An engine for a task, which is back where it was, in eval mode, after the block.
+    """Yield an engine for a task; afterwards, the task is back on its device, in eval mode.
 
     Args:
-        task: what runs.
+        task: the task to run.
         precision: ``no``, ``bf16`` or ``fp16``.
         log_dir: folder for TensorBoard.
-        cpu: stay on the processor, whatever else there is.
+        cpu: use the CPU even if there is a GPU.
 
     Raises:
         TrainingError: the device lacks the precision.
@@ -121,10 +121,10 @@ def running(
 
 @contextmanager
 def _own_accelerate_state(cpu: bool) -> Iterator[None]:
-    """Settings of accelerate for the block only: it keeps them in classes, for the process."""
+    """Restrict accelerate's settings, which it keeps per process, to the block."""
     kinds: list[Any] = [AcceleratorState, GradientState]
     if cpu and PartialState._shared_state.get("num_processes", 1) == 1:
-        kinds.append(PartialState)  # the device; where there are several processes, also those
+        kinds.append(PartialState)  # the device, and the process group if there is one
     kept = [(kind, dict(kind._shared_state)) for kind in kinds]
     try:
         for kind, _ in kept:
@@ -138,7 +138,7 @@ def _own_accelerate_state(cpu: bool) -> Iterator[None]:
 
 @contextmanager
 def _placement_kept(task: ReprogrammedModel) -> Iterator[None]:
-    """Give the source tensors their own memory back, which others share, after the block."""
+    """Restore the original, shared memory of the source tensors after the block."""
     kept = [
         (module, name, tensor, tensor.data)
         for module in task.source.modules()

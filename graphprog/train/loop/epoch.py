@@ -1,4 +1,4 @@
-"""One epoch of training."""
+"""One epoch of training with PyTorch."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _STEPS_BETWEEN_CHECKS = 32
 
 @dataclass
 class Trainer:
-    """The parts of a run that a training step uses.
+    """The parts of a run that a training step needs.
 
     Attributes:
-        engine: what runs.
-        recipe: how.
-        objective: what for.
+        engine: runs the task.
+        recipe: the hyper-parameters.
+        objective: what is minimized.
         split: the training data.
-        parameters: what is trained, by name; the optimizer holds the same objects.
-        optimizer: None where nothing is trained.
-        mapping: the counted alignment, if it is one.
+        parameters: trained parameters by name; the optimizer holds the same objects.
+        optimizer: None if nothing is trained.
+        mapping: the statistical alignment, if there is one.
         bar: shows progress.
     """
 
@@ -48,14 +48,14 @@ class Trainer:
     bar: Bar
 
     on_processor: ClassVar[bool] = False
-    """Whether the steps are taken on the processor, whatever else there is."""
+    """Whether the steps run on the CPU even if there is a GPU."""
 
     @classmethod
     def require(cls, recipe: Recipe) -> None:
-        """Refuse what these steps cannot do.
+        """Check that these steps support a recipe.
 
         Raises:
-            TrainingError: names it.
+            TrainingError: they do not; names the option.
         """
 
     def __post_init__(self) -> None:
@@ -64,12 +64,12 @@ class Trainer:
             self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
             scaled = self.engine.accelerator.scaler is not None
             prepared = self.engine.accelerator.prepare_optimizer(self.optimizer)
-            # accelerate's own step costs more than Adam's; only scaling and XLA need it
+            # accelerate's own step is slower than Adam's; only scaling and XLA need it
             needed = scaled or self.engine.device.type == "xla"
             self._step = prepared.step if needed else self.optimizer.step
 
     def groups(self) -> int | None:
-        """Optimizer steps an epoch; None where only reading tells."""
+        """Return the number of optimizer steps per epoch; None if unknown before reading."""
         steps = self.split.steps(self.recipe.batch_size)
         return None if steps is None else -(-steps // self.recipe.accumulate)
 
@@ -77,7 +77,7 @@ class Trainer:
         """Train for one epoch, counted from 0.
 
         Returns:
-            Scores of the epoch, and counts of its outputs, summed over the processes, where the
+            Scores of the epoch, and counts of its outputs summed over the processes, if the
             mapping collects them.
 
         Raises:
@@ -103,14 +103,14 @@ class Trainer:
         return scores, None if accumulated is None else self.engine.total(accumulated)
 
     def set_lr(self, progress: float) -> None:
-        """Set the learning rates for a share of all steps."""
+        """Set the learning rates for the given progress of the run."""
         if self.optimizer is not None:
             factor = self.recipe.lr_factor(progress)
             for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
                 group["lr"] = base * factor
 
     def _groups(self, epoch: int) -> Iterator[list[Batch]]:
-        """Batches of the epoch, as many together as one optimizer step takes."""
+        """Yield the batches of the epoch, grouped by optimizer step."""
         shuffle = torch.Generator().manual_seed(derived_seed(self.recipe.seed, epoch, 1))
         batches = self.split.batches(self.recipe.batch_size, self.engine.share, shuffle)
         while group := list(itertools.islice(batches, self.recipe.accumulate)):
@@ -119,7 +119,7 @@ class Trainer:
     def _take_step(
         self, group: list[Batch], meter: Meter, accumulated: torch.Tensor | None
     ) -> torch.Tensor:
-        """One optimizer step; returns the loss of the last batch."""
+        """Take one optimizer step, and return the loss of the last batch."""
         rows = sum(batch.total for batch in group)
         for batch in group[:-1]:
             with self.engine.accelerator.no_sync(self.engine.step):
@@ -133,24 +133,24 @@ class Trainer:
     def _backward(
         self, given: Batch, rows: int, meter: Meter, accumulated: torch.Tensor | None
     ) -> torch.Tensor:
-        """Add the gradient of the mean loss over all rows of a step, of all processes."""
+        """Accumulate the gradient of the mean loss over all rows of a step, in all processes."""
         batch = given.to(self.engine.device)
         logits, values = self.engine.step(batch.inputs, accumulated is not None)
         loss = self.objective(logits, batch.labels)
-        # gradients are averaged over the processes, whose batches may differ in size
+        # gradients are averaged over processes, whose batches may differ in size
         weight = batch.own * self.engine.share.count / rows
         self.engine.accelerator.backward(loss if weight == 1.0 else loss * weight)
         if accumulated is not None and self.mapping is not None:
             if values.isfinite().all():
                 accumulated += self.mapping.count(values, batch)
             else:
-                loss = loss * torch.nan  # all processes must learn of it, as they do of losses
+                loss = loss * torch.nan  # all processes must see it, as they see losses
         with torch.no_grad():
             meter.add(loss, self.objective.score(logits, batch.labels), batch)
         return loss.detach()
 
     def _checks_after(self, number: int) -> bool:
-        """Whether to wait for the device after a step and look for NaN."""
+        """Whether to synchronize with the device after a step and check for NaN."""
         cheap = self.engine.device.type == "cpu" and self.engine.share.count == 1
         return cheap or (number + 1) % _STEPS_BETWEEN_CHECKS == 0
 

@@ -24,15 +24,15 @@ _SHOWN_CLASSES = 20
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How well a task does on a split.
+    """Loss, accuracy and confusion matrix of a task on a split.
 
     Attributes:
         loss: mean over the labels.
-        accuracy: share of labels that are predicted right.
-        count: number of labels: that of the examples, where each has one.
+        accuracy: share of labels that are predicted correctly.
+        count: number of labels; the number of examples, if each has one.
         confusion: int64 [K, K]; row: class of the example, column: predicted class. Empty for
-            losses that are no plain function of logits [B, K].
-        labels: names of the classes, where the program's contract has them.
+            losses that are not a function of logits [B, K].
+        labels: names of the classes, if the program's contract has them.
 
     Example:
         >>> found = gp.evaluate(task, (images, labels))
@@ -49,7 +49,7 @@ class Evaluation:
 
     @property
     def class_accuracy(self) -> tuple[float | None, ...]:
-        """Accuracy for each class; None for a class without examples."""
+        """Return the accuracy for each class; None for a class without examples."""
         right = self.confusion.diagonal().tolist()
         return tuple(
             hits / total if total else None
@@ -65,7 +65,7 @@ class Evaluation:
             text = "no examples" if share is None else f"{share:7.2%} of {totals[number]}"
             lines.append(f"  {name}: {text}")
         if len(totals) > _SHOWN_CLASSES:
-            lines.append(f"  and {len(totals) - _SHOWN_CLASSES} classes more")
+            lines.append(f"  and {len(totals) - _SHOWN_CLASSES} more classes")
         return "\n".join(lines)
 
 
@@ -77,21 +77,21 @@ def evaluate(
     loss: str | Loss = "cross_entropy",
     precision: str = "no",
 ) -> Evaluation:
-    """Measure a task on data it was not trained on.
+    """Measure loss and accuracy of a task on held-out data.
 
-    Runs where accelerate puts it, shared among its processes; the task is back where it was
-    afterwards, in eval mode.
+    Runs on the device that accelerate selects, shared among its processes. Afterwards, the task is
+    back on its device, in eval mode.
 
     Args:
-        task: what to measure.
-        data: in any form that :func:`graphprog.fit` takes; a loader is read as it is.
-        batch_size: examples read at once.
+        task: the task to measure.
+        data: in any form that :func:`graphprog.fit` takes; a loader is used unchanged.
+        batch_size: examples per forward pass.
         loss: as for :func:`graphprog.fit`.
         precision: likewise.
 
     Raises:
-        DataError: data that the task cannot take.
-        TrainingError: the task returns no logits [B, K]; a bad argument.
+        DataError: the task cannot take the data.
+        TrainingError: the task does not return logits [B, K], or an argument is invalid.
 
     Example:
         >>> found = gp.evaluate(task, (images, labels))
@@ -119,7 +119,7 @@ def evaluate(
 
 
 def measure(engine: Engine, split: Split, recipe: Recipe, objective: Objective) -> Scores:
-    """Loss and accuracy on a split, in eval mode, without gradient."""
+    """Measure loss and accuracy on a split, in eval mode, without gradient."""
     meter = Meter()
     for _ in _outputs(engine, split, recipe, objective, meter):
         pass
@@ -129,7 +129,7 @@ def measure(engine: Engine, split: Split, recipe: Recipe, objective: Objective) 
 def _outputs(
     engine: Engine, split: Split, recipe: Recipe, objective: Objective, meter: Meter
 ) -> Iterator[tuple[Batch, Any]]:
-    """Batches on the device and what the task returns for them; loss and score are metered."""
+    """Yield batches on the device with the task's outputs; the meter adds loss and score."""
     engine.alone.eval()
     for given in split.batches(recipe.batch_size, engine.share):
         if not given.own:

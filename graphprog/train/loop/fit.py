@@ -1,4 +1,4 @@
-"""Training of a program: the one entry point."""
+"""Entry point for training a program."""
 
 from __future__ import annotations
 
@@ -53,60 +53,61 @@ def fit(
     log_dir: _PathLike | None = None,
     progress: bool | None = None,
 ) -> History:
-    """Train the program of a task; its source stays as it is, bit for bit.
+    """Train the program of a task; the source model stays bit for bit the same.
 
-    Runs where accelerate puts it; under ``accelerate launch`` or ``torchrun`` in many processes,
-    which share every batch and so learn what one process learns, up to rounding. A statistical
-    alignment is refreshed before the first epoch and then as its spec says, from the training
-    split alone, in eval mode. The task ends with the program of the best epoch and the mapping
-    it was measured with, in eval mode, where it was before. The global random streams are left
-    untouched.
+    Runs on the device that accelerate selects; under ``accelerate launch`` or ``torchrun`` in many
+    processes, which share every batch and so learn what one process learns, up to rounding. A
+    statistical alignment is refreshed before the first epoch and then as its spec says, from the
+    training split only, in eval mode. Afterwards, the task is in eval mode on its former device,
+    with the program of the best epoch and the mapping that this epoch was measured with. The
+    global random states do not change.
 
     Args:
-        task: what to train.
-        train: a ``DataLoader``, read as it is; or tensors ``(input, ..., labels)`` or
+        task: the task to train.
+        train: a ``DataLoader``, used unchanged; or tensors ``(input, ..., labels)`` or
             ``(inputs, labels)`` with a tuple or a dict of tensors by input name; or a data set
             with a length whose items are ``(inputs, label)``. Labels are int64 class numbers, or
             what the loss takes.
-        validation: held-out data in any of these forms; it chooses the best epoch.
+        validation: held-out data in any of these forms; it determines the best epoch.
         epochs: passes over the training data.
-        batch_size: examples of one forward pass, over all processes together.
+        batch_size: examples per forward pass, over all processes together.
         optimizer: ``adam``, ``adamw``, ``sgd`` (momentum 0.9); a description such as
             ``gp.Adam(1e-2, clip=1.0)``, or a function from the list of trainable parameters to an
             ``Optimizer``; these two ignore ``lr`` and ``weight_decay``.
         lr: learning rate.
-        weight_decay: of the optimizer.
+        weight_decay: weight decay of the optimizer.
         schedule: factor of the learning rate, set before every step: ``constant``, ``cosine``
             (to 0), ``multistep`` (a tenth from 50 % of the steps on, a hundredth from 72 %), or
             a function of the progress of the run in [0, 1).
         loss: ``cross_entropy``, a function of logits [B, K] and labels [B] to a mean loss, or one
-            of :mod:`graphprog.losses` for outputs and labels by token. A batch weighs by its
-            examples, whatever number of labels they have.
-        accumulate: batches whose gradients make one step, as if they were one large batch.
+            of :mod:`graphprog.losses` for outputs and labels per token. A batch is weighted by
+            its number of examples, not of labels.
+        accumulate: batches per optimizer step, as if they were one large batch.
         precision: ``no``, ``bf16`` or ``fp16`` mixed precision.
-        patience: stop after so many epochs without a better one on the validation split.
-        seed: of the order of the examples and of all randomness in a run.
-        engine: what takes the steps: ``pytorch``, or ``onnxruntime``, which first exports one (see
+        patience: stop after this number of epochs without a better one on the validation split.
+        seed: seed of the order of the examples and of all randomness in a run.
+        engine: ``pytorch``, or ``onnxruntime``, which first exports a training step (see
             :func:`graphprog.backends.onnxruntime.export_training`). The losses agree up to
-            rounding. Data that are only measured are run by PyTorch on the processor.
-        checkpoint: folder of this run. All of it is written there after every epoch; the same
-            call goes on from there after a kill, to the result of a run that was never
-            interrupted, bit for bit; and returns at once when the run is over. What the task
-            holds is then replaced.
+            rounding. PyTorch evaluates the validation data on the CPU.
+        checkpoint: folder of this run. Its whole state is written there after every epoch. After
+            an interruption, the same call resumes the run, to bit for bit the result of an
+            uninterrupted one; if the run is finished, it returns at once. Either replaces the
+            program of the task.
         log_dir: folder for TensorBoard.
-        progress: None shows a bar where there is a terminal; True prints a line an epoch
-            elsewhere; False shows nothing.
+        progress: None shows a bar on a terminal; True also prints one line per epoch elsewhere;
+            False shows nothing.
 
     Returns:
-        The history of the run. ``task.summary`` holds the essence, to be saved with the program.
+        The history of the run. ``task.summary`` holds its key numbers, saved with the program.
 
     Raises:
-        DataError: data that the task cannot take, with its place.
+        DataError: the task cannot take the data; the message has the place.
         BackendError: ONNX Runtime cannot take the steps.
-        TrainingError: a bad argument; a trained tensor that the loss does not depend on; numbers
-            that diverged in the first epoch (later, the run ends with the best program so far
-            and a warning); a checkpoint of another run; source weights that changed meanwhile.
-        FileError: a checkpoint that is damaged or cannot be written.
+        TrainingError: an argument is invalid; the loss does not depend on a trained tensor; the
+            loss diverges in the first epoch (later, the run ends with the best program so far
+            and a warning); the checkpoint belongs to another run; the source weights changed
+            during training.
+        FileError: the checkpoint is damaged or cannot be written.
 
     Example:
         >>> history = gp.fit(task, (images, labels), epochs=2, batch_size=2, lr=0.05)
@@ -152,7 +153,7 @@ def fit(
 
 
 def _run(run: Run, source: str) -> None:
-    """Take a run up where it stands, and bring it to its end."""
+    """Start or resume a run, and finish it."""
     task = run.trainer.engine.task
     snapshot = None if run.folder is None else read_snapshot(run.folder, run.identity)
     run.trainer.engine.accelerator.wait_for_everyone()
@@ -166,8 +167,8 @@ def _run(run: Run, source: str) -> None:
     task.eval()
     if task.source_hash() != source:
         raise TrainingError(
-            "the source weights changed during training: something else wrote to them",
-            ["look for code that trains, moves or normalizes the source model meanwhile"],
+            "the source weights changed during training: other code wrote to them",
+            ["look for code that trains, moves or normalizes the source model during fit"],
         )
     task.summary = _history(run).summary()
     if not run.state.finished:
@@ -202,7 +203,7 @@ def _trainer(
 def _identity(
     recipe: Recipe, source: str, task: ReprogrammedModel, train: Split, held_out: Split | None
 ) -> dict[str, Any]:
-    """What a run is, as JSON values; a checkpoint is for one run only."""
+    """Return what identifies a run, as JSON values; a checkpoint belongs to one run."""
     constants: dict[str, torch.Tensor] = {}
     return {
         **recipe.settings(),

@@ -1,4 +1,4 @@
-"""Before the first step: does the loss depend on everything that is to be trained?"""
+"""Checking, before the first step, that the loss depends on every trained tensor."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from graphprog.train.objective import Loss
 
 
 def check_gradients(engine: Engine, batch: Batch, loss_function: Loss) -> list[str]:
-    """Differentiate the loss of one batch by every trainable tensor of the program.
+    """Check the gradients of one batch's loss for every trainable tensor of the program.
 
     Args:
-        engine: with the task in the state in which training starts.
-        batch: on the device of the engine.
-        loss_function: of the run.
+        engine: holds the task in its state before training.
+        batch: a batch on the device of the engine.
+        loss_function: loss function of the run.
 
     Returns:
-        A note for every tensor whose gradient is zero throughout.
+        A note for every tensor whose gradient is zero everywhere.
 
     Raises:
-        TrainingError: a tensor that the loss cannot depend on, with its interface; a loss that
-            is no scalar.
+        TrainingError: the loss does not depend on a tensor, named with its interface; the loss
+            is not a scalar.
     """
     task = engine.task
     named = {
@@ -47,8 +47,8 @@ def check_gradients(engine: Engine, batch: Batch, loss_function: Loss) -> list[s
             raise TrainingError(
                 f"no gradient reaches program.{name} ({place}): the loss does not depend on it",
                 [
-                    "put it at an interface that the logits are computed from: see print(graph)",
-                    "see what the alignment reads: its field `on`",
+                    "use an interface that the logits are computed from: see print(graph)",
+                    "check what the alignment reads: its field `at`",
                 ],
             )
         if not gradient.any():
@@ -61,12 +61,12 @@ def _zero_note(task: ReprogrammedModel, name: str, place: str) -> str:
     mask = getattr(owner, "mask", None)
     if isinstance(mask, torch.Tensor) and not mask.any():
         raise TrainingError(
-            f"program.{name} ({place}) can change nothing: its mask is empty",
-            ["leave room around the placed example, or choose another mask"],
+            f"program.{name} ({place}) has no effect: its mask is empty",
+            ["leave a margin around the resized image, or choose another mask"],
         )
     return (
-        f"the gradient of program.{name} ({place}) is zero throughout on the first batch: "
-        "it may never move; check clip bounds, and the units between it and the logits"
+        f"the gradient of program.{name} ({place}) is zero everywhere on the first batch: "
+        "it may never change; check clip bounds, and the activations between it and the logits"
     )
 
 

@@ -1,4 +1,4 @@
-"""Refreshing a statistical alignment from the training split."""
+"""Refreshes of a statistical alignment from the training split."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from graphprog.train.loop.meter import DivergenceError
 
 @dataclass(frozen=True)
 class Refresh:
-    """What a refresh did.
+    """Results of a refresh.
 
     Attributes:
-        report: the alignment's own.
-        changes: target classes whose foremost source class is another one than before.
+        report: report of the alignment.
+        changes: number of target classes whose top source class changed.
     """
 
     report: MappingReport
@@ -37,7 +37,7 @@ class Mapping:
 
     @classmethod
     def of(cls, task: ReprogrammedModel) -> Mapping | None:
-        """That of a task; None where its alignment is not counted."""
+        """Return the mapping of a task; None if its alignment is not statistical."""
         module = task.alignment
         if isinstance(task.spec.align, StatisticalAlignment):
             assert isinstance(module, StatisticalModule)
@@ -45,31 +45,31 @@ class Mapping:
         return None
 
     def is_due(self, epoch: int) -> bool:
-        """Whether it is refreshed before an epoch, counted from 0."""
+        """Whether it is refreshed before the given epoch, counted from 0."""
         every = self.spec.every
         return epoch == 0 or (every is not None and epoch % every == 0)
 
     def collects_in(self, epoch: int) -> bool:
-        """Whether the outputs of an epoch's own training are counted for the next refresh."""
+        """Whether the outputs during an epoch's training are counted for the next refresh."""
         return self.spec.collect == "epoch" and self.is_due(epoch + 1)
 
     def empty_counts(self) -> torch.Tensor:
-        """Zeros, float64 [K_S, K_T] on the CPU."""
+        """Return zero counts, float64 [K_S, K_T] on the CPU."""
         shape = (self.module.source_classes, self.module.target_classes)
         return torch.zeros(shape, dtype=torch.float64)
 
     def count(self, values: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Counts of this process's own rows of a batch, float64 [K_S, K_T] on the CPU."""
+        """Count this process's rows of a batch: float64 [K_S, K_T] on the CPU."""
         rows = slice(0, batch.own)
         return self.module.count(values.detach()[rows], batch.labels[rows]).cpu()
 
     def read(self, engine: Engine, split: Split, batch_size: int) -> torch.Tensor:
-        """Counts of all the training split, summed over the processes.
+        """Count the whole training split, summed over the processes.
 
-        In eval mode, without gradient, every example once in an order that is always the same.
+        In eval mode, without gradient, every example once in a fixed order.
 
         Raises:
-            DivergenceError: the model gives values that are not finite.
+            DivergenceError: the model returns values that are not finite.
         """
         counts, broken = self.empty_counts(), 0
         engine.alone.eval()
@@ -90,26 +90,26 @@ class Mapping:
         return engine.total(counts)
 
     def refresh(self, counts: torch.Tensor) -> Refresh:
-        """Replace the mapping by the one that the counts [K_S, K_T] call for."""
+        """Recompute the mapping from the counts [K_S, K_T]."""
         before = self._foremost()
         report = self.module.refresh(counts)
         return Refresh(report, int((self._foremost() != before).sum()))
 
     @torch.no_grad()
     def _foremost(self) -> torch.Tensor:
-        """For every target class, the source class that raises its logit most, int64 [K_T]."""
+        """Return the source class with the largest weight for each target class, int64 [K_T]."""
         device = self.module.refreshed.device
         responses: torch.Tensor = self.module(torch.eye(self.module.source_classes, device=device))
         return responses.argmax(0).cpu()
 
 
 def empty_class_note(report: MappingReport, labels: tuple[str, ...]) -> str:
-    """What to tell about target classes without any training example; empty where all have."""
+    """Return a note about target classes without training examples; empty if there are none."""
     if not report.empty:
         return ""
     names = [f"{number} {labels[number]!r}" if labels else str(number) for number in report.empty]
     shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
     return (
-        f"no training example has the label {shown}: "
-        "what is mapped to it rests on no evidence; check the training split"
+        f"no training example has the label {shown}, so its mapping is arbitrary; "
+        "check the training split"
     )

@@ -1,4 +1,4 @@
-"""Loss and accuracy of a reading of the data, gathered without waiting for the device."""
+"""Loss and accuracy of one pass over the data, collected without device synchronization."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from graphprog.train.loop.engine import Engine
 
 @dataclass(frozen=True)
 class Scores:
-    """Mean loss, share of right labels, and number of labels, over all processes."""
+    """Mean loss, share of correct labels, and number of labels, over all processes."""
 
     loss: float
     accuracy: float
@@ -21,11 +21,11 @@ class Scores:
 
 
 class DivergenceError(Exception):
-    """Numbers stopped being finite; the text says which and where."""
+    """A loss or parameter is no longer finite; the message says which, and where."""
 
 
 class Meter:
-    """Collects the batches of one reading."""
+    """Collects loss and accuracy of the batches of one pass."""
 
     def __init__(self) -> None:
         self.losses: list[torch.Tensor] = []
@@ -36,7 +36,7 @@ class Meter:
     def add(
         self, loss: torch.Tensor, score: tuple[torch.Tensor, torch.Tensor], batch: Batch
     ) -> None:
-        """Add a batch: its mean loss, how many labels are right, and how many count."""
+        """Add a batch: its mean loss, its number of correct labels, and its number of labels."""
         if batch.own:
             right, counted = score
             self.losses.append(loss.detach())
@@ -44,7 +44,7 @@ class Meter:
             self.counted.append(counted)
 
     def first_bad(self) -> int | None:
-        """Number of the first batch, of those not looked at yet, whose loss is not finite."""
+        """Return the number of the first unchecked batch whose loss is not finite."""
         recent = self.losses[self._checked :]
         if not recent:
             return None
@@ -53,7 +53,7 @@ class Meter:
         return start + int(wrong[0]) if len(wrong) else None
 
     def scores(self, engine: Engine) -> Scores:
-        """Scores over all processes."""
+        """Return the scores over all processes."""
         sums = [0.0, 0.0, 0.0]
         if self.losses:
             counted = torch.stack(self.counted).cpu().double()
@@ -62,5 +62,5 @@ class Meter:
             sums = [float(losses @ counted), float(right), float(counted.sum())]
         loss, right_sum, count = engine.total(torch.tensor(sums, dtype=torch.float64)).tolist()
         if count == 0:
-            raise DataError("no label counts in any example: all of them are to be ignored")
+            raise DataError("there is nothing to score: every label of every example is ignored")
         return Scores(loss / count, right_sum / count, int(count))

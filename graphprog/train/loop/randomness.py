@@ -1,4 +1,4 @@
-"""Randomness of a training run: its own streams, and everybody else's left as they were."""
+"""Randomness of a training run: derived seeds, and global random states that it restores."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 
 
 def derived_seed(*numbers: int) -> int:
-    """A 32-bit seed for every sequence of numbers, far from those of its neighbors."""
+    """Derive a 32-bit seed from integers; nearby integers give unrelated seeds."""
     return int(numpy.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def reseed(*numbers: int) -> None:
-    """Start the global streams of Python, NumPy and torch (all devices) from derived seeds."""
+    """Seed Python, NumPy and torch (all devices) from integers."""
     seed = derived_seed(*numbers)
     random.seed(seed)
     numpy.random.seed(seed)
@@ -25,7 +25,7 @@ def reseed(*numbers: int) -> None:
 
 @contextmanager
 def preserved(device: torch.device) -> Iterator[None]:
-    """Leave the global streams, and that of a device, as they were before the block."""
+    """Restore the global random states, and that of a device, after the block."""
     python, legacy = random.getstate(), numpy.random.get_state()
     devices = [] if device.type == "cpu" else [device.index or 0]
     kind = "cuda" if device.type == "cpu" else device.type

@@ -1,4 +1,4 @@
-"""All epochs of a run."""
+"""The epochs of a training run: refresh, training, validation, checkpoint."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from graphprog.train.loop.tensorboard import Board
 
 @dataclass
 class Run:
-    """A run in progress.
+    """A training run in progress.
 
     Attributes:
         trainer: takes the steps.
         validation: held-out data, if there is any.
-        state: where the run stands.
-        board: takes the numbers of every epoch.
-        folder: of the checkpoint, if one is kept.
-        identity: what tells this run from others, as JSON values.
+        state: progress of the run.
+        board: logs the metrics of every epoch.
+        folder: folder of the checkpoint, if one is kept.
+        identity: what identifies this run, as JSON values.
         start: the program before the first step.
     """
 
@@ -48,14 +48,14 @@ class Run:
 
     @property
     def epochs(self) -> int:
-        """How many there will be: one suffices where nothing is trained."""
+        """The number of epochs; 1 if nothing is trained."""
         return self.trainer.recipe.epochs if self.trainer.parameters else 1
 
     def go(self) -> None:
         """Run the epochs that remain.
 
         Raises:
-            TrainingError: the numbers diverged in the first epoch, or before.
+            TrainingError: the run diverged in or before the first epoch.
         """
         while len(self.state.records) < self.epochs and not self.state.stopped:
             try:
@@ -86,7 +86,7 @@ class Run:
             write_snapshot(self.folder, self.identity, snapshot)
 
     def resume(self, snapshot: Snapshot) -> None:
-        """Go back to where a snapshot was taken."""
+        """Restore the run from a snapshot."""
         self.state = snapshot.state
         self.trainer.engine.task.load_program_state(snapshot.program)
         if self.trainer.optimizer is not None and snapshot.optimizer is not None:
@@ -97,7 +97,7 @@ class Run:
             source.set_state(stream)
 
     def note(self, text: str) -> None:
-        """Tell the user once, now and in the history."""
+        """Warn the user once, and keep the note in the history."""
         if text and text not in self.state.notes:
             self.state.notes.append(text)
             if self.trainer.engine.accelerator.is_main_process:
@@ -163,7 +163,7 @@ class Run:
         return refresh
 
     def _prepare(self) -> None:
-        """What is looked at once, before the first step."""
+        """Run the checks that precede the first step."""
         trainer = self.trainer
         if not trainer.parameters:
             self.state.notes.append(
@@ -184,7 +184,7 @@ class Run:
         if best is None:
             raise TrainingError(
                 f"training diverged before any epoch was finished: {error}",
-                ["a smaller lr", 'precision="no"', "look at the data and the loss function"],
+                ["use a smaller lr", 'use precision="no"', "check the data and the loss function"],
             ) from error
         self.state.stopped = f"{error}; the program of epoch {self.state.best_epoch} was kept"
         self.note(f"training diverged: {self.state.stopped}")
@@ -192,5 +192,5 @@ class Run:
 
 def _finite(scores: Scores) -> Scores:
     if not torch.tensor(scores.loss).isfinite():
-        raise DivergenceError("the loss on data that is only measured is not finite")
+        raise DivergenceError("the loss on the validation data is not finite")
     return scores

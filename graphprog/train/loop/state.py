@@ -1,4 +1,4 @@
-"""Where a run stands between two epochs."""
+"""Progress of a run between two epochs."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ ProgramState = dict[str, torch.Tensor]
 
 @dataclass
 class RunState:
-    """Everything that is known between two epochs, besides the tensors in use.
+    """The state of a run between two epochs, without the current tensors.
 
     Attributes:
-        records: of the finished epochs.
-        best: program of the best epoch, with the mapping it was measured with; None before.
-        best_epoch: its number, from 1; 0 before.
-        counts: of the last epoch's own outputs, float64 [K_S, K_T], if they were collected.
-        notes: for the history.
-        stopped: why the run ends early; empty where it does not.
-        seconds: spent so far.
-        finished: whether the run is over.
+        records: records of the finished epochs.
+        best: program of the best epoch, with the mapping it was measured with; None before the
+            first.
+        best_epoch: its number, from 1; 0 before the first.
+        counts: counts of the last epoch's outputs, float64 [K_S, K_T], if collected.
+        notes: notes for the history.
+        stopped: why the run ends early; empty if it does not.
+        seconds: duration so far.
+        finished: whether the run is finished.
     """
 
     records: list[EpochRecord] = field(default_factory=list)
@@ -36,7 +37,7 @@ class RunState:
     finished: bool = False
 
     def add(self, record: EpochRecord, program: ProgramState, patience: int | None) -> None:
-        """Take in a finished epoch and the program after it."""
+        """Add a finished epoch, and keep its program if it is the best."""
         self.records.append(record)
         self.seconds += record.seconds
         if self.best_epoch == 0 or _merit(record) > _merit(self.records[self.best_epoch - 1]):
@@ -47,7 +48,7 @@ class RunState:
 
 
 def _merit(record: EpochRecord) -> tuple[float, float]:
-    """What makes an epoch better than an earlier one; without validation, being later does."""
+    """Return the sort key of an epoch: larger is better; without validation, later is better."""
     if record.validation_accuracy is None or record.validation_loss is None:
         return float(record.epoch), 0.0
     return record.validation_accuracy, -record.validation_loss

@@ -1,4 +1,4 @@
-"""A run's numbers for TensorBoard, through accelerate's tracker."""
+"""Logging of a run to TensorBoard, through accelerate's tracker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NAMES = {
 
 
 class Board:
-    """Writes one point an epoch; nothing where no folder for logs was given."""
+    """Writes one point per epoch; nothing if no log folder was given."""
 
     def __init__(self, engine: Engine, active: bool) -> None:
         self.engine = engine
@@ -29,7 +29,7 @@ class Board:
             engine.accelerator.init_trackers("")
 
     def log(self, record: EpochRecord) -> None:
-        """Write the numbers of an epoch, and the patterns that are images."""
+        """Write the metrics of an epoch, and patterns as images."""
         if not self.active:
             return
         values: dict[str, Any] = {
@@ -50,13 +50,13 @@ class Board:
             tracker.log_images(images, step=record.epoch)
 
     def close(self) -> None:
-        """Flush; ``end_training`` would also end the process group, which is not ours."""
+        """Flush; ``end_training`` would also end the process group, which the run did not start."""
         for tracker in self.engine.accelerator.trackers:
             tracker.finish()
 
 
 def _image(pattern: torch.Tensor) -> Any:
-    """A pattern [C, H, W] as a batch of one image; its own range where it leaves [0, 1]."""
+    """Return a pattern [C, H, W] as a batch of one image, rescaled if it leaves [0, 1]."""
     low, high = pattern.aminmax()
     if low < 0 or high > 1:
         pattern = (pattern - low) / (high - low).clamp_min(1e-12)
