@@ -44,9 +44,7 @@ class LoaderSplit(Split):
         if share.count > 1 and isinstance(sampler, DistributedSampler):
             raise DataError(
                 f"{self.name} data: the loader already gives every process its own examples",
-                [
-                    "pass the same loader in every process, without DistributedSampler: fit shares it"
-                ],
+                ["pass the same loader in every process, without DistributedSampler; fit shares"],
             )
         for number, item in enumerate(self.loader):
             parts = unpack(item, self.task, f"{self.name} batch {number}")
