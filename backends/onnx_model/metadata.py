@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -120,7 +121,7 @@ def viewer_entries(task: ReprogrammedModel) -> dict[str, str]:
         "program": str(task.spec),
         "pipeline": str(task.pipeline),
         "contract": str(contract),
-        "labels": ", ".join(contract.labels),
+        "labels": json.dumps(contract.labels, ensure_ascii=False),
         "source": f"{task.base.name}: {task.base.fingerprint}",
     }
 

@@ -30,9 +30,6 @@ class Alignment(Spec, abc.ABC):
         >>> task = gp.compile(graph, gp.Program(align=align))
     """
 
-    is_identity: ClassVar[bool] = False
-    """True when there is nothing to insert after the value that is read."""
-
     takes_layer: ClassVar[bool] = False
     """True when few rows of an affine layer's result are read: see :meth:`build`."""
 
@@ -45,6 +42,11 @@ class Alignment(Spec, abc.ABC):
                 f"{self.kind}: at must name an interface, not {self.at!r}",
                 ['at="logits"', "a key from the table of graph.interfaces()"],
             )
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether there is nothing to insert after the value that is read."""
+        return False
 
     @abc.abstractmethod
     def build(self, context: BuildContext) -> nn.Module:

@@ -18,6 +18,8 @@ def encode(
 ) -> list[list[int]]:
     """Rows of tokens for queries; see :meth:`graphprog.ReprogrammedModel.encode`."""
     prompt = required(prompt)
+    if isinstance(queries, str):
+        raise DataError("queries are several: a list of texts, even of one", [f"[{queries!r:.60}]"])
     rows = prompt.rows(prompt.texts(queries, embed))
     if prompt.answer:
         _require_one_gap(rows, prompt)

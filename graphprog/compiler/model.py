@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -26,6 +27,9 @@ from graphprog.ir.records import Steps
 from graphprog.passes.pipeline import Pipeline
 from graphprog.text.prompting.prompt import Prompt, Query
 from graphprog.text.prompting.selection import Embed
+
+_DISABLED: ContextVar[frozenset[int]] = ContextVar("disabled", default=frozenset())
+"""Identities of the tasks whose program is disabled in this thread or asynchronous task."""
 
 
 class ReprogrammedModel(nn.Module):
@@ -70,7 +74,6 @@ class ReprogrammedModel(nn.Module):
         self.program = graph.weights.program.described(str(spec))
         self.source.requires_grad_(False)
         self.inputs = inputs_of(graph)
-        self._disabled = False
         self._paired = _paired(graph)
 
     @property
@@ -155,7 +158,7 @@ class ReprogrammedModel(nn.Module):
             DataError: an input of another shape or dtype than the graph takes; in eval mode, on
                 the processor, also values that are not finite or outside of the contract's range.
         """
-        if self._disabled:
+        if id(self) in _DISABLED.get():
             return self.base(*args, **kwargs)
         flat = self.graph.run(self._bound(args, kwargs), self.training)
         return pytree.tree_unflatten(flat, self.graph.out_spec)
@@ -186,12 +189,15 @@ class ReprogrammedModel(nn.Module):
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
-        """Run the source model inside the block, bit for bit; it takes the source's inputs."""
-        self._disabled = True
+        """Run the source model inside the block, bit for bit; it takes the source's inputs.
+
+        Other threads and asynchronous tasks are not affected.
+        """
+        token = _DISABLED.set(_DISABLED.get() | {id(self)})
         try:
             yield
         finally:
-            self._disabled = False
+            _DISABLED.reset(token)
 
     def train(self, mode: bool = True) -> ReprogrammedModel:
         """Switch the program's mode; the source was captured in eval mode and stays there."""

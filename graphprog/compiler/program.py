@@ -13,6 +13,7 @@ from graphprog.manipulations.inputs.constant_inputs import ConstantInputs
 from graphprog.manipulations.inputs.normalize import Normalize
 from graphprog.manipulations.inputs.resize_pad import ResizePad
 from graphprog.manipulations.inputs.token_source import TokenSource
+from graphprog.spec.checks import require_texts
 from graphprog.spec.registry import Spec, spec
 from graphprog.text.prompting.part import TextPart
 
@@ -48,6 +49,7 @@ class Contract(Spec):
     labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        require_texts(self.kind, "labels", self.labels)
         for name in ("mean", "std", "labels"):
             value = getattr(self, name)
             value = (value,) if isinstance(value, int | float) else tuple(value)

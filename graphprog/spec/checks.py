@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from graphprog.errors import GraphprogError, ProgramError
 
@@ -64,6 +64,21 @@ def require_choice(
     if not isinstance(value, str) or value not in choices:
         known = ", ".join(choice or "''" for choice in choices)
         raise error(f"{_place(kind, field)} must be one of {known}, not {value!r}", remedies)
+
+
+def require_texts(
+    kind: str, field: str, value: object, error: type[GraphprogError] = ProgramError
+) -> None:
+    """Refuse anything but several texts; one text alone would be taken apart into letters.
+
+    Raises:
+        ProgramError: naming the spec, the field and what it holds.
+    """
+    place = _place(kind, field)
+    if isinstance(value, str):
+        raise error(f"{place} must be several texts, not {value!r:.60}", [f"[{value!r:.60}]"])
+    if not isinstance(value, Iterable) or not all(isinstance(item, str) for item in value):
+        raise error(f"{place} must be several texts, not {value!r:.60}")
 
 
 def require_text(kind: str, field: str, value: object, *, blank: bool = False) -> None:

@@ -68,7 +68,8 @@ def test_identity_returns_its_input() -> None:
     values = torch.randn(2, 3, 4)
     assert Identity().is_identity
     assert not RandomMap(2).is_identity
-    assert build(Identity(), values)(values) is values
+    assert not Identity(at="hidden[1]").is_identity
+    assert build(Identity(), values)(values).equal(values)
 
 
 def test_random_map_is_the_start_of_a_seeded_permutation() -> None:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 import graphprog as gp
-from graphprog.errors import ProgramError
+from graphprog.errors import InterfaceError, ProgramError
 from graphprog.spec.registry import format_spec, parse_spec
 from tests.models.programs import IMAGES, MEAN, STD, unit_task
 from tests.models.zoo import captured
@@ -229,3 +232,64 @@ def test_a_compiled_program_prints_what_was_written_and_its_tensors() -> None:
     assert "program.additive.value" in state
     empty = gp.compile(task.base, gp.Program())
     assert str(empty.program) == str(gp.Program())
+
+
+def test_identity_at_an_interface_returns_its_value() -> None:
+    model, graph = captured("residual")
+    x, seen = torch.randn(3, 3, 16, 16), []
+    task = gp.compile(graph, gp.Program(align=gp.Identity(at="features")))
+    head = next(layer for layer in reversed(list(model.modules())) if isinstance(layer, nn.Linear))
+    hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        model(x)
+        hook.remove()
+        assert task(x).equal(seen[0])
+    with pytest.raises(InterfaceError, match="no interface 'feature_s'"):
+        gp.compile(graph, gp.Program(align=gp.Identity(at="feature_s")))
+
+
+@pytest.mark.parametrize("labels", ["5 6 7", (1, 2)])
+def test_one_text_is_not_several_labels(labels: Any) -> None:
+    with pytest.raises(ProgramError, match="contract: labels must be several texts"):
+        gp.Contract(labels=labels)
+
+
+def test_a_task_is_disabled_for_one_thread_and_one_asynchronous_task_alone() -> None:
+    task = gp.compile(
+        captured("residual")[1], gp.Program([gp.Additive(value=gp.Learnable("ones"))])
+    )
+    x = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        programmed, bare = task(x), captured("residual")[1](x)
+    found = {}
+
+    def run_in(name: str) -> None:
+        with torch.no_grad():
+            found[name] = task(x)
+
+    async def disabled(gone: asyncio.Event, ready: asyncio.Event) -> None:
+        with task.disabled():
+            ready.set()
+            await gone.wait()
+            run_in("disabled")
+
+    async def enabled(gone: asyncio.Event, ready: asyncio.Event) -> None:
+        await ready.wait()
+        run_in("enabled")
+        gone.set()
+
+    async def both() -> None:
+        gone, ready = asyncio.Event(), asyncio.Event()
+        await asyncio.gather(disabled(gone, ready), enabled(gone, ready))
+
+    with task.disabled():
+        thread = threading.Thread(target=run_in, args=("thread",))
+        thread.start()
+        thread.join()
+        run_in("here")
+    asyncio.run(both())
+    assert found["thread"].equal(programmed)
+    assert found["here"].equal(bare)
+    assert found["disabled"].equal(bare)
+    assert found["enabled"].equal(programmed)
+    assert not programmed.equal(bare)

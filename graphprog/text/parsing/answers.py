@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import nn
 
@@ -45,7 +45,10 @@ class AnswerParser(Alignment):
         70
     """
 
-    is_identity: ClassVar[bool] = True
+    @property
+    def is_identity(self) -> bool:
+        """True: answers are read beside the graph."""
+        return True
 
     def build(self, context: BuildContext) -> nn.Identity:
         """A module that returns its input."""

@@ -160,7 +160,7 @@ def test_labels_can_be_read_by_eye(graph: gp.Graph, tmp_path: Path) -> None:
     task = gp.compile(graph, gp.Program([], align=gp.FixedMap(2), contract=contract))
     gp.backends.onnx.export(task, tmp_path / "task.onnx")
     entries = {e.key: e.value for e in onnx.load(tmp_path / "task.onnx").metadata_props}
-    assert entries["graphprog.labels"] == "one, two"
+    assert json.loads(entries["graphprog.labels"]) == ["one", "two"]
 
 
 def test_a_chosen_opset_is_used_or_refused(task: gp.ReprogrammedModel, tmp_path: Path) -> None:
