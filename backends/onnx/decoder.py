@@ -137,8 +137,8 @@ def _refuse_bfloat16(both: CachedDecoder) -> None:
 
 def _lowered(both: CachedDecoder, graph: Graph) -> ir.Model:
     """The ONNX model of a graph, without metadata."""
-    inputs, memory = _example(both)
-    values = {**inputs, **(memory if graph is both.decode else {})}
+    inputs, cache = _example(both)
+    values = {**inputs, **(cache if graph is both.decode else {})}
     specs = inputs_of(graph)
     example = tuple(values[spec.name] for spec in specs)
     names = tuple(node.name for node in graph.output_nodes)
@@ -147,7 +147,7 @@ def _lowered(both: CachedDecoder, graph: Graph) -> ir.Model:
 
 
 def _example(both: CachedDecoder) -> tuple[Values, Values]:
-    """Inputs of some tokens, and the memory of those but the last."""
+    """Return inputs of some tokens, and the cache of all but the last."""
     axis = KVLayout.of(both.source.code).axis
     whole = inputs_of_length(both.source, axis, 11)
     first = {
@@ -155,8 +155,8 @@ def _example(both: CachedDecoder) -> tuple[Values, Values]:
         for name, value in whole.items()
     }
     with torch.no_grad():
-        _, memory = both.results(first)
-    return whole, memory
+        _, cache = both.results(first)
+    return whole, cache
 
 
 def _document(model: ir.Model, task: ReprogrammedModel, roles: Roles) -> ir.Model:

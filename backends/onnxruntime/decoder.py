@@ -33,7 +33,7 @@ _TYPES = {
     "tensor(float16)": np.float16,
     "tensor(double)": np.float64,
 }
-Memory = Mapping[str, onnxruntime.OrtValue]
+Cache = Mapping[str, onnxruntime.OrtValue]
 
 
 def prefill_path(path: str | os.PathLike[str]) -> Path:
@@ -100,16 +100,16 @@ class Decoder(Documented):
         self._empty = _nothing(self._decode)
 
     def results(
-        self, inputs: Mapping[str, torch.Tensor], memory: Memory | None = None
-    ) -> tuple[dict[str, torch.Tensor], Memory]:
+        self, inputs: Mapping[str, torch.Tensor], cache: Cache | None = None
+    ) -> tuple[dict[str, torch.Tensor], Cache]:
         """Compute what is new; as :meth:`graphprog.generation.kv_decoder.CachedDecoder.results`.
 
         Raises:
             BackendError: ONNX Runtime fails, for instance on more tokens than there are positions.
         """
-        first = memory is None and self._prefill is not None
+        first = cache is None and self._prefill is not None
         session = self._prefill if first and self._prefill is not None else self._decode
-        kept = memory if memory is not None else self._blank(inputs)
+        kept = cache if cache is not None else self._blank(inputs)
         binding = session.io_binding()
         for entry in session.get_inputs():
             if entry.name in kept:
@@ -118,37 +118,37 @@ class Decoder(Documented):
                 binding.bind_cpu_input(entry.name, _array(inputs[entry.name]))
         names = [entry.name for entry in session.get_outputs()]
         for name in names:
-            binding.bind_output(name, self.device if _is_memory(name) else "cpu")
+            binding.bind_output(name, self.device if _is_cached(name) else "cpu")
         try:
             session.run_with_iobinding(binding)
         except Exception as error:
             shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in inputs.items())
             raise BackendError(f"{self.path}: failed on {shapes}: {error}") from error
         found = dict(zip(names, binding.get_outputs(), strict=True))
-        results, after = carried(found, memory)
+        results, after = carried(found, cache)
         return {name: torch.from_numpy(value.numpy()) for name, value in results.items()}, after
 
     def advance(
-        self, inputs: Mapping[str, torch.Tensor], memory: Memory | None = None
-    ) -> tuple[torch.Tensor, Memory]:
-        """Logits [B, T, V] of the T tokens that the memory does not have, and the new memory."""
-        results, memory = self.results(inputs, memory)
-        return results[self.roles.logits], memory
+        self, inputs: Mapping[str, torch.Tensor], cache: Cache | None = None
+    ) -> tuple[torch.Tensor, Cache]:
+        """Return logits [B, T, V] of the T tokens that are not in the cache, and the new cache."""
+        results, cache = self.results(inputs, cache)
+        return results[self.roles.logits], cache
 
-    def select(self, memory: Memory, rows: torch.Tensor) -> Memory:
-        """The memory of some rows, in that order."""
-        if not memory:
-            return memory
-        batch = next(iter(memory.values())).shape()[0]
+    def select(self, cache: Cache, rows: torch.Tensor) -> Cache:
+        """Select rows of a cache, in the given order."""
+        if not cache:
+            return cache
+        batch = next(iter(cache.values())).shape()[0]
         if rows.tolist() == list(range(batch)):
-            return memory
+            return cache
         order = rows.cpu().numpy()
         return {
             name: onnxruntime.OrtValue.ortvalue_from_numpy(value.numpy()[order], self.device)
-            for name, value in memory.items()
+            for name, value in cache.items()
         }
 
-    def _blank(self, inputs: Mapping[str, torch.Tensor]) -> Memory:
+    def _blank(self, inputs: Mapping[str, torch.Tensor]) -> Cache:
         """Keys and values of no tokens."""
         batch = len(inputs[self.roles.tokens])
         return {
@@ -166,7 +166,7 @@ def _beside(options: Options) -> Options:
     return dataclasses.replace(options, optimized=prefill_path(options.optimized))
 
 
-def _is_memory(name: str) -> bool:
+def _is_cached(name: str) -> bool:
     return name.startswith(("present_", "cross_"))
 
 

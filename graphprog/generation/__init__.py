@@ -1,7 +1,7 @@
 """Text generation: greedy, sampled and beam search, with a KV cache derived from the graph.
 
-Here belong the loop, the choice of the next token, streams and batches of prompts. The passes that
-derive the cache are in :mod:`graphprog.passes.kv`.
+Here belong the decode loop, sampling of the next token, streaming and batching of prompts. The
+passes that derive the cache are in :mod:`graphprog.passes.kv`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Prompts as inputs of a graph: one row each, and rows that can run together."""
+"""Batching: prompts as inputs of a graph, one row each, and rows that can run together."""
 
 from __future__ import annotations
 
@@ -17,23 +17,25 @@ Rows = dict[str, torch.Tensor]
 
 
 def rows_of(prompts: Prompts, roles: Roles, prompt_format: PromptFormat) -> list[Rows]:
-    """Inputs [1, ...] by name for every prompt.
+    """Return inputs [1, ...] by name for every prompt.
 
     Args:
-        prompts: texts, or what the program's template takes; token ids, a sequence each; or
+        prompts: texts, or what the program's template takes; a sequence of token ids for each; or
             tensors [B, ...] by input name.
-        roles: of the inputs.
-        prompt_format: what is put around texts.
+        roles: roles of the inputs.
+        prompt_format: adds the program's text to prompts.
 
     Raises:
-        DataError: there are none, one is empty, ends with padding or is no text, or inputs are
-            missing.
+        DataError: there are no prompts; one is empty, ends with padding or is not a text; or an
+            input is missing.
         ProgramError: texts are given and there is no tokenizer.
     """
     if isinstance(prompts, Mapping):
         return _split(prompts, roles)
     if isinstance(prompts, str) or not isinstance(prompts, Sequence):
-        raise DataError("prompts are several: a list of texts, even of one", ['["23 + 47 ="]'])
+        raise DataError(
+            "prompts must be a list of texts", ['pass ["23 + 47 ="] for a single prompt']
+        )
     found = []
     for number, prompt in enumerate(prompts):
         words = isinstance(prompt, str | Mapping)
@@ -42,7 +44,9 @@ def rows_of(prompts: Prompts, roles: Roles, prompt_format: PromptFormat) -> list
             raise DataError(f"prompt {number} has no tokens")
         wrong = [token for token in ids if not 0 <= token < roles.rows]
         if wrong:
-            raise DataError(f"prompt {number}: the model has no token {wrong[0]}, of {roles.rows}")
+            raise DataError(
+                f"prompt {number}: token {wrong[0]} is not in the vocabulary of {roles.rows} tokens"
+            )
         found.append(_of_ids(torch.tensor([ids]), roles))
     if not found:
         raise DataError("there are no prompts")
@@ -55,21 +59,21 @@ def _numbers(prompt: Any, number: int) -> list[int]:
     except TypeError as error:
         raise DataError(
             f"prompt {number} is neither a text nor a sequence of token ids: {prompt!r:.80}",
-            ["[[5, 17, 42], [8, 23]] are two prompts"],
+            ["pass [[5, 17, 42], [8, 23]] for two prompts"],
         ) from error
 
 
 def _tokens(prompt: Any, prompt_format: PromptFormat) -> list[int]:
     if prompt_format.prompt is None:
         raise ProgramError(
-            "there is no tokenizer for texts",
-            ["gp.capture(model, ..., tokenizer=tokenizer)", "prompts as lists of token ids"],
+            "prompts that are texts need a tokenizer",
+            ["gp.capture(model, ..., tokenizer=tokenizer)", "pass prompts as lists of token ids"],
         )
     return prompt_format.prompt.rows(prompt_format.prompt.texts([prompt]))[0]
 
 
 def _of_ids(ids: torch.Tensor, roles: Roles) -> Rows:
-    """Inputs for the ids of one text [1, S]: masks are 1, types 0."""
+    """Return inputs for the ids of one text [1, S]; masks are 1, types 0."""
     found: Rows = {}
     for spec in roles.inputs:
         meaning = roles.meanings.get(spec.name)
@@ -81,8 +85,8 @@ def _of_ids(ids: torch.Tensor, roles: Roles) -> Rows:
             found[spec.name] = torch.arange(ids.shape[1], dtype=spec.dtype)[None]
         else:
             raise DataError(
-                f"the graph takes {spec} beside {roles.tokens}",
-                ["prompts as a mapping of input names to tensors"],
+                f"the graph takes {spec} besides {roles.tokens}",
+                ["pass prompts as a mapping of input names to tensors"],
             )
     return found
 
@@ -91,10 +95,10 @@ def _split(inputs: Mapping[str, Any], roles: Roles) -> list[Rows]:
     names = {spec.name for spec in roles.inputs}
     if set(inputs) != names:
         raise DataError(
-            f"the graph takes {', '.join(map(str, roles.inputs))}; given are {', '.join(inputs)}"
+            f"the graph takes {', '.join(map(str, roles.inputs))}, not {', '.join(inputs)}"
         )
     if other := [name for name, value in inputs.items() if not isinstance(value, torch.Tensor)]:
-        raise DataError(f"input {other[0]!r} is no tensor", ["torch.tensor(...)"])
+        raise DataError(f"input {other[0]!r} is not a tensor", ["pass torch.tensor(...)"])
     if not inputs[roles.tokens].shape[-1]:
         raise DataError(f"{roles.tokens} has no tokens")
     _refuse_padding_behind(inputs, roles)
@@ -105,23 +109,23 @@ def _split(inputs: Mapping[str, Any], roles: Roles) -> list[Rows]:
 
 
 def _refuse_padding_behind(inputs: Mapping[str, torch.Tensor], roles: Roles) -> None:
-    """Refuse rows that end with a token that their mask hides: what follows would follow that."""
+    """Refuse rows that end with a masked token, because new tokens would follow it."""
     if roles.mask is None:
         return
     hidden = inputs[roles.mask][:, -1] == 0
     if bool(hidden.any()):
         row = int(hidden.nonzero()[0])
         raise DataError(
-            f"row {row} ends with a token that {roles.mask} hides, behind which nothing is written",
-            ["padding in front", "prompts as sequences of token ids, of any lengths"],
+            f"row {row} ends with a token that {roles.mask} masks, so it cannot be continued",
+            ["pad on the left", "pass prompts as sequences of token ids, of any lengths"],
         )
 
 
 def batches_of(rows: Sequence[Rows], decoder: Decoder) -> list[tuple[list[int], Rows]]:
-    """Rows that run together, with their numbers.
+    """Return batches of rows that run together, with the numbers of the rows.
 
-    Rows of one length do. Others are padded in front, where that was tried out to change nothing:
-    a model that counts positions from the first column would count the padding.
+    Rows of equal length do. Others are padded on the left if a trial shows that this changes
+    nothing: a model that counts positions from the first column would count the padding.
     """
     roles = decoder.roles
     lengths = [row[roles.tokens].shape[-1] for row in rows]
@@ -151,7 +155,7 @@ def _joined(rows: Sequence[Rows]) -> Rows:
 
 
 def _padded(row: Rows, roles: Roles, length: int) -> Rows:
-    """A row with absent tokens in front: what was first again, and a mask of 0."""
+    """Pad a row on the left: the first token is repeated, with a mask of 0."""
     found = dict(row)
     for name, meaning in roles.meanings.items():
         value, dim = row[name], roles.dim(name)
@@ -164,7 +168,7 @@ def _padded(row: Rows, roles: Roles, length: int) -> Rows:
 
 
 def pads_exactly(decoder: Decoder, rows: Sequence[Rows]) -> bool:
-    """Whether tokens that a mask hides in front of a row change nothing: the shortest is tried."""
+    """Whether masked tokens before a row change nothing, tried with the shortest row."""
     roles = decoder.roles
     if roles.mask is None or "positions" in roles.meanings.values():
         return False

@@ -1,4 +1,4 @@
-"""Beam search: several continuations of each prompt at once, the likeliest of them kept."""
+"""Beam search: the most probable continuations of each prompt, extended in parallel."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from graphprog.generation.decoder import Decoder
 
 @dataclasses.dataclass
 class Beam:
-    """The search behind one prompt.
+    """The beams of one prompt.
 
     Attributes:
-        width: how many continuations are kept.
-        length_penalty: a finished one counts its log-probability over its length to this power.
+        width: number of beams.
+        length_penalty: the score of a finished beam is log-probability over length to this power.
         ends: whether tokens end a text.
-        going: continuations with their log-probability, the best first.
-        finished: scores, tokens and log-probabilities of those that ended.
+        going: unfinished beams with their log-probability, the best first.
+        finished: scores, tokens and log-probabilities of finished beams.
     """
 
     width: int
@@ -33,13 +33,13 @@ class Beam:
     done: bool = False
 
     def step(self, shares: torch.Tensor) -> tuple[list[int], list[int]]:
-        """Go one token further.
+        """Extend the beams by one token.
 
         Args:
-            shares: log-probabilities of the next token [continuations, V].
+            shares: log-probabilities of the next token [beams, V].
 
         Returns:
-            For each new continuation the one that it comes from, and its token.
+            For each new beam, the index of the beam that it extends, and its token.
         """
         so_far = torch.tensor([total for total, _ in self.going], dtype=torch.float64)
         totals = (shares.double() + so_far[:, None]).flatten()
@@ -63,7 +63,7 @@ class Beam:
         return origins, [ids[-1] for _, ids in found]
 
     def best(self) -> tuple[tuple[int, ...], float]:
-        """Tokens and log-probability of the best continuation; those that go on count too."""
+        """Return tokens and log-probability of the best beam, finished or not."""
         if not self.done:
             for total, ids in self.going:
                 self._finish(total, ids)
@@ -80,9 +80,9 @@ class Beam:
 
 
 def _descending(totals: torch.Tensor, few: int) -> Iterator[tuple[float, int]]:
-    """Numbers and their places, the largest first; all are sorted only if more than few are read.
+    """Yield values and their indices in descending order; sorts all only if more than few are read.
 
-    Many tokens may end a text, so that twice the width is not always enough to go on.
+    Many tokens may end a text, so twice the width is not always enough.
     """
     best = totals.topk(min(few, len(totals)))
     yield from zip(best.values.tolist(), best.indices.tolist(), strict=True)
@@ -101,16 +101,16 @@ def search(
     limit: int,
     tick: Callable[[int], None],
 ) -> None:
-    """Search behind prompts, each to its end.
+    """Run a beam search for several prompts, each to its end.
 
     Args:
         decoder: gives logits.
-        inputs: of a row for each prompt, by name.
+        inputs: inputs by name, with one row per prompt.
         beams: one for each prompt.
-        limit: most tokens of a text.
-        tick: is called with the number of prompts that go on, after each token.
+        limit: maximum number of tokens of a text.
+        tick: called after each token with the number of unfinished prompts.
     """
-    logits, memory = decoder.advance(inputs)
+    logits, cache = decoder.advance(inputs)
     going = list(beams)
     for step in range(limit):
         shares = last_scores(logits).log_softmax(-1)
@@ -131,5 +131,5 @@ def search(
             return
         order = torch.tensor(rows)
         inputs = decoder.roles.grown(select(inputs, order), torch.tensor(tokens))
-        logits, memory = decoder.advance(inputs, decoder.select(memory, order))
+        logits, cache = decoder.advance(inputs, decoder.select(cache, order))
         going = kept

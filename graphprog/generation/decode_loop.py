@@ -1,4 +1,4 @@
-"""One token after another, for rows that run together."""
+"""The decode loop: token by token, for rows that run together."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ def decode(
     limit: int,
     tick: Callable[[int], None],
 ) -> None:
-    """Write texts, each to its end.
+    """Generate texts, each to its end.
 
     Args:
         decoder: gives logits.
-        inputs: of R rows, by name.
-        texts: as many for each row, one row after the other; they take the tokens.
-        sampling: of the next token.
-        limit: most tokens of a text.
-        tick: is called with the number of texts that go on, after each token.
+        inputs: inputs by name, with R rows.
+        texts: receive the tokens; the same number per row, grouped by row.
+        sampling: chooses the next token.
+        limit: maximum number of tokens of a text.
+        tick: called after each token with the number of unfinished texts.
 
     Raises:
         BackendError: the logits are not numbers.
     """
     roles = decoder.roles
-    logits, memory = decoder.advance(inputs)
+    logits, cache = decoder.advance(inputs)
     count = len(inputs[roles.tokens])
     rows = torch.arange(count).repeat_interleave(len(texts) // count)
     generators = sampling.generators([text.row for text in texts])
     going = list(range(len(texts)))
     if len(texts) > count:
-        inputs, memory = select(inputs, rows), decoder.select(memory, rows)
+        inputs, cache = select(inputs, rows), decoder.select(cache, rows)
         logits = logits[rows.to(logits.device)]
     for step in range(limit):
         scores = last_scores(logits)
@@ -57,26 +57,26 @@ def decode(
         if len(kept) < len(going):
             rows = torch.tensor(kept)
             inputs = select(inputs, rows)
-            memory = decoder.select(memory, rows)
+            cache = decoder.select(cache, rows)
             going = [going[at] for at in kept]
-        logits, memory = decoder.advance(inputs, memory)
+        logits, cache = decoder.advance(inputs, cache)
 
 
 def select(inputs: Mapping[str, torch.Tensor], rows: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Some rows of inputs, in that order."""
+    """Select rows of inputs, in the given order."""
     return {name: value[rows.to(value.device)] for name, value in inputs.items()}
 
 
 def last_scores(logits: torch.Tensor) -> torch.Tensor:
-    """Logits of the last token [B, V], float32, on the processor.
+    """Return the logits of the last token [B, V], float32, on the CPU.
 
     Raises:
-        BackendError: some are not numbers.
+        BackendError: a logit is not a number.
     """
     scores = logits[:, -1].detach().to("cpu", torch.float32)
     if bool(scores.isnan().any()):
         raise BackendError(
-            "the logits are not numbers (NaN): nothing can be written",
-            ["check the weights of the source", "run it in float32"],
+            "the logits are not numbers (NaN): no token can be chosen",
+            ["check the weights of the source model", "run the model in float32"],
         )
     return scores

@@ -1,4 +1,4 @@
-"""Decoders: anything that gives logits for new tokens, and the format of their prompts."""
+"""The protocol of decoders, which return logits of new tokens, and the format of prompts."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from graphprog.text.prompting.tokenizer import require_tokenizer
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PromptFormat:
-    """The words of a program.
+    """How a program turns prompts into tokens and parses answers.
 
     Attributes:
-        prompt: puts its text around prompts and makes tokens of them; None without a tokenizer.
-        parser: reads answers; None where the program has none.
+        prompt: adds the program's text to prompts and tokenizes them; None without a tokenizer.
+        parser: parses answers; None if the program has none.
     """
 
     prompt: Prompt | None = None
@@ -35,10 +35,10 @@ class PromptFormat:
 
     @classmethod
     def of(cls, program: Program, tokenizer: Any) -> PromptFormat:
-        """The words of a program for a model with this tokenizer.
+        """Return the prompt format of a program for a model with this tokenizer.
 
         Raises:
-            ProgramError: what is given is no tokenizer.
+            ProgramError: the object is not a tokenizer.
         """
         texts, parser = text_parts(program)
         if tokenizer is None:
@@ -47,40 +47,40 @@ class PromptFormat:
 
 
 def text_parts(program: Program) -> tuple[tuple[TextPart, ...], AnswerParser | None]:
-    """The text parts of a program, and what reads its answers."""
+    """Return the text parts of a program, and its answer parser."""
     texts = tuple(part for part in program.manipulations if isinstance(part, TextPart))
     return texts, program.align if isinstance(program.align, AnswerParser) else None
 
 
 @runtime_checkable
 class Decoder(Protocol):
-    """A model that is run token after token; see :func:`graphprog.with_kv_cache`.
+    """A model that is run token by token; see :func:`graphprog.with_kv_cache`.
 
     Attributes:
-        roles: what its inputs are.
-        prompt_format: what is put around prompts, and how answers are read.
+        roles: roles of its inputs.
+        prompt_format: how prompts become tokens, and how answers are parsed.
     """
 
     @property
     def roles(self) -> Roles:
-        """What its inputs are."""
+        """The roles of its inputs."""
 
     @property
     def prompt_format(self) -> PromptFormat:
-        """What is put around prompts, and how answers are read."""
+        """How prompts become tokens, and how answers are parsed."""
 
     def advance(
-        self, inputs: Mapping[str, torch.Tensor], memory: Any = None
+        self, inputs: Mapping[str, torch.Tensor], cache: Any = None
     ) -> tuple[torch.Tensor, Any]:
-        """Compute what is new.
+        """Compute the logits of new tokens.
 
         Args:
             inputs: of all tokens so far, by name.
-            memory: what the call before returned; None at first.
+            cache: the cache that the previous call returned; None at first.
 
         Returns:
-            Logits [B, T, V] of at least the last tokens, and the new memory.
+            Logits [B, T, V] of at least the last token, and the new cache.
         """
 
-    def select(self, memory: Any, rows: torch.Tensor) -> Any:
-        """The memory of some rows, in that order; a row may be there several times."""
+    def select(self, cache: Any, rows: torch.Tensor) -> Any:
+        """Select rows of a cache, in the given order; rows may repeat."""

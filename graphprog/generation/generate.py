@@ -1,4 +1,4 @@
-"""Generation: what a model writes behind prompts, whatever runs it."""
+"""Text generation with a graph, a task or an ONNX Runtime session."""
 
 from __future__ import annotations
 
@@ -44,43 +44,44 @@ def generate(
     use_cache: bool = True,
     progress: bool | None = None,
 ) -> list[GeneratedText]:
-    """Let a model write behind prompts.
+    """Generate text that continues prompts.
 
-    Without ``temperature``, ``top_k``, ``top_p`` and ``seed`` the best token is taken each time.
-    Keys and values of earlier tokens are kept (:func:`graphprog.with_kv_cache`). Prompts of
-    different lengths run together where a trial shows that padding before them changes nothing,
-    else one length after the other: the text for a prompt does not depend on the other prompts.
+    Without ``temperature``, ``top_k``, ``top_p`` and ``seed``, decoding is greedy. Keys and values
+    of earlier tokens are cached (:func:`graphprog.with_kv_cache`). Prompts of different lengths
+    run together if a trial shows that padding before them changes nothing, else one length after
+    the other: the text for a prompt does not depend on the other prompts.
 
     Args:
-        model: a task or a graph that returns logits [B, S, V]; what :func:`graphprog.with_kv_cache`
-            returned for one, so that it is not derived again; or an ONNX Runtime session,
-            :class:`graphprog.backends.onnxruntime.Decoder`.
+        model: a task or a graph that returns logits [B, S, V]; the result of
+            :func:`graphprog.with_kv_cache`, which is then not derived again; or an ONNX Runtime
+            session, :class:`graphprog.backends.onnxruntime.Decoder`.
         prompts: texts, or mappings with the fields of the program's template; sequences of token
-            ids; or a mapping of input names to tensors, a row for each prompt. An encoder with a
-            decoder takes the latter, with the first tokens of the decoder.
-        max_new_tokens: most tokens of a text.
-        temperature: scores are divided by it.
-        top_k: only so many of the best tokens take part in the draw.
-        top_p: only the best ones that together have this probability do.
-        seed: of the draw. A row is drawn alike whatever else is in the batch.
-        num_return_sequences: how many texts for each prompt, one after the other in the result.
-        num_beams: width of a beam search; 1 for none.
+            ids; or a mapping of input names to tensors, with one row per prompt. An
+            encoder-decoder takes the latter, with the first tokens of the decoder.
+        max_new_tokens: maximum number of tokens of a text.
+        temperature: divides the logits.
+        top_k: sample from this number of most probable tokens.
+        top_p: sample from the most probable tokens that together have this probability.
+        seed: seed of the sampling. The samples of a row do not depend on the rest of the batch.
+        num_return_sequences: texts per prompt, grouped by prompt in the result.
+        num_beams: number of beams; 1 for no beam search.
         length_penalty: beams are compared by log-probability over length to this power.
         stop: strings that end a text; they are not part of it.
-        ends: ids of tokens that end a text; that of the tokenizer unless given.
-        streamer: is called with every :class:`GeneratedToken`, as soon as it is written.
-        parse: reads answers in texts; that of the program unless given.
-        input_roles: how inputs go on for a new token: ``present``, ``repeated`` or ``positions``.
-        use_cache: False reads all tokens again for each new one, as models without attention need.
-        progress: a bar; on a terminal unless False.
+        ends: ids of tokens that end a text; by default that of the tokenizer.
+        streamer: called with every :class:`GeneratedToken` as soon as it is generated.
+        parse: parser of answers; by default that of the program.
+        input_roles: how inputs continue for a new token: ``present``, ``repeated`` or
+            ``positions``.
+        use_cache: False recomputes all tokens for each new one, for models without attention.
+        progress: whether to show a bar; by default on a terminal.
 
     Returns:
-        What was written, ``num_return_sequences`` for each prompt, in order.
+        The generated texts, ``num_return_sequences`` for each prompt, in order.
 
     Raises:
-        DataError: prompts do not suit the graph.
-        PassError: the model has no cache; says where.
-        ProgramError: an option makes no sense, there is no tokenizer, or no logits are returned.
+        DataError: the prompts do not match the inputs of the graph.
+        PassError: the model cannot have a KV cache; the message says where.
+        ProgramError: an option is invalid, there is no tokenizer, or no logits are returned.
 
     Example:
         >>> (text,) = gp.generate(language, ["Hi"], max_new_tokens=4)
@@ -90,11 +91,11 @@ def generate(
     sampling = Sampling(temperature, top_k, top_p, seed)
     _check(max_new_tokens, num_return_sequences, num_beams, sampling, streamer)
     if not math.isfinite(length_penalty):
-        raise ProgramError(f"length_penalty={length_penalty} is no finite number")
+        raise ProgramError(f"length_penalty={length_penalty} is not a finite number")
     if isinstance(stop, str) or "" in stop:
-        raise ProgramError(f"stop={stop!r} is no sequence of strings", ['stop=["\\n\\n"]'])
+        raise ProgramError(f"stop={stop!r} is not a sequence of strings", ['stop=["\\n\\n"]'])
     if ends is not None and not isinstance(ends, Collection):
-        raise ProgramError(f"ends={ends} is no sequence of ids", [f"ends=[{ends}]"])
+        raise ProgramError(f"ends={ends} is not a sequence of ids", [f"ends=[{ends}]"])
     decoder = decoder_of(model, use_cache)
     prompt_format = decoder.prompt_format
     tokenizer = prompt_format.tokenizer
@@ -134,7 +135,7 @@ def _search(
     length: int,
     tick: Callable[[int], None],
 ) -> None:
-    """Search, and put the best continuation into each text."""
+    """Run a beam search, and put the best beam into each text."""
 
     def ends(text: Text) -> Callable[[Sequence[int]], bool]:
         def ended(ids: Sequence[int]) -> bool:
@@ -170,24 +171,22 @@ def _check(
     }
     for name, value in counts.items():
         if not isinstance(value, int):
-            raise ProgramError(f"{name}={value!r} is no whole number")
+            raise ProgramError(f"{name}={value!r} is not an integer")
         if value < 1:
             raise ProgramError(f"{name}={value} is less than 1")
     if beams > 1 and (sampling.draws or samples > 1):
         raise ProgramError(
-            "num_beams: a beam search does not draw, so temperature, top_k, top_p, seed and "
-            "num_return_sequences do not go with it"
+            "num_beams: a beam search does not sample, so it takes no temperature, top_k, top_p, "
+            "seed or num_return_sequences"
         )
     if beams > 1 and streamer is not None:
-        raise ProgramError(
-            "a beam search knows its text only at the end, so it has nothing to stream"
-        )
+        raise ProgramError("a beam search cannot stream: its text is known only at the end")
     if samples > 1 and not sampling.draws:
-        raise ProgramError(f"{samples} samples of the best token are all the same", ["seed=0"])
+        raise ProgramError(f"{samples} samples of the best token are all the same", ["pass seed=0"])
 
 
 def decoder_of(model: Any, cache: bool) -> Decoder:
-    """What writes for a model: itself, or its graphs with or without a KV cache."""
+    """Return the decoder for a model: itself, or its graphs with or without a KV cache."""
     if isinstance(model, Decoder):
         return model
     return with_kv_cache(model) if cache else UncachedDecoder(*graph_and_format(model))
@@ -198,8 +197,8 @@ def _with_roles(roles: Roles, input_roles: Mapping[str, str]) -> Roles:
         others = [other for other in roles.meanings if other != roles.tokens]
         if name not in others or meaning not in MEANINGS:
             raise DataError(
-                f"input_roles: input {name!r} cannot be {meaning!r}; inputs that go on beside the "
-                f"tokens are {', '.join(others) or 'none'}",
+                f"input_roles: input {name!r} cannot be {meaning!r}; the inputs with a role besides "
+                f"the tokens are {', '.join(others) or 'none'}",
                 [" or ".join(map(repr, MEANINGS))],
             )
     return dataclasses.replace(roles, meanings={**roles.meanings, **input_roles})
@@ -222,13 +221,13 @@ class _WithRoles:
         """As the decoder."""
         return self.decoder.prompt_format
 
-    def advance(self, inputs: Any, memory: Any = None) -> Any:
+    def advance(self, inputs: Any, cache: Any = None) -> Any:
         """As the decoder."""
-        return self.decoder.advance(inputs, memory)
+        return self.decoder.advance(inputs, cache)
 
-    def select(self, memory: Any, rows: Any) -> Any:
+    def select(self, cache: Any, rows: Any) -> Any:
         """As the decoder."""
-        return self.decoder.select(memory, rows)
+        return self.decoder.select(cache, rows)
 
 
 class _Bar:
@@ -254,13 +253,13 @@ class _Bar:
             self.bar.stop()
 
     def tick(self, going: int) -> None:
-        """One token more for each text that goes on."""
+        """Count one token for each unfinished text."""
         self.running += going
         if self.bar is not None:
             self.bar.update(self.task, completed=self.done + self.running)
 
     def finished(self, texts: int) -> None:
-        """Some texts are whole, however long they became."""
+        """Count texts as finished, whatever their length."""
         self.done += texts * self.length
         self.running = 0
         if self.bar is not None:

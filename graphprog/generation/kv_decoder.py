@@ -1,4 +1,4 @@
-"""Writing one token after another with the keys and values of those before."""
+"""Decoding token by token, with or without cached keys and values of earlier tokens."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class CachedDecoder:
 
     Attributes:
         source: the graph without a cache.
-        prefill: from all tokens to its results and ``present_key_0``, ``present_value_0``, ...
-            [B, key heads, S, d], and ``cross_key_0``, ... of an encoder's result.
-        decode: the same inputs, without those of the encoder, and ``past_key_0``, ... of the first
-            P tokens; results are those of the last S - P.
-        prompt_format: of the program.
+        prefill: takes all tokens; returns its results and ``present_key_0``, ``present_value_0``,
+            ... [B, key heads, S, d], and ``cross_key_0``, ... of an encoder's result.
+        decode: takes the same inputs without those of the encoder, and ``past_key_0``, ... of the
+            first P tokens; returns the results of the last S - P tokens.
+        prompt_format: prompt format of the program.
 
     Example:
         >>> decoder = gp.with_kv_cache(language)
@@ -45,53 +45,53 @@ class CachedDecoder:
 
     @cached_property
     def roles(self) -> Roles:
-        """What the inputs are to someone who writes."""
+        """The roles of the inputs in generation."""
         return roles_of(self.source)
 
-    def results(self, inputs: Values, memory: Values | None = None) -> tuple[Values, Values]:
-        """Compute what is new.
+    def results(self, inputs: Values, cache: Values | None = None) -> tuple[Values, Values]:
+        """Compute the results of new tokens.
 
         Args:
-            inputs: of all tokens so far, by name; those that a graph does not take are left out.
-            memory: what the call before returned; None at first.
+            inputs: inputs of all tokens so far, by name; unknown names are ignored.
+            cache: the cache that the previous call returned; None at first.
 
         Returns:
-            The results by name, of the tokens that the memory does not have; and the new memory.
+            The results by name of the tokens that are not in the cache, and the new cache.
 
         Raises:
-            DataError: an input is missing, or the graph does not run on these.
+            DataError: an input is missing, or the graph does not run on the inputs.
         """
-        graph = self.decode if memory else self.prefill
-        found = _run(graph, {**inputs, **(memory or {})})
-        return carried(dict(zip(graph.outputs, found, strict=True)), memory)
+        graph = self.decode if cache else self.prefill
+        found = _run(graph, {**inputs, **(cache or {})})
+        return carried(dict(zip(graph.outputs, found, strict=True)), cache)
 
-    def advance(self, inputs: Values, memory: Values | None = None) -> tuple[torch.Tensor, Values]:
-        """Logits [B, T, V] of the T tokens that the memory does not have, and the new memory.
+    def advance(self, inputs: Values, cache: Values | None = None) -> tuple[torch.Tensor, Values]:
+        """Return logits [B, T, V] of the T tokens that are not in the cache, and the new cache.
 
         Raises:
-            DataError: the memory is of other rows, or has all tokens; as :meth:`results`.
+            DataError: the cache has other rows, or already has all tokens; as :meth:`results`.
         """
-        _check(inputs, memory or {}, self.roles)
+        _check(inputs, cache or {}, self.roles)
         with torch.no_grad():
-            results, memory = self.results(inputs, memory)
-        return results[self.roles.logits], memory
+            results, cache = self.results(inputs, cache)
+        return results[self.roles.logits], cache
 
-    def select(self, memory: Values, rows: torch.Tensor) -> Values:
-        """The memory of some rows, in that order."""
-        return {name: value[rows.to(value.device)] for name, value in memory.items()}
+    def select(self, cache: Values, rows: torch.Tensor) -> Values:
+        """Select rows of a cache, in the given order."""
+        return {name: value[rows.to(value.device)] for name, value in cache.items()}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class UncachedDecoder:
-    """A graph that reads all tokens again for each new one, as any model can.
+    """A graph that recomputes all tokens for each new one, which works for any model.
 
     Attributes:
         source: the graph.
-        prompt_format: of the program.
+        prompt_format: prompt format of the program.
 
     Example:
         >>> decoder = gp.generation.UncachedDecoder(language)
-        >>> texts = gp.generate(decoder, [[72, 105]], max_new_tokens=4)  # reads all each time
+        >>> texts = gp.generate(decoder, [[72, 105]], max_new_tokens=4)  # recomputes all tokens
     """
 
     source: Graph
@@ -99,35 +99,35 @@ class UncachedDecoder:
 
     @cached_property
     def roles(self) -> Roles:
-        """What the inputs are to someone who writes."""
+        """The roles of the inputs in generation."""
         return roles_of(self.source)
 
-    def advance(self, inputs: Values, memory: Values | None = None) -> tuple[torch.Tensor, Values]:
-        """Logits [B, S, V] of all tokens; there is no memory."""
+    def advance(self, inputs: Values, cache: Values | None = None) -> tuple[torch.Tensor, Values]:
+        """Return logits [B, S, V] of all tokens, and an empty cache."""
         with torch.no_grad():
             found = dict(zip(self.source.outputs, _run(self.source, inputs), strict=True))
         return found[self.roles.logits], {}
 
-    def select(self, memory: Values, rows: torch.Tensor) -> Values:
+    def select(self, cache: Values, rows: torch.Tensor) -> Values:
         """Nothing."""
         return {}
 
 
-def _check(inputs: Values, memory: Values, roles: Roles) -> None:
-    """Refuse a memory that is not of the first tokens of these rows."""
-    past = memory.get("past_key_0")
+def _check(inputs: Values, cache: Values, roles: Roles) -> None:
+    """Check that the cache belongs to the first tokens of these rows."""
+    past = cache.get("past_key_0")
     if past is None or roles.tokens not in inputs:
         return
     rows, length = inputs[roles.tokens].shape
     if len(past) != rows:
         raise DataError(
-            f"the memory is of {len(past)} rows, and {roles.tokens} has {rows}",
-            ["select(memory, rows)"],
+            f"the cache has {len(past)} rows, but {roles.tokens} has {rows}",
+            ["select the rows of the cache first: decoder.select(cache, rows)"],
         )
     if past.shape[2] >= length:
         raise DataError(
-            f"the memory has {past.shape[2]} tokens, and {roles.tokens} no more than {length}",
-            ["inputs of all tokens so far, and those that are new"],
+            f"the cache has {past.shape[2]} tokens, but {roles.tokens} only {length}",
+            ["pass the inputs of all tokens, cached and new"],
         )
 
 
@@ -143,13 +143,13 @@ def _run(graph: Graph, given: Values) -> tuple[Any, ...]:
         own = [name for name in given if not name.startswith(("past_", "cross_"))]
         shapes = ", ".join(f"{name} {list(given[name].shape)}" for name in own)
         raise DataError(
-            f"{graph.name} cannot run on {shapes}: {error}", ["fewer tokens"]
+            f"{graph.name} cannot run on {shapes}: {error}", ["use fewer tokens"]
         ) from error
 
 
-def carried(found: Mapping[str, Any], memory: Mapping[str, Any] | None) -> tuple[Any, Any]:
-    """Divide what a graph returned into results and memory."""
-    kept = {name: value for name, value in (memory or {}).items() if name.startswith("cross_")}
+def carried(found: Mapping[str, Any], cache: Mapping[str, Any] | None) -> tuple[Any, Any]:
+    """Split the outputs of a graph into results and cache."""
+    kept = {name: value for name, value in (cache or {}).items() if name.startswith("cross_")}
     results: dict[str, Any] = {}
     for name, value in found.items():
         if name.startswith("present_"):
@@ -162,19 +162,19 @@ def carried(found: Mapping[str, Any], memory: Mapping[str, Any] | None) -> tuple
 
 
 def with_kv_cache(model: Graph | ReprogrammedModel) -> CachedDecoder:
-    """Derive the graphs that write one token after another.
+    """Derive the prefill and decode graphs, which have a KV cache, from a graph or a task.
 
-    Nothing but the graph is consulted, and that both compute what it computes is tried out before
-    this returns. They read the weights and the program of ``model``, and follow their changes.
+    They are derived from the graph alone, and run to prove that they compute the same. They share
+    the weights and the program of ``model``, and follow their changes.
 
     Args:
-        model: a causal decoder, or an encoder with a decoder, captured with a varying number of
-            tokens; with or without a program.
+        model: a causal decoder, or an encoder-decoder, captured with a dynamic number of tokens;
+            with or without a program.
 
     Raises:
-        PassError: something reads other tokens in a way that has no cache; names operation,
-            module and source line.
-        ProgramError: something else is given.
+        PassError: an operation reads other tokens in a way that cannot be cached; the message has
+            operation, module and source line.
+        ProgramError: ``model`` is neither a graph nor a task.
 
     Example:
         >>> decoder = gp.with_kv_cache(language)  # once, for many calls
@@ -188,10 +188,10 @@ def with_kv_cache(model: Graph | ReprogrammedModel) -> CachedDecoder:
 
 
 def graph_and_format(model: Graph | ReprogrammedModel) -> tuple[Graph, PromptFormat]:
-    """The graph that computes what a graph or a task does, and its words.
+    """Return the graph of a graph or a task, and its prompt format.
 
     Raises:
-        ProgramError: something else is given.
+        ProgramError: ``model`` is neither a graph nor a task.
     """
     if isinstance(model, ReprogrammedModel):
         return model.graph, PromptFormat.of(model.spec, model.tokenizer)
@@ -199,5 +199,5 @@ def graph_and_format(model: Graph | ReprogrammedModel) -> tuple[Graph, PromptFor
         return model, PromptFormat.of(Program(), model.tokenizer)
     raise ProgramError(
         f"a graph or a task is needed, not a {type(model).__name__}",
-        ["gp.capture(model, (example,)) makes a graph of a model"],
+        ["capture the model first: gp.capture(model, (example,))"],
     )

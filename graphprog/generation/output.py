@@ -1,4 +1,4 @@
-"""What was written, and what is streamed while it is."""
+"""Results of generation: whole texts, and tokens that are streamed."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class GeneratedText:
-    """What a model wrote behind a prompt.
+    """A text that a model generated for a prompt.
 
     Attributes:
         prompt: number of the prompt.
-        ids: token ids, without the one that ended it; with those of a stop string.
-        ended: ``end``: by a token that ends texts; ``stop``: by a stop string; ``length``: by
-            nothing but the limit.
-        log_probability: sum over all tokens written of their log-probability under the model,
-            before anything is done to its scores; natural logarithm.
-        text: without a stop string and what is behind it; empty where there is no tokenizer.
-        answer: what the program's parser reads in the text, or its
-            :class:`graphprog.text.Unparsed`; None where it has no parser.
+        ids: generated token ids, without an end token, but with those of a stop string.
+        ended: why generation ended: ``end`` (an end token), ``stop`` (a stop string) or ``length``
+            (the limit).
+        log_probability: sum of the log-probabilities of all generated tokens under the model,
+            without temperature, top_k and top_p; natural logarithm.
+        text: the text before a stop string; empty without a tokenizer.
+        answer: the answer that the program's parser found in the text, or its
+            :class:`graphprog.text.Unparsed`; None without a parser.
 
     Example:
         >>> (text,) = gp.generate(language, ["Hi"], max_new_tokens=4)
@@ -38,18 +38,18 @@ class GeneratedText:
 
 @dataclasses.dataclass(frozen=True)
 class GeneratedToken:
-    """A token that has just been written.
+    """A token that has just been generated.
 
     Attributes:
-        row: number of the text it belongs to.
-        id: of the token.
-        text: what the text became longer by; empty while a character is incomplete, and where
-            there is no tokenizer.
+        row: number of the text that it belongs to.
+        id: id of the token.
+        text: the text that it adds; empty while a character is incomplete, and without a
+            tokenizer.
 
     Example:
-        >>> written = []
-        >>> texts = gp.generate(language, ["Hi"], max_new_tokens=4, streamer=written.append)
-        >>> assert tuple(token.id for token in written) == texts[0].ids
+        >>> streamed = []
+        >>> texts = gp.generate(language, ["Hi"], max_new_tokens=4, streamer=streamed.append)
+        >>> assert tuple(token.id for token in streamed) == texts[0].ids
     """
 
     row: int

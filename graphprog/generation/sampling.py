@@ -1,4 +1,4 @@
-"""Choosing the next token from its scores: the best, or one at random."""
+"""Sampling of the next token from its logits, or the most probable one."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from graphprog.errors import ProgramError
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen; the best one where nothing is set.
+    """How the next token is chosen; by default, the most probable one.
 
     Attributes:
-        temperature: scores are divided by it, above 0.
-        top_k: only so many of the best take part.
-        top_p: only the best that together have this share of the probability take part, in (0, 1].
-        seed: of the draw, together with the number of the row, so that a row is drawn alike in any
-            batch; set without the others it draws from the model's own distribution.
+        temperature: divides the logits; above 0.
+        top_k: sample from this number of most probable tokens.
+        top_p: sample from the most probable tokens that together have this probability, in (0, 1].
+        seed: seed of the sampling, combined with the number of the row, so that samples do not
+            depend on the batch; alone, it samples from the model's own distribution.
     """
 
     temperature: float | None = None
@@ -33,12 +33,12 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.temperature is not None and not self.temperature > 0:
             raise ProgramError(
-                f"a temperature of {self.temperature} is not above 0",
-                ["leave it out: without it, top_k, top_p and seed the best token is taken"],
+                f"temperature={self.temperature} is not above 0",
+                ["for greedy decoding, leave out temperature, top_k, top_p and seed"],
             )
         for name in ("top_k", "seed"):
             if not isinstance(getattr(self, name), int | None):
-                raise ProgramError(f"{name}={getattr(self, name)!r} is no whole number")
+                raise ProgramError(f"{name}={getattr(self, name)!r} is not an integer")
         if self.top_k is not None and self.top_k < 1:
             raise ProgramError(f"top_k={self.top_k} leaves no token to choose")
         if self.top_p is not None and not 0 < self.top_p <= 1:
@@ -46,7 +46,7 @@ class Sampling:
 
     @property
     def draws(self) -> bool:
-        """Whether tokens are drawn."""
+        """Whether tokens are sampled."""
         set_ = (self.temperature, self.top_k, self.top_p, self.seed)
         return any(value is not None for value in set_)
 
@@ -62,19 +62,19 @@ class Sampling:
         return library.LogitsProcessorList(found)
 
     def generators(self, rows: Sequence[int]) -> list[torch.Generator]:
-        """A source of randomness for every row."""
+        """Return a random generator for every row."""
         first = (self.seed or 0) * 1_000_003
         return [torch.Generator().manual_seed((first + row) % 2**63) for row in rows]
 
     def choose(
         self, ids: torch.Tensor, scores: torch.Tensor, generators: Sequence[torch.Generator]
     ) -> torch.Tensor:
-        """One token a row.
+        """Choose one token per row.
 
         Args:
             ids: tokens so far [B, S].
             scores: logits of the next one [B, V].
-            generators: one a row.
+            generators: one per row.
 
         Returns:
             Ids [B].
@@ -90,7 +90,7 @@ class Sampling:
 
 
 def _logits_process() -> Any:
-    """The module of logits processors.
+    """Import the module of logits processors.
 
     Raises:
         ProgramError: transformers is not installed.
@@ -99,6 +99,6 @@ def _logits_process() -> Any:
         return importlib.import_module("transformers.generation.logits_process")
     except ImportError as error:
         raise ProgramError(
-            f"drawing tokens needs the logits processors of transformers: {error}",
+            f"sampling needs the logits processors of transformers: {error}",
             ["pip install transformers"],
         ) from error

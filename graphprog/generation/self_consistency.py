@@ -1,4 +1,4 @@
-"""Programs of several texts: votes over chains of thought, and stages that ask again."""
+"""Self-consistency (votes over chains of thought), and models as functions of text."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ def self_consistent(
     seed: int = 0,
     **options: Any,
 ) -> list[Vote]:
-    """Draw several chains of thought for each prompt, and vote on their answers.
+    """Sample several chains of thought for each prompt, and vote on their answers.
 
     Self-consistency (Wang et al., ICLR 2023, arXiv:2203.11171).
 
     Args:
         model: as for :func:`graphprog.generate`; its program has a parser, or ``parse`` is given.
         prompts: likewise.
-        num_return_sequences: chains for each prompt.
-        temperature: of the draws.
-        seed: of the draws.
-        options: further ones of :func:`graphprog.generate`.
+        num_return_sequences: chains per prompt.
+        temperature: temperature of the sampling.
+        seed: seed of the sampling.
+        options: further options of :func:`graphprog.generate`.
 
     Raises:
-        ProgramError: nothing reads answers.
+        ProgramError: there is no parser for answers.
 
     Example:
         >>> parse = gp.Parse(r"(?s).+")
@@ -47,8 +47,11 @@ def self_consistent(
     decoder = decoder_of(model, options.pop("use_cache", True))
     if decoder.prompt_format.parser is None and options.get("parse") is None:
         raise ProgramError(
-            "votes need answers, and nothing reads them",
-            ['align=gp.Parse(r"answer is (-?\\d+)", type=int) in the program', "parse=..."],
+            "there is no parser to read the answers to vote on",
+            [
+                'use align=gp.Parse(r"answer is (-?\\d+)", type=int) in the program',
+                "pass parse=...",
+            ],
         )
     outputs = generate(
         decoder,
@@ -64,14 +67,14 @@ def self_consistent(
 
 
 def as_callable(model: ReprogrammedModel | Graph | Decoder, **options: Any) -> Callable[[str], str]:
-    """A function from a text to what a model writes behind it.
+    """Return a function from a text to the text that a model generates after it.
 
-    Programs in stages take it: ``gp.text.Trigger().run(query, gp.generation.as_callable(task))``,
-    and likewise :class:`graphprog.text.LeastToMost`.
+    Strategies in several stages take it, such as :class:`graphprog.text.LeastToMost`, and
+    ``gp.text.Trigger().run(query, gp.generation.as_callable(task))``.
 
     Args:
         model: as for :func:`graphprog.generate`; its cache is derived once.
-        options: of :func:`graphprog.generate`.
+        options: options of :func:`graphprog.generate`.
 
     Example:
         >>> ask = gp.generation.as_callable(language, max_new_tokens=4)

@@ -1,4 +1,4 @@
-"""Texts that are being written: decoding, stop strings, streaming."""
+"""Texts during generation: detokenization, stop strings, streaming."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _INCOMPLETE = "\ufffd"
 
 
 class Text:
-    """One text.
+    """A text during generation.
 
     Args:
         row: its number.
         prompt: number of its prompt.
-        tokenizer: None where ids are all that is wanted.
+        tokenizer: decodes the tokens; None for ids only.
         ends: ids of tokens that end it.
         stop: strings that end it.
-        streamer: is called with every token.
+        streamer: called with every token.
     """
 
     def __init__(
@@ -44,11 +44,11 @@ class Text:
         self.ended = ""
 
     def again(self) -> Text:
-        """The same text from its beginning, streamed to nobody."""
+        """Return an empty text with the same settings, without a streamer."""
         return Text(self.row, self.prompt, self.tokenizer, self.ends, self.stop, None)
 
     def add(self, number: int, log_probability: float) -> None:
-        """Take a token."""
+        """Append a token."""
         self.log_probability += log_probability
         if number in self.ends:
             self.ended = "end"
@@ -64,7 +64,7 @@ class Text:
         self._stream(number)
 
     def _stream(self, number: int) -> None:
-        """Say what is new and will not change: a character may need several tokens."""
+        """Stream the new text that will not change: a character may need several tokens."""
         if self.streamer is None:
             return
         safe = len(self.text)
@@ -75,7 +75,7 @@ class Text:
         self.streamer(GeneratedToken(self.row, number, new))
 
     def _may_stop(self) -> int:
-        """How much at the end may be the beginning of a stop string."""
+        """Return how many characters at the end may begin a stop string."""
         return max(
             (
                 size

@@ -1,4 +1,4 @@
-"""The proof that a graph with a KV cache computes what the graph without it does."""
+"""The proof that a graph with a KV cache computes the same as the graph without one."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from graphprog.utils.numerics import Difference, difference
 
 Values = Mapping[str, torch.Tensor]
 Advance = Callable[[Values, Any], tuple[Values, Any]]
-"""From inputs of all tokens so far and a memory to results by name and a new memory."""
+"""From inputs of all tokens so far and a cache to results by name and the new cache."""
 
 LENGTHS = (4, 5, 11)
-"""Tokens that are read at first, then one more, then several more."""
+"""Tokens read at first, then one more, then several more."""
 
 
 def prove(source: Graph, prefill: Graph, decode: Graph, advance: Advance) -> None:
-    """Read tokens in three parts, keeping keys and values, and compare with reading them at once.
+    """Read tokens in three parts with a KV cache, and compare with reading them at once.
 
     Args:
         source: the graph without a cache.
@@ -37,7 +37,7 @@ def prove(source: Graph, prefill: Graph, decode: Graph, advance: Advance) -> Non
         advance: runs one of the two; see :func:`parts_of`.
 
     Raises:
-        PassError: a result differs; names the operation at which it begins to.
+        PassError: a result differs; names the first operation that differs.
     """
     try:
         for part in parts_of(source, advance):
@@ -47,20 +47,20 @@ def prove(source: Graph, prefill: Graph, decode: Graph, advance: Advance) -> Non
         raise PassError(
             f"{source.name} cannot have a KV cache: it does not run on the last tokens "
             f"alone: {error.what}",
-            ["pick a token from the results, not in the graph"],
+            ["select a token from the results, not in the graph"],
         ) from error
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Some tokens behind others, compared with the whole text.
+    """A part of the tokens, compared with the whole text.
 
     Attributes:
-        done: how many tokens were read before.
-        given: the inputs of the whole text.
-        inputs: what was given now, memory included.
-        gaps: how far each result is off.
-        tolerance: what counts as equal for their type.
+        done: number of tokens read before.
+        given: inputs of the whole text.
+        inputs: inputs of this part, with the cache.
+        gaps: difference of each result.
+        tolerance: tolerance for the dtype of the results.
     """
 
     done: int
@@ -75,8 +75,8 @@ def parts_of(source: Graph, advance: Advance, rows: int = 2) -> Iterator[Part]:
 
     Args:
         source: the graph that reads it at once.
-        advance: reads the tokens that the memory does not have.
-        rows: how many texts.
+        advance: reads the tokens that are not in the cache.
+        rows: number of texts.
     """
     axis = KVLayout.of(source.code).axis
     whole_text = inputs_of_length(source, axis, LENGTHS[-1], rows)
@@ -84,25 +84,25 @@ def parts_of(source: Graph, advance: Advance, rows: int = 2) -> Iterator[Part]:
     with torch.no_grad():
         found = source.run([value.to(device) for value in whole_text.values()])
         whole = dict(zip(source.outputs, found, strict=True))
-        memory: Any = None
+        cache: Any = None
         done = 0
         for length in LENGTHS:
             part = _first(source, whole_text, axis, length)
-            results, after = advance(part, memory)
+            results, after = advance(part, cache)
             gaps = {
                 name: _gap(whole[name].cpu(), value.cpu(), _dims(source, name, axis), done)
                 for name, value in results.items()
             }
             kind = next(value.dtype for value in results.values() if value.is_floating_point())
             tolerance = TOLERANCES.get(kind, 0.02)
-            yield Part(done, whole_text, {**part, **(memory or {})}, gaps, tolerance)
-            memory, done = after, length
+            yield Part(done, whole_text, {**part, **(cache or {})}, gaps, tolerance)
+            cache, done = after, length
 
 
 def inputs_of_length(
     graph: Graph, axis: torch.SymInt, length: int, rows: int = 2
 ) -> dict[str, torch.Tensor]:
-    """Inputs for rows of tokens: ids at random, masks of 1; by name."""
+    """Return inputs by name for rows of tokens: random ids, masks of 1."""
     generator = torch.Generator().manual_seed(0)
     tables: dict[fx.Node | None, int] = {}
     for node in graph.code.nodes:
@@ -135,7 +135,7 @@ def _length(size: int | torch.SymInt, axis: torch.SymInt, length: int) -> int:
 def _first(
     graph: Graph, given: dict[str, torch.Tensor], axis: torch.SymInt, length: int
 ) -> dict[str, torch.Tensor]:
-    """The inputs of the first tokens."""
+    """Return the inputs of the first tokens."""
     found = dict(given)
     for node in graph.placeholders:
         for dim, size in enumerate(fake_tensor(node).shape):
@@ -146,13 +146,13 @@ def _first(
 
 
 def _dims(graph: Graph, output: str, axis: torch.SymInt) -> list[int]:
-    """The dimensions of a result that count tokens."""
+    """Return the dimensions of a result that are tokens."""
     node = graph.output_nodes[graph.outputs.index(output)]
     return [dim for dim, size in enumerate(fake_tensor(node).shape) if same_size(size, axis)]
 
 
 def _gap(whole: torch.Tensor, found: torch.Tensor, dims: list[int], done: int) -> Difference:
-    """How far a value of some tokens is from that part of the value of all."""
+    """Return the difference between a value of some tokens and that part of the whole value."""
     for dim in dims:
         if whole.shape[dim] < done + found.shape[dim]:
             return Difference(float("inf"), float("inf"))
@@ -161,7 +161,7 @@ def _gap(whole: torch.Tensor, found: torch.Tensor, dims: list[int], done: int) -
 
 
 def _differing(source: Graph, graph: Graph, part: Part) -> PassError:
-    """The error that names where tokens begin to be other than in the whole text."""
+    """Return the error that names the first operation that differs from the whole text."""
     axis = KVLayout.of(source.code).axis
     values = {
         node.name: [
@@ -188,6 +188,6 @@ def _differing(source: Graph, graph: Graph, part: Part) -> PassError:
         ),
         str(source.output_nodes[0]),
     )
-    why = "what it gives for a token depends on more than keys and values of those before"
+    why = "its result for a token depends on more than the keys and values of earlier tokens"
     refusal = RefusalError(source.nodes[first], why)
     return PassError(f"{source.name} cannot have a KV cache: {refusal}")

@@ -31,21 +31,21 @@ def _prompts() -> list[list[int]]:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"temperature": 0.0}, "temperature of 0.0 is not above 0"),
+        ({"temperature": 0.0}, "temperature=0.0 is not above 0"),
         ({"top_p": 1.5}, "top_p=1.5"),
         ({"top_k": 0}, "top_k=0"),
         ({"max_new_tokens": 0}, "max_new_tokens=0 is less than 1"),
-        ({"num_beams": 2, "seed": 0}, "a beam search does not draw"),
+        ({"num_beams": 2, "seed": 0}, "a beam search does not sample"),
         ({"num_beams": 2, "streamer": print}, "only at the end"),
         ({"num_return_sequences": 3}, "3 samples of the best token are all the same"),
         ({"stop": ["x"]}, "stop strings need a tokenizer"),
-        ({"stop": "ab"}, "stop='ab' is no sequence of strings"),
-        ({"stop": [""]}, "is no sequence of strings"),
-        ({"ends": 2}, "ends=2 is no sequence of ids"),
-        ({"max_new_tokens": 2.5}, "max_new_tokens=2.5 is no whole number"),
-        ({"length_penalty": float("nan")}, "length_penalty=nan is no finite number"),
-        ({"top_k": 1.5}, "top_k=1.5 is no whole number"),
-        ({"seed": 0.5}, "seed=0.5 is no whole number"),
+        ({"stop": "ab"}, "stop='ab' is not a sequence of strings"),
+        ({"stop": [""]}, "is not a sequence of strings"),
+        ({"ends": 2}, "ends=2 is not a sequence of ids"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens=2.5 is not an integer"),
+        ({"length_penalty": float("nan")}, "length_penalty=nan is not a finite number"),
+        ({"top_k": 1.5}, "top_k=1.5 is not an integer"),
+        ({"seed": 0.5}, "seed=0.5 is not an integer"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any], told: str) -> None:
@@ -58,20 +58,20 @@ def test_prompts_that_do_not_suit_are_refused(tmp_path: Path) -> None:
     """What is wrong with them is said, and which."""
     cached = _cached("llama")
     cases: list[tuple[Any, str]] = [
-        ("a text", "prompts are several"),
+        ("a text", "prompts must be a list of texts"),
         ([], "there are no prompts"),
         ([[3, 4], []], "prompt 1 has no tokens"),
-        ([[3, 97]], "prompt 0: the model has no token 97"),
+        ([[3, 97]], "prompt 0: token 97 is not in the vocabulary of"),
         ([3, 4], "prompt 0 is neither a text nor a sequence of token ids: 3"),
         ([[3], [1.5]], "prompt 1 is neither"),
-        ({"input_ids": [[3]], "attention_mask": [[1]]}, "'input_ids' is no tensor"),
+        ({"input_ids": [[3]], "attention_mask": [[1]]}, "'input_ids' is not a tensor"),
         (dict.fromkeys(_INPUTS, torch.ones(2, 0).long()), "input_ids has no tokens"),
         ({"input_ids": torch.ones(2, 3).long()}, "the graph takes input_ids.*attention_mask"),
     ]
     for prompts, told in cases:
         with pytest.raises(DataError, match=told):
             gp.generate(cached, prompts)
-    with pytest.raises(ProgramError, match="no tokenizer for texts"):
+    with pytest.raises(ProgramError, match="prompts that are texts need a tokenizer"):
         gp.generate(cached, ["a text"])
     for name, meaning in (("attention_mask", "absent"), ("input_ids", "present")):
         with pytest.raises(DataError, match=f"{name}' cannot be '{meaning}'.*attention_mask"):
@@ -90,12 +90,12 @@ def test_prompts_that_do_not_suit_are_refused(tmp_path: Path) -> None:
         onnxruntime.Decoder(tmp_path / "a.onnx")
 
 
-def test_nothing_is_written_behind_padding() -> None:
+def test_nothing_is_generated_after_padding() -> None:
     """The last logits of such a row would be those of a token that is not there."""
     ids = models.ids_of(2, 6)
     mask = torch.ones_like(ids)
     mask[1, 4:] = 0
-    with pytest.raises(DataError, match="row 1 ends with a token that attention_mask hides"):
+    with pytest.raises(DataError, match="row 1 ends with a token that attention_mask masks"):
         gp.generate(_cached("llama"), {"input_ids": ids, "attention_mask": mask})
     (alone,) = gp.generate(_cached("llama"), [ids[1, :4].tolist()], max_new_tokens=6, ends=[])
     in_front = {"input_ids": ids[1:].roll(2, 1), "attention_mask": mask[1:].roll(2, 1)}
@@ -103,17 +103,17 @@ def test_nothing_is_written_behind_padding() -> None:
     assert padded.ids == alone.ids
 
 
-def test_a_memory_of_something_else_is_refused() -> None:
+def test_a_cache_of_something_else_is_refused() -> None:
     """Of other rows, of as many tokens as there are; and inputs that are not all given."""
     cached = _cached("llama")
     ids = models.ids_of(2, 6)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    _, memory = cached.advance(inputs)
-    with pytest.raises(DataError, match="the memory has 6 tokens, and input_ids no more than 6"):
-        cached.advance(inputs, memory)
+    _, cache = cached.advance(inputs)
+    with pytest.raises(DataError, match="the cache has 6 tokens, but input_ids only 6"):
+        cached.advance(inputs, cache)
     fewer = {name: value[:1] for name, value in inputs.items()}
-    with pytest.raises(DataError, match="the memory is of 2 rows, and input_ids has 1"):
-        cached.advance(fewer, memory)
+    with pytest.raises(DataError, match="the cache has 2 rows, but input_ids has 1"):
+        cached.advance(fewer, cache)
     with pytest.raises(DataError, match="also takes attention_mask"):
         cached.advance({"input_ids": ids})
 

@@ -54,10 +54,10 @@ def _modules(graph: gp.Graph) -> set[str]:
 def _compare(graph: gp.Graph, inputs: dict[str, Tensor]) -> gp.generation.CachedDecoder:
     cached = gp.with_kv_cache(graph)
     roles = cached.roles
-    memory = None
+    cache = None
     written = []
     for _ in range(TOKENS):
-        logits, memory = cached.advance(inputs, memory)
+        logits, cache = cached.advance(inputs, cache)
         written.append(logits[:, -1:])
         inputs = roles.grown(inputs, logits[:, -1].argmax(-1))
     whole = _logits(_call(graph, inputs))[:, -1 - TOKENS : -1]
@@ -82,11 +82,11 @@ def test_several_tokens_at_once_and_none_before() -> None:
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     whole = _logits(_call(graph, inputs))
     first = {name: value[:, :5] for name, value in inputs.items()}
-    _, memory = cached.advance(first)
-    assert memory["past_key_0"].shape == (2, 2, 5, 8)  # each of the 2 key heads once, for 4 of q
-    more, _ = cached.advance(inputs, memory)
+    _, cache = cached.advance(first)
+    assert cache["past_key_0"].shape == (2, 2, 5, 8)  # each of the 2 key heads once, for 4 of q
+    more, _ = cached.advance(inputs, cache)
     assert torch.allclose(more, whole[:, 5:], atol=1e-5)
-    nothing = {name: value[:, :, :0] for name, value in memory.items()}
+    nothing = {name: value[:, :, :0] for name, value in cache.items()}
     alone, _ = cached.advance(inputs, nothing)
     assert torch.allclose(alone, whole, atol=1e-5)
 
@@ -193,7 +193,7 @@ def test_what_writes_nothing_is_refused() -> None:
 
 @pytest.mark.parametrize("wanted", ["none", "logits"])
 def test_results_and_positions_of_any_form_have_a_cache(wanted: str) -> None:
-    """A result that is no tensor beside the logits; positions without a dimension for rows."""
+    """A result besides the logits that is not a tensor; positions without a dimension for rows."""
     torch.manual_seed(0)
     places = torch.arange(7) if wanted == "logits" else torch.arange(7).expand(2, 7).contiguous()
     ids = torch.randint(31, (2, 7))
@@ -203,8 +203,8 @@ def test_results_and_positions_of_any_form_have_a_cache(wanted: str) -> None:
     model = Decoder(wanted).eval()
     cached = gp.with_kv_cache(gp.capture(model, (), {"places": places, "ids": ids}, axes))
     first = {"places": places[..., :4], "ids": ids[:, :4]}
-    _, memory = cached.advance(first)
-    found, _ = cached.advance({"places": places, "ids": ids}, memory)
+    _, cache = cached.advance(first)
+    found, _ = cached.advance({"places": places, "ids": ids}, cache)
     whole = model(places, ids)
     whole = whole[1] if wanted == "none" else whole
     assert torch.allclose(found, whole[:, 4:], atol=1e-5)
