@@ -197,7 +197,7 @@ def _with_roles(roles: Roles, input_roles: Mapping[str, str]) -> Roles:
         others = [other for other in roles.meanings if other != roles.tokens]
         if name not in others or meaning not in MEANINGS:
             raise DataError(
-                f"input_roles: input {name!r} cannot be {meaning!r}; the inputs with a role besides "
+                f"input_roles: input {name!r} cannot be {meaning!r}; inputs with a role besides "
                 f"the tokens are {', '.join(others) or 'none'}",
                 [" or ".join(map(repr, MEANINGS))],
             )
