@@ -86,7 +86,7 @@ def methods(seed: int) -> list[Method]:
     nothing = arithmetic.demonstrations([], steps=False)
     direct = arithmetic.demonstrations(shown, steps=False)
     worked = arithmetic.demonstrations(shown, steps=True)
-    trigger = gp.Instruction(arithmetic.TRIGGER, place="behind", separator=" ")
+    trigger = gp.Instruction(arithmetic.TRIGGER, place="after", separator=" ")
     return [
         Method("zero-shot", (nothing,)),
         Method("direct", (direct,)),

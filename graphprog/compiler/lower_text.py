@@ -84,9 +84,9 @@ def _prompt(program: Program, graph: Graph) -> Prompt | None:
 
 def _kept(prompt: Prompt, graph: Graph) -> Sequence[Manipulation]:
     """The manipulations that stand for the text in front of all queries."""
-    if prompt.kept in ("text", "stored") or not prompt.remembered:
+    if prompt.kept in ("text", "stored") or not prompt.prefix_ids:
         return ()
-    ids = prompt.remembered
+    ids = prompt.prefix_ids
     if prompt.kept == "learnt-tokens":
         until = "logits" if _by_token(graph) else ""
         value = Learnable(Tokens(ids))
@@ -97,7 +97,7 @@ def _kept(prompt: Prompt, graph: Graph) -> Sequence[Manipulation]:
             "the query behind it and cannot be remembered",
             [KEEP_AS_TEXT, "kept='learnt-tokens', to train"],
         )
-    learnable = prompt.kept == "learnt-memory"
+    learnable = prompt.kept == "learnt-prefix"
     return (Prefix(value=TextPrefix(ids, learnable=learnable), name=LABEL),)
 
 
@@ -107,7 +107,7 @@ def advising(prompt: Prompt | None) -> Iterator[None]:
     try:
         yield
     except (InterfaceError, PassError) as error:
-        if prompt is not None and prompt.remembered and "memory" in prompt.kept:
+        if prompt is not None and prompt.prefix_ids and "prefix" in prompt.kept:
             raise type(error)(error.what, [*error.remedies, KEEP_AS_TEXT]) from error
         raise
 

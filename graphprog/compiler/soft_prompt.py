@@ -12,18 +12,18 @@ from graphprog.text.prompting.demonstrations import Demonstrations
 from graphprog.text.prompting.instruction import Instruction
 from graphprog.text.prompting.part import Kept, TextPart
 
-As = Literal["memory", "tokens"]
-_FORMS: dict[str, Kept] = {"memory": "learnt-memory", "tokens": "learnt-tokens"}
+As = Literal["prefix", "tokens"]
+_FORMS: dict[str, Kept] = {"prefix": "learnt-prefix", "tokens": "learnt-tokens"}
 
 
-def soft_prompt(program: Program, by: As = "memory") -> Program:
+def soft_prompt(program: Program, by: As = "prefix") -> Program:
     """A program of text as one that is learnt and starts from the text.
 
     Compiled, it gives what the text gives; :func:`graphprog.fit` then trains it.
 
     Args:
         program: with an instruction, or with demonstrations that all queries share.
-        by: ``memory`` trains the keys and values of the text, as cartridges do (Eyuboglu et al.,
+        by: ``prefix`` trains the keys and values of the text, as cartridges do (Eyuboglu et al.,
             2025); ``tokens`` its word vectors, as prompt tuning does, also where a model is not
             causal.
 
@@ -34,7 +34,7 @@ def soft_prompt(program: Program, by: As = "memory") -> Program:
         >>> program = gp.text.soft_prompt(gp.Program([gp.Instruction("Be brief. ")]))
         >>> task = gp.compile(language, program)  # starts from the text, and trains
         >>> program.manipulations[0].kept
-        'learnt-memory'
+        'learnt-prefix'
     """
     require_choice("soft_prompt", "by", by, get_args(As))
     texts = [part for part in program.manipulations if isinstance(part, TextPart)]
@@ -52,4 +52,4 @@ def soft_prompt(program: Program, by: As = "memory") -> Program:
 def _is_soft(part: TextPart) -> bool:
     if isinstance(part, Demonstrations):
         return part.order != "nearest"
-    return isinstance(part, Instruction) and part.place == "front"
+    return isinstance(part, Instruction) and part.place == "before"

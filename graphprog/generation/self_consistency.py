@@ -70,7 +70,7 @@ def as_callable(model: ReprogrammedModel | Graph | Decoder, **options: Any) -> C
     """Return a function from a text to the text that a model generates after it.
 
     Strategies in several stages take it, such as :class:`graphprog.text.LeastToMost`, and
-    ``gp.text.Trigger().run(query, gp.generation.as_callable(task))``.
+    ``gp.text.ZeroShotCoT().run(query, gp.generation.as_callable(task))``.
 
     Args:
         model: as for :func:`graphprog.generate`; its cache is derived once.
@@ -78,7 +78,7 @@ def as_callable(model: ReprogrammedModel | Graph | Decoder, **options: Any) -> C
 
     Example:
         >>> ask = gp.generation.as_callable(language, max_new_tokens=4)
-        >>> found = gp.text.Trigger().run("Q: 2 + 3? A:", ask)
+        >>> found = gp.text.ZeroShotCoT().run("Q: 2 + 3? A:", ask)
     """
     decoder = decoder_of(model, options.pop("use_cache", True))
 

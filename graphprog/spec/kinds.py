@@ -88,7 +88,7 @@ PLACES = {
     "template": "graphprog.text.prompting.template:Template",
     "text-prefix": "graphprog.values.text_prefix:TextPrefix",
     "trainable-layer": "graphprog.manipulations.modules.trainable_layer:TrainableLayer",
-    "trigger": "graphprog.text.strategies.zero_shot_cot:Trigger",
     "verbalizer": "graphprog.alignments.verbalizers.verbalizer:Verbalizer",
     "vocabulary-map": "graphprog.manipulations.inputs.vocabulary_map:VocabularyMap",
+    "zero-shot-cot": "graphprog.text.strategies.zero_shot_cot:ZeroShotCoT",
 }

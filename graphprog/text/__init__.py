@@ -43,6 +43,6 @@ if TYPE_CHECKING:
     from graphprog.text.strategies.least_to_most import LeastToMost as LeastToMost
     from graphprog.text.strategies.least_to_most import Solution as Solution
     from graphprog.text.strategies.zero_shot_cot import Reasoned as Reasoned
-    from graphprog.text.strategies.zero_shot_cot import Trigger as Trigger
+    from graphprog.text.strategies.zero_shot_cot import ZeroShotCoT as ZeroShotCoT
 
 import_when_used(__name__)

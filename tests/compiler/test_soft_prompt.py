@@ -18,7 +18,7 @@ CAUSAL = ["gpt2", pytest.param("llama", marks=pytest.mark.slow)]
 LABELS = gp.Verbalizer({"good": " good", "bad": " bad"})
 
 
-@pytest.mark.parametrize("by", ["memory", "tokens"])
+@pytest.mark.parametrize("by", ["prefix", "tokens"])
 @pytest.mark.parametrize("name", CAUSAL)
 def test_a_soft_start_is_the_text_and_training_goes_on_from_it(name: str, by: Any) -> None:
     model, graph = reader(name)
@@ -30,7 +30,7 @@ def test_a_soft_start_is_the_text_and_training_goes_on_from_it(name: str, by: An
     assert task.trained_parameters() > 0
 
 
-@pytest.mark.parametrize("by", ["memory", pytest.param("tokens", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("by", ["prefix", pytest.param("tokens", marks=pytest.mark.slow)])
 def test_training_lowers_the_loss_and_what_was_learnt_is_loaded(tmp_path: Path, by: Any) -> None:
     _, graph = reader("gpt2")
     task = gp.compile(graph, gp.text.soft_prompt(gp.Program([TOLD, SHOWN], align=LABELS), by))
@@ -56,7 +56,7 @@ def test_a_soft_start_from_tokens_needs_no_causal_model() -> None:
 def test_what_has_no_text_for_all_queries_has_no_soft_start() -> None:
     nearest = dataclasses.replace(SHOWN, order="nearest")
     soft = gp.text.soft_prompt(gp.Program([TOLD, nearest]))
-    assert [part.kept for part in soft.manipulations] == ["learnt-memory", "memory"]  # type: ignore[union-attr]
+    assert [part.kept for part in soft.manipulations] == ["learnt-prefix", "prefix"]  # type: ignore[union-attr]
     for program in (gp.Program([nearest]), gp.Program([gp.Prefix(length=3)])):
         with pytest.raises(ProgramError, match="no text in front of all queries"):
             gp.text.soft_prompt(program)
@@ -83,7 +83,7 @@ def test_a_trained_prompt_of_tokens_becomes_keys_and_values(name: str, tmp_path:
         assert torch.equal(again(**given).logits, found)
 
 
-@pytest.mark.parametrize("kept", ["memory", "learnt-memory", "learnt-tokens"])
+@pytest.mark.parametrize("kept", ["prefix", "learnt-prefix", "learnt-tokens"])
 def test_text_is_folded_however_it_was_kept(kept: Any) -> None:
     model, graph = reader("gpt2")
     parts = [dataclasses.replace(part, kept=kept) for part in (TOLD, SHOWN)]
@@ -177,7 +177,7 @@ def test_prefixes_that_cannot_be_stored_are_refused() -> None:
         gp.precompute(gp.compile(both, gp.Program([soft])))
 
 
-@pytest.mark.parametrize("kept", ["memory", "learnt-tokens", "stored"])
+@pytest.mark.parametrize("kept", ["prefix", "learnt-tokens", "stored"])
 def test_text_is_written_as_a_folder_of_peft(kept: Any, tmp_path: Path) -> None:
     _, graph = reader("gpt2")
     program = gp.Program([TOLD])

@@ -223,7 +223,7 @@ def test_chains_of_thought_are_drawn_and_vote() -> None:
     with pytest.raises(ProgramError, match="nothing reads them"):
         gp.generation.self_consistent(graph, ["Review: a"], num_return_sequences=2)
     ask = gp.generation.as_callable(graph, max_new_tokens=5, ends=[])
-    trigger = gp.text.Trigger("Say which it is.", "So it is")
+    trigger = gp.text.ZeroShotCoT("Say which it is.", "So it is")
     reasoned = trigger.run("a dull film", ask)
     first = gp.generate(graph, [trigger.first("a dull film")], max_new_tokens=5, ends=[])
     assert reasoned.reasoning == first[0].text

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from graphprog.errors import DataError, ProgramError
 from graphprog.spec.registry import Spec, format_spec, from_json, parse_spec, to_json
-from graphprog.text import Demonstrations, Instruction, Template, Trigger
+from graphprog.text import Demonstrations, Instruction, Template, ZeroShotCoT
 
 ARROW = Template("{text} ->{label}")
 WORKED = Template("Q: {question}\nA: {steps} So it is {label}.", answer="steps")
@@ -20,9 +20,9 @@ SPECS = [
     WORKED,
     Template('{{"in": {text}, "out":{label}}}'),
     Instruction("Translate."),
-    Instruction('Say "yes" or "no".\n', place="behind", separator="\n"),
-    Trigger(),
-    Trigger(text="Let us see.", extraction="So", separator="", extraction_separator=" "),
+    Instruction('Say "yes" or "no".\n', place="after", separator="\n"),
+    ZeroShotCoT(),
+    ZeroShotCoT(text="Let us see.", extraction="So", separator="", extraction_separator=" "),
     Demonstrations([], ARROW),
     Demonstrations([{"text": "a {b}", "label": "c\n"}, {"label": "e", "text": ""}], ARROW),
     Demonstrations(
@@ -46,7 +46,7 @@ def test_specs_survive_text_and_json(item: Spec) -> None:
 def test_text_names_what_differs_from_the_defaults() -> None:
     assert str(ARROW) == 'template{text="{text} ->{label}" answer="label"}'
     assert str(Instruction("Hi.")) == 'instruction{text="Hi."}'
-    assert str(Trigger()) == "trigger"
+    assert str(ZeroShotCoT()) == "zero-shot-cot"
     assert str(Demonstrations([{"text": "a", "label": "b"}], ARROW)) == (
         f'demonstrations{{examples=[["a" "b"]] template={ARROW}}}'
     )
@@ -160,7 +160,7 @@ def test_queries_that_are_refused() -> None:
 
 def test_an_instruction_stands_in_front_or_behind() -> None:
     assert Instruction("Translate.").render("warm ->") == "Translate.\n\nwarm ->"
-    behind = Instruction("In one word: ", place="behind", separator="\n")
+    behind = Instruction("In one word: ", place="after", separator="\n")
     assert behind.render("What is it?") == "What is it?\nIn one word:"
 
 
@@ -171,7 +171,7 @@ def test_a_trigger_asks_twice() -> None:
         asked.append(text)
         return [" 2 + 3 is 5. \n", " 5."][len(asked) - 1]
 
-    found = Trigger().run("Q: 2 + 3?\nA:", generate)
+    found = ZeroShotCoT().run("Q: 2 + 3?\nA:", generate)
     first = "Q: 2 + 3?\nA: Let's think step by step."
     assert asked == [first, f"{first} 2 + 3 is 5.\nTherefore, the answer is"]
     assert (found.reasoning, found.answer) == (" 2 + 3 is 5. \n", " 5.")
@@ -184,9 +184,9 @@ def test_a_trigger_asks_twice() -> None:
         (Instruction, {"text": 3}, "text must be text, not 3"),
         (Instruction, {"text": "a", "place": "below"}, "place must be one of front, behind"),
         (Instruction, {"text": "a", "separator": None}, "separator must be text"),
-        (Trigger, {"text": ""}, "text is empty"),
-        (Trigger, {"extraction": ""}, "extraction is empty"),
-        (Trigger, {"separator": 1}, "separator must be text"),
+        (ZeroShotCoT, {"text": ""}, "text is empty"),
+        (ZeroShotCoT, {"extraction": ""}, "extraction is empty"),
+        (ZeroShotCoT, {"separator": 1}, "separator must be text"),
     ],
 )
 def test_instructions_and_triggers_that_are_refused(

@@ -39,9 +39,9 @@ def test_demonstrations_are_remembered_and_the_query_alone_is_read(name: str) ->
     whole = [len(opened(name, whole_text(query))) for query in QUERIES]
     read = given["attention_mask"].sum(1).tolist()
     assert [count - own for count, own in zip(whole, read, strict=True)] == [
-        len(task.prompt.remembered)
+        len(task.prompt.prefix_ids)
     ] * 3
-    assert len(task.prompt.remembered) > 30
+    assert len(task.prompt.prefix_ids) > 30
     assert max(read) < 30
     assert not list(task.program.parameters())
 
@@ -52,7 +52,7 @@ def test_kept_as_text_it_is_the_same_with_nothing_remembered(name: str) -> None:
     parts = [dataclasses.replace(part, kept="text") for part in (TOLD, SHOWN)]
     task = gp.compile(graph, gp.Program(parts, align=gp.LastToken()))
     assert task.prompt is not None
-    assert task.prompt.remembered == ()
+    assert task.prompt.prefix_ids == ()
     assert not list(task.program.children()) or [*dict(task.program.named_children())] == ["align"]
     for query, row in zip(QUERIES, task(**task.encode(QUERIES)), strict=True):
         assert (row - behind(model, name, whole_text(query))).abs().max() < 1e-5
@@ -92,7 +92,7 @@ def test_nearest_demonstrations_stand_in_each_query_behind_a_remembered_instruct
     nearest = dataclasses.replace(SHOWN, order="nearest", count=2)
     task = gp.compile(graph, gp.Program([TOLD, nearest], align=gp.LastToken()))
     assert task.prompt is not None
-    kept = tokenizer("gpt2").decode(task.prompt.remembered)
+    kept = tokenizer("gpt2").decode(task.prompt.prefix_ids)
     assert kept.startswith("Is the review good or bad?")
     assert "funny" not in kept
     found = task(**task.encode(QUERIES, embed=embed))
@@ -106,14 +106,14 @@ def test_nearest_demonstrations_stand_in_each_query_behind_a_remembered_instruct
 
 def test_an_instruction_behind_is_read_with_the_query() -> None:
     model, graph = reader("gpt2")
-    last = gp.Instruction("Say which it is.", place="behind", separator="\n")
+    last = gp.Instruction("Say which it is.", place="after", separator="\n")
     task = gp.compile(graph, gp.Program([TOLD, last], align=gp.LastToken()))
     found = task(**task.encode(["a film"]))
     text = "Is the review good or bad?\n\na film\nSay which it is."
     assert (found[0] - behind(model, "gpt2", text)).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("kept", ["memory", "text"])
+@pytest.mark.parametrize("kept", ["prefix", "text"])
 def test_demonstrations_beyond_a_limit_are_dropped_whole(kept: Any) -> None:
     _, graph = reader("gpt2")
     part = dataclasses.replace(SHOWN, limit=60, reserve=20, kept=kept)
@@ -137,7 +137,7 @@ def test_a_text_that_merges_with_the_query_is_left_to_it() -> None:
     joined = gp.Demonstrations(REVIEWS, gp.Template("{text} ={label}"), separator=" ")
     task = gp.compile(graph, gp.Program([joined], align=gp.LastToken()))
     assert task.prompt is not None
-    kept = tokenizer("gpt2").decode(task.prompt.remembered)
+    kept = tokenizer("gpt2").decode(task.prompt.prefix_ids)
     assert kept.endswith("=bad"), "the space belongs to the word that follows"
     (text,) = task.prompt.texts(["a film"])
     found = task(**task.encode(["a film"]))

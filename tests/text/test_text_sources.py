@@ -77,7 +77,7 @@ def test_text_that_a_model_reads_in_both_directions_is_kept_as_text() -> None:
     ("parts", "message"),
     [
         ([SHOWN, SHOWN], "one part with demonstrations"),
-        ([TOLD, dataclasses.replace(SHOWN, kept="learnt-memory")], "kept as"),
+        ([TOLD, dataclasses.replace(SHOWN, kept="learnt-prefix")], "kept as"),
     ],
 )
 def test_programs_of_text_that_contradict_themselves_are_refused(parts: Any, message: str) -> None:
@@ -144,7 +144,7 @@ def test_a_causal_model_that_writes_nothing_reads_the_end_of_a_text() -> None:
     graph = gp.capture(model, (), call, axes, tokenizer=tokens)
     task = gp.compile(graph, gp.Program([gp.Instruction("a film of a")]))
     assert task.prompt is not None
-    assert len(task.prompt.remembered) > 8
+    assert len(task.prompt.prefix_ids) > 8
     found = task(**task.encode(["cat", "very cold day"])).pooler_output
     for query, row in zip(["cat", "very cold day"], found, strict=True):
         whole = torch.tensor([tokens("a film of a\n\n" + query)["input_ids"]])
@@ -199,8 +199,8 @@ def test_a_published_tokenizer_is_read_alike() -> None:
     assert gp.text.TextTokens(again).fingerprint != tokens.fingerprint
     prompt = gp.text.Prompt((TOLD, SHOWN), tokens)
     (row,) = prompt.rows(prompt.texts(["A film."]))
-    assert [*prompt.remembered, *row, 102] == published(whole_text("A film."))["input_ids"]
-    assert len(prompt.remembered) > 30
+    assert [*prompt.prefix_ids, *row, 102] == published(whole_text("A film."))["input_ids"]
+    assert len(prompt.prefix_ids) > 30
 
 
 class Recurrent(nn.Module):

@@ -33,16 +33,16 @@ class Instruction(TextPart):
     """
 
     text: str
-    place: Literal["front", "behind"] = "front"
+    place: Literal["before", "after"] = "before"
     separator: str = "\n\n"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_text(self.kind, "text", self.text)
-        require_choice(self.kind, "place", self.place, ("front", "behind"))
+        require_choice(self.kind, "place", self.place, ("before", "after"))
         require_text(self.kind, "separator", self.separator, blank=True)
 
     def render(self, text: str) -> str:
         """The text with the instruction around it; no spaces at its end."""
-        parts = (self.text, text) if self.place == "front" else (text, self.text)
+        parts = (self.text, text) if self.place == "before" else (text, self.text)
         return self.separator.join(parts).rstrip(" \t")

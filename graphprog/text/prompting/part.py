@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from graphprog.spec.checks import require_choice
 from graphprog.spec.registry import Spec
 
-Kept = Literal["memory", "text", "learnt-memory", "learnt-tokens", "stored"]
+Kept = Literal["prefix", "text", "learnt-prefix", "learnt-tokens", "stored"]
 
 
 @dataclass(frozen=True)
@@ -16,19 +16,19 @@ class TextPart(Spec):
     """Text around a query, in a :class:`graphprog.Program`.
 
     Attributes:
-        kept: how a compiled program keeps what does not depend on the query. ``memory``: as keys
+        kept: how a compiled program keeps what does not depend on the query. ``prefix``: as keys
             and values of attention, computed once; the model then reads the query alone.
             ``text``: as text, which is read again in front of every query, and so is all that
-            stands behind it. ``learnt-memory`` and ``learnt-tokens`` start from the text and are
+            stands behind it. ``learnt-prefix`` and ``learnt-tokens`` start from the text and are
             trained: keys and values, or word vectors. ``stored``: as another part of the program,
             which is what :func:`graphprog.precompute` makes.
 
     Example:
-        >>> parts = [gp.Instruction("Be brief."), gp.Instruction("One word!", place="behind")]
+        >>> parts = [gp.Instruction("Be brief."), gp.Instruction("One word!", place="after")]
         >>> assert all(isinstance(part, gp.text.TextPart) for part in parts)
     """
 
-    kept: Kept = field(default="memory", kw_only=True)
+    kept: Kept = field(default="prefix", kw_only=True)
 
     def __post_init__(self) -> None:
         require_choice(self.kind, "kept", self.kept, get_args(Kept))

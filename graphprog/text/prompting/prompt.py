@@ -68,7 +68,7 @@ class Prompt:
         """The parts that are not kept as text: the first ones, in the order of reading."""
         shown = self.demonstrations
         found: list[TextPart] = []
-        for part in [*self._instructions("front"), *([] if shown is None else [shown])]:
+        for part in [*self._instructions("before"), *([] if shown is None else [shown])]:
             if part.kept == "text" or (part is shown and shown.order == "nearest"):
                 break
             found.append(part)
@@ -86,7 +86,7 @@ class Prompt:
         return None if part is None or part.order == "nearest" else part.fixed(self._window(part))
 
     @cached_property
-    def remembered(self) -> tuple[int, ...]:
+    def prefix_ids(self) -> tuple[int, ...]:
         """The tokens with which every text begins, and which the compiled program has read.
 
         Tokens that would be others in front of another query are left to the query.
@@ -126,7 +126,7 @@ class Prompt:
             raise DataError("queries are a list, even of one", ["task.encode([query])"])
         if not queries:
             raise DataError("there are no queries")
-        head = "".join(part.text + part.separator for part in self._instructions("front"))
+        head = "".join(part.text + part.separator for part in self._instructions("before"))
         own = [self.asked(query) for query in queries]
         prefixes = self._prefixes(queries, own, embed)
         return [head + prefix + text for prefix, text in zip(prefixes, own, strict=True)]
@@ -149,7 +149,7 @@ class Prompt:
     def _window(self, part: Demonstrations) -> Window | None:
         if part.limit is None:
             return None
-        head = "".join(item.text + item.separator for item in self._instructions("front"))
+        head = "".join(item.text + item.separator for item in self._instructions("before"))
         extra = len(self.tokens.back) if self.ends else 0
         return Window(
             part.limit, lambda text: len(self.tokens.opened(head + text)) + extra, part.reserve
@@ -191,7 +191,7 @@ class Prompt:
                 "a query has fields, but the program no template",
                 ["give queries as plain texts", "gp.Demonstrations([], template) in the program"],
             )
-        for instruction in self._instructions("behind"):
+        for instruction in self._instructions("after"):
             text = instruction.render(text)
         return text
 
@@ -201,7 +201,7 @@ class Prompt:
         Raises:
             DataError: a text is tokenized in another way than what is remembered, or is empty.
         """
-        known = list(self.remembered)
+        known = list(self.prefix_ids)
         behind = list(self.tokens.back) if self.ends else []
         found = []
         for text in texts:

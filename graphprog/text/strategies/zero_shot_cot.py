@@ -18,7 +18,7 @@ class Reasoned:
         answer: behind the extraction, to be read by a :class:`graphprog.text.Parse`.
 
     Example:
-        >>> found = gp.text.Trigger().run("Q: 2 + 3? A:", lambda text: " 5.")
+        >>> found = gp.text.ZeroShotCoT().run("Q: 2 + 3? A:", lambda text: " 5.")
         >>> found.reasoning, found.answer
         (' 5.', ' 5.')
     """
@@ -27,9 +27,9 @@ class Reasoned:
     answer: str
 
 
-@spec("trigger")
+@spec("zero-shot-cot")
 @dataclass(frozen=True)
-class Trigger(Spec):
+class ZeroShotCoT(Spec):
     """Zero-shot chain of thought in two stages (Kojima et al., NeurIPS 2022, arXiv:2205.11916).
 
     First the model reasons behind the trigger; then its reasoning is put back behind the query,
@@ -42,7 +42,7 @@ class Trigger(Spec):
         extraction_separator: between the reasoning and the extraction.
 
     Example:
-        >>> trigger = gp.text.Trigger()
+        >>> trigger = gp.text.ZeroShotCoT()
         >>> trigger.first("Q: 2 + 3? A:")
         "Q: 2 + 3? A: Let's think step by step."
     """
