@@ -27,14 +27,14 @@ from graphprog.values.base import Learnable
 from graphprog.values.initializers import Tokens
 from graphprog.values.text_prefix import TextPrefix
 
-KEEP_AS_TEXT = "kept='text' on instruction and demonstrations"
+KEEP_AS_TEXT = "set kept='text' on instruction and demonstrations"
 
 LABEL = "prompt"
 """Name of the part of the program that stands for its text."""
 
 
 def realized(program: Program, graph: Graph) -> tuple[Program, Prompt | None]:
-    """A program whose text parts are memories or prompts of tokens, and whose words are tokens.
+    """Replace text parts of a program by prefixes or prompts, and words by tokens.
 
     Args:
         program: any program; one without text is returned as it is.
@@ -77,13 +77,13 @@ def _prompt(program: Program, graph: Graph) -> Prompt | None:
     tokens = require_tokenizer(graph.tokenizer, wanted or "a query")
     gap = isinstance(program.align, Verbalizer) and program.align.position == "mask"
     prompt = Prompt(texts, tokens, answer=tokens.mask[0] if gap else "")
-    # what marks the end of a text would end it in front of what a language model is to write
+    # an end token would end the text before the answer of a language model
     ends = bool(tokens.back) and not writes_on(graph)
     return dataclasses.replace(prompt, ends=True) if ends else prompt
 
 
 def _kept(prompt: Prompt, graph: Graph) -> Sequence[Manipulation]:
-    """The manipulations that stand for the text in front of all queries."""
+    """The manipulations that stand for the text before all queries."""
     if prompt.kept in ("text", "stored") or not prompt.prefix_ids:
         return ()
     ids = prompt.prefix_ids
@@ -94,8 +94,8 @@ def _kept(prompt: Prompt, graph: Graph) -> Sequence[Manipulation]:
     if sees_ahead(graph):
         raise ProgramError(
             f"{graph.name} sees what follows a token, so the keys and values of a text depend on "
-            "the query behind it and cannot be remembered",
-            [KEEP_AS_TEXT, "kept='learnt-tokens', to train"],
+            "the query after it and cannot be kept as a prefix",
+            [KEEP_AS_TEXT, "set kept='learnt-tokens', to train"],
         )
     learnable = prompt.kept == "learnt-prefix"
     return (Prefix(value=TextPrefix(ids, learnable=learnable), name=LABEL),)
@@ -103,7 +103,7 @@ def _kept(prompt: Prompt, graph: Graph) -> Sequence[Manipulation]:
 
 @contextmanager
 def advising(prompt: Prompt | None) -> Iterator[None]:
-    """Where a text cannot be remembered, say what else can be done with it."""
+    """Add a remedy to errors about text that cannot be kept as a prefix."""
     try:
         yield
     except (InterfaceError, PassError) as error:

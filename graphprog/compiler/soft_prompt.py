@@ -1,4 +1,4 @@
-"""Soft prompts: text that training goes on from."""
+"""Soft prompts: trained parameters that start from text."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _FORMS: dict[str, Kept] = {"prefix": "learnt-prefix", "tokens": "learnt-tokens"}
 
 
 def soft_prompt(program: Program, by: As = "prefix") -> Program:
-    """A program of text as one that is learnt and starts from the text.
+    """Turn a program of text into one that is trained and starts from the text.
 
-    Compiled, it gives what the text gives; :func:`graphprog.fit` then trains it.
+    Compiled, its results are those of the text; :func:`graphprog.fit` then trains it.
 
     Args:
         program: with an instruction, or with demonstrations that all queries share.
         by: ``prefix`` trains the keys and values of the text, as cartridges do (Eyuboglu et al.,
-            2025); ``tokens`` its word vectors, as prompt tuning does, also where a model is not
-            causal.
+            2025); ``tokens`` trains its token embeddings, as prompt tuning does, and also suits
+            models that are not causal.
 
     Raises:
         ProgramError: the program has no such text.
@@ -41,8 +41,11 @@ def soft_prompt(program: Program, by: As = "prefix") -> Program:
     soft = [part for part in texts if _is_soft(part)]
     if not soft:
         raise ProgramError(
-            "the program has no text in front of all queries that training could start from",
-            ["gp.Instruction(text)", "gp.Demonstrations(examples, template), in a fixed order"],
+            "the program has no text before all queries that training could start from",
+            [
+                "add gp.Instruction(text)",
+                "add gp.Demonstrations(examples, template) in a fixed order",
+            ],
         )
     chosen = {id(part): dataclasses.replace(part, kept=_FORMS[by]) for part in soft}
     parts = tuple(chosen.get(id(part), part) for part in program.manipulations)

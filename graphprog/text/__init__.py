@@ -1,7 +1,7 @@
-"""Programs made of text: instructions, demonstrations, chains of thought, and parsed answers.
+"""Programs made of text: instructions, demonstrations, chain of thought, and parsed answers.
 
-This package shows the public names; the code is in ``prompting`` (what is put around a query),
-``parsing`` (what an answer says) and ``strategies`` (several calls for one answer). Generating text
+This package has the public names; the code is in ``prompting`` (the text around a query),
+``parsing`` (reading answers) and ``strategies`` (several calls for one answer). Generating text
 belongs in :mod:`graphprog.generation`.
 """
 

@@ -58,7 +58,7 @@ def test_what_has_no_text_for_all_queries_has_no_soft_start() -> None:
     soft = gp.text.soft_prompt(gp.Program([TOLD, nearest]))
     assert [part.kept for part in soft.manipulations] == ["learnt-prefix", "prefix"]  # type: ignore[union-attr]
     for program in (gp.Program([nearest]), gp.Program([gp.Prefix(length=3)])):
-        with pytest.raises(ProgramError, match="no text in front of all queries"):
+        with pytest.raises(ProgramError, match="no text before all queries"):
             gp.text.soft_prompt(program)
 
 

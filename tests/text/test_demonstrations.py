@@ -106,7 +106,7 @@ def test_a_vector_of_zeros_is_similar_to_nothing() -> None:
         (lambda texts: np.zeros(len(texts)), r"shape (6,) for 6 texts; [6, d] is needed"),
         (lambda texts: np.zeros((2, 3)), "shape (2, 3) for 6 texts"),
         (lambda texts: np.full((len(texts), 1), np.nan), "not finite for 'a ->'"),
-        (lambda texts: [["a"]], "no array [n, d] of numbers"),
+        (lambda texts: [["a"]], "embed must return an array [n, d] of numbers"),
     ],
 )
 def test_embeddings_that_are_refused(returned: Any, said: str) -> None:
@@ -131,7 +131,7 @@ def test_balanced_labels() -> None:
 
 def test_labels_that_cannot_be_balanced() -> None:
     rows = [*ROWS, ("f", " x")]
-    with pytest.raises(ProgramError, match="need 3 of 2 labels; ' y' has 2"):
+    with pytest.raises(ProgramError, match="need 3 of each of 2 labels, but ' y' has 2"):
         Demonstrations(rows, ARROW, balanced=True, count=6)
 
 
@@ -172,7 +172,7 @@ def test_what_is_rendered_never_exceeds_the_window(
     rows = [("abcdefgh"[i % 8] + " w" * i, label) for i, label in enumerate(labels)]
     some = Demonstrations(rows, ARROW, order=order, balanced=balanced)
     if reserve >= limit:
-        with pytest.raises(ProgramError, match="leaves nothing"):
+        with pytest.raises(ProgramError, match="must be less than the limit"):
             Window(limit, words, reserve)
         return
     window = Window(limit, words, reserve)
@@ -223,9 +223,9 @@ def test_options_that_are_refused(options: dict[str, Any], said: str) -> None:
     [
         ([{"text": "a", "label": "x"}, {"text": "b"}], "example 1: an example has no 'label'"),
         ([{"text": "a", "label": "x", "id": "3"}], "example 0: an example has 'id'"),
-        ([("a", "x", "y")], "example 0 has 3 texts, the template 2 fields: text, label"),
+        ([("a", "x", "y")], "example 0 has 3 texts, but the template has 2 fields: text, label"),
         ([("a", 1)], "example 0: field 'label' of an example is 1"),
-        (["a"], "example 0: an example maps fields to texts"),
+        (["a"], "example 0: an example must map fields to texts"),
         ("ab", "examples must be a list of mappings"),
     ],
 )
@@ -237,7 +237,7 @@ def test_examples_that_are_refused(examples: Any, said: str) -> None:
 
 def test_a_template_is_needed() -> None:
     template: Any = "{text} ->{label}"
-    with pytest.raises(ProgramError, match="is no Template"):
+    with pytest.raises(ProgramError, match="template must be a Template"):
         Demonstrations([], template)
 
 

@@ -64,7 +64,7 @@ def test_a_predictor_is_named_where_several_have_demonstrations(tmp_path: Path) 
     file = write(tmp_path, program(first=DEMOS[:1], second__predict=DEMOS))
     assert len(load_demos(file, "first")) == 1
     assert len(load_demos(file, "second.predict")) == 2
-    with pytest.raises(FileError, match=r"program.json: several predictors could be meant: first,"):
+    with pytest.raises(FileError, match=r"program.json: there are several predictors: first,"):
         load_demos(file)
     with pytest.raises(FileError, match=r"no predictor 'third'; it has first, second.predict"):
         load_demos(file, "third")
@@ -74,7 +74,7 @@ def test_a_predictor_is_named_where_several_have_demonstrations(tmp_path: Path) 
 
 def test_a_program_without_demonstrations(tmp_path: Path) -> None:
     assert load_demos(write(tmp_path, program(only=[]))) == []
-    with pytest.raises(FileError, match="several predictors could be meant: a, b"):
+    with pytest.raises(FileError, match="there are several predictors: a, b"):
         load_demos(write(tmp_path, program(a=[], b=[])))
 
 
@@ -110,7 +110,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"program.json: not valid JSON"):
         load_demos(file)
     file.write_bytes(b"\x80\x04\x95")
-    with pytest.raises(FileError, match="nothing pickled is read here"):
+    with pytest.raises(FileError, match="pickles are not loaded"):
         load_demos(file)
     with pytest.raises(FileError, match="it has one without a name"):
         load_demos(write(tmp_path, DEMOS), "solve")
@@ -141,7 +141,7 @@ def test_all_else_in_a_saved_program_stays(tmp_path: Path) -> None:
 def test_what_is_not_written(tmp_path: Path) -> None:
     before = write(tmp_path, program(first=DEMOS, second=[])).read_bytes()
     file = tmp_path / "program.json"
-    with pytest.raises(FileError, match="several predictors could be meant: first, second"):
+    with pytest.raises(FileError, match="there are several predictors: first, second"):
         save_demos(file, SHOWN)
     with pytest.raises(FileError, match="no predictor 'third'"):
         save_demos(file, SHOWN, "third")

@@ -84,10 +84,13 @@ def test_an_answer_is_put_back_as_it_was_written() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"decompose": "{question} {parts}"}, "decompose is '{question} {parts}', no Template"),
-        ({"decompose": Template("{problem} {parts}")}, "decompose asks with the fields"),
+        (
+            {"decompose": "{question} {parts}"},
+            "decompose must be a Template, not '{question} {parts}'",
+        ),
+        ({"decompose": Template("{problem} {parts}")}, "decompose has the query fields"),
         ({"solve": Template("{context} {question} {answer}")}, "needs question alone"),
-        ({"solve": Template("{question} {steps} {answer}", "steps")}, "fields behind its answer"),
+        ({"solve": Template("{question} {steps} {answer}", "steps")}, "fields after its answer"),
         ({"preface": None}, "preface must be text"),
         ({"separator": ""}, "separator is empty"),
         ({"subquestion": "("}, "subquestion '(': missing )"),

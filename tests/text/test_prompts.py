@@ -116,13 +116,13 @@ def test_a_query_is_the_beginning_of_its_demonstration(
         ({"text": "no field"}, "has no field"),
         ({"text": "{text"}, "expected '}'"),
         ({"text": "{text} }"}, "Single '}'"),
-        ({"text": "{} {label}"}, "a field is a name alone"),
-        ({"text": "{0}"}, "a field is a name alone"),
-        ({"text": "{text.real}"}, "a field is a name alone"),
-        ({"text": "{text!r} {label}"}, "a field is a name alone"),
-        ({"text": "{text:>3} {label}"}, "a field is a name alone"),
-        ({"text": "{text} {label}", "answer": "labels"}, "'labels' stands 0 times"),
-        ({"text": "{label} {text} {label}"}, "'label' stands 2 times"),
+        ({"text": "{} {label}"}, "a field must be a plain name"),
+        ({"text": "{0}"}, "a field must be a plain name"),
+        ({"text": "{text.real}"}, "a field must be a plain name"),
+        ({"text": "{text!r} {label}"}, "a field must be a plain name"),
+        ({"text": "{text:>3} {label}"}, "a field must be a plain name"),
+        ({"text": "{text} {label}", "answer": "labels"}, "'labels' appears 0 times"),
+        ({"text": "{label} {text} {label}"}, "'label' appears 2 times"),
         ({"text": " {label} {text}", "answer": "label"}, "a query would be empty"),
         ({"text": 3}, "text must be text, not 3"),
         ({"text": "{text}", "answer": None}, "answer must be text, not None"),
@@ -139,9 +139,9 @@ def test_templates_that_are_refused(arguments: dict[str, Any], said: str) -> Non
     [
         ({"label": "b"}, "has no 'text', a field of '{text} ->{label}'"),
         ({"text": "a"}, "has no 'label'"),
-        ({"text": "a", "label": "b", "lable": "c"}, "has 'lable', which is no field"),
+        ({"text": "a", "label": "b", "lable": "c"}, "has 'lable', which is not a field"),
         ({"text": "a", "label": 3}, "field 'label' of an example is 3, a int, not text"),
-        (["a", "b"], "this is a list"),
+        (["a", "b"], "must map fields to texts, not be a list"),
     ],
 )
 def test_examples_that_are_refused(example: Any, said: str) -> None:
@@ -154,7 +154,7 @@ def test_examples_that_are_refused(example: Any, said: str) -> None:
 def test_queries_that_are_refused() -> None:
     with pytest.raises(DataError, match="has no 'text'"):
         ARROW.query({"label": "b"})
-    with pytest.raises(DataError, match="has 'color', which is no field"):
+    with pytest.raises(DataError, match="has 'color', which is not a field"):
         ARROW.query({"text": "a", "color": "b"})
 
 
@@ -182,7 +182,7 @@ def test_a_trigger_asks_twice() -> None:
     [
         (Instruction, {"text": " \n"}, "text is empty"),
         (Instruction, {"text": 3}, "text must be text, not 3"),
-        (Instruction, {"text": "a", "place": "below"}, "place must be one of front, behind"),
+        (Instruction, {"text": "a", "place": "below"}, "place must be one of before, after"),
         (Instruction, {"text": "a", "separator": None}, "separator must be text"),
         (ZeroShotCoT, {"text": ""}, "text is empty"),
         (ZeroShotCoT, {"extraction": ""}, "extraction is empty"),

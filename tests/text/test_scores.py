@@ -83,7 +83,7 @@ GOOD = np.array([[-1.0, -2.0]])
         (lambda: log_probability(GOOD, FULL.astype(int)), "mask must be bool [1, 2]"),
         (lambda: log_probability(GOOD, ~FULL), "an answer has no tokens"),
         (lambda: log_probability(np.array(0.0), np.array(True)), "an answer has no tokens"),
-        (lambda: log_probability(-GOOD, FULL), "a log-probability is 2; none is above 0"),
+        (lambda: log_probability(-GOOD, FULL), "a log-probability is 2, but must be at most 0"),
         (lambda: log_probability(GOOD * math.nan, FULL), "tokens has entries that are not a"),
         (lambda: log_probability(GOOD.astype(int), FULL), "tokens has dtype int64"),
         (lambda: log_probability(GOOD.tolist(), FULL), "tokens must be a NumPy array or"),
@@ -142,10 +142,10 @@ PAIR = np.array([0.5, 0.5])
 @pytest.mark.parametrize(
     ("probabilities", "content_free", "said"),
     [
-        (PAIR, np.array([1.0, 0.0]), "label 1 has probability 0 without content"),
+        (PAIR, np.array([1.0, 0.0]), "label 1 has probability 0 for content-free"),
         (PAIR, np.array([0.0, 0.0]), "a row of content_free is 0 for all labels"),
         (PAIR * 0, PAIR, "a row of probabilities is 0 for all labels"),
-        (PAIR, np.ones(3) / 3, "content_free has shape [3]; [M, 2] is needed"),
+        (PAIR, np.ones(3) / 3, "content_free has shape [3] but must be [M, 2]"),
         (PAIR, np.ones((0, 2)), "content_free has shape [0, 2]"),
         (-PAIR, PAIR, "probabilities must be probabilities [..., L] within [0, 1]"),
         (PAIR, PAIR * 9, "content_free must be probabilities"),

@@ -77,9 +77,9 @@ def test_without_text_parts_queries_are_plain() -> None:
     found = task(**task.encode(["Q: 23 + 47 = ", "a film"]))
     assert (found[0] - alone(model, "llama", "Q: 23 + 47 =")[-1]).abs().max() < 1e-5
     assert (found[1] - alone(model, "llama", "a film")[-1]).abs().max() < 1e-5
-    with pytest.raises(DataError, match="the program no template"):
+    with pytest.raises(DataError, match="the program has no template"):
         task.encode([{"text": "a"}])
-    with pytest.raises(DataError, match="queries are a list"):
+    with pytest.raises(DataError, match="queries must be a list"):
         task.encode("a film")
 
 
@@ -155,7 +155,7 @@ def test_a_query_that_changes_the_tokens_of_the_memory_is_refused() -> None:
     own = dataclasses.replace(graph, tokenizer=Greedy())
     task = gp.compile(own, gp.Program([gp.Instruction("Say")]))
     assert task.encode(["abc"])["input_ids"].shape == (1, 3)
-    with pytest.raises(DataError, match="made of other tokens"):
+    with pytest.raises(DataError, match="the prefix has other tokens"):
         task.encode(["abc!"])
 
 

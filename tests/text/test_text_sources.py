@@ -33,7 +33,7 @@ def test_no_tokenizer_and_wrong_ones_are_refused() -> None:
     with pytest.raises(ProgramError, match="the graph has none"):
         gp.compile(bare, gp.Program()).encode(["a"])
     own = dataclasses.replace(graph, tokenizer=lambda text: [1, 2])
-    with pytest.raises(ProgramError, match="no tokenizer as transformers have them"):
+    with pytest.raises(ProgramError, match="is not a tokenizer of transformers"):
         gp.compile(own, gp.Program([TOLD]))
     own = dataclasses.replace(graph, tokenizer=_far)
     with pytest.raises(DataError, match="the source knows 400"):
@@ -76,7 +76,7 @@ def test_text_that_a_model_reads_in_both_directions_is_kept_as_text() -> None:
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ([SHOWN, SHOWN], "one part with demonstrations"),
+        ([SHOWN, SHOWN], "several parts with demonstrations"),
         ([TOLD, dataclasses.replace(SHOWN, kept="learnt-prefix")], "kept as"),
     ],
 )
@@ -89,7 +89,7 @@ def test_programs_of_text_that_contradict_themselves_are_refused(parts: Any, mes
 def test_fields_of_text_parts_are_checked() -> None:
     with pytest.raises(ProgramError, match="kept must be one of"):
         gp.Instruction("a", kept="somehow")  # type: ignore[arg-type]
-    with pytest.raises(ProgramError, match="of no limit"):
+    with pytest.raises(ProgramError, match="but there is no limit"):
         gp.Demonstrations(REVIEWS, TEMPLATE, reserve=3)
     with pytest.raises(ProgramError, match="reserve 9 leaves nothing"):
         gp.Demonstrations(REVIEWS, TEMPLATE, limit=9, reserve=9)

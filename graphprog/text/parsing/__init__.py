@@ -1,6 +1,6 @@
-"""What a generated answer says: patterns, numbers, JSON, votes, scores.
+"""Parse and score generated answers: patterns, numbers, JSON, votes, log-probabilities.
 
-Parsers are alignments, so that they stand in ``align=`` of a program.
+Parsers are alignments, so they can be the ``align=`` of a program.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What reading a text gives: a value, or the record that there was none."""
+"""Parsers of generated answers: a value, or a record of why there is none."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from graphprog.values.context import BuildContext
 
 @dataclass(frozen=True)
 class Unparsed:
-    r"""The answer that a text does not give: neither an error nor one of the labels.
+    r"""Result of parsing a text without an answer: neither an error nor one of the labels.
 
     Attributes:
         text: the whole text.
-        reason: why nothing was read from it.
+        reason: why it could not be parsed.
 
     Example:
         >>> found = gp.Parse(r"answer is (\d+)")("I do not know.")
@@ -34,9 +34,9 @@ class Unparsed:
 
 @dataclass(frozen=True)
 class AnswerParser(Alignment):
-    r"""Reads an answer from generated text; as an alignment it leaves the graph as it is.
+    r"""Parse an answer in generated text; as an alignment, leave the graph unchanged.
 
-    It travels with the program, and what generates text with the program reads the text with it.
+    The parser is saved with the program and applied to the text that the program generates.
 
     Example:
         >>> parse = gp.Parse(r"answer is (-?\d+)", type=int)
@@ -56,7 +56,7 @@ class AnswerParser(Alignment):
 
     @abc.abstractmethod
     def __call__(self, text: str) -> Any:
-        """The value that a text gives, or :class:`Unparsed`; no text raises an error."""
+        """Parse a text: its value, or :class:`Unparsed`. No text raises an error."""
 
 
 def unparsed_share(answers: Sequence[Any]) -> float:

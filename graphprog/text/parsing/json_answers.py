@@ -21,17 +21,17 @@ _OPENING = {"object": "{", "array": "["}
 @spec("parse-json")
 @dataclass(frozen=True)
 class ParseJSON(AnswerParser):
-    """A JSON object or array within text, fences and words around it; made by ``Parse.json``.
+    """Parse a JSON object or array within other text; made by ``Parse.json``.
 
-    Of JSON Schema, these keywords are known: ``type`` (one name), ``properties``, ``required``,
-    ``items`` (one schema for all items) and ``enum``. Remarks (``title``, ``description`` and their
-    like) are kept, and any other keyword is refused rather than ignored.
+    These keywords of JSON Schema are supported: ``type`` (one name), ``properties``, ``required``,
+    ``items`` (one schema for all items) and ``enum``. Annotations (``title``, ``description`` and
+    the like) are kept; any other keyword is refused rather than ignored.
 
     Attributes:
-        schema: JSON text of the schema. Its own ``type`` is ``object`` or ``array``; ``object``
-            unless given.
-        pick: ``last`` or ``first`` of the values of that type that stand in the text, whether they
-            fit or not. Values inside of others of that type do not count.
+        schema: JSON text of the schema. Its top-level ``type`` is ``object`` (the default) or
+            ``array``.
+        pick: ``last`` or ``first`` of the values of that type in the text, whether they match the
+            schema or not. Values nested in others of that type do not count.
 
     Example:
         >>> parse = gp.text.ParseJSON('{"type": "object", "required": ["name"]}')
@@ -54,12 +54,12 @@ class ParseJSON(AnswerParser):
         if schema.get("type", "object") not in _OPENING:
             raise ProgramError(
                 f"{self.kind}: the answer is of type {schema['type']}, not object or array",
-                ["Parse.number() for a number", "Parse(pattern) for text"],
+                ["use Parse.number() for a number", "use Parse(pattern) for text"],
             )
 
     @classmethod
     def of(cls, schema: Mapping[str, Any] | str, pick: Literal["last", "first"]) -> ParseJSON:
-        """The parser of a schema, as text or as the value that the text stands for."""
+        """Make a parser from a schema, given as JSON text or as a mapping."""
         if isinstance(schema, str):
             return cls(schema, pick)
         try:
@@ -68,7 +68,7 @@ class ParseJSON(AnswerParser):
             raise ProgramError(f"{cls.kind}: {error.what}", error.remedies) from error
 
     def __call__(self, text: str) -> dict[str, Any] | list[Any] | Unparsed:
-        """The value that is picked, where it fits the schema."""
+        """Parse a text: the picked value if it matches the schema, else :class:`Unparsed`."""
         schema = json.loads(self.schema)
         name = schema.get("type", "object")
         found = list(_values(text, _OPENING[name]))
@@ -84,7 +84,7 @@ class ParseJSON(AnswerParser):
 
 
 def _values(text: str, opening: str) -> Iterator[Any]:
-    """Values that begin with a bracket and lie in no other such value, in order."""
+    """Outermost values that begin with a bracket, in order."""
     decoder = json.JSONDecoder(parse_constant=_refuse)
     end = 0
     for match in re.finditer(re.escape(opening), text):
@@ -93,7 +93,7 @@ def _values(text: str, opening: str) -> Iterator[Any]:
         try:
             value, end = decoder.raw_decode(text, match.start())
         except (ValueError, RecursionError):
-            continue  # a bracket of the prose, or a value that breaks off
+            continue  # a bracket in prose, or a truncated value
         yield value
 
 

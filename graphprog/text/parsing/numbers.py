@@ -1,4 +1,4 @@
-"""Numbers as people and models write them."""
+"""Parse numbers in running text."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from graphprog.text.parsing.answers import AnswerParser, Unparsed
 
 _CURRENCY = "[$€£¥]"
 _SIGN = "[-+\N{MINUS SIGN}]"
-# Letters are those of ASCII: scripts without spaces write numbers right behind words.
+# ASCII letters only: scripts without spaces write numbers directly after words.
 _WORD = "[A-Za-z0-9_"
 _NUMBER = re.compile(
     rf"""
-    (?: (?: (?<! {_WORD})\]] ) (?P<outer> {_SIGN} ) )? {_CURRENCY}?  # behind 7 or x it subtracts
+    (?: (?: (?<! {_WORD})\]] ) (?P<outer> {_SIGN} ) )? {_CURRENCY}?  # after 7 or x it subtracts
       | {_CURRENCY} (?P<inner> {_SIGN} ) )
     (?<! {_WORD}.] )
     (?P<numeral>
@@ -33,12 +33,11 @@ _NUMBER = re.compile(
 @spec("parse-number")
 @dataclass(frozen=True)
 class ParseNumber(AnswerParser):
-    """A number in running text; made by ``Parse.number()``.
+    """Parse a number in running text; made by ``Parse.number()``.
 
-    It may have a sign (behind a word, a number or a bracket, a minus subtracts instead), a currency
-    sign, thousands in groups of three by commas, decimals behind a point, and an exponent; a full
-    stop behind it ends the sentence. Digits within words (``H2O``) are no numbers, and a fraction
-    (``1/2``) is two.
+    A number may have a sign (after a word, a number or a bracket, a minus subtracts instead), a
+    currency sign, commas between thousands, a decimal point, and an exponent; a period after it
+    ends the sentence. Digits within words (``H2O``) are not numbers; a fraction (``1/2``) is two.
 
     Attributes:
         pick: ``last`` or ``first`` of the numbers.
@@ -55,7 +54,7 @@ class ParseNumber(AnswerParser):
         require_choice(self.kind, "pick", self.pick, ("last", "first"))
 
     def __call__(self, text: str) -> int | float | Unparsed:
-        """An int where neither decimals nor an exponent are written, otherwise a float."""
+        """Parse a text: an int if the number has neither decimals nor an exponent, else a float."""
         found = list(_NUMBER.finditer(text))
         if not found:
             return Unparsed(text, "there is no number")
@@ -65,7 +64,7 @@ class ParseNumber(AnswerParser):
 
 
 def read_number(text: str) -> int | float | None:
-    """The number that is the whole of a text, a full stop behind it aside; None for other text."""
+    """Parse a text that is nothing but a number, up to a final period; None for other text."""
     match = _NUMBER.fullmatch(text.strip().removesuffix("."))
     return None if match is None else _value(match)
 
@@ -75,7 +74,7 @@ def _value(match: re.Match[str]) -> int | float | None:
     negative = (match["outer"] or match["inner"] or "+") != "+"
     try:
         value = int(numeral) if numeral.isdigit() else float(numeral)
-    except ValueError:  # more digits than Python reads
+    except ValueError:  # more digits than Python parses
         return None
     if isinstance(value, float) and not math.isfinite(value):
         return None

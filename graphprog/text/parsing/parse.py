@@ -1,4 +1,4 @@
-"""Reading an answer by a regular expression, as a number, or as JSON."""
+"""Parse an answer by a regular expression, as a number, or as JSON."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _Type: TypeAlias = Literal["int", "float", "str"] | type[int] | type[float] | ty
 @spec("parse")
 @dataclass(frozen=True)
 class Parse(AnswerParser):
-    r"""Reads what a regular expression finds: ``Parse(r"answer is (-?\d+)", type=int)``.
+    r"""Parse answers by a regular expression: ``Parse(r"answer is (-?\d+)", type=int)``.
 
-    Calling it on a text gives the value, or :class:`graphprog.text.Unparsed`: no text raises.
+    Calling it on a text returns the value, or :class:`graphprog.text.Unparsed`; no text raises.
 
     Attributes:
-        pattern: in the syntax of :mod:`re`; its one group is the answer, or without a group all
-            that it matches.
+        pattern: in the syntax of :mod:`re`; its only group is the answer, or without a group the
+            whole match.
         pick: ``last`` or ``first`` of the matches.
-        type: ``int``, ``float`` or ``str``, as classes or by name; kept as names. Numbers are read
-            as :class:`graphprog.text.ParseNumber` does, and must be all there is; texts lose the
-            white space around them.
+        type: ``int``, ``float`` or ``str``, as classes or by name; stored as names. Numbers are
+            parsed as :class:`graphprog.text.ParseNumber` does and must be the whole answer; texts
+            are stripped.
 
     Example:
         >>> parse = gp.Parse(r"answer is (-?\d+)", type=int)
@@ -51,7 +51,7 @@ class Parse(AnswerParser):
         object.__setattr__(self, "type", name)
 
     def __call__(self, text: str) -> int | float | str | Unparsed:
-        """The value of the match that is picked."""
+        """Parse a text: the value of the picked match, or :class:`graphprog.text.Unparsed`."""
         found = list(re.finditer(self.pattern, text))
         if not found:
             return Unparsed(text, f"nothing matches {self.pattern!r:.80}")
@@ -62,19 +62,25 @@ class Parse(AnswerParser):
         if self.type == "str":
             return answer
         value = _number(answer, whole=self.type == "int")
-        return Unparsed(text, f"{answer!r:.40} is no {self.type}") if value is None else value
+        return (
+            Unparsed(
+                text, f"{answer!r:.40} is not {'an' if self.type == 'int' else 'a'} {self.type}"
+            )
+            if value is None
+            else value
+        )
 
     @staticmethod
     def number(pick: Literal["last", "first"] = "last") -> ParseNumber:
-        """A parser of numbers in running text."""
+        """Make a parser of numbers in running text."""
         return ParseNumber(pick)
 
     @staticmethod
     def json(schema: Mapping[str, Any] | str, pick: Literal["last", "first"] = "last") -> ParseJSON:
-        """A parser of JSON that fits a schema; for what a schema may say, see :class:`ParseJSON`.
+        """Make a parser of JSON that matches a schema; for its keywords see :class:`ParseJSON`.
 
         Raises:
-            ProgramError: the schema says something else.
+            ProgramError: the schema has keywords or types that are not supported.
         """
         return ParseJSON.of(schema, pick)
 

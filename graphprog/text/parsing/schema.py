@@ -1,4 +1,4 @@
-"""The part of JSON Schema by which answers are checked."""
+"""Check answers against a subset of JSON Schema."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _REMARKS = ("$schema", "$id", "title", "description", "examples", "default")
 
 
 def check_schema(schema: Any, place: str = "schema") -> None:
-    """Fail unless a schema keeps to the keywords that are checked here, and to remarks.
+    """Refuse schemas with keywords other than the supported ones and annotations.
 
-    They are ``type`` (one name), ``properties``, ``required``, ``items`` (one schema for all items)
-    and ``enum``.
+    Supported are ``type`` (one name), ``properties``, ``required``, ``items`` (one schema for all
+    items) and ``enum``.
 
     Raises:
-        ProgramError: naming the place in the schema.
+        ProgramError: names the place in the schema.
     """
     if not isinstance(schema, Mapping):
         raise ProgramError(f"{place} must be an object, not {schema!r:.60}")
@@ -37,20 +37,21 @@ def check_schema(schema: Any, place: str = "schema") -> None:
             continue
         if keyword not in _KEYWORDS:
             raise ProgramError(
-                f"{place}: keyword {keyword!r:.60} is not known; known: {', '.join(_KEYWORDS)}",
-                ["check what else must hold on the values that are read"],
+                f"{place}: keyword {keyword!r:.60} is not supported; supported are "
+                f"{', '.join(_KEYWORDS)}",
+                ["remove the keyword and check the parsed values yourself"],
             )
         _CHECKS[keyword](value, f"{place}.{keyword}")
 
 
 def mismatch(value: Any, schema: Mapping[str, Any], place: str = "") -> str | None:
-    """The first point in which a JSON value differs from a schema, or None where it fits."""
+    """Describe the first mismatch between a JSON value and a schema; None if there is none."""
     shown = place or "the value"
     name = schema.get("type")
     if name is not None and not _is(value, name):
-        return f"{shown} is no {name}"
+        return f"{shown} is not of type {name}"
     if "enum" in schema and json_key(value) not in map(json_key, schema["enum"]):
-        return f"{shown} is none of {json.dumps(schema['enum'], ensure_ascii=False)}"
+        return f"{shown} is not one of {json.dumps(schema['enum'], ensure_ascii=False)}"
     inner: list[tuple[Any, Mapping[str, Any], str]] = []
     if isinstance(value, dict):
         for key in schema.get("required", ()):
@@ -72,12 +73,12 @@ def _is(value: Any, name: str) -> bool:
 
 
 def json_key(value: Any) -> str:
-    """Text that equal JSON values share: 1 is 1.0 and not ``true``; the order of keys is none."""
+    """Canonical text of a JSON value: 1 equals 1.0 but not ``true``; key order does not matter."""
     return json.dumps(_whole(value), sort_keys=True)
 
 
 def _whole(value: Any) -> Any:
-    """A JSON value with integers in the place of floats of no fraction."""
+    """Replace whole-number floats in a JSON value by integers."""
     if isinstance(value, dict):
         return {key: _whole(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

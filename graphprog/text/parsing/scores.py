@@ -1,4 +1,4 @@
-"""Scores of answers by the log-probabilities of their tokens."""
+"""Score answers by the log-probabilities of their tokens."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def log_probability(tokens: Array, mask: Array) -> Array:
     """Log-probability of each answer: the sum over its tokens (Brown et al., NeurIPS 2020).
 
     Args:
-        tokens: log-probability [..., T] of each token given all before it.
-        mask: whether a token is of the answer, bool [..., T], of the same shape; what lies
-            elsewhere is not read and may be anything.
+        tokens: log-probability [..., T] of each token given those before it.
+        mask: whether a token belongs to the answer, bool [..., T], of the same shape; values at
+            other positions are ignored.
 
     Returns:
-        Scores [...]: natural logarithms, minus infinity for an answer that cannot be.
+        Scores [...]: natural logarithms, minus infinity for an impossible answer.
 
     Raises:
-        DataError: shapes or dtypes that do not fit, an answer without tokens, or a
+        DataError: mismatched shapes or dtypes, an answer without tokens, or a
             log-probability above 0.
 
     Example:
@@ -40,9 +40,9 @@ def log_probability(tokens: Array, mask: Array) -> Array:
 
 
 def per_token(tokens: Array, mask: Array) -> Array:
-    """Mean log-probability over an answer's tokens, so that long answers are not worse for it.
+    """Mean log-probability over an answer's tokens, which does not penalize long answers.
 
-    Args and errors are those of :func:`log_probability`; returns scores [...].
+    Arguments and errors are those of :func:`log_probability`; returns scores [...].
 
     Example:
         >>> tokens, mask = torch.tensor([[-0.5, -1.0, -9.0]]), torch.tensor([[True, True, False]])
@@ -54,18 +54,18 @@ def per_token(tokens: Array, mask: Array) -> Array:
 
 
 def per_byte(tokens: Array, mask: Array, answers: Sequence[str]) -> Array:
-    """Log-probability over the bytes of an answer: the same whatever the tokenizer splits it into.
+    """Log-probability per byte of an answer, which is comparable between tokenizers.
 
     Args:
         tokens: as :func:`log_probability`, [N, T] for N answers.
         mask: likewise.
-        answers: the N texts that are scored, with the space that begins them where it is scored.
+        answers: the N scored texts, with their leading space if it is scored.
 
     Returns:
-        Scores [N] in nats a byte of UTF-8.
+        Scores [N] in nats per byte of UTF-8.
 
     Raises:
-        DataError: as :func:`log_probability`, another number of answers, or an empty one.
+        DataError: as :func:`log_probability`; a wrong number of answers; an empty answer.
 
     Example:
         >>> tokens, mask = torch.tensor([[-0.5, -1.0]]), torch.tensor([[True, True]])
@@ -86,20 +86,20 @@ def per_byte(tokens: Array, mask: Array, answers: Sequence[str]) -> Array:
 
 
 def relative_to_prior(scores: Array, prior: Array) -> Array:
-    """How much a query raises the score of an answer: pointwise mutual information.
+    """Pointwise mutual information: how much a query raises the score of an answer.
 
-    The log-probability of an answer behind the query, minus that behind a text that asks for the
-    same without content, such as ``Answer:`` (Holtzman et al., EMNLP 2021, arXiv:2104.08315).
+    The log-probability of an answer after the query, minus that after a content-free text such as
+    ``Answer:`` (Holtzman et al., EMNLP 2021, arXiv:2104.08315).
 
     Args:
-        scores: log-probabilities [..., A] of A answers behind queries.
-        prior: log-probabilities [A] of the same answers behind the text without content.
+        scores: log-probabilities [..., A] of A answers after queries.
+        prior: log-probabilities [A] of the same answers after the content-free text.
 
     Returns:
-        Scores [..., A]; positive where the query speaks for an answer.
+        Scores [..., A]; positive where the query makes an answer likelier.
 
     Raises:
-        DataError: shapes or dtypes that do not fit, or a prior that is not finite.
+        DataError: mismatched shapes or dtypes, or a prior that is not finite.
 
     Example:
         >>> scores, prior = torch.tensor([[-1.0, -2.0]]), torch.tensor([-1.0, -3.0])
@@ -111,15 +111,15 @@ def relative_to_prior(scores: Array, prior: Array) -> Array:
     require_alike("scores", scores, "prior", prior)
     if scores.ndim == 0 or tuple(prior.shape) != (scores.shape[-1],):
         raise DataError(
-            f"prior has shape {list(prior.shape)}, scores {list(scores.shape)}; the prior has one "
-            "number for each of the answers, which are the last axis of the scores"
+            f"prior has shape {list(prior.shape)}, scores {list(scores.shape)}; the prior needs "
+            "one number per answer, and answers are the last axis of the scores"
         )
     require_no_nan("scores", scores)
     require_no_nan("prior", prior)
     infinite = abs(prior) == float("inf")
     if bool(infinite.any()):
         answer = int(infinite.nonzero()[0][0])
-        raise DataError(f"the prior of answer {answer} is not finite, so nothing compares with it")
+        raise DataError(f"the prior of answer {answer} is not finite")
     gain: Array = scores - prior
     return gain
 
@@ -129,7 +129,7 @@ def _check(tokens: Any, mask: Any) -> None:
     require_alike("tokens", tokens, "mask", mask)
     if mask.dtype not in (torch.bool, np.dtype(bool)) or mask.shape != tokens.shape:
         raise DataError(
-            f"mask must be bool {list(tokens.shape)}, as the log-probabilities are, not "
+            f"mask must be bool {list(tokens.shape)}, the shape of the log-probabilities, not "
             f"{mask.dtype} {list(mask.shape)}"
         )
     if tokens.ndim == 0 or not bool(mask.any(-1).all()):
@@ -139,13 +139,13 @@ def _check(tokens: Any, mask: Any) -> None:
     highest = float(read.max()) if 0 not in read.shape else 0.0
     if highest > _SLACK:
         raise DataError(
-            f"a log-probability is {highest:g}; none is above 0",
-            ["log_softmax of logits over the vocabulary", "log of probabilities"],
+            f"a log-probability is {highest:g}, but must be at most 0",
+            ["give logits.log_softmax(-1)", "give probabilities.log()"],
         )
 
 
 def _zeroed(tokens: Any, mask: Any) -> Any:
-    # not a product: 0 times minus infinity is no number
+    # not a product: 0 times minus infinity is NaN
     if isinstance(tokens, torch.Tensor):
         return torch.where(mask, tokens, 0.0)
     return np.where(mask, tokens, np.zeros((), tokens.dtype))

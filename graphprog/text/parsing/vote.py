@@ -1,4 +1,4 @@
-"""Self-consistency: several chains of thought, one vote each."""
+"""Self-consistency: a majority vote over several sampled answers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from graphprog.text.parsing.schema import json_key
 
 @dataclass(frozen=True)
 class Vote:
-    """The outcome of a vote.
+    """Result of a majority vote.
 
     Attributes:
-        answer: the one with most votes; :class:`Unparsed` where no text gave an answer.
-        share: its share of the votes cast, in [0, 1]; 0 where there are none.
-        counts: every answer with its votes, most first, of equal ones the first seen first.
-        unparsed: number of texts that gave no answer, and so no vote.
+        answer: the answer with the most votes; :class:`Unparsed` if no text had an answer.
+        share: its share of the votes cast, in [0, 1]; 0 without votes.
+        counts: every answer with its votes, most votes first; at ties the first seen comes first.
+        unparsed: number of texts without an answer, which do not vote.
 
     Example:
         >>> found = gp.text.vote([70, 70, 71])
@@ -34,11 +34,10 @@ class Vote:
 
 
 def vote(answers: Sequence[Any]) -> Vote:
-    r"""Majority over parsed answers (Wang et al., ICLR 2023, arXiv:2203.11171).
+    r"""Take the majority of parsed answers (Wang et al., ICLR 2023, arXiv:2203.11171).
 
-    ``vote([parse(generate(text)) for _ in range(k)])``, where ``generate`` samples. Of answers
-    with equally many votes, the one seen first wins. Numbers are equal by value (``3`` and
-    ``3.0``), JSON by content.
+    ``vote([parse(generate(text)) for _ in range(k)])``, where ``generate`` samples. At a tie, the
+    answer seen first wins. Numbers are compared by value (``3`` equals ``3.0``), JSON by content.
 
     Args:
         answers: k parsed answers, in the order they were sampled.
@@ -52,7 +51,7 @@ def vote(answers: Sequence[Any]) -> Vote:
         70
     """
     if not answers:
-        raise DataError("there are no answers to vote")
+        raise DataError("there are no answers to vote on")
     failed = [answer for answer in answers if isinstance(answer, Unparsed)]
     votes: dict[Any, list[Any]] = {}
     for answer in answers:
@@ -60,7 +59,7 @@ def vote(answers: Sequence[Any]) -> Vote:
             votes.setdefault(_key(answer), []).append(answer)
     if not votes:
         return Vote(failed[0], 0.0, (), len(failed))
-    # the sort is stable, so that equal ones stay in the order of their first vote
+    # the sort is stable, so ties stay in the order of their first vote
     ranked = sorted(votes.values(), key=len, reverse=True)
     counts = tuple((same[0], len(same)) for same in ranked)
     best, most = counts[0]

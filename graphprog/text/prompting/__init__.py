@@ -1,6 +1,7 @@
-"""What text a program puts around a query, and which tokens that is.
+"""The text that a program puts around a query, and its tokens.
 
-Templates, instructions, demonstrations and their choice, calibration. No graph is read here.
+Templates, instructions, demonstrations and their selection, calibration. Nothing here reads a
+graph.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The words of answers, where they stand in the text of a query."""
+"""Tokens of answer words at the place where the answer follows a query."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from graphprog.text.prompting.tokenizer import inner
 
 
 def answer_tokens(prompt: Prompt, word: str) -> tuple[int, ...]:
-    """The tokens of a word where the answer stands.
+    """Tokenize a word at the place of the answer.
 
     Raises:
-        ProgramError: it has none of its own there; or demonstrations write their answers with a
-            space in front and this is without, or the other way round.
+        ProgramError: the word shares a token with its surroundings; or demonstrations write their
+            answers with a leading space and this word has none, or vice versa.
     """
     sample, tokens = _sample(prompt), prompt.tokens
     text = prompt.asked(sample)
@@ -28,10 +28,10 @@ def answer_tokens(prompt: Prompt, word: str) -> tuple[int, ...]:
 
 
 def answered(prompt: Prompt, word: str) -> str:
-    """A word as it follows a query.
+    """Format a word as the answer to a query.
 
     Raises:
-        ProgramError: as :func:`answer_tokens`; or the template asks for something before the label.
+        ProgramError: as :func:`answer_tokens`; or the answer of the template is not its label.
     """
     part = prompt.demonstrations
     if part is None:
@@ -40,8 +40,11 @@ def answered(prompt: Prompt, word: str) -> str:
     if template.answer != template.label:
         raise ProgramError(
             f"the template asks for {template.answer!r} before the label {template.label!r}, so "
-            "no label stands where the answer begins",
-            ["gp.Parse, which reads the label from generated text", "a template without steps"],
+            "the answer does not begin with a label",
+            [
+                "parse the label in generated text: align=gp.Parse(pattern)",
+                "use a template without steps",
+            ],
         )
     text = template.spaced(word)
     shown = {template.spaced(row[template.label])[:1].isspace() for row in part.records}
@@ -56,16 +59,16 @@ def answered(prompt: Prompt, word: str) -> str:
 
 
 def _filled(prompt: Prompt, sample: Query, text: str, word: str) -> str:
-    """The text of a query with a word in the gap."""
+    """The text of a query with the mask filled by a word."""
     part = prompt.demonstrations
     if part is not None:
         return prompt.asked(sample, answered(prompt, word))
-    before, _, behind = text.partition(prompt.answer)
-    return before + (word.lstrip() if before[-1:].isspace() else word) + behind
+    before, _, after = text.partition(prompt.answer)
+    return before + (word.lstrip() if before[-1:].isspace() else word) + after
 
 
 def _sample(prompt: Prompt) -> Query:
-    """A query to try words on."""
+    """A sample query to tokenize words after."""
     part = prompt.demonstrations
     if part is None:
         return f"a {prompt.answer}".rstrip()

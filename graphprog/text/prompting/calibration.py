@@ -1,4 +1,4 @@
-"""Contextual calibration: what a model says without content, divided out."""
+"""Contextual calibration: divide by the predictions for content-free queries."""
 
 from __future__ import annotations
 
@@ -6,30 +6,31 @@ from graphprog.errors import DataError
 from graphprog.utils.arrays import Array, require_alike, require_floats, require_no_nan
 
 CONTENT_FREE = ("N/A", "", "[MASK]")
-"""Texts without content, to put in place of a query."""
+"""Content-free texts, used in place of a query."""
 
 _SLACK = 1e-2
 
 
 def contextual_calibration(probabilities: Array, content_free: Array) -> Array:
-    """Label probabilities relative to those without content (Zhao et al. 2021, arXiv:2102.09690).
+    """Calibrate label probabilities by content-free queries (Zhao et al. 2021, arXiv:2102.09690).
 
-    Each label is divided by its mean probability over content-free inputs, and the result is
-    scaled to sum to 1. The paper takes a softmax instead of the scaling: the best label is the
+    Each label's probability is divided by its mean over content-free queries, and the result is
+    normalized to sum to 1. The paper takes a softmax instead of normalizing: the best label is the
     same, and here calibrating by a uniform prior changes nothing.
 
     Args:
-        probabilities: of L labels [..., L], non-negative; they need not sum to 1, since a model
-            also gives other words a share.
+        probabilities: of L labels [..., L], non-negative; they need not sum to 1, since other
+            words have a probability too.
         content_free: of the same labels in the same prompt, for M content-free queries [M, L], or
-            for one [L]. Each row is scaled to sum to 1 before the mean.
+            for one [L]. Each row is normalized to sum to 1 before the mean.
 
     Returns:
-        Probabilities [..., L] that sum to 1, of NumPy or PyTorch as given, on the same device.
+        Probabilities [..., L] that sum to 1, as a NumPy array or PyTorch tensor like the input, on
+        the same device.
 
     Raises:
-        DataError: no floating-point arrays of one kind, negative or infinite entries, other
-            numbers of labels, or a row or a content-free label of probability 0.
+        DataError: arrays that are not floating point or mix NumPy and PyTorch, entries outside
+            [0, 1], mismatched numbers of labels, or a row or a content-free label of probability 0.
 
     Example:
         >>> found, without = torch.tensor([0.6, 0.4]), torch.tensor([0.75, 0.25])
@@ -42,17 +43,17 @@ def contextual_calibration(probabilities: Array, content_free: Array) -> Array:
     if bool((prior == 0).any()):
         label = int((prior == 0).nonzero()[0][0])
         raise DataError(
-            f"label {label} has probability 0 without content, so nothing can be divided by it",
+            f"label {label} has probability 0 for content-free queries, which cannot be a divisor",
             ["choose another word for the label", "give float32 probabilities"],
         )
-    # relative to the smallest, so that no quotient leaves the range of half precision
+    # relative to the smallest, so that no quotient overflows half precision
     return _scaled(probabilities * (prior.min() / prior), "probabilities")
 
 
 def _scaled(values: Array, name: str) -> Array:
     total = values.sum(-1)[..., None]
     if bool((total == 0).any()):
-        raise DataError(f"a row of {name} is 0 for all labels")
+        raise DataError(f"a row of {name} is 0 for all labels, so it cannot be normalized")
     scaled: Array = values / total
     return scaled
 
@@ -67,11 +68,11 @@ def _check(probabilities: Array, content_free: Array) -> None:
         if values.ndim == 0 or bool(((values < 0) | (values > 1 + _SLACK)).any()):
             raise DataError(
                 f"{name} must be probabilities [..., L] within [0, 1]",
-                ["softmax of logits", "exp of log-probabilities"],
+                ["give logits.softmax(-1)", "give log_probabilities.exp()"],
             )
     labels = probabilities.shape[-1]
     if content_free.ndim > 2 or content_free.shape[-1] != labels or 0 in content_free.shape:
         raise DataError(
-            f"content_free has shape {list(content_free.shape)}; [M, {labels}] is needed, as "
+            f"content_free has shape {list(content_free.shape)} but must be [M, {labels}], since "
             f"probabilities have {labels} labels"
         )

@@ -1,4 +1,4 @@
-"""Worked examples in front of a query: in-context learning."""
+"""Demonstrations before a query: in-context learning."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from graphprog.text.prompting.window import Window
 
 @dataclass(frozen=True)
 class Rendered:
-    """A query behind its demonstrations.
+    """A query after its demonstrations.
 
     Attributes:
-        prefix: the demonstrations, each with the separator behind it; empty without any.
-        query: what stands behind them, open where its answer begins.
-        used: index of every demonstration that is shown, in order.
-        dropped: how many did not fit the window.
+        prefix: the demonstrations, each followed by the separator; empty without any.
+        query: the text after them, which ends where its answer begins.
+        used: index of every demonstration shown, in order.
+        dropped: number of demonstrations that did not fit the window.
 
     Example:
         >>> shown = gp.Demonstrations([("warm", "good")], gp.Template("{text} -> {label}"))
@@ -40,35 +40,36 @@ class Rendered:
 
     @property
     def text(self) -> str:
-        """The whole: ``prefix`` and ``query``."""
+        """The whole text: ``prefix`` and ``query``."""
         return self.prefix + self.query
 
 
 @spec("demonstrations")
 @dataclass(frozen=True)
 class Demonstrations(TextPart):
-    """Examples with their answers, shown in front of a query (Brown et al., NeurIPS 2020).
+    """Demonstrations: examples with answers, shown before a query (Brown et al., NeurIPS 2020).
 
-    ``Demonstrations([{"text": "7 2", "label": "9"}, ...], Template("{text} ={label}"))``. Examples
-    whose answer is worked out step by step make it chain of thought (Wei et al., NeurIPS 2022);
-    the nearest ones for each query, the nearest last, are those of Liu et al. (DeeLIO 2022).
+    ``Demonstrations([{"text": "7 2", "label": "9"}, ...], Template("{text} ={label}"))``. With
+    answers worked out step by step this is chain of thought (Wei et al., NeurIPS 2022); with the
+    nearest examples for each query, the nearest last, it is the selection of Liu et al. (DeeLIO
+    2022).
 
     Attributes:
-        examples: a mapping of field to text each; kept, and given back, as texts in the order of
+        examples: a mapping of field to text each; stored as tuples of texts in the order of
             ``template.fields``.
-        template: how an example reads.
+        template: the text of one example.
         separator: between two demonstrations, and between the last one and the query.
-        order: ``given``; ``random``, one order for all queries, by the seed; or ``nearest``, each
-            query's own: the most similar stand last.
-        count: how many are shown: the first ones of those orders, the most similar ones of
-            ``nearest``. All when None.
-        balanced: as many of each label (the template's last field); then the first ones of each,
-            and of ``nearest`` the most similar.
+        order: ``given``; ``random``, one order for all queries, by the seed; or ``nearest``, an
+            order per query with the most similar example last.
+        count: number of demonstrations shown: the first of the order, or the most similar for
+            ``nearest``. None shows all.
+        balanced: whether to show equally many of each label (the template's last field): the first
+            ones of each, or the most similar for ``nearest``.
         seed: of the random order.
-        limit: tokens that demonstrations, query and answer may have together, in a compiled
-            program: the demonstrations that do not fit are dropped whole. None drops none.
-        reserve: tokens of the limit kept free for the answer; where the demonstrations are
-            remembered, for the query and its answer.
+        limit: maximum number of tokens of demonstrations, query and answer together, in a compiled
+            program; demonstrations that do not fit are dropped whole. None drops none.
+        reserve: tokens of the limit reserved for the answer; for the query and its answer if the
+            demonstrations are kept as a prefix.
         kept: see :class:`graphprog.text.TextPart`; the ``nearest`` order is always kept as text.
 
     Example:
@@ -91,7 +92,9 @@ class Demonstrations(TextPart):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.template, Template):
-            raise ProgramError(f"{self.kind}: {self.template!r:.60} is no Template")
+            raise ProgramError(
+                f"{self.kind}: template must be a Template, not {self.template!r:.60}"
+            )
         given: object = self.examples
         if not isinstance(given, list | tuple):
             raise ProgramError(
@@ -103,7 +106,7 @@ class Demonstrations(TextPart):
         if self.limit is not None:
             Window(self.limit, len, self.reserve)
         elif self.reserve:
-            raise ProgramError(f"{self.kind}: reserve is {self.reserve} of no limit")
+            raise ProgramError(f"{self.kind}: reserve is {self.reserve}, but there is no limit")
         if not isinstance(self.balanced, bool):
             raise ProgramError(f"{self.kind}: balanced must be a bool, not {self.balanced!r}")
         rows = tuple(self._row(number, example) for number, example in enumerate(self.examples))
@@ -124,7 +127,7 @@ class Demonstrations(TextPart):
         if isinstance(example, list | tuple):
             if len(example) != len(fields):
                 raise ProgramError(
-                    f"{self.kind}: example {number} has {len(example)} texts, the template "
+                    f"{self.kind}: example {number} has {len(example)} texts, but the template has "
                     f"{len(fields)} fields: {', '.join(fields)}"
                 )
             example = dict(zip(fields, example, strict=True))
@@ -149,7 +152,7 @@ class Demonstrations(TextPart):
         embed: selection.Embed | None = None,
         window: Window | None = None,
     ) -> Rendered:
-        """The text of one query; see :meth:`render_all`."""
+        """Render one query; see :meth:`render_all`."""
         return self.render_all([query], embed=embed, window=window)[0]
 
     def render_all(
@@ -159,18 +162,18 @@ class Demonstrations(TextPart):
         embed: selection.Embed | None = None,
         window: Window | None = None,
     ) -> list[Rendered]:
-        """The texts of queries; the examples are embedded once for all of them.
+        """Render queries with their demonstrations; examples are embedded once for all queries.
 
         Args:
             queries: for each, a text for every field before the answer.
-            embed: of n texts to an array [n, d], by whose cosine examples are near; read by the
-                ``nearest`` order only. It is given queries, and examples without their answers.
-            window: demonstrations that do not fit into it are dropped whole: the first one shown,
-                which is the least similar in the ``nearest`` order, and so on. When balanced,
-                always one of a label that has the most.
+            embed: maps n texts to an array [n, d], whose cosine similarity orders the examples;
+                used by the ``nearest`` order only, on queries and on examples without answers.
+            window: demonstrations that do not fit are dropped whole, starting with the first one
+                shown, which is the least similar in the ``nearest`` order. If balanced, the
+                dropped one has a label that has the most demonstrations.
 
         Raises:
-            DataError: a query lacks a field, what ``embed`` returns is no array [n, d], or the
+            DataError: a query lacks a field, ``embed`` does not return an array [n, d], or the
                 window is too small even without demonstrations.
             ProgramError: the ``nearest`` order has no ``embed``.
         """
@@ -179,20 +182,20 @@ class Demonstrations(TextPart):
         return [self.fitted(text, order, window) for text, order in zip(texts, orders, strict=True)]
 
     def fixed(self, window: Window | None = None) -> Rendered:
-        """What stands in front of every query, in front of an empty one.
+        """Render the demonstrations that are the same for all queries, with an empty query.
 
         Args:
             window: as in :meth:`render_all`, with the queries as part of its reserve.
 
         Raises:
-            DataError: the window is too small for no demonstrations at all.
-            ProgramError: the order is ``nearest``, which every query has its own of.
+            DataError: the window is too small even without demonstrations.
+            ProgramError: the order is ``nearest``, which depends on the query.
         """
         (order,) = self._orders([""], None)
         return self.fitted("", order, window)
 
     def _orders(self, texts: list[str], embed: selection.Embed | None) -> list[list[int]]:
-        """For each query, the examples that are shown, in order."""
+        """Indices of the examples shown for each query, in order."""
         count = len(self.examples)
         if self.order != "nearest":
             fixed = selection.shuffled(count, self.seed) if self.order == "random" else range(count)
@@ -200,7 +203,7 @@ class Demonstrations(TextPart):
         if embed is None:
             raise ProgramError(
                 f"{self.kind}: the nearest order needs an embedding",
-                ["render(query, embed=...), from a list of n texts to an array [n, d]"],
+                ["pass embed=, a function from a list of n texts to an array [n, d]"],
             )
         if not texts:
             return []
@@ -210,17 +213,17 @@ class Demonstrations(TextPart):
         return [self._chosen(order[::-1])[::-1] for order in found]
 
     def _chosen(self, order: Sequence[int]) -> list[int]:
-        """The examples to show out of an order of all, those to prefer first."""
+        """Choose the examples to show from an order of all, preferred ones first."""
         if not self.balanced:
             return list(order[: self.count])
         found = selection.balanced([self._labels[index] for index in order], self.count)
         return [order[place] for place in found]
 
     def fitted(self, query: str, order: Sequence[int], window: Window | None) -> Rendered:
-        """A text behind demonstrations, of which some are dropped until all fits.
+        """Put demonstrations before a text, and drop some until the whole fits the window.
 
         Args:
-            query: what stands behind.
+            query: the text after them.
             order: index of every demonstration, in order.
             window: as in :meth:`render_all`.
 

@@ -1,4 +1,4 @@
-"""Fixed words around a query."""
+"""Fixed instructions before or after a query."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from graphprog.text.prompting.part import TextPart
 @spec("instruction")
 @dataclass(frozen=True)
 class Instruction(TextPart):
-    r"""Fixed text in front of a query, or behind it: prompt instruction.
+    r"""Instruction: a fixed text before or after every query.
 
-    ``Instruction("Is the review good or bad?").render(query)``. In front of demonstrations it
-    stands once, before the first of them.
+    ``Instruction("Is the review good or bad?").render(query)``. With demonstrations it stands once,
+    before the first of them.
 
     Attributes:
-        text: what is said.
-        place: ``front`` or ``behind``. What stands behind is the last that the model reads, so it
-            suits queries that do not end in the middle of a sentence. It is always kept as text.
-        separator: what stands between instruction and query.
+        text: the instruction.
+        place: ``before`` or ``after`` the query. An instruction after the query is the last text
+            that the model reads, so the query should not end mid-sentence. It is always kept as
+            text.
+        separator: text between instruction and query.
         kept: see :class:`graphprog.text.TextPart`.
 
     Example:
@@ -43,6 +44,6 @@ class Instruction(TextPart):
         require_text(self.kind, "separator", self.separator, blank=True)
 
     def render(self, text: str) -> str:
-        """The text with the instruction around it; no spaces at its end."""
+        """Add the instruction to a text; spaces at the end are removed."""
         parts = (self.text, text) if self.place == "before" else (text, self.text)
         return self.separator.join(parts).rstrip(" \t")

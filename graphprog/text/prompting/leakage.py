@@ -1,4 +1,4 @@
-"""Test examples that stand among the demonstrations."""
+"""Find test examples among the demonstrations."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _SHOWN = 5
 def check_leakage(
     demonstrations: Demonstrations, test_examples: Sequence[Mapping[str, str]]
 ) -> None:
-    """Fail where a test example is one of the demonstrations: its answer would stand in the prompt.
+    """Refuse test examples that are demonstrations: their answers would be in the prompt.
 
-    Two examples are the same when the fields before the answer are, whatever their case and white
-    space; their answers are not compared. Without such fields, all queries are one, and none leaks.
+    Two examples are the same if their fields before the answer are equal, ignoring case and
+    whitespace; answers are not compared. Without such fields all queries are equal, and none leaks.
 
     Args:
         demonstrations: all examples that could be shown.
         test_examples: for each, at least the fields before the answer.
 
     Raises:
-        DataError: naming the examples that leak, or a test example that lacks a field.
+        DataError: names the examples that leak, or a test example that lacks a field.
 
     Example:
         >>> shown = gp.Demonstrations([("warm", "good")], gp.Template("{text} -> {label}"))
@@ -46,7 +46,7 @@ def check_leakage(
         raise DataError(
             f"{len(leaking)} of {len(test_examples)} test examples are demonstrations:\n  "
             + "\n  ".join([*leaking[:_SHOWN], *([f"and {more} more"] if more > 0 else [])]),
-            ["take them out of the demonstrations", "draw the demonstrations from other data"],
+            ["remove them from the demonstrations", "draw the demonstrations from other data"],
         )
 
 

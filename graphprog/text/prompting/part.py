@@ -1,4 +1,4 @@
-"""What a program of text consists of."""
+"""Base of the text parts of a program."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ Kept = Literal["prefix", "text", "learnt-prefix", "learnt-tokens", "stored"]
 
 @dataclass(frozen=True)
 class TextPart(Spec):
-    """Text around a query, in a :class:`graphprog.Program`.
+    """Text part of a :class:`graphprog.Program`, put before or after a query.
 
     Attributes:
-        kept: how a compiled program keeps what does not depend on the query. ``prefix``: as keys
-            and values of attention, computed once; the model then reads the query alone.
-            ``text``: as text, which is read again in front of every query, and so is all that
-            stands behind it. ``learnt-prefix`` and ``learnt-tokens`` start from the text and are
-            trained: keys and values, or word vectors. ``stored``: as another part of the program,
-            which is what :func:`graphprog.precompute` makes.
+        kept: how a compiled program keeps text that does not depend on the query. ``prefix``: as
+            keys and values of attention, computed once; the model then reads the query alone.
+            ``text``: as text, which the model reads again with every query, with all text after
+            it. ``learnt-prefix`` and ``learnt-tokens``: as trained keys and values, or trained
+            token embeddings, that start from the text. ``stored``: as another part of the
+            program, which :func:`graphprog.precompute` makes.
 
     Example:
         >>> parts = [gp.Instruction("Be brief."), gp.Instruction("One word!", place="after")]

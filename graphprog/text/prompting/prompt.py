@@ -1,4 +1,4 @@
-"""What a compiled program puts around queries, as text and as tokens."""
+"""The prompt of a compiled program: the text around queries, and its tokens."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from graphprog.text.prompting.tokenizer import TextTokens, shared_start
 from graphprog.text.prompting.window import Window
 
 Query = str | Mapping[str, str]
-"""A text for each field of the template that stands before the answer; a plain text where there
-is no template, or one such field."""
+"""A text for each field of the template before the answer; a plain text if there is no template,
+or only one such field."""
 
 _PROBES = ("a", "The", "B", "7", "(", "-", "é", "中", " a", "\na")
 
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:
-    r"""Instructions and demonstrations, and the tokenizer that reads them.
+    r"""Instructions, demonstrations, and their tokenizer.
 
     Attributes:
-        parts: of the program.
+        parts: text parts of the program.
         tokens: the tokenizer.
-        answer: text in the place of the answer; empty where the query is left open there.
-        ends: whether special tokens stand behind a text as well.
+        answer: text in place of the answer; empty if the query ends before the answer.
+        ends: whether special tokens follow a text as well.
 
     Example:
         >>> tokens = gp.text.TextTokens(tokenizer)
@@ -46,12 +46,14 @@ class Prompt:
     def __post_init__(self) -> None:
         if sum(isinstance(part, Demonstrations) for part in self.parts) > 1:
             raise ProgramError(
-                "a program has one part with demonstrations",
-                ["put the examples into one gp.Demonstrations"],
+                "a program cannot have several parts with demonstrations",
+                ["put all examples into one gp.Demonstrations"],
             )
         if len(forms := {part.kept for part in self._leading}) > 1:
             raise ProgramError(
-                f"instruction and demonstrations are one text, but kept as {' and as '.join(forms)}"
+                "instruction and demonstrations are one text, but kept as "
+                f"{' and as '.join(forms)}",
+                [f"set kept={self._leading[0].kept!r} on all of them"],
             )
 
     @property
@@ -65,7 +67,7 @@ class Prompt:
 
     @property
     def _leading(self) -> list[TextPart]:
-        """The parts that are not kept as text: the first ones, in the order of reading."""
+        """The leading parts that are not kept as text, in the order of the text."""
         shown = self.demonstrations
         found: list[TextPart] = []
         for part in [*self._instructions("before"), *([] if shown is None else [shown])]:
@@ -76,20 +78,20 @@ class Prompt:
 
     @property
     def kept(self) -> Kept:
-        """How the text in front of all queries is kept."""
+        """How the text before all queries is kept."""
         return self._leading[0].kept if self._leading else "text"
 
     @cached_property
     def shown(self) -> Rendered | None:
-        """The demonstrations that are the same for all queries; None where there are no such."""
+        """The demonstrations that are the same for all queries, if any."""
         part = self.demonstrations
         return None if part is None or part.order == "nearest" else part.fixed(self._window(part))
 
     @cached_property
     def prefix_ids(self) -> tuple[int, ...]:
-        """The tokens with which every text begins, and which the compiled program has read.
+        """Tokens that every text begins with and that the compiled program keeps as a prefix.
 
-        Tokens that would be others in front of another query are left to the query.
+        Tokens that depend on the query after them are left to the query.
         """
         front = "".join(part.text + part.separator for part in self._front_kept)
         if self.demonstrations in self._leading and self.shown is not None:
@@ -103,7 +105,7 @@ class Prompt:
         return [part for part in self._leading if isinstance(part, Instruction)]
 
     def _probes(self) -> list[str]:
-        """Texts that may stand behind the remembered one."""
+        """Texts that may follow the shared prefix."""
         part = self.demonstrations
         if part is None:
             return list(_PROBES)
@@ -118,12 +120,12 @@ class Prompt:
             embed: as for :meth:`Demonstrations.render_all`.
 
         Raises:
-            DataError: there are no queries; one is not what the template takes, or too long for
-                the limit.
-            ProgramError: demonstrations are chosen by nearness, and ``embed`` is not given.
+            DataError: there are no queries; one does not have the fields of the template, or is
+                too long for the limit.
+            ProgramError: the order of the demonstrations is ``nearest`` without ``embed``.
         """
         if isinstance(queries, str | Mapping):
-            raise DataError("queries are a list, even of one", ["task.encode([query])"])
+            raise DataError("queries must be a list, even of one", ["call task.encode([query])"])
         if not queries:
             raise DataError("there are no queries")
         head = "".join(part.text + part.separator for part in self._instructions("before"))
@@ -165,16 +167,16 @@ class Prompt:
         if len(fields) != 1:
             raise DataError(
                 f"a query is a plain text, but the template asks for {', '.join(fields) or 'none'}",
-                [f"{{{', '.join(f'{name!r}: ...' for name in fields)}}}"],
+                [f"give {{{', '.join(f'{name!r}: ...' for name in fields)}}}"],
             )
         return {fields[0]: query}
 
     def asked(self, query: Query, answer: str = "") -> str:
-        """The text of a query alone, with what stands behind it.
+        """The text of a query, with the instructions after it.
 
         Args:
             query: see :data:`Query`.
-            answer: what stands in the place of the answer, other than :attr:`answer`.
+            answer: text in place of the answer, instead of :attr:`answer`.
         """
         answer = answer or self.answer
         part = self.demonstrations
@@ -188,35 +190,35 @@ class Prompt:
             text = query if answer else query.rstrip(" \t")
         else:
             raise DataError(
-                "a query has fields, but the program no template",
-                ["give queries as plain texts", "gp.Demonstrations([], template) in the program"],
+                "a query has fields, but the program has no template",
+                ["give plain texts", "add gp.Demonstrations([], template) to the program"],
             )
         for instruction in self._instructions("after"):
             text = instruction.render(text)
         return text
 
     def rows(self, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens of texts, without those that are remembered.
+        """The tokens of texts without :attr:`prefix_ids`.
 
         Raises:
-            DataError: a text is tokenized in another way than what is remembered, or is empty.
+            DataError: the tokens of a text do not begin with the prefix, or a text is empty.
         """
         known = list(self.prefix_ids)
-        behind = list(self.tokens.back) if self.ends else []
+        after = list(self.tokens.back) if self.ends else []
         found = []
         for text in texts:
             whole = self.tokens.opened(text)
             if not whole:
-                raise DataError("a query is an empty text: it has no tokens")
+                raise DataError("a query is an empty text, which has no tokens")
             if whole[: len(known)] != known or len(whole) == len(known):
                 raise DataError(
-                    f"in front of {text[-60:]!r} the remembered text is made of other tokens, so "
+                    f"before {text[-60:]!r} the prefix has other tokens than those compiled, so "
                     "the model would read another text",
                     [
-                        "a separator that ends in a line break",
-                        "queries that begin with a letter or a digit",
-                        "kept='text' on the text parts",
+                        "use a separator that ends in a line break",
+                        "begin queries with a letter or a digit",
+                        "set kept='text' on the text parts",
                     ],
                 )
-            found.append(whole[len(known) :] + behind)
+            found.append(whole[len(known) :] + after)
         return found

@@ -1,4 +1,4 @@
-"""Which demonstrations are shown, and in which order, as indices."""
+"""Select and order demonstrations, as indices."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Embed = Callable[[list[str]], Any]
 
 
 def shuffled(count: int, seed: int) -> list[int]:
-    """The indices below ``count`` in an order that the seed fixes."""
+    """A random permutation of the indices below ``count``, fixed by the seed."""
     return [int(index) for index in np.random.default_rng(seed).permutation(count)]
 
 
 def nearest_last(examples: npt.NDArray[np.float64], query: npt.NDArray[np.float64]) -> list[int]:
-    """Indices by rising cosine similarity to a query; of equal ones, the first comes first.
+    """Indices by rising cosine similarity to a query; at ties the first comes first.
 
     Args:
         examples: embeddings [n, d].
-        query: an embedding [d]. A vector of zeros has similarity 0 with all.
+        query: an embedding [d]. A zero vector has similarity 0 to all.
     """
     lengths = np.linalg.norm(examples, axis=1) * np.linalg.norm(query)
     similar = np.divide(examples @ query, lengths, out=np.zeros(len(examples)), where=lengths > 0)
@@ -34,10 +34,10 @@ def nearest_last(examples: npt.NDArray[np.float64], query: npt.NDArray[np.float6
 
 
 def embedded(embed: Embed, texts: list[str]) -> npt.NDArray[np.float64]:
-    """Embeddings [n, d] of n texts.
+    """Embed n texts as a float64 array [n, d].
 
     Raises:
-        DataError: what ``embed`` returns is no such array, or is not finite.
+        DataError: ``embed`` does not return such an array, or it is not finite.
     """
     found = embed(texts)
     if isinstance(found, torch.Tensor):
@@ -45,12 +45,12 @@ def embedded(embed: Embed, texts: list[str]) -> npt.NDArray[np.float64]:
     try:
         array = np.asarray(found, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise DataError(f"embed returned what is no array [n, d] of numbers: {error}") from error
+        raise DataError(f"embed must return an array [n, d] of numbers: {error}") from error
     if array.ndim != 2 or len(array) != len(texts):
         raise DataError(
             f"embed returned shape {array.shape} for {len(texts)} texts; [{len(texts)}, d] is "
             "needed",
-            ["return one row a text: the mean over its tokens, for instance"],
+            ["return one row per text, for instance the mean over its tokens"],
         )
     if not np.isfinite(array).all():
         row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
@@ -59,15 +59,15 @@ def embedded(embed: Embed, texts: list[str]) -> npt.NDArray[np.float64]:
 
 
 def balanced(labels: Sequence[str], count: int | None) -> list[int]:
-    """The first examples of every label, as many of each; the order stays.
+    """Choose the first examples of every label, equally many of each, in their order.
 
     Args:
-        labels: the label of every example, the ones to prefer first.
-        count: how many in all. Where the labels do not divide it, the first labels that have
-            another example give one more. As many as can be, when None.
+        labels: the label of every example, preferred ones first.
+        count: number of examples in all. If the number of labels does not divide it, the first
+            labels that have another example give one more. None chooses as many as possible.
 
     Raises:
-        DataError: labels have fewer examples than their share.
+        DataError: a label has fewer examples than its share.
     """
     of_each: dict[str, list[int]] = {}
     for index, label in enumerate(labels):
@@ -81,9 +81,9 @@ def balanced(labels: Sequence[str], count: int | None) -> list[int]:
     longer = [label for label, indices in of_each.items() if len(indices) > each]
     if len(of_each[fewest]) < each or len(longer) < more:
         raise DataError(
-            f"{count} balanced demonstrations need {each + (more > 0)} of {len(of_each)} labels; "
-            f"{fewest!r:.60} has {len(of_each[fewest])}",
-            ["lower count", "give more examples of that label", "balanced=False"],
+            f"{count} balanced demonstrations need {each + (more > 0)} of each of {len(of_each)} "
+            f"labels, but {fewest!r:.60} has {len(of_each[fewest])}",
+            ["lower count", "give more examples of that label", "set balanced=False"],
         )
     return sorted(
         index
@@ -93,11 +93,11 @@ def balanced(labels: Sequence[str], count: int | None) -> list[int]:
 
 
 def first_dropped(labels: Sequence[str], keep_balanced: bool) -> int:
-    """The position of the demonstration to go first.
+    """The position of the demonstration to drop first.
 
     Args:
-        labels: of the demonstrations that are shown, in order.
-        keep_balanced: take it from those labels that have the most.
+        labels: of the demonstrations shown, in order.
+        keep_balanced: whether to drop one of a label that has the most demonstrations.
     """
     if not keep_balanced:
         return 0

@@ -1,4 +1,4 @@
-"""A text with named fields, and the point in it where the model takes over."""
+"""Templates: texts with named fields, of which one is the answer."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ _SPACES = " \t"
 @spec("template")
 @dataclass(frozen=True)
 class Template(Spec):
-    """How an example reads as text: ``Template("{text} ->{label}")``.
+    """Template that renders an example as text: ``Template("{text} ->{label}")``.
 
-    A name in braces is a field; ``{{`` and ``}}`` are braces themselves. A demonstration is the
-    whole text, a query only what comes before the answer. Spaces right before the answer belong to
-    it: most tokenizers join a space to the word that follows, so a query that ends in one is text
-    the model never saw. Both ``"{text} -> {label}"`` with ``good`` and ``"{text} ->{label}"`` with
-    `` good`` ask ``... ->`` and are answered `` good``; where both have a space, there is one.
+    A name in braces is a field; ``{{`` and ``}}`` are literal braces. A demonstration is the whole
+    text, a query only the part before the answer. Spaces right before the answer belong to it: most
+    tokenizers join a space to the word that follows, so a model has never seen text that ends in
+    one. Both ``"{text} -> {label}"`` with ``good`` and ``"{text} ->{label}"`` with `` good`` give
+    the query ``... ->`` and the answer `` good``; if both have a space, one is kept.
 
     Attributes:
-        text: the text with its fields; the answer stands in it once, the others any number of
-            times.
-        answer: the field at which a query is left open; the last one unless given. With worked
-            steps it is the first that the model writes:
+        text: the text with its fields; the answer appears once, other fields any number of times.
+        answer: the field before which a query ends; by default the last one. With chain of thought
+            it is the first field that the model writes:
             ``Template("{question} {steps} So it is {label}.", answer="steps")``.
 
     Example:
@@ -49,21 +48,22 @@ class Template(Spec):
         if not fields:
             raise ProgramError(
                 f"{self.kind}: {self.text!r:.80} has no field",
-                ['name the fields in braces: "{text} ->{label}"'],
+                ['name the fields in braces: Template("{text} ->{label}")'],
             )
         answer = self.answer or fields[-1]
         if fields.count(answer) != 1:
             raise ProgramError(
-                f"{self.kind}: the answer {answer!r} stands {fields.count(answer)} times in "
+                f"{self.kind}: the answer {answer!r} appears {fields.count(answer)} times in "
                 f"{self.text!r:.80}; its fields are {_listed(fields)}",
-                ["have the answer stand there once"],
+                ["name the answer exactly once in the text"],
             )
         object.__setattr__(self, "answer", answer)
         pieces, margin, _ = self._parts()
         if not pieces and not margin.strip(_SPACES):
             raise ProgramError(
-                f"{self.kind}: nothing stands before the answer {answer!r}: a query would be empty",
-                ["put a field or words in front of it", "choose another field as the answer"],
+                f"{self.kind}: there is no text before the answer {answer!r}: a query would be "
+                "empty",
+                ["put a field or words before it", "choose another field: answer=..."],
             )
 
     @property
@@ -74,17 +74,17 @@ class Template(Spec):
 
     @property
     def query_fields(self) -> tuple[str, ...]:
-        """Names of the fields that stand before the answer: what a query must give."""
+        """Names of the fields before the answer, which a query must give."""
         before, _, _ = self._parts()
         return tuple(dict.fromkeys(field for _, field in before if field is not None))
 
     @property
     def label(self) -> str:
-        """Name of the last field: the label of an example, whatever steps lead to it."""
+        """Name of the last field, which is the label of an example."""
         return self.fields[-1]
 
     def render(self, example: Mapping[str, str]) -> str:
-        """The whole text of an example: the query, then what it is answered.
+        """Render the whole text of an example: query and answer.
 
         Args:
             example: a text for every field.
@@ -96,11 +96,11 @@ class Template(Spec):
         return query + answer
 
     def query(self, example: Mapping[str, str]) -> str:
-        """The text up to the answer, without spaces at its end.
+        """Render the text up to the answer, without spaces at its end.
 
         Args:
-            example: a text for every field before the answer; others of the template may be given
-                and are not read.
+            example: a text for every field before the answer; other fields of the template are
+                ignored.
 
         Raises:
             DataError: a field is missing, unknown, or no text.
@@ -110,7 +110,7 @@ class Template(Spec):
         return (_fill(before, example) + literal).rstrip(_SPACES)
 
     def continuation(self, example: Mapping[str, str]) -> str:
-        """What a model should write after the query, the space before it included.
+        """Render the text that a model should write after the query, with its leading space.
 
         Args:
             example: a text for every field.
@@ -121,21 +121,21 @@ class Template(Spec):
         return self._halves(example)[1]
 
     def spaced(self, answer: str) -> str:
-        """An answer as it follows a query: with the space that the template has in front of it."""
+        """Add the space that the template has before the answer, if any."""
         _, literal, _ = self._parts()
         space = literal[len(literal.rstrip(_SPACES)) :]
         return space + answer.lstrip(_SPACES) if space else answer
 
     def _halves(self, example: Mapping[str, str]) -> tuple[str, str]:
         self._check(example, self.fields)
-        before, literal, behind = self._parts()
+        before, literal, after = self._parts()
         opened = _fill(before, example) + literal
         query = opened.rstrip(_SPACES)
         space, answer = opened[len(query) :], example[self.answer]
-        return query, space + (answer.lstrip(_SPACES) if space else answer) + _fill(behind, example)
+        return query, space + (answer.lstrip(_SPACES) if space else answer) + _fill(after, example)
 
     def _parts(self) -> tuple[list[_Piece], str, list[_Piece]]:
-        """Pieces before the answer, the literal text right before it, and pieces behind it."""
+        """Pieces before the answer, the literal text right before it, and pieces after it."""
         pieces = _split(self.text)
         place = next(i for i, (_, field) in enumerate(pieces) if field == self.answer)
         return pieces[:place], pieces[place][0], pieces[place + 1 :]
@@ -143,15 +143,15 @@ class Template(Spec):
     def _check(self, example: Mapping[str, str], needed: Iterable[str]) -> None:
         if not isinstance(example, Mapping):
             raise DataError(
-                f"an example maps fields to texts; this is a {type(example).__name__}",
-                [f"{{{', '.join(f'{name!r}: ...' for name in self.fields)}}}"],
+                f"an example must map fields to texts, not be a {type(example).__name__}",
+                [f"give {{{', '.join(f'{name!r}: ...' for name in self.fields)}}}"],
             )
         unknown = [str(name) for name in example if name not in self.fields]
         if unknown:
             raise DataError(
-                f"an example has {_listed(unknown)}, which is no field of {self.text!r:.80}; its "
-                f"fields are {_listed(self.fields)}",
-                ["correct the name", "leave out what the template does not show"],
+                f"an example has {_listed(unknown)}, which is not a field of {self.text!r:.80}; "
+                f"its fields are {_listed(self.fields)}",
+                ["correct the name", "leave out fields that the template does not have"],
             )
         missing = [name for name in needed if name not in example]
         if missing:
@@ -161,7 +161,7 @@ class Template(Spec):
                 raise DataError(
                     f"field {name!r} of an example is {value!r:.60}, a {type(value).__name__}, "
                     "not text",
-                    ["str(...) of a number"],
+                    ["convert it with str(...)"],
                 )
 
 
@@ -174,13 +174,13 @@ def _split(text: str) -> list[_Piece]:
         found = list(string.Formatter().parse(text))
     except ValueError as error:
         raise ProgramError(
-            f"template {text!r:.80}: {error}", ["write {{ and }} for braces themselves"]
+            f"template {text!r:.80}: {error}", ["write {{ and }} for literal braces"]
         ) from error
     for _, field, form, conversion in found:
         if field is not None and (not field.isidentifier() or form or conversion):
             raise ProgramError(
-                f"template {text!r:.80}: a field is a name alone, as in {{text}}",
-                ["write {{ and }} for braces themselves", "format values before rendering"],
+                f"template {text!r:.80}: a field must be a plain name, as in {{text}}",
+                ["write {{ and }} for literal braces", "format values before rendering"],
             )
     return [(literal, field) for literal, field, _, _ in found]
 

@@ -1,4 +1,4 @@
-"""From text to the numbers of tokens: what is asked of a tokenizer, and what it is known by."""
+"""Tokenizers: token ids, special tokens, and a fingerprint."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _PROBES = (
 
 @dataclass(frozen=True, eq=False)
 class TextTokens:
-    """A tokenizer as Hugging Face transformers have them.
+    """Wrapper of a Hugging Face tokenizer.
 
     Attributes:
-        tokenizer: ``tokenizer(text, add_special_tokens=...)`` gives a mapping with ``input_ids``.
-        front: the special tokens in front of every text, such as that of its beginning.
-        back: those behind every text, such as that of its end.
+        tokenizer: ``tokenizer(text, add_special_tokens=...)`` returns a mapping with ``input_ids``.
+        front: the special tokens before every text, such as BOS.
+        back: the special tokens after every text, such as EOS.
 
     Example:
         >>> tokens = gp.text.TextTokens(tokenizer)
@@ -45,9 +45,9 @@ class TextTokens:
         place = next((at for at in starts if whole[at : at + len(plain)] == plain), None)
         if place is None:
             raise ProgramError(
-                f"the tokenizer {self.name} does more to a text than to put special tokens around "
-                f"it: {whole} for {plain}",
-                ["a tokenizer that adds its special tokens in front and behind"],
+                f"the tokenizer {self.name} does more than put special tokens before and after a "
+                f"text: {whole} for {plain}",
+                ["use a tokenizer that adds special tokens only before and after the text"],
             )
         object.__setattr__(self, "front", tuple(whole[:place]))
         object.__setattr__(self, "back", tuple(whole[place + len(plain) :]))
@@ -58,11 +58,11 @@ class TextTokens:
         return type(self.tokenizer).__name__
 
     def plain(self, text: str) -> list[int]:
-        """The tokens of a text, without special tokens around it."""
+        """Tokenize a text without special tokens."""
         return self._call(text, False)
 
     def opened(self, text: str) -> list[int]:
-        """The tokens of a text that goes on: with the special tokens in front alone."""
+        """Tokenize a text to be continued: with special tokens before it and none after it."""
         return [*self.front, *self.plain(text)]
 
     def _call(self, text: str, special: bool) -> list[int]:
@@ -71,22 +71,22 @@ class TextTokens:
             return [int(number) for number in found]
         except (TypeError, KeyError, ValueError) as error:
             raise ProgramError(
-                f"{self.name} is no tokenizer as transformers have them: {error}",
+                f"{self.name} is not a tokenizer of transformers: {error}",
                 [
-                    "transformers.AutoTokenizer.from_pretrained(...)",
-                    "transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer)",
+                    "use transformers.AutoTokenizer.from_pretrained(...)",
+                    "use transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer)",
                 ],
             ) from error
 
     @property
     def pad(self) -> int:
-        """What stands where a row has no token."""
+        """Id of the padding token; 0 if the tokenizer has none."""
         number = getattr(self.tokenizer, "pad_token_id", None)
         return 0 if number is None else int(number)
 
     @property
     def mask(self) -> tuple[str, int]:
-        """The token of a gap that a masked language model fills, as text and number.
+        """The mask token of a masked language model, as text and id.
 
         Raises:
             ProgramError: the tokenizer has none.
@@ -95,13 +95,13 @@ class TextTokens:
         if text is None:
             raise ProgramError(
                 f"the tokenizer {self.name} has no mask token",
-                ["position='last', for a model that continues a text"],
+                ["set position='last', for a model that continues a text"],
             )
         return str(text), int(self.tokenizer.mask_token_id)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the vocabulary and of what some texts become."""
+        """SHA-256 of the vocabulary and of the tokens of some texts."""
         vocabulary: dict[str, int] = getattr(self.tokenizer, "get_vocab", dict)()
         found = [[self._call(text, special) for special in (False, True)] for text in _PROBES]
         text = json.dumps([sorted(vocabulary.items()), found])
@@ -111,29 +111,29 @@ class TextTokens:
 def inner(
     word: str, whole: Sequence[int], left: Sequence[int], right: Sequence[int] = ()
 ) -> tuple[int, ...]:
-    """The tokens of a word within a text.
+    """The tokens of a word within a tokenized text.
 
     Args:
         word: for messages.
         whole: tokens of the text.
-        left: tokens of what stands in front of the word.
-        right: tokens of what stands behind it.
+        left: tokens of the text before the word.
+        right: tokens of the text after it.
 
     Raises:
-        DataError: the word shares a token with what stands beside it, or has none.
+        DataError: the word shares a token with the text beside it, or has none.
     """
     end = len(whole) - len(right)
     around = [*whole[: len(left)], *whole[end:]]
     if end <= len(left) or around != [*left, *right]:
         raise DataError(
-            f"{word!r:.60} does not become tokens of its own where the answer stands",
-            [f"{' ' + word.strip()!r:.60}, with one space in front", "another word"],
+            f"{word!r:.60} shares a token with the text around it at the place of the answer",
+            [f"write {' ' + word.strip()!r:.60}, with one leading space", "use another word"],
         )
     return tuple(whole[len(left) : end])
 
 
 def shared_start(rows: list[list[int]]) -> tuple[int, ...]:
-    """The tokens with which all rows begin, leaving each at least one of its own."""
+    """The longest common prefix of all rows that leaves at least one token of each."""
     shortest = min(map(len, rows)) - 1
     for place in range(shortest):
         if len({row[place] for row in rows}) > 1:
@@ -142,14 +142,14 @@ def shared_start(rows: list[list[int]]) -> tuple[int, ...]:
 
 
 def require_tokenizer(tokenizer: Any, wanted_by: str) -> TextTokens:
-    """The tokenizer of a graph.
+    """Wrap the tokenizer of a graph.
 
     Raises:
-        ProgramError: there is none, or it is not one.
+        ProgramError: the graph has none, or it is not a tokenizer.
     """
     if tokenizer is None:
         raise ProgramError(
             f"{wanted_by} needs a tokenizer, and the graph has none",
-            ["gp.capture(model, args, tokenizer=AutoTokenizer.from_pretrained(...))"],
+            ["call gp.capture(model, args, tokenizer=AutoTokenizer.from_pretrained(...))"],
         )
     return TextTokens(tokenizer)

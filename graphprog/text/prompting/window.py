@@ -1,4 +1,4 @@
-"""How much text a model can read."""
+"""Context windows: how many tokens a model can read."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from graphprog.spec.checks import require_integer
 
 @dataclass(frozen=True)
 class Window:
-    """A number of tokens that a text and its answer must fit into.
+    """Context window: the number of tokens that a text and its answer must fit into.
 
     ``Window(1024, lambda text: len(tokenizer(text)["input_ids"]), reserve=16)``.
 
     Attributes:
-        limit: tokens the model can read.
-        count_tokens: number of tokens of a whole text. What is put around the text later counts
-            too: ``lambda text: count(instruction.render(text))``.
-        reserve: tokens kept free for the answer.
+        limit: number of tokens that the model can read.
+        count_tokens: number of tokens of a whole text. Include text that is added later:
+            ``lambda text: count(instruction.render(text))``.
+        reserve: number of tokens reserved for the answer.
 
     Example:
         >>> window = gp.text.Window(8, lambda text: len(text.split()))
@@ -36,18 +36,18 @@ class Window:
         require_integer("window", "reserve", self.reserve, 0)
         if self.reserve >= self.limit:
             raise ProgramError(
-                f"window: reserve {self.reserve} leaves nothing of the limit {self.limit}"
+                f"window: reserve {self.reserve} must be less than the limit {self.limit}"
             )
 
     def holds(self, text: str) -> bool:
-        """Whether a text fits, with the reserve behind it."""
+        """Whether a text and the reserve fit into the window."""
         return self.count_tokens(text) + self.reserve <= self.limit
 
     def overflow(self, text: str) -> DataError:
-        """The error that a text does not fit."""
+        """The error for a text that does not fit."""
         return DataError(
-            f"a query has {self.count_tokens(text)} tokens without demonstrations, the window "
-            f"{self.limit - self.reserve} (limit {self.limit}, reserve {self.reserve}): "
+            f"a query has {self.count_tokens(text)} tokens without demonstrations, but the window "
+            f"has {self.limit - self.reserve} (limit {self.limit}, reserve {self.reserve}): "
             f"{text!r:.80}",
-            ["shorten the query", "choose a model that reads more"],
+            ["shorten the query", "choose a model with a longer context"],
         )

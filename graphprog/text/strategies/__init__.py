@@ -1,7 +1,7 @@
-"""Strategies of several calls for one answer, and demonstration files of DSPy.
+"""Prompting strategies that call a model several times, and DSPy demonstration files.
 
-They take any function from text to text; :func:`graphprog.generation.as_callable` makes one of a
-task.
+They take any function from text to text; :func:`graphprog.generation.as_callable` turns a task
+into one.
 """
 
 from __future__ import annotations

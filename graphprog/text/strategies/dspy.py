@@ -1,4 +1,4 @@
-"""Demonstrations in the JSON that DSPy saves the state of programs as."""
+"""Load and save demonstrations in the JSON state files of DSPy programs."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def load_demos(
     ``Demonstrations(load_demos("program.json", fields=template.fields), template)``.
 
     Args:
-        path: what ``program.save("program.json")`` wrote: the state of several named predictors, or
-            of a single one; or a list of demonstrations alone.
-        predictor: whose demonstrations, by its name in the file; needed where several have some.
-        fields: names to keep, which every demonstration must have; all that there are when None.
+        path: file written by ``program.save("program.json")``: the state of several named
+            predictors, or of one; or a list of demonstrations alone.
+        predictor: name of a predictor in the file; needed if several have demonstrations.
+        fields: names to keep, which every demonstration must have; None keeps all.
 
     Returns:
-        For each demonstration, a text for every field: strings as they are, other values as JSON.
-        Fields that are null are left out, and so is DSPy's own mark ``augmented``.
+        For each demonstration, a text for every field: strings unchanged, other values as JSON.
+        Null fields are left out, and so is DSPy's own field ``augmented``.
 
     Raises:
-        FileError: no such file, no JSON, or not of this form; names the file and the key.
+        FileError: no such file, invalid JSON, or another structure; names the file and the key.
 
     Example:
         >>> written = Path("demos.json").write_text('[{"text": "warm", "label": "good"}]')
@@ -57,19 +57,19 @@ def save_demos(
 ) -> Path:
     """Write demonstrations into the JSON of a DSPy program, for its ``load``.
 
-    All else in the file stays as it was: other predictors, signatures and instructions, which are
-    the program's and not known here. Without a file, a list of demonstrations alone is written.
+    Everything else in the file is unchanged: other predictors, signatures and instructions. If
+    there is no file, a list of demonstrations alone is written.
 
     Args:
-        path: what ``program.save`` wrote, a list of demonstrations, or a file to be made.
-        demonstrations: of which all examples are written, under the names of their fields.
-        predictor: whose demonstrations are replaced; needed where the file has several predictors.
+        path: file written by ``program.save``, a list of demonstrations, or a new file.
+        demonstrations: all of its examples are written, under the names of their fields.
+        predictor: predictor whose demonstrations are replaced; needed if the file has several.
 
     Returns:
-        The path that was written, links resolved.
+        The path written, with links resolved.
 
     Raises:
-        FileError: the file is not of this form, has no such predictor, or cannot be written.
+        FileError: the file has another structure, has no such predictor, or cannot be written.
 
     Example:
         >>> shown = gp.Demonstrations([("warm", "good")], gp.Template("{text} -> {label}"))
@@ -86,7 +86,7 @@ def save_demos(
         held[key][_DEMOS] = demos
     else:
         document = demos
-    render_json(document, name)  # refuses what is no Unicode before anything is written
+    render_json(document, name)  # refuses invalid Unicode before anything is written
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     return atomic_write(path, lambda file: file.write_text(text, "utf-8"))
 
@@ -97,13 +97,13 @@ def _read(name: str) -> Any:
     except (OSError, ValueError) as error:
         raise FileError(
             f"{name}: cannot be read: {error}",
-            ['name a file that program.save("program.json") wrote: nothing pickled is read here'],
+            ['write the file with program.save("program.json"); pickles are not loaded'],
         ) from error
     return parse_json(text, name)
 
 
 def _predictors(name: str, document: Any) -> dict[str, Any]:
-    """What holds demonstrations, by predictor: its state, or the list; alone, it has no name."""
+    """Map predictors to their states; a single state or list has the empty name."""
     if isinstance(document, list):
         return {"": document}
     states = document.items() if isinstance(document, dict) else ()
@@ -113,7 +113,7 @@ def _predictors(name: str, document: Any) -> dict[str, Any]:
     if not found:
         raise FileError(
             f"{name}: no predictor has a list {_DEMOS!r}",
-            ["save the state of a DSPy program, or a list of demonstrations"],
+            ["give the saved state of a DSPy program, or a list of demonstrations"],
         )
     return found
 
@@ -122,8 +122,8 @@ def _choose(name: str, known: list[str], likely: list[str], predictor: str | Non
     if predictor is None:
         if len(likely) > 1:
             raise FileError(
-                f"{name}: several predictors could be meant: {', '.join(likely)}",
-                [f"predictor={likely[0]!r}"],
+                f"{name}: there are several predictors: {', '.join(likely)}",
+                [f"name one: predictor={likely[0]!r}"],
             )
         return likely[0]
     if predictor not in known or not predictor:
@@ -152,7 +152,7 @@ def _texts(place: str, demo: Any, fields: Sequence[str] | None) -> dict[str, str
     if missing:
         raise FileError(
             f"{place} has no {missing[0]!r:.60}; its fields are {', '.join(values)}",
-            ["name its fields in the template", "take the demonstration out"],
+            ["name its fields in the template", "remove the demonstration"],
         )
     return {
         field: value if isinstance(value := values[field], str) else render_json(value, place)

@@ -1,4 +1,4 @@
-"""Least-to-most prompting: a question taken apart, its parts answered one after the other."""
+"""Least-to-most prompting: decompose a question, then answer its parts in order."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from graphprog.text.prompting.template import Template
 
 @dataclass(frozen=True)
 class Solution:
-    """How a question was solved.
+    """Result of least-to-most prompting.
 
     Attributes:
-        answer: to the question itself: that of the last step.
+        answer: the answer to the question, which is that of the last step.
         steps: every sub-question with its answer, in order; the last one is the question.
-        decomposition: what the model wrote in the first stage. Where no sub-question was found in
-            it, there is one step.
+        decomposition: text generated in the first stage. If no sub-question was found in it, there
+            is one step.
 
     Example:
         >>> form = gp.Template("Q: {question} A: {answer}")
@@ -37,22 +37,23 @@ class Solution:
 @spec("least-to-most")
 @dataclass(frozen=True)
 class LeastToMost(Spec):
-    """Decompose, then solve in order (Zhou et al., ICLR 2023, arXiv:2205.10625).
+    """Least-to-most prompting in two stages (Zhou et al., ICLR 2023, arXiv:2205.10625).
 
-    In the first stage the model lists sub-questions. In the second it is asked each of them behind
-    those already answered, and the question itself at the end. Worked examples of either stage are
-    written into ``decompose`` and ``preface``.
+    In the first stage the model lists sub-questions. In the second it answers each of them after
+    those already answered, and the question itself at the end. Put demonstrations of either stage
+    into ``decompose`` and ``preface``.
 
     Attributes:
-        decompose: text of the first stage; before its answer it has the field ``question``, and
-            ``context`` where wanted.
-        solve: one answered sub-question; before its answer it has the field ``question`` alone, and
-            its answer is its last field.
-        preface: what stands in front of everything in the second stage.
-        subquestion: a regular expression that finds the sub-questions in what the first stage
-            wrote; its one group is the sub-question, or without a group all that it matches.
-            Lines with a number or a bullet, unless given.
-        separator: between the parts of the second stage. An answer ends where the model writes it.
+        decompose: template of the first stage; before its answer it has the field ``question``,
+            and optionally ``context``.
+        solve: template of one answered sub-question; before its answer it has only the field
+            ``question``, and its answer is its last field.
+        preface: text at the beginning of the second stage.
+        subquestion: regular expression that finds the sub-questions in the text of the first
+            stage; its only group is the sub-question, or without a group the whole match. By
+            default it matches lines with a number or a bullet.
+        separator: text between the parts of the second stage. An answer ends where the model
+            writes it.
 
     Example:
         >>> form = gp.Template("Q: {question} A: {answer}")
@@ -71,38 +72,38 @@ class LeastToMost(Spec):
         for name, allowed in (("decompose", {"question", "context"}), ("solve", {"question"})):
             template = getattr(self, name)
             if not isinstance(template, Template):
-                raise ProgramError(f"{self.kind}: {name} is {template!r:.60}, no Template")
+                raise ProgramError(f"{self.kind}: {name} must be a Template, not {template!r:.60}")
             asked = set(template.query_fields)
             if "question" not in asked or not asked <= allowed:
                 raise ProgramError(
-                    f"{self.kind}: {name} asks with the fields {sorted(asked)}; it needs question"
+                    f"{self.kind}: {name} has the query fields {sorted(asked)}; it needs question"
                     + (", and may have context" if "context" in allowed else " alone"),
-                    ['Template("Q: {question}\\nA: {answer}")'],
+                    ['use Template("Q: {question}\\nA: {answer}")'],
                 )
         if self.solve.label != self.solve.answer:
-            raise ProgramError(f"{self.kind}: solve has fields behind its answer")
+            raise ProgramError(f"{self.kind}: solve has fields after its answer")
         require_text(self.kind, "preface", self.preface, blank=True)
         require_text(self.kind, "separator", self.separator, blank=True)
         if not self.separator:
-            raise ProgramError(f"{self.kind}: separator is empty: no answer would have an end")
+            raise ProgramError(f"{self.kind}: separator is empty, so no answer would ever end")
         require_pattern(self.kind, "subquestion", self.subquestion)
 
     def run(self, question: str, generate: Callable[[str], str], context: str = "") -> Solution:
-        """Both stages.
+        """Run both stages.
 
         Args:
-            question: what is asked; the whole problem, unless part of it is ``context``.
-            generate: gives what a model writes behind a text: without that text, with the space
-                that it may begin with.
-            context: what all sub-questions are about; it stands in front of them.
+            question: the question; the whole problem, unless part of it is ``context``.
+            generate: returns the text that a model writes after a text: without that text, with
+                its leading space if any.
+            context: text that all sub-questions are about; it is put before them.
 
         Raises:
-            ProgramError: there is a context, and ``decompose`` has no field for it.
+            ProgramError: there is a context, but ``decompose`` has no field for it.
         """
         given = {"question": question, "context": context}
         if context and "context" not in self.decompose.query_fields:
             raise ProgramError(
-                f"{self.kind}: decompose has no field context, so the first stage would not show it"
+                f"{self.kind}: decompose has no field context, so the first stage would omit it"
             )
         asked = {name: given[name] for name in self.decompose.query_fields}
         decomposition = generate(self.decompose.query(asked))
@@ -118,7 +119,7 @@ class LeastToMost(Spec):
         return Solution(steps[-1][1], tuple(steps), decomposition)
 
     def _subquestions(self, decomposition: str, question: str) -> list[str]:
-        """Those listed, without the question itself, which is asked at the end in any case."""
+        """The sub-questions listed, without the question itself, which is always asked last."""
         matches = re.finditer(self.subquestion, decomposition)
         listed = ((match[match.re.groups] or "").strip() for match in matches)
         return [part for part in listed if part and _plain(part) != _plain(question)]

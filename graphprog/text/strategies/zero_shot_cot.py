@@ -1,4 +1,4 @@
-"""Zero-shot chain of thought: a sentence that starts the reasoning, one that ends it."""
+"""Zero-shot chain of thought: one sentence elicits reasoning, another the answer."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from graphprog.spec.registry import Spec, spec
 
 @dataclass(frozen=True)
 class Reasoned:
-    """What a model wrote in the two stages.
+    """Result of zero-shot chain of thought.
 
     Attributes:
-        reasoning: behind the trigger.
-        answer: behind the extraction, to be read by a :class:`graphprog.text.Parse`.
+        reasoning: text generated after the trigger sentence.
+        answer: text generated after the extraction sentence, for a :class:`graphprog.Parse`.
 
     Example:
         >>> found = gp.text.ZeroShotCoT().run("Q: 2 + 3? A:", lambda text: " 5.")
@@ -32,18 +32,18 @@ class Reasoned:
 class ZeroShotCoT(Spec):
     """Zero-shot chain of thought in two stages (Kojima et al., NeurIPS 2022, arXiv:2205.11916).
 
-    First the model reasons behind the trigger; then its reasoning is put back behind the query,
-    with words that leave nothing but the answer to be written.
+    First the model reasons after the trigger sentence; then its reasoning is appended to the query,
+    with an extraction sentence after which only the answer is left to write.
 
     Attributes:
-        text: the trigger, which stands behind the query.
-        extraction: what stands behind the reasoning.
-        separator: between the query and the trigger.
-        extraction_separator: between the reasoning and the extraction.
+        text: the trigger sentence after the query.
+        extraction: the extraction sentence after the reasoning.
+        separator: text between the query and the trigger sentence.
+        extraction_separator: text between the reasoning and the extraction sentence.
 
     Example:
-        >>> trigger = gp.text.ZeroShotCoT()
-        >>> trigger.first("Q: 2 + 3? A:")
+        >>> strategy = gp.text.ZeroShotCoT()
+        >>> strategy.first("Q: 2 + 3? A:")
         "Q: 2 + 3? A: Let's think step by step."
     """
 
@@ -59,21 +59,21 @@ class ZeroShotCoT(Spec):
             require_text(self.kind, name, getattr(self, name), blank=True)
 
     def first(self, query: str) -> str:
-        """Text of the first stage: the query and the trigger."""
+        """Text of the first stage: the query and the trigger sentence."""
         return (query + self.separator + self.text).rstrip(" \t")
 
     def second(self, query: str, reasoning: str) -> str:
-        """Text of the second stage: the first, its reasoning, and the extraction."""
+        """Text of the second stage: the first, its reasoning, and the extraction sentence."""
         written = (self.first(query) + reasoning).rstrip()
         return (written + self.extraction_separator + self.extraction).rstrip(" \t")
 
     def run(self, query: str, generate: Callable[[str], str]) -> Reasoned:
-        """Both stages.
+        """Run both stages.
 
         Args:
             query: a query that ends where its answer begins.
-            generate: gives what a model writes behind a text: without that text, with the space
-                that it may begin with.
+            generate: returns the text that a model writes after a text: without that text, with
+                its leading space if any.
         """
         reasoning = generate(self.first(query))
         return Reasoned(reasoning, generate(self.second(query, reasoning)))
