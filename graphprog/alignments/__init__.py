@@ -1,8 +1,8 @@
 """Alignments: how outputs or features of the source model become logits of the target task.
 
-Here belongs ω of the formula: identity, rules, counted label mappings, linear heads. The pass that
-puts an alignment into a graph is :mod:`graphprog.passes.insert.align`; reading answers in generated
-text belongs in :mod:`graphprog.text.parsing`.
+This package holds ω of the formula: identity, rules, counted label mappings, linear heads. The pass
+that puts an alignment into a graph is :mod:`graphprog.passes.insert.align`; parsing generated text
+belongs in :mod:`graphprog.text.parsing`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every alignment is: a spec that says what it reads and builds the module that maps it."""
+"""Base class of alignments: a spec of the value that is read, which builds a module for it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from graphprog.values.context import BuildContext
 
 @dataclass(frozen=True)
 class Alignment(Spec, abc.ABC):
-    """How values of the source model become logits of the target task.
+    """Base of alignments, which map values of the source model to logits of the target task.
 
     Attributes:
         at: key or alias of the interface whose value is read.
@@ -31,7 +31,7 @@ class Alignment(Spec, abc.ABC):
     """
 
     takes_layer: ClassVar[bool] = False
-    """True when few rows of an affine layer's result are read: see :meth:`build`."""
+    """True when only some rows of an affine layer's output are read: see :meth:`build`."""
 
     at: str = field(default="logits", kw_only=True)
 
@@ -40,7 +40,7 @@ class Alignment(Spec, abc.ABC):
         if not isinstance(key, str) or not key.strip():
             raise ProgramError(
                 f"{self.kind}: at must name an interface, not {self.at!r}",
-                ['at="logits"', "a key from the table of graph.interfaces()"],
+                ['set at="logits"', "choose a key shown by print(graph.interfaces())"],
             )
 
     @property
@@ -55,13 +55,13 @@ class Alignment(Spec, abc.ABC):
         Args:
             context: the value that is read, and the inputs that :meth:`reads` names, possibly fake
                 or meta: only shape, dtype and device are used. With a ``layer``, the module takes
-                its parts in place of the value, so that it computes the rows it needs and no
-                others.
+                the layer's input, weight and bias in place of the value, and computes only the
+                rows it needs.
 
         Returns:
-            A module of the value, or the parts of the layer, then the inputs read; and one output,
-            on the device of the value, or on the CPU when that is fake or meta. Its forward is
-            made of traceable operators only.
+            A module that takes the value, or the parts of the layer, then the inputs read, and has
+            one output. It is on the device of the value, or on the CPU if that is fake or meta,
+            and its forward consists of traceable operators only.
 
         Raises:
             ProgramError: the value does not suit this alignment.
@@ -72,7 +72,7 @@ class Alignment(Spec, abc.ABC):
         return ()
 
     def with_tokens(self, prompt: Prompt) -> Alignment:
-        """This alignment for a tokenizer, where it names words."""
+        """Replace words by the tokens of a tokenizer; other alignments are returned unchanged."""
         return self
 
 
@@ -91,16 +91,16 @@ def source_classes(alignment: Alignment, values: torch.Tensor) -> int:
     """
     place = f"{alignment.kind} reads {alignment.at!r}"
     if not values.is_floating_point():
-        raise ProgramError(f"{place}: its dtype is {values.dtype}, a floating-point one is needed")
+        raise ProgramError(f"{place}: its dtype must be floating point, not {values.dtype}")
     if values.ndim != 2:
         raise ProgramError(
-            f"{place}: its shape is {list(values.shape)}, [batch, source classes] is needed",
-            ["choose an interface of rank 2", 'LinearHead(classes, at=..., pool="mean")'],
+            f"{place}: its shape must be [batch, source classes], not {list(values.shape)}",
+            ["choose an interface of rank 2", 'use LinearHead(classes, at=..., pool="mean")'],
         )
     count = values.shape[1]
     if not isinstance(count, int):
         raise ProgramError(
-            f"{place}: the number of source classes {count} varies from call to call",
+            f"{place}: the number of source classes {count} varies between calls",
             ["capture the model with a fixed class axis"],
         )
     return count

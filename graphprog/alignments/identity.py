@@ -1,4 +1,4 @@
-"""The alignment of a program whose target labels are the source's own."""
+"""Identity alignment, for target labels that are the source's own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from graphprog.values.context import BuildContext
 @spec("identity")
 @dataclass(frozen=True)
 class Identity(Alignment):
-    """The outputs of the source model as they are: any shape, any dtype, nothing inserted.
+    """Leave the outputs of the source model unchanged: any shape, any dtype, nothing inserted.
 
     With ``at=`` the value of that interface is the output, as it is.
 

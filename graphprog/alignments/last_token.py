@@ -1,4 +1,4 @@
-"""The value at the last token of each text."""
+"""Alignment that reads the last token of each text."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from graphprog.values.context import BuildContext
 @spec("last-token")
 @dataclass(frozen=True)
 class LastToken(Alignment):
-    """What a model gives at the last token that is there: [B, S, F] to [B, F].
+    """Value at the last token that is not padding: [B, S, F] to [B, F].
 
-    Which tokens are there is told by the graph's mask, whichever side is padded; without a mask it
-    is the last position. At ``logits`` these are the scores of the next token, and the head is
-    computed for that one position.
+    The graph's mask marks padding, on either side; without a mask the last position is read. At
+    ``logits`` these are the scores of the next token, and the head is computed for that position
+    only.
 
     Example:
         >>> task = gp.compile(language, gp.Program(align=gp.LastToken()))
@@ -30,7 +30,7 @@ class LastToken(Alignment):
     takes_layer: ClassVar[bool] = True
 
     def reads(self, graph: Graph) -> tuple[str, ...]:
-        """The mask, where there is one."""
+        """The mask, if the graph has one."""
         mask = TokenInputs.of(graph).mask
         return (mask,) if mask else ()
 
@@ -38,7 +38,7 @@ class LastToken(Alignment):
         """Values [B, S, F], and the mask [B, S], to [B, F].
 
         Raises:
-            ProgramError: the values have no axis of tokens, or another one than the mask.
+            ProgramError: the values have no token axis, or one of another length than the mask.
         """
         require_by_token(self, context)
         return Picked(head=len(context.layer)).to(home_of(context.value))

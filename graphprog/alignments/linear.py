@@ -1,4 +1,4 @@
-"""A trained linear layer on logits, features or any other interface."""
+"""Trained linear head on logits, features or any other interface."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ Pool = Literal["none", "mean", "first", "last", "flatten"]
 @spec("linear-head")
 @dataclass(frozen=True)
 class LinearHead(Alignment):
-    """Trained linear map of source logits ("full mapping", AutoVP) or of pooled features.
+    """Linear head on source logits ("full mapping", AutoVP) or on pooled features, trained.
 
     Attributes:
         classes: number of target classes K_T.
-        bias: whether a trained offset is added.
-        pool: how a value [B, ...] with more axes than one of features becomes [B, F]:
-            ``mean`` over the other axes; ``first`` or ``last`` position of each of them, which
-            may be padding; ``flatten`` all axes into one; ``none`` refuses.
-        axis: the axis of the features, not 0; None: 1 for a value of rank 4 [B, C, H, W], else
-            the last. ``flatten`` has no use for it.
+        bias: whether a trained bias is added.
+        pool: how a value [B, ...] with several axes is pooled to [B, F]: ``mean`` over the other
+            axes; ``first`` or ``last`` position of each of them, which may be padding; ``flatten``
+            all axes into one; ``none`` refuses such values.
+        axis: the feature axis, not 0; by default 1 for a value of rank 4 [B, C, H, W], else the
+            last. Not used by ``flatten``.
 
     Example:
         >>> head = gp.LinearHead(classes=3, at="hidden[1]", pool="mean")
@@ -64,13 +64,13 @@ class LinearHead(Alignment):
         float32, or of the values' dtype where that is wider.
 
         Raises:
-            ProgramError: values of integer dtype or rank below 2; of higher rank while
+            ProgramError: values of integer dtype or rank below 2; of higher rank with
                 ``pool="none"``; no such axis; a number of features that is not constant.
         """
         values = context.value
         place = f"{self.kind} reads {self.at!r} of shape {list(values.shape)}"
         if not values.is_floating_point():
-            raise ProgramError(f"{place}: its dtype {values.dtype} is not floating point")
+            raise ProgramError(f"{place}: its dtype must be floating point, not {values.dtype}")
         self._check_rank(place, values.ndim)
         axis = self._feature_axis(place, values.ndim)
         sizes = values.shape[1:] if self.pool == "flatten" else values.shape[axis : axis + 1]
@@ -79,7 +79,7 @@ class LinearHead(Alignment):
             if not isinstance(size, int):
                 raise ProgramError(
                     f"{place}: the number of features varies with {size}",
-                    ['pool="mean"', "capture the model with that axis fixed"],
+                    ['set pool="mean"', "capture the model with that axis fixed"],
                 )
             features *= size
         dtype = torch.promote_types(values.dtype, torch.float32)
@@ -89,11 +89,11 @@ class LinearHead(Alignment):
 
     def _check_rank(self, place: str, rank: int) -> None:
         if rank < 2:
-            raise ProgramError(f"{place}: at least [batch, features] is needed")
+            raise ProgramError(f"{place}: its rank must be at least 2: [batch, features]")
         if rank > 2 and self.pool == "none":
             raise ProgramError(
-                f"{place}: [batch, features] is needed",
-                [f'pool="{pool}"' for pool in get_args(Pool) if pool != "none"],
+                f"{place}: its shape must be [batch, features]",
+                [f'set pool="{pool}"' for pool in get_args(Pool) if pool != "none"],
             )
 
     def _feature_axis(self, place: str, rank: int) -> int:
@@ -123,13 +123,13 @@ class PooledLinear(Pictured, nn.Module):
         self.axis = axis
 
     def draw(self, generator: torch.Generator) -> None:
-        """Draw the parameters anew."""
+        """Draw new initial values of the parameters."""
         bound = self.weight.shape[1] ** -0.5
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound, generator=generator)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """Pool and map; the result has the dtype of the parameters, save under autocast."""
+        """Pool and map; the result has the dtype of the parameters, except under autocast."""
         pooled = self._pooled(values)
         if pooled.dtype != self.weight.dtype:
             pooled = pooled.to(self.weight.dtype)

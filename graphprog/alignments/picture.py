@@ -1,4 +1,4 @@
-"""What every alignment module can show: its mapping as a matrix, and as a picture."""
+"""Show the mapping of an alignment module as a matrix and as a figure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Pictured(abc.ABC):
 
     @abc.abstractmethod
     def mapping(self) -> torch.Tensor:
-        """Float32 [K_S, K_T]: how much of each source value goes into each target logit."""
+        """Weight of each source value in each target logit, float32 [K_S, K_T]."""
 
     def plot(
         self,
@@ -34,7 +34,7 @@ class Pictured(abc.ABC):
 
 
 def selection_matrix(sources: torch.Tensor, count: int) -> torch.Tensor:
-    """Float32 [count, K_T] of a table int64 [K_T, m]: 1/m at every selected source class."""
+    """Convert a table int64 [K_T, m] to float32 [count, K_T]: 1/m at every selected class."""
     matrix = torch.zeros(count, len(sources))
     targets = torch.arange(len(sources)).repeat_interleave(sources.shape[1])
     matrix[sources.reshape(-1).cpu(), targets] = 1.0 / sources.shape[1]

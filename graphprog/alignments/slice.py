@@ -1,4 +1,4 @@
-"""A part of an output."""
+"""Alignment that slices an output."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Range = tuple[int, int, int | None]
 @spec("slice")
 @dataclass(frozen=True)
 class Slice(Alignment):
-    """Ranges of an output: ``Slice({2: (16, 32), 3: (16, 32)})`` crops a quadrant of images.
+    """Slice an output: ``Slice({2: (16, 32), 3: (16, 32)})`` crops a quadrant of images.
 
     Attributes:
-        ranges: for each axis but the batch, start and stop as Python has them: counted from the
-            end where negative, up to the end where the stop is None. Kept as triples.
+        ranges: start and stop by axis, as in Python slices; the batch axis cannot be sliced. Stored
+            as triples (axis, start, stop).
 
     Example:
         >>> task = gp.compile(graph, gp.Program(align=gp.Slice({1: (0, 5)})))
@@ -44,12 +44,15 @@ class Slice(Alignment):
         object.__setattr__(self, "ranges", found)
         if not found or len({axis for axis, *_ in found}) < len(found):
             raise ProgramError(
-                f"{self.kind}: one range for each of some axes is needed", ["Slice({1: (0, 10)})"]
+                f"{self.kind}: ranges must have at least one axis, each once",
+                ["Slice({1: (0, 10)}) keeps the first ten entries of axis 1"],
             )
 
     def _checked(self, item: Any) -> Range:
         if not isinstance(item, tuple | list) or len(item) != 3:
-            raise ProgramError(f"{self.kind}: {item!r:.60} is not axis, start and stop")
+            raise ProgramError(
+                f"{self.kind}: a range must be axis, start and stop, not {item!r:.60}"
+            )
         axis, start, stop = item
         require_integer(self.kind, "an axis", axis, 1)
         require_integer(self.kind, "a start", start, -(2**31))
@@ -58,10 +61,10 @@ class Slice(Alignment):
         return axis, start, stop
 
     def build(self, context: BuildContext) -> nn.Module:
-        """Values of any shape and dtype to a part of them.
+        """Make the module for values of any shape and dtype.
 
         Raises:
-            ProgramError: they have no such axis, or nothing lies in a range of it.
+            ProgramError: the values have no such axis, or a range of it is empty.
         """
         values = context.value
         for axis, start, stop in self.ranges:
@@ -73,12 +76,12 @@ class Slice(Alignment):
                 continue
             ends = [abs(end) for end in (start, stop) if end is not None]
             if max(ends) > size or not range(size)[start:stop]:
-                raise ProgramError(f"{place}: axis {axis} has no {start}:{stop}")
+                raise ProgramError(f"{place}: axis {axis} has no entries {start}:{stop}")
         return _Sliced(self.ranges)
 
 
 class _Sliced(nn.Module):
-    """Forward: values -> a part of them."""
+    """Forward: values -> their slice."""
 
     def __init__(self, ranges: tuple[Range, ...]) -> None:
         super().__init__()

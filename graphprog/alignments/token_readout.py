@@ -1,4 +1,4 @@
-"""One position of a value that has one entry a token."""
+"""Read one position of a value that has one entry per token."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from graphprog.values.context import BuildContext
 
 
 class Picked(nn.Module):
-    """Forward: values [B, S, F], marks [B, S] -> what ``then`` makes of one position [B, F].
+    """Forward: values [B, S, F], marks [B, S] -> ``then`` applied to one position [B, F].
 
-    The position is the last one that is marked; without marks the last of all. Where an affine
-    layer's reading, weight and bias are given in the place of the values, the layer is computed
-    for that position alone.
+    The position is the last marked one; without marks the last one. If an affine layer's input,
+    weight and bias are given in place of the values, the layer is computed for that position only.
 
     Args:
-        equal: a position is marked where the marks equal this number; None where they are not 0.
-        rows: numbers of the features [R] that ``then`` takes; None gives it all.
-        then: what is made of [B, R]; None returns it.
-        head: how many values stand for the first one; 0 where it is there itself.
+        equal: positions whose marks equal this number are marked; None marks those that are not 0.
+        rows: indices of the features [R] that ``then`` takes; None takes all.
+        then: module applied to [B, R]; None returns it unchanged.
+        head: number of parts of the affine layer in place of the value; 0 for the value itself.
     """
 
     rows: torch.Tensor | None
@@ -59,27 +58,28 @@ class Picked(nn.Module):
         rows, length = marks.shape
         counted = torch.arange(length, device=marks.device)
         starts = torch.arange(rows, device=marks.device) * length
-        # by number in all rows: the two batches may not be known to be one
+        # index flattened rows: the batch sizes of values and marks may not be known to be equal
         return value.flatten(0, 1)[starts + (marked * counted).amax(1)]
 
 
 def require_by_token(alignment: Alignment, context: BuildContext) -> int:
-    """The number of features of a value [B, S, F], read beside marks [B, S] or alone.
+    """The number of features of a value [B, S, F], read with or without marks [B, S].
 
     Raises:
-        ProgramError: the value is no such one; or inserted entries make it longer than the marks.
+        ProgramError: the value has another rank or dtype, or inserted entries make it longer than
+            the marks.
     """
     value, place = context.value, f"{alignment.kind} reads {alignment.at!r}"
     if value.ndim != 3 or not value.is_floating_point():
         raise ProgramError(
             f"{place} of {value.dtype}{list(value.shape)}; floats [batch, tokens, "
             "features] are needed",
-            ["another at=", "gp.LinearHead(classes) for a value without an axis of tokens"],
+            ["choose another at=", "use gp.LinearHead(classes) for a value without a token axis"],
         )
     if context.read and str(context.read[0].shape[1]) != str(value.shape[1]):
         raise ProgramError(
-            f"{place} of {value.shape[1]} entries, for {context.read[0].shape[1]} tokens",
-            ["until='logits' on the manipulation that inserts entries"],
+            f"{place} of {value.shape[1]} entries, but there are {context.read[0].shape[1]} tokens",
+            ["set until='logits' on the manipulation that inserts entries"],
         )
     features = value.shape[2]
     if not isinstance(features, int):

@@ -167,7 +167,11 @@ def test_a_refresh_is_saved_in_place_and_constant_for_autograd(
         (torch.zeros(3, 9), torch.zeros(3), r"torch.float32 \[3\]"),
         (torch.zeros(3, 9), torch.zeros(2, dtype=torch.int64), r"int64 labels \[3\]"),
         (torch.zeros(3, 9), torch.zeros(3, 4, dtype=torch.int64), "one-hot"),
-        (torch.zeros(3, 8), torch.zeros(3, dtype=torch.int64), "8 source classes, the mapping 9"),
+        (
+            torch.zeros(3, 8),
+            torch.zeros(3, dtype=torch.int64),
+            "8 source classes, but the mapping has 9",
+        ),
         (torch.zeros(3, 9, 1), torch.zeros(3, dtype=torch.int64), r"\[3, 9, 1\]"),
         (torch.full((3, 9), torch.nan), torch.zeros(3, dtype=torch.int64), "not finite"),
         (torch.full((3, 9), torch.inf), torch.zeros(3, dtype=torch.int64), "not finite"),

@@ -175,7 +175,7 @@ def test_entries_in_front_of_the_gap_need_an_end() -> None:
     _, graph = reader("bert")
     align = gp.Verbalizer({"good": "good", "bad": "bad"}, position="mask")
     prompt = gp.Concatenative(at="tokens", length=3, init="vocabulary")
-    with pytest.raises(ProgramError, match="entries, for"):
+    with pytest.raises(ProgramError, match="entries, but there are"):
         gp.compile(graph, gp.Program([prompt], align=align))
     ended = dataclasses.replace(prompt, until="logits")
     assert gp.compile(graph, gp.Program([ended], align=align))(
@@ -303,16 +303,16 @@ def test_ranges_of_outputs_are_cut(tmp_path: Path) -> None:
     ("make", "message"),
     [
         (lambda: gp.Verbalizer("good"), "must map labels to words"),
-        (lambda: gp.Verbalizer({"a": " x"}), "two labels at least"),
-        (lambda: gp.Verbalizer({"a": " x", "b": [" y", " x"]}), "stands for 'a' already"),
+        (lambda: gp.Verbalizer({"a": " x"}), "at least two labels"),
+        (lambda: gp.Verbalizer({"a": " x", "b": [" y", " x"]}), "already a word of 'a'"),
         (lambda: gp.Verbalizer({"a": " x", "b": []}), "no words for 'b'"),
-        (lambda: gp.Verbalizer({"a": " x", "b": " "}), "no word"),
+        (lambda: gp.Verbalizer({"a": " x", "b": " "}), "not a word"),
         (lambda: gp.Verbalizer({"a": 3, "b": " y"}), "no words for 'a'"),
         (lambda: gp.Verbalizer(GOOD, position="end"), "position must be one"),  # type: ignore[arg-type]
         (lambda: gp.Score({"a": [" x", " y"], "b": " z"}), "several answers"),
-        (lambda: gp.Slice({}), "one range for each"),
+        (lambda: gp.Slice({}), "at least one axis"),
         (lambda: gp.Slice({0: (1, 2)}), "an axis must be an integer of at least 1"),
-        (lambda: gp.Slice([(1, 2)]), "not axis, start and stop"),  # type: ignore[list-item]
+        (lambda: gp.Slice([(1, 2)]), "must be axis, start and stop"),  # type: ignore[list-item]
     ],
 )
 def test_fields_are_checked(make: Any, message: str) -> None:

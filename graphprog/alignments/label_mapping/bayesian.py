@@ -1,4 +1,4 @@
-"""Label mapping with weights of all source classes, by Bayes' rule."""
+"""Bayesian-guided label mapping: every source class has a weight for every target class."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _MAX_WEIGHTS = 2**28
 @spec("bayesian-map")
 @dataclass(frozen=True)
 class BayesianMap(StatisticalAlignment):
-    """Every target logit is a weighted mean of all source logits (BLM; arXiv:2410.24018).
+    """Bayesian label mapping: weighted means of all source logits (BLM; arXiv:2410.24018).
 
-    Logits are weighted as they are, not their softmax, so their scale matters and a constant
-    added to all of them does not. Suits more target than source classes too.
+    The logits are weighted, not their softmax, so their scale matters, while a constant added to
+    all of them does not. There may be more target than source classes.
 
     Attributes:
         smoothing: Laplace's lambda of :func:`bayesian_weights`, at least 0; 1 in the paper.
@@ -55,7 +55,7 @@ class BayesianMap(StatisticalAlignment):
             require_number(self.kind, "top", self.top, 0.0, inclusive=False)
 
     def likeliest(self, sources: int) -> int | None:
-        """The k counted for every example when there are K_S ``sources``; None without ``top``."""
+        """The k counted per example for K_S ``sources``; None without ``top``."""
         if self.top is None:
             return None
         return min(sources, max(1, math.floor(self.top * self.classes)))
@@ -64,7 +64,7 @@ class BayesianMap(StatisticalAlignment):
         """Values [B, K_S] to logits [B, K_T].
 
         Raises:
-            ProgramError: as :func:`source_classes`; or more weights than any mapping needs.
+            ProgramError: as :func:`source_classes`; or more than 2**28 weights.
         """
         available = source_classes(self, context.value)
         if available * self.classes > _MAX_WEIGHTS:
@@ -99,7 +99,7 @@ class WeightedSources(StatisticalModule):
         self.k = k
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """Weighted means, in the dtype of the values; the weights are a constant."""
+        """Weighted means, in the dtype of the values; the weights are constant."""
         weights = self.weights
         if weights.dtype != values.dtype:
             weights = weights.to(values.dtype)
@@ -116,7 +116,7 @@ class WeightedSources(StatisticalModule):
         return soft_counts(values, labels, self.target_classes, self.k)
 
     def remap(self, counts: torch.Tensor) -> MappingReport:
-        """Weigh and report."""
+        """Compute the weights from counts, and report."""
         self.weights.copy_(bayesian_weights(counts, self.smoothing))
         empty = empty_classes(counts)
         return MappingReport(

@@ -1,7 +1,7 @@
-"""Counting which source class meets which target class, for statistical alignments.
+"""Count pairs of predicted source class and target class, for statistical alignments.
 
-Counts are additive: those of parts of a data set, taken in any order and by any number of
-processes, sum to those of the whole, bit for bit.
+Counts are additive: those of parts of a data set, in any order and from any number of processes,
+sum to those of the whole data set, bit for bit.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ import torch
 from graphprog.errors import DataError
 
 # Probabilities are counted in steps of 2**-30. Sums of up to 2**23 of them are then exact in
-# float64, which makes soft counts as independent of order as whole ones.
+# float64, so soft counts do not depend on the order either.
 _STEP = 2.0**-30
 
 
 @torch.no_grad()
 def hard_counts(values: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:
-    """How often source class s is predicted for examples of target class t.
+    """Count how often source class s is predicted for examples of target class t.
 
     Args:
-        values: source logits, floating point [B, K_S]; the prediction is their argmax, the lowest
-            index among equal ones.
+        values: source logits, floating point [B, K_S]; the prediction is their argmax, at ties the
+            lowest index.
         labels: target classes, int64 [B], each in [0, K_T).
         classes: number of target classes K_T.
 
     Returns:
-        float64 [K_S, K_T] on the device of ``values``, or on the CPU where that has no float64.
+        float64 [K_S, K_T] on the device of ``values``, or on the CPU if the device has no float64.
 
     Raises:
         DataError: shapes or dtypes other than these, labels out of range, values not finite.
@@ -38,7 +38,7 @@ def hard_counts(values: torch.Tensor, labels: torch.Tensor, classes: int) -> tor
 
 @torch.no_grad()
 def soft_counts(values: torch.Tensor, labels: torch.Tensor, classes: int, k: int) -> torch.Tensor:
-    """Sum over examples of class t of the probability of s, where s is among their k likeliest.
+    """Sum the probability of s over examples of class t that have s among their k likeliest.
 
     Probabilities are the softmax over all source classes, in float32 or better, rounded to
     multiples of 2**-30.
@@ -53,7 +53,7 @@ def soft_counts(values: torch.Tensor, labels: torch.Tensor, classes: int, k: int
         As :func:`hard_counts`.
 
     Raises:
-        DataError: As :func:`hard_counts`.
+        DataError: as :func:`hard_counts`.
     """
     check_examples(values, labels, classes)
     precise = values.to(torch.promote_types(values.dtype, torch.float32))
@@ -62,7 +62,7 @@ def soft_counts(values: torch.Tensor, labels: torch.Tensor, classes: int, k: int
 
 
 def check_examples(values: torch.Tensor, labels: torch.Tensor, classes: int) -> None:
-    """Refuse values and labels that cannot be counted.
+    """Check values and labels before counting.
 
     Raises:
         DataError: shapes or dtypes other than floating point [B, K_S] and int64 [B], labels out
@@ -77,20 +77,20 @@ def check_examples(values: torch.Tensor, labels: torch.Tensor, classes: int) -> 
         raise DataError(
             f"counting needs int64 labels [{values.shape[0]}], one for every example, "
             f"not {labels.dtype} {list(labels.shape)}",
-            ["labels.long()", "labels.argmax(1) when they are one-hot"],
+            ["call labels.long()", "call labels.argmax(1) if they are one-hot"],
         )
     outside = (labels < 0) | (labels >= classes)
     if bool(outside.any()):
         first = int(outside.nonzero()[0])
         raise DataError(
             f"label {int(labels[first])} of example {first} is outside 0 to {classes - 1}",
-            [f"raise classes={classes} of the alignment", "number the labels from 0"],
+            [f"increase classes={classes} of the alignment", "number the labels from 0"],
         )
     broken = ~values.amax(1).isfinite()
     if bool(broken.any()):
         raise DataError(
-            f"the source's values of example {int(broken.nonzero()[0])} are not finite",
-            ["look for NaN in the data", "lower the learning rate of the program"],
+            f"the source's values for example {int(broken.nonzero()[0])} are not finite",
+            ["check the data for NaN", "lower the learning rate of the program"],
         )
 
 

@@ -1,4 +1,4 @@
-"""Label mapping written down by hand."""
+"""Label mapping given by hand."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from graphprog.values.context import BuildContext
 @spec("fixed-map")
 @dataclass(frozen=True)
 class FixedMap(Selection):
-    """Source classes chosen by hand (Elsayed et al. 2019, arXiv:1806.11146).
+    """Fixed label mapping to source classes chosen by hand (Elsayed et al. 2019, arXiv:1806.11146).
 
     ``FixedMap(10)`` takes the first ten source classes, as that paper does;
     ``FixedMap(sources=(3, 7))`` names one for each target class, and
     ``FixedMap(sources=((3, 4), (7, 9)))`` several for each.
 
     Attributes:
-        classes: number of target classes K_T; taken from ``sources`` when these are given.
-        per_class: source classes m of each target; taken from ``sources`` when these are given.
-        sources: a source class for every target class, or a tuple of m of them for every one;
-            empty for the first K_T * m in order. Two target classes may share some of their
-            source classes but not all: nothing could tell them apart.
+        classes: number of target classes K_T; derived from ``sources`` if given.
+        per_class: number of source classes m of each target; derived from ``sources`` if given.
+        sources: a source class, or a tuple of m source classes, for every target class; empty for
+            the first K_T * m in order. Two target classes may share some of their source classes
+            but not all, since their logits would be equal.
 
     Example:
         >>> align = gp.FixedMap(sources=((3, 4), (5, 7)))  # each label is the mean of two
@@ -46,7 +46,10 @@ class FixedMap(Selection):
         if self.sources:
             self._derive_sizes()
         elif self.classes == 0:
-            raise ProgramError(f"{self.kind}: neither classes nor sources are given")
+            raise ProgramError(
+                f"{self.kind}: neither classes nor sources are given",
+                ["FixedMap(10) takes the first ten source classes", "FixedMap(sources=(3, 7))"],
+            )
         super().__post_init__()
 
     def _derive_sizes(self) -> None:
@@ -55,7 +58,9 @@ class FixedMap(Selection):
         for field, derived in (("classes", len(rows)), ("per_class", len(rows[0]))):
             given = getattr(self, field)
             if given not in (type(self).__dataclass_fields__[field].default, derived):
-                raise ProgramError(f"{self.kind}: {field} is {given}, sources say {derived}")
+                raise ProgramError(
+                    f"{self.kind}: {field} is {given}, but sources have {derived}; leave it out"
+                )
             object.__setattr__(self, field, derived)
         object.__setattr__(self, "sources", plain)
         seen: dict[frozenset[Any], int] = {}
@@ -70,7 +75,7 @@ class FixedMap(Selection):
     def _check_row(self, target: int, row: tuple[Any, ...]) -> None:
         if len(row) != self.per_class:
             raise ProgramError(
-                f"{self.kind}: target class {target} has {len(row)} sources, "
+                f"{self.kind}: target class {target} has {len(row)} sources, but "
                 f"target class 0 has {self.per_class}"
             )
         for source in row:

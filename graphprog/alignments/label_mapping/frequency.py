@@ -1,4 +1,4 @@
-"""Label mappings matched greedily by frequency, once or again as the program changes."""
+"""Label mappings matched greedily by frequency, once or repeatedly during training."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class MatchedAlignment(Selection, StatisticalAlignment):
 @spec("frequency-map")
 @dataclass(frozen=True)
 class FrequencyMap(MatchedAlignment):
-    """The source classes predicted most for each target class, matched once, before training.
+    """Frequent label mapping: the source classes predicted most often, matched before training.
 
-    FLM, Tsai et al. 2020 (arXiv:2007.08714) and Chen et al. 2023 (arXiv:2211.11635). What is
-    counted are the predictions under the program as it was initialized.
+    FLM of Tsai et al. 2020 (arXiv:2007.08714) and Chen et al. 2023 (arXiv:2211.11635). Predictions
+    are counted with the program at its initial values.
 
     Example:
         >>> program = gp.Program([gp.Additive()], align=gp.FrequencyMap(classes=2))
@@ -59,16 +59,16 @@ class FrequencyMap(MatchedAlignment):
         if self.every is not None or self.collect != "pass":
             raise ProgramError(
                 f"{self.kind} is matched once, before training; every and collect cannot be set",
-                [f"IterativeMap({self.classes}), matched again before every epoch"],
+                [f"use IterativeMap({self.classes}), which is matched before every epoch"],
             )
 
 
 @spec("iterative-map")
 @dataclass(frozen=True)
 class IterativeMap(MatchedAlignment):
-    """As :class:`FrequencyMap`, matched again before every n-th epoch with the current program.
+    """Iterative label mapping: a :class:`FrequencyMap` matched before every n-th epoch.
 
-    ILM, Chen et al. 2023 (arXiv:2211.11635).
+    ILM of Chen et al. 2023 (arXiv:2211.11635). Predictions are counted with the current program.
 
     Example:
         >>> program = gp.Program([gp.Additive()], align=gp.IterativeMap(classes=2))
@@ -81,7 +81,7 @@ class IterativeMap(MatchedAlignment):
         if self.every is None:
             raise ProgramError(
                 f"{self.kind}: every=None would match only once",
-                [f"FrequencyMap({self.classes})", "every=1"],
+                [f"use FrequencyMap({self.classes})", "set every=1"],
             )
 
 
@@ -113,7 +113,7 @@ class MatchedSources(StatisticalModule):
         return hard_counts(values, labels, self.target_classes)
 
     def remap(self, counts: torch.Tensor) -> MappingReport:
-        """Match and report."""
+        """Match by counts, and report."""
         matching = frequency_matching(counts, self.sources.shape[1])
         self.sources.copy_(matching.sources)
         return MappingReport(

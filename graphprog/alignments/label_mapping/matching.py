@@ -17,9 +17,9 @@ class Matching:
 
     Attributes:
         sources: int64 [K_T, m] on the CPU; row t holds the source classes of target t in the
-            order of their picking, the most frequent first. All K_T * m are different.
+            order in which they were picked, most frequent first. All K_T * m are different.
         leftover: target classes with a source that was never predicted for them.
-        ties: picks that another pick of equal count contested, so that the rule decided.
+        ties: number of picks that the tie rule decided.
     """
 
     sources: torch.Tensor
@@ -28,7 +28,7 @@ class Matching:
 
 
 def check_counts(counts: torch.Tensor) -> torch.Tensor:
-    """Counts as float64 on the CPU.
+    """Check counts and convert them to float64 on the CPU.
 
     Raises:
         DataError: they are not of rank 2, negative, not finite, or all zero.
@@ -46,12 +46,12 @@ def check_counts(counts: torch.Tensor) -> torch.Tensor:
 
 
 def frequency_matching(counts: torch.Tensor, per_class: int = 1) -> Matching:
-    """Give each target class the source classes it meets most, every source class used once.
+    """Match each target class to its most frequent source classes, each used at most once.
 
-    Repeat K_T * m times: take the largest count of all open cells, at equal counts the one with
-    the lowest row-major index s * K_T + t; source row s is closed, target column t after m picks
-    (FLM; Chen et al. 2023, arXiv:2211.11635; m = 1 there). Once only zeros are open this rule
-    deals the leftover rows, in order, to the columns still open.
+    Repeat K_T * m times: pick the largest count of all open cells, at ties the one with the lowest
+    row-major index s * K_T + t; then close source row s, and target column t after m picks (FLM;
+    Chen et al. 2023, arXiv:2211.11635; m = 1 there). Once all open cells are zero, this rule
+    assigns the leftover rows, in order, to the columns still open.
 
     Args:
         counts: [K_S, K_T], not negative.
@@ -78,7 +78,7 @@ def frequency_matching(counts: torch.Tensor, per_class: int = 1) -> Matching:
 
 
 def _pick_frequent(counts: torch.Tensor, per_class: int) -> tuple[list[list[int]], int]:
-    """Greedy picks among the cells above zero, for each column, and how many were contested."""
+    """Greedy picks among the cells above zero, for each column, and the number of ties."""
     rows, columns = counts.shape
     table = counts.numpy()
     row_open = numpy.ones(rows, dtype=bool)

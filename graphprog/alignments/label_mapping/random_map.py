@@ -16,12 +16,12 @@ from graphprog.values.context import BuildContext
 @spec("random-map")
 @dataclass(frozen=True)
 class RandomMap(Selection):
-    """Source classes drawn once without replacement (RLM, Chen et al. 2023, arXiv:2211.11635).
+    """Random label mapping, drawn without replacement (RLM; Chen et al. 2023, arXiv:2211.11635).
 
-    The draw depends on ``seed`` and K_S alone, so the text of a program fixes its map.
+    The draw depends on ``seed`` and K_S alone, so the text of a program determines its mapping.
 
     Attributes:
-        seed: of the draw, at least 0.
+        seed: seed of the draw, at least 0.
 
     Example:
         >>> task = gp.compile(graph, gp.Program(align=gp.RandomMap(classes=2, seed=1)))

@@ -1,4 +1,4 @@
-"""What a refresh of a statistical alignment found."""
+"""Report of a refresh of a statistical alignment."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class MappingReport:
-    """Evidence behind a counted mapping.
+    """Report on the counts behind a label mapping.
 
     Attributes:
         sources: number of source classes K_S.
         classes: number of target classes K_T.
-        total: sum of all counts: examples, or probability mass when soft counts were taken.
+        total: sum of all counts: examples, or probability mass for soft counts.
         empty: target classes without any count.
         leftover: target classes mapped, in part or whole, without evidence: to source classes
-            never predicted for them, or to all of them equally. Includes ``empty``.
+            never predicted for them, or to all source classes equally. Includes ``empty``.
         unpredicted: number of source classes without any count.
-        ties: picks of a matching that the tie rule decided; 0 where nothing is matched.
-        k: likeliest source classes counted for every example; None for plain predictions.
+        ties: number of picks of a matching that the tie rule decided; 0 without a matching.
+        k: number of likeliest source classes counted for every example; None for predictions.
     """
 
     sources: int
@@ -32,7 +32,7 @@ class MappingReport:
 
     @property
     def warning(self) -> str:
-        """What a user should know about classes without evidence, or an empty string."""
+        """Warning about classes without evidence, or an empty string."""
         sentences = []
         if self.empty:
             sentences.append(
@@ -43,7 +43,7 @@ class MappingReport:
         if others:
             sentences.append(
                 f"target {_classes(others)} got source classes that were never predicted "
-                "for them: a weighted map (BayesianMap) needs no such filling"
+                "for them: use BayesianMap, which needs no such assignment"
             )
         return "; ".join(sentences)
 

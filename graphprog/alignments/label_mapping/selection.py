@@ -23,14 +23,14 @@ class Selection(Alignment):
 
     Attributes:
         classes: number of target classes K_T.
-        per_class: number of source classes m behind each target class.
-        aggregate: how the m source logits v of a target become its logit.
+        per_class: number of source classes m of each target class.
+        aggregate: how the m source logits v of a target class are aggregated to its logit.
             ``logits``: their mean, as in AutoVP.
             ``probabilities``: log of the mean of their probabilities under the softmax over *all*
             source classes, as in Voice2Series; always negative.
             ``logsumexp``: log of the sum of exp(v), not divided by m.
-            The last two differ by one number per example, so after a softmax over the targets,
-            hence under cross-entropy and in the predicted class, they agree.
+            The last two differ by one number per example, so they agree after a softmax over the
+            targets, hence under cross-entropy and in the predicted class.
     """
 
     classes: int
@@ -44,7 +44,7 @@ class Selection(Alignment):
         require_choice(self.kind, "aggregate", self.aggregate, get_args(Aggregate))
 
     def available_sources(self, values: torch.Tensor) -> int:
-        """K_S of the values, once it is known to suffice for K_T * m different source classes.
+        """K_S of the values, checked to suffice for K_T * m different source classes.
 
         Raises:
             ProgramError: as :func:`source_classes`, or K_T * m > K_S.
@@ -52,9 +52,10 @@ class Selection(Alignment):
         sources = source_classes(self, values)
         needed = self.classes * self.per_class
         if needed > sources:
-            remedies = [f"{name}(classes={self.classes})" for name in ("BayesianMap", "LinearHead")]
+            names = ("BayesianMap", "LinearHead")
+            remedies = [f"use {name}(classes={self.classes})" for name in names]
             if self.classes <= sources:
-                remedies.insert(0, f"per_class={sources // self.classes} or less")
+                remedies.insert(0, f"set per_class={sources // self.classes} or less")
             raise ProgramError(
                 f"{self.kind}: {self.classes} target classes with {self.per_class} source classes "
                 f"each need {needed}, but {self.at!r} has only {sources}",
@@ -70,7 +71,7 @@ class Selection(Alignment):
 def select_sources(
     values: torch.Tensor, sources: torch.Tensor, aggregate: Aggregate
 ) -> torch.Tensor:
-    """Values [B, K_S] to logits [B, K_T] through a table int64 [K_T, m] of source classes.
+    """Aggregate values [B, K_S] to logits [B, K_T] by a table int64 [K_T, m] of source classes.
 
     Row t of the table holds the source classes of target class t; ``aggregate`` is that of
     :class:`Selection`. Gradients flow to the selected values; the table is a constant.
@@ -89,7 +90,7 @@ def select_sources(
 
 
 class SelectedSources(Pictured, nn.Module):
-    """Module of the maps that are not counted.
+    """Module of label mappings that are not counted from data.
 
     Buffers:
         sources: int64 [K_T, m]; row t holds the source classes of target class t.
@@ -107,5 +108,5 @@ class SelectedSources(Pictured, nn.Module):
         return select_sources(values, self.sources, self.aggregate)
 
     def mapping(self) -> torch.Tensor:
-        """1/m at every selected source class; later source classes are left out."""
+        """1/m at every selected source class; source classes after the last one are left out."""
         return selection_matrix(self.sources, int(self.sources.max()) + 1)

@@ -1,4 +1,4 @@
-"""Alignments estimated from data: what their specs and their modules have in common."""
+"""Base classes of alignments estimated from data: their specs and their modules."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Collect = Literal["pass", "epoch"]
 
 @dataclass(frozen=True)
 class StatisticalAlignment(Alignment):
-    """Base of alignments counted on the training split; its modules are `StatisticalModule`.
+    """Base of alignments counted on the training split; they build a `StatisticalModule`.
 
     Attributes:
-        classes: number of target classes K_T; never taken from the labels met.
+        classes: number of target classes K_T; never derived from the labels seen.
         every: refresh before every n-th training epoch; None: once, before the first.
-        collect: ``pass`` counts in an extra pass over the training split in eval mode;
-            ``epoch`` takes the outputs seen during the previous training epoch, which cost
-            nothing but come from a program that was moving. The first refresh is a pass always.
+        collect: ``pass`` counts in an extra pass over the training split in eval mode; ``epoch``
+            counts the outputs of the previous training epoch, which is free, but the program
+            changed during that epoch. The first refresh is always a pass.
     """
 
     classes: int
@@ -44,9 +44,9 @@ class StatisticalAlignment(Alignment):
 
 
 class StatisticalModule(Pictured, nn.Module):
-    """Base of modules whose mapping is counted; until refreshed they read the first K_T classes.
+    """Base of modules with a counted mapping; until refreshed they read the first K_T classes.
 
-    The mapping is held in buffers, a constant for autograd, saved with the program.
+    The mapping is stored in buffers: constant for autograd, and saved with the program.
 
     Buffers:
         refreshed: bool, a scalar; whether the mapping comes from data.
@@ -61,38 +61,39 @@ class StatisticalModule(Pictured, nn.Module):
         self.register_buffer("refreshed", torch.tensor(False, device=device))
 
     def count(self, values: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Counts of a batch; add those of batches and of processes before `refresh`.
+        """Count a batch; sum the counts of all batches and processes before `refresh`.
 
         Args:
             values: what the alignment reads, floating point [B, K_S].
             labels: int64 [B], each in [0, K_T).
 
         Returns:
-            float64 [K_S, K_T] without gradient, on the device of ``values``, or on the CPU where
-            that has no float64.
+            float64 [K_S, K_T] without gradient, on the device of ``values``, or on the CPU if the
+            device has no float64.
 
         Raises:
             DataError: shapes or dtypes other than these, labels out of range, values not finite.
         """
         if values.ndim == 2 and values.shape[1] != self.source_classes:
             raise DataError(
-                f"values have {values.shape[1]} source classes, the mapping {self.source_classes}"
+                f"values have {values.shape[1]} source classes, but the mapping has "
+                f"{self.source_classes}"
             )
         return self.tally(values, labels)
 
     @abc.abstractmethod
     def tally(self, values: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """What `count` returns, for values of K_S columns; checks everything else, no gradient."""
+        """Count values of K_S columns for `count`; checks everything else, without gradient."""
 
     def refresh(self, counts: torch.Tensor) -> MappingReport:
-        """Replace the mapping by the one that the counts call for, in place.
+        """Estimate the mapping from counts, in place.
 
         Args:
             counts: [K_S, K_T], summed over the training split; any device.
 
         Raises:
             DataError: counts of another shape, negative, not finite, or all zero. The mapping is
-                then what it was.
+                then unchanged.
         """
         expected = (self.source_classes, self.target_classes)
         if tuple(counts.shape) != expected:

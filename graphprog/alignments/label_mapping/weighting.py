@@ -1,4 +1,4 @@
-"""Weights of source classes for target classes, by Bayes' rule from counts."""
+"""Weights of source classes for target classes, from counts by Bayes' rule."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from graphprog.alignments.label_mapping.matching import check_counts
 
 
 def bayesian_weights(counts: torch.Tensor, smoothing: float = 1.0) -> torch.Tensor:
-    """Column-normalized, smoothed estimates of p(target | source) (BLM; arXiv:2410.24018).
+    """Estimate column-normalized, smoothed p(target | source) (BLM; arXiv:2410.24018).
 
     With d the counts: a[s, t] = d[s, t] / (sum over t' of d[s, t'] + smoothing), and the weights
-    are a[s, t] / (sum over s' of a[s', t]). A target class without any count is given every
-    source class equally.
+    are a[s, t] / (sum over s' of a[s', t]). A target class without any count has equal weights for
+    all source classes.
 
     Args:
         counts: [K_S, K_T], not negative.
-        smoothing: Laplace's lambda, not negative; discounts source classes seldom predicted.
+        smoothing: Laplace's lambda, not negative; discounts rarely predicted source classes.
 
     Returns:
         float64 [K_S, K_T] on the CPU; every column sums to 1.

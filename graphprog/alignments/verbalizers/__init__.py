@@ -1,6 +1,6 @@
-"""Alignments that read labels as words or as whole answers.
+"""Alignments for labels that are words or whole answers.
 
-Here belong label words, their tokens, and scores of answers. Text around the query belongs in
+Label words, their tokens, and scores of answers. Text around the query belongs in
 :mod:`graphprog.text.prompting`.
 """
 

@@ -1,4 +1,4 @@
-"""Labels as groups of tokens: what a verbalizer is for one tokenizer."""
+"""Labels as groups of tokens: a verbalizer compiled for one tokenizer."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ OfWords = Literal["mean", "max", "sum"]
 @spec("label-tokens")
 @dataclass(frozen=True)
 class LabelTokens(Alignment):
-    """Logits of labels out of the logits of tokens, at the last token or at a gap.
+    """Logits of labels from the logits of tokens, at the last token or at a mask token.
 
     Attributes:
         tokens: for each label, for each of its words, its token ids.
-        mask: the token of the gap; None reads the last token.
+        mask: id of the mask token that is read; None reads the last token.
         of_tokens: see :class:`graphprog.Verbalizer`.
         of_words: likewise.
-        calibrated: whether log-probabilities without content are subtracted, a buffer ``prior``.
+        calibrated: whether content-free log-probabilities are subtracted, a buffer ``prior``.
         labels: names of the labels, for messages.
     """
 
@@ -58,11 +58,11 @@ class LabelTokens(Alignment):
                 if seen.setdefault(read, number) != number:
                     raise ProgramError(
                         f"labels {self._name(seen[read])} and {self._name(number)} have words of "
-                        f"the same tokens {list(read)}: nothing could tell them apart",
+                        f"the same tokens {list(read)}, so their logits would be equal",
                         [
-                            "other words",
-                            "of_tokens='mean', if only the first tokens are the same",
-                            "gp.Score, which reads whole answers",
+                            "use other words",
+                            "set of_tokens='mean', if only the first tokens are the same",
+                            "use gp.Score, which scores whole answers",
                         ],
                     )
 
@@ -71,11 +71,11 @@ class LabelTokens(Alignment):
 
     @property
     def classes(self) -> int:
-        """How many labels there are."""
+        """Number of labels."""
         return len(self.tokens)
 
     def reads(self, graph: Graph) -> tuple[str, ...]:
-        """The ids, which show the gap; or the mask, where there is one."""
+        """The ids, which show the mask token; or the padding mask, if the graph has one."""
         inputs = TokenInputs.of(graph)
         name = inputs.mask if self.mask is None else inputs.ids
         return (name,) if name else ()
@@ -84,7 +84,7 @@ class LabelTokens(Alignment):
         """Logits [B, S, V] to logits of labels [B, L].
 
         Raises:
-            ProgramError: the values have no axis of tokens, or fewer tokens.
+            ProgramError: the values have no token axis, or a smaller vocabulary.
         """
         size = require_by_token(self, context)
         words = [word for label in self.tokens for word in label]
@@ -92,7 +92,7 @@ class LabelTokens(Alignment):
         if rows[-1] >= size:
             raise ProgramError(
                 f"{self.kind}: there is no token {rows[-1]}; {self.at!r} has {size}",
-                ["the tokenizer that belongs to the model"],
+                ["capture the model with its own tokenizer: gp.capture(..., tokenizer=...)"],
             )
         numbers = {token: number for number, token in enumerate(rows)}
         if self.of_tokens == "first":
@@ -107,7 +107,7 @@ class LabelTokens(Alignment):
 
 
 class _Groups(nn.Module):
-    """Forward: values [B, N] -> one a group [B, G]."""
+    """Forward: values [B, N] -> one value per group [B, G]."""
 
     table: torch.Tensor
     absent: torch.Tensor
@@ -146,6 +146,6 @@ class _Labels(nn.Module):
         self.register_buffer("prior", prior)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """Of words, of labels, without what they have without content."""
+        """Combine tokens to words and words to labels, then subtract the prior."""
         found: torch.Tensor = self.labels(self.words(values))
         return found if self.prior is None else found - self.prior

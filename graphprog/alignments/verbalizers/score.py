@@ -1,4 +1,4 @@
-"""Answers scored by the log-probabilities of their tokens."""
+"""Score whole answers by the log-probabilities of their tokens."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ Normalized = Literal["sum", "token", "byte", "prior"]
 @spec("score")
 @dataclass(frozen=True)
 class Score(Alignment):
-    """Log-probabilities of whole answers: ``Score({"pos": " very good", "neg": " bad"})``.
+    """Score whole answers by log-probability: ``Score({"pos": " very good", "neg": " bad"})``.
 
-    In the graph it is the log-probability of every token given those before it [B, S]; of the
-    first one, before which there is none, 0. ``task.score(queries)`` runs every answer behind every
-    query and adds up what belongs to the answers.
+    The graph returns the log-probability of every token given those before it [B, S], and 0 for
+    the first token. ``task.score(queries)`` runs every answer after every query and sums over the
+    tokens of the answer.
 
     Attributes:
         answers: labels and the text of their answer, as a mapping, as pairs, or as texts alone,
-            which are then labels too. Kept as pairs of label and texts, of which there is one.
-        by: ``sum``; ``token``, the mean over the tokens; ``byte``, over the bytes of UTF-8;
-            ``prior``, relative to what the answer has behind a query without content (Holtzman et
-            al., EMNLP 2021).
-        content_free: that query, in place of every field.
+            which are then labels too. Stored as pairs of label and a tuple of one text.
+        by: ``sum``; ``token``, the mean over tokens; ``byte``, the mean over bytes of UTF-8;
+            ``prior``, relative to the score after a content-free query (Holtzman et al., EMNLP
+            2021).
+        content_free: text of that query, in place of every field.
 
     Example:
         >>> program = gp.Program([gp.Instruction("Q:")], align=gp.Score(["yes", "nay"]))
@@ -55,9 +55,11 @@ class Score(Alignment):
         object.__setattr__(self, "answers", as_words(self.kind, "answers", given))
         require_choice(self.kind, "by", self.by, get_args(Normalized))
         if several := [label for label, texts in self.answers if len(texts) > 1]:
-            raise ProgramError(f"{self.kind}: {several[0]!r} has several answers; one is scored")
+            raise ProgramError(f"{self.kind}: {several[0]!r} has several answers; give one")
         if not isinstance(self.content_free, str):
-            raise ProgramError(f"{self.kind}: content_free is {self.content_free!r:.60}, no text")
+            raise ProgramError(
+                f"{self.kind}: content_free must be text, not {self.content_free!r:.60}"
+            )
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -77,7 +79,7 @@ class Score(Alignment):
         """Logits [B, S, V] and ids [B, S] to log-probabilities [B, S].
 
         Raises:
-            ProgramError: the logits have no axis of tokens, or another one than the ids.
+            ProgramError: the logits have no token axis, or one of another length than the ids.
         """
         require_by_token(self, context)
         return _TokenScores(torch.promote_types(context.value.dtype, torch.float32))
@@ -91,7 +93,7 @@ class _TokenScores(nn.Module):
         self.dtype = dtype
 
     def forward(self, logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        """Gather; in float32 at least, since small differences count."""
+        """Gather, at least in float32, since small differences matter."""
         given = logits[:, :-1].to(self.dtype)
         chosen = given.gather(2, ids[:, 1:, None].long()).squeeze(2)
         return functional.pad(chosen - given.logsumexp(2), (1, 0))

@@ -1,4 +1,4 @@
-"""Labels read off the words that a language model would write."""
+"""Verbalizers: labels as words that a language model would write."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ Position = Literal["last", "mask"]
 @spec("verbalizer")
 @dataclass(frozen=True)
 class Verbalizer(Alignment):
-    """Labels as words: ``Verbalizer({"pos": [" good", " great"], "neg": " bad"})``.
+    """Verbalizer, labels as words: ``Verbalizer({"pos": [" good", " great"], "neg": " bad"})``.
 
-    The logits of the words' tokens, where the answer stands, become logits of the labels; their
+    The logits of the words' tokens at the place of the answer become logits of the labels; their
     softmax is the distribution over labels (Schick & Schütze, EACL 2021; several words: Hu et al.,
-    ACL 2022). Words are written as they follow the text: with a space in front unless the template
-    has it. Of the head, the rows of these tokens are computed and no others.
+    ACL 2022). Write words as they follow the text: with a leading space unless the template has
+    it. Only the rows of these tokens are computed in the head.
 
     Attributes:
         words: labels and their words, as a mapping, as pairs, or as words alone.
         position: ``last``: the word is what a causal model would write next. ``mask``: it fills
-            the mask token of a masked language model, which stands where the template has its
-            answer.
-        of_tokens: of a word with several tokens, the logit of the ``first``, or their ``mean`` or
-            ``max``.
-        of_words: of several words, the ``mean`` of their logits, which is that of their
-            log-probabilities up to what all labels share; the ``max``; or the ``sum`` of their
-            probabilities.
-        content_free: texts to put in place of every field of a query. What the labels get then,
-            when compiled, is divided out (contextual calibration, Zhao et al., ICML 2021);
-            ``gp.text.CONTENT_FREE`` are the texts of the paper. Empty divides by nothing.
+            the mask token of a masked language model, at the answer of the template.
+        of_tokens: how the logits of several tokens of a word are combined: the ``first``, or their
+            ``mean`` or ``max``.
+        of_words: how several words of a label are combined: the ``mean`` of their logits, which
+            equals the mean of their log-probabilities up to a constant for all labels; the ``max``;
+            or the ``sum`` of their probabilities.
+        content_free: texts in place of every field of a query. The probabilities of labels for
+            these queries, computed by ``compile``, are divided out (contextual calibration, Zhao
+            et al., ICML 2021); ``gp.text.CONTENT_FREE`` are the texts of the paper. Empty does not
+            calibrate.
 
     Example:
         >>> words = gp.Verbalizer({"good": ("g",), "bad": ("b",)})
@@ -70,7 +70,7 @@ class Verbalizer(Alignment):
         texts: Any = self.content_free
         texts = (texts,) if isinstance(texts, str) else tuple(texts)
         if not all(isinstance(text, str) for text in texts):
-            raise ProgramError(f"{self.kind}: content_free is {texts!r:.60}, not texts")
+            raise ProgramError(f"{self.kind}: content_free must be texts, not {texts!r:.60}")
         object.__setattr__(self, "content_free", texts)
 
     @property
@@ -80,15 +80,15 @@ class Verbalizer(Alignment):
 
     @property
     def classes(self) -> int:
-        """How many labels there are."""
+        """Number of labels."""
         return len(self.words)
 
     def with_tokens(self, prompt: Prompt) -> LabelTokens:
-        """The labels as tokens.
+        """Replace the words by their tokens.
 
         Raises:
-            ProgramError: a word is not one of the tokenizer's where the answer stands; two labels
-                are the same tokens.
+            ProgramError: a word shares a token with the text around it; two labels have the same
+                tokens.
         """
         tokens = tuple(
             tuple(answer_tokens(prompt, word) for word in words) for _, words in self.words
@@ -104,9 +104,11 @@ class Verbalizer(Alignment):
         )
 
     def build(self, context: BuildContext) -> nn.Module:
-        """Refuse: words have no tokens yet.
+        """Refuse: the words have no tokens yet.
 
         Raises:
             ProgramError: always.
         """
-        raise ProgramError(f"{self.kind} is compiled for a tokenizer")
+        raise ProgramError(
+            f"{self.kind}: words need a tokenizer", ["compile it into a graph that has a tokenizer"]
+        )
