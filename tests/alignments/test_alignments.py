@@ -186,7 +186,7 @@ def test_too_many_target_classes_for_a_selection_propose_what_works(alignment: A
 @pytest.mark.parametrize(
     ("alignment", "values", "message"),
     [
-        (BayesianMap(2), torch.zeros(2, 3, 4), r"shape is \[2, 3, 4\][\s\S]*LinearHead"),
+        (BayesianMap(2), torch.zeros(2, 3, 4), r"not \[2, 3, 4\][\s\S]*LinearHead"),
         (RandomMap(2), torch.zeros(2, 3, dtype=torch.int64), "int64"),
         (FixedMap(sources=(0, 12)), torch.zeros(2, 10), "class 1 reads source class 12"),
         (LinearHead(2), torch.zeros(2, 3, 4), r"\[2, 3, 4\][\s\S]*pool=\"mean\""),
