@@ -1,8 +1,8 @@
-"""From a graph and a program to a model whose only trainable parameters are the program's.
+"""Compilation of a graph and a program into a model that trains only the program.
 
-Here belong the program as a whole, its lowering to passes, and the compiled model with its checks
-of inputs and its texts. Single rewrites are passes; files are in :mod:`graphprog.io`; training is
-in :mod:`graphprog.train`.
+Here belong programs as a whole, their lowering to passes, and the compiled model with its checks of
+inputs and its text. Single rewrites are passes; files belong in :mod:`graphprog.io`, training in
+:mod:`graphprog.train`.
 """
 
 from __future__ import annotations

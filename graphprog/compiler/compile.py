@@ -1,4 +1,4 @@
-"""Compilation: a program and a graph become a trainable module."""
+"""Compiling a program and a graph into a trainable module."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ LOWERINGS: dict[str, Callable[[Any, int], Pass]] = {
     "bind-inputs": lambda part, seed: BindInputs(part),
     "replace-tokens": ReplaceTokens,
 }
-"""From a manipulation and a seed to the pass that it names as its ``lowering``."""
+"""From a manipulation and a seed to the pass named by its ``lowering``."""
 
 
 def lower(program: Program, seed: int = 0) -> Pipeline:
-    """The passes that put a program into a graph.
+    """Return the passes that insert a program into a graph.
 
     Args:
         program: what to compile.
-        seed: of random initial values; every part draws from its own stream.
+        seed: seed of random initial values; every part has its own random stream.
     """
     parts = enumerate(program.lowered())
     passes = [LOWERINGS[part.lowering](part, seed + number) for number, part in parts]
@@ -51,18 +51,18 @@ def compile(graph: Graph, program: Program, seed: int = 0) -> ReprogrammedModel:
     """Compile a program into a captured model.
 
     Args:
-        graph: the source model; it is shared, not changed, and may serve many programs.
-        program: what to put in.
-        seed: of random initial values.
+        graph: the source model; it is shared, not changed, and can serve many programs.
+        program: the program to insert.
+        seed: seed of random initial values.
 
     Returns:
-        A module of which only ``program.*`` is trainable, in eval mode.
+        A module in eval mode, in which only ``program.*`` is trainable.
 
     Raises:
-        InterfaceError: the program names an interface the graph has not, or one unfit for it.
-        ProgramError: the program does not fit the shapes of the graph.
+        InterfaceError: the graph has no such interface, or it is unsuitable for the program.
+        ProgramError: the program does not match the shapes of the graph.
         PassError: a pass refused, or the result failed verification.
-        DataError: a verbalizer is to be calibrated on texts that cannot be queries.
+        DataError: the texts for calibrating a verbalizer cannot be queries.
 
     Example:
         >>> task = gp.compile(graph, gp.Program([gp.Additive()], align=gp.FixedMap(classes=2)))
@@ -85,13 +85,13 @@ def compile(graph: Graph, program: Program, seed: int = 0) -> ReprogrammedModel:
 
 
 def attending(graph: Graph, program: Program) -> Graph:
-    """The graph that a program is put into: attention is one operation where it has a memory.
+    """Return the graph to insert a program into: attention with a prefix is one operation.
 
-    What the program changes is proved against this graph; the task keeps the one that was given,
-    which it is when the program is disabled.
+    The program's changes are proved against this graph. The task keeps the given graph, which it
+    runs when the program is disabled.
 
     Raises:
-        InterfaceError: there is no attention at the place of a memory; says what there is of it.
+        InterfaceError: there is no attention at the interface of a prefix; lists near matches.
     """
     memories = [part for part in program.lowered() if isinstance(part, Prefix)]
     if not memories:
@@ -103,6 +103,6 @@ def attending(graph: Graph, program: Program) -> Graph:
         except InterfaceError as error:
             if not (partial := explain(found)):
                 raise
-            what = "\n".join([error.what, "Of attention that is written out:", *partial])
+            what = "\n".join([error.what, "Attention written as single operations:", *partial])
             raise InterfaceError(what, error.remedies) from error
     return found

@@ -1,4 +1,4 @@
-"""Checks of the data a program is given, before any of it is used."""
+"""Checks of inputs and labels against the contract of a program."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _SLACK = 1e-3
 def check_inputs(
     specs: Sequence[InputSpec], contract: Contract, inputs: Sequence[torch.Tensor]
 ) -> None:
-    """Check shapes, dtypes, finiteness and range of the inputs; the range is that of the first.
+    """Check shapes, dtypes and finiteness of the inputs, and the range of the first one.
 
     Raises:
-        DataError: naming the input, what it should be and what it is.
+        DataError: names the input, and what was expected and found.
     """
     if len(inputs) != len(specs):
         names = ", ".join(spec.name for spec in specs)
@@ -38,14 +38,14 @@ def check_inputs(
 def _check_values(contract: Contract, name: str, value: torch.Tensor, ranged: bool) -> None:
     if value.numel() == 0:
         return
-    # one pass over the data: an end is not finite where any entry is not
+    # one pass over the data: minimum or maximum is not finite if any entry is not
     low, high = (float(bound) for bound in torch.aminmax(value.detach()))
     if not math.isfinite(low) or not math.isfinite(high):
         finite = torch.isfinite(value).reshape(value.shape[0] if value.ndim else 1, -1)
         row = int((~finite).any(1).nonzero()[0])
         raise DataError(
             f"input {name!r}: row {row} of the batch has values that are not finite",
-            ["clean the data: torch.isfinite finds the entries"],
+            ["clean the data: torch.isfinite(x) finds the entries"],
         )
     bounds = contract.range
     if not ranged or bounds is None:
@@ -62,16 +62,16 @@ def _check_values(contract: Contract, name: str, value: torch.Tensor, ranged: bo
 
 
 def check_labels(labels: torch.Tensor, rows: int, classes: int | None) -> None:
-    """Check the labels of a batch of so many rows; without a number of classes, their type alone.
+    """Check the labels of a batch; without a number of classes, only their type and shape.
 
     Raises:
-        DataError: they are not int64 [rows], or lie outside of the classes.
+        DataError: they are not int64 [rows], or outside the range of classes.
     """
     if labels.dtype != torch.int64 or labels.ndim != 1 or len(labels) != rows:
         raise DataError(
-            f"labels must be int64 [{rows}], one class number a row, "
+            f"labels must be int64 [{rows}], one class number per row, "
             f"not {labels.dtype}{list(labels.shape)}",
-            ["labels.long() for other numbers, labels.argmax(1) for one-hot rows"],
+            ["use labels.long() for other integers, labels.argmax(1) for one-hot rows"],
         )
     if classes is None or not rows:
         return
@@ -90,23 +90,23 @@ def check_labels(labels: torch.Tensor, rows: int, classes: int | None) -> None:
 
 
 def warn_uncounted(kind: str, alignment: nn.Module | None) -> None:
-    """Warn if a label map that is counted on data was never counted: it reads the first classes.
+    """Warn if a statistical label mapping was never fitted: it maps the first classes.
 
     Args:
-        kind: of the alignment.
-        alignment: its module; None where nothing is aligned.
+        kind: kind of the alignment.
+        alignment: its module; None without an alignment.
     """
     refreshed = getattr(alignment, "refreshed", None)
     if isinstance(refreshed, torch.Tensor) and not bool(refreshed):
         warnings.warn(
-            f"{kind} was never counted on data: until gp.fit, it maps the first "
+            f"{kind} was never fitted to data: until gp.fit, it maps the first "
             "source classes to the targets",
             stacklevel=3,
         )
 
 
 def class_count(graph: Graph) -> int | None:
-    """Number of classes of a graph's one output [B, K]; None where it returns anything else."""
+    """Return the number of classes of a graph's single output [B, K]; None for other outputs."""
     outputs = graph.output_nodes
     value = fake_tensor(outputs[0]) if len(outputs) == 1 and hasattr(outputs[0], "meta") else None
     if not isinstance(value, torch.Tensor) or value.ndim != 2 or not value.is_floating_point():

@@ -1,4 +1,4 @@
-"""Queries of a compiled program, as the tensors that its graph takes."""
+"""Encoding of queries as the tensors that the graph of a compiled program takes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graphprog.text.prompting.tokenizer import TextTokens
 def encode(
     prompt: Prompt | None, queries: Sequence[Query], embed: Embed | None = None
 ) -> list[list[int]]:
-    """Rows of tokens for queries; see :meth:`graphprog.ReprogrammedModel.encode`."""
+    """Return rows of tokens for queries; see :meth:`graphprog.ReprogrammedModel.encode`."""
     prompt = required(prompt)
     if isinstance(queries, str):
         raise DataError("queries are several: a list of texts, even of one", [f"[{queries!r:.60}]"])
@@ -27,14 +27,14 @@ def encode(
 
 
 def required(prompt: Prompt | None) -> Prompt:
-    """What a task puts around queries.
+    """Return the prompt of a task.
 
     Raises:
         ProgramError: its graph has no tokenizer.
     """
     if prompt is None:
         raise ProgramError(
-            "queries need a tokenizer, and the graph has none",
+            "queries need a tokenizer, but the graph has none",
             ["gp.capture(model, args, tokenizer=AutoTokenizer.from_pretrained(...))"],
         )
     return prompt
@@ -43,22 +43,22 @@ def required(prompt: Prompt | None) -> Prompt:
 def tensors_of(
     rows: Sequence[Sequence[int]], tokens: TextTokens, inputs: TokenInputs
 ) -> dict[str, torch.Tensor]:
-    """The inputs of a graph for rows of tokens, in its order, on the CPU.
+    """Return the inputs of a graph for rows of tokens, in its order, on the CPU.
 
     Raises:
-        DataError: see :meth:`TokenInputs.tensors`; or a token that the source has not.
+        DataError: see :meth:`TokenInputs.tensors`; or a token is not in the vocabulary.
     """
     highest = max(map(max, rows))
     if highest >= inputs.vocabulary:
         raise DataError(
-            f"the tokenizer gives token {highest}, the source knows {inputs.vocabulary}",
-            ["the tokenizer that belongs to the model"],
+            f"the tokenizer returns token {highest}, but the model has {inputs.vocabulary} tokens",
+            ["capture the model with its own tokenizer"],
         )
     return inputs.tensors(rows, tokens.pad, _constants(tokens, inputs))
 
 
 def _constants(tokens: TextTokens, inputs: TokenInputs) -> dict[str, int]:
-    """What the tokenizer itself gives other inputs, such as the type of a first text's tokens."""
+    """Return what the tokenizer gives for other inputs, such as the type of the first text."""
     given = tokens.tokenizer("a", add_special_tokens=False)
     return {name: int(given[name][0]) for name in inputs.others if name in given}
 
@@ -68,6 +68,6 @@ def _require_one_gap(rows: Sequence[Sequence[int]], prompt: Prompt) -> None:
     for place, row in enumerate(rows):
         if (count := row.count(number)) != 1:
             raise DataError(
-                f"query {place} has {count} gaps {text}; the answer stands in one",
-                [f"write {text} where the answer stands", "a template with the answer's field"],
+                f"query {place} has {count} gaps {text}, but needs one for the answer",
+                [f"write {text} in place of the answer", "use a template with the answer's field"],
             )

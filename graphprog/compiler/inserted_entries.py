@@ -1,4 +1,4 @@
-"""Which entries of a task's outputs stand where a program inserted some."""
+"""Positions of inserted entries in the outputs of a task."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Inserted:
     """Entries of one output that a part of the program inserted.
 
     Attributes:
-        part: of the program.
-        axis: of the output.
-        offset: of the first of them; -1 means that they are the last.
-        length: how many.
+        part: name of the part of the program.
+        axis: axis of the output.
+        offset: position of the first entry; -1 if they are the last entries.
+        length: number of entries.
     """
 
     part: str
@@ -33,7 +33,7 @@ class Inserted:
     length: int
 
     def remove(self, value: torch.Tensor) -> torch.Tensor:
-        """The value without them."""
+        """Return the value without these entries."""
         size = value.shape[self.axis]
         first = size - self.length if self.offset == -1 else self.offset
         behind = value.narrow(self.axis, first + self.length, size - first - self.length)
@@ -42,7 +42,7 @@ class Inserted:
         return torch.cat([value.narrow(self.axis, 0, first), behind], self.axis)
 
     def fill(self, value: torch.Tensor, number: int) -> torch.Tensor:
-        """A value of the original length with ``number`` where they stand in the output."""
+        """Return a value of the original length with ``number`` inserted at these positions."""
         size = value.shape[self.axis]
         first = size if self.offset == -1 else self.offset
         shape = list(value.shape)
@@ -53,17 +53,17 @@ class Inserted:
 
 
 def inserted(task: ReprogrammedModel, output: str = "logits") -> tuple[Inserted, ...]:
-    """What a program inserted into an output, in the order in which it did.
+    """Return the entries that a program inserted into an output, in order of insertion.
 
-    Taken out in the opposite order, they leave the entries of the source's own output.
+    Removing them in reverse order leaves the entries of the source model's output.
 
     Args:
         task: the compiled program.
         output: name of one of the outputs; see ``task.graph.outputs``.
 
     Raises:
-        ProgramError: there is no such output; or the positions cannot be told, because on the way
-            to the output the axis is cut, shifted, reordered or multiplied. Says by what.
+        ProgramError: there is no such output, or the positions cannot be determined, because an
+            operation before the output cuts, shifts, reorders or repeats the axis.
 
     Example:
         >>> writer = gp.compile(language, gp.Program([gp.Concatenative(at="tokens", length=4)]))
@@ -86,9 +86,9 @@ def inserted(task: ReprogrammedModel, output: str = "logits") -> tuple[Inserted,
             axes = Lineage(graph, number, spec.axis).axes_of(node)
         except RefusalError as refusal:
             raise ProgramError(
-                f"which entries of output {output!r} the part {graph.insertions[number].name!r} "
-                f"inserted cannot be told: {refusal}",
-                ["read an output or interface in front of that operation"],
+                f"the positions of the entries that part {graph.insertions[number].name!r} "
+                f"inserted into output {output!r} cannot be determined: {refusal}",
+                ["read an output or interface before that operation"],
             ) from refusal
         part = graph.insertions[number].name
         found += [Inserted(part, axis, spec.offset, spec.length) for axis in sorted(axes)]
@@ -96,21 +96,21 @@ def inserted(task: ReprogrammedModel, output: str = "logits") -> tuple[Inserted,
 
 
 def without_inserted(value: torch.Tensor, entries: tuple[Inserted, ...]) -> torch.Tensor:
-    """An output with only the entries that the source's own output has."""
+    """Remove all inserted entries from an output."""
     for one in reversed(entries):
         value = one.remove(value)
     return value
 
 
 def original(task: ReprogrammedModel, outputs: Any) -> Any:
-    """The outputs of a task without inserted entries, in the form that the task returns.
+    """Return the outputs of a task without inserted entries, with the same structure.
 
     Args:
         task: the compiled program.
-        outputs: what it returned.
+        outputs: the outputs of the task.
 
     Raises:
-        ProgramError: as :func:`inserted`, for any of the outputs.
+        ProgramError: as raised by :func:`inserted` for any of the outputs.
 
     Example:
         >>> writer = gp.compile(language, gp.Program([gp.Concatenative(at="tokens", length=4)]))

@@ -1,4 +1,4 @@
-"""Text parts of a program become tokens: what compilation does with them before any pass."""
+"""Lowering of the text parts of a program to tokens, before any pass runs."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from graphprog.values.text_prefix import TextPrefix
 KEEP_AS_TEXT = "set kept='text' on instruction and demonstrations"
 
 LABEL = "prompt"
-"""Name of the part of the program that stands for its text."""
+"""Name of the program part that holds its text."""
 
 
 def realized(program: Program, graph: Graph) -> tuple[Program, Prompt | None]:
     """Replace text parts of a program by prefixes or prompts, and words by tokens.
 
     Args:
-        program: any program; one without text is returned as it is.
-        graph: what it is compiled into.
+        program: any program; one without text is returned unchanged.
+        graph: the graph that it is compiled into.
 
     Returns:
-        The program, and what puts its text around queries; None where the graph has no tokenizer.
+        The program, and the prompt that adds its text to queries; None without a tokenizer.
 
     Raises:
-        ProgramError: it needs a tokenizer and there is none; a word or a text does not suit it; the
-            text cannot be kept as it is to be kept.
+        ProgramError: it needs a tokenizer and there is none; the tokenizer cannot encode a word or
+            text; or the text cannot be stored as requested.
     """
     prompt = _prompt(program, graph)
     if prompt is None:
@@ -113,7 +113,7 @@ def advising(prompt: Prompt | None) -> Iterator[None]:
 
 
 def _by_token(graph: Graph) -> bool:
-    """Whether the logits have one entry a token."""
+    """Whether the logits have one entry per token."""
     if "logits" not in graph.aliases:
         return False
     name = TokenInputs.of(graph).ids
@@ -123,7 +123,7 @@ def _by_token(graph: Graph) -> bool:
 
 
 def calibrate(task: ReprogrammedModel) -> None:
-    """Set what a calibrated verbalizer subtracts: what labels get from queries without content.
+    """Calibrate a verbalizer: store the scores of labels for queries without content.
 
     Raises:
         DataError: a text without content cannot be a query here.

@@ -1,4 +1,4 @@
-"""Merging: entries that a program computes become plain ones, without compiling it anew."""
+"""Merging reparameterized entries into plain tensors, without compiling again."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from graphprog.values.reparameterized import Placed, Reparameterized
 
 
 def merge_reparameterization(task: ReprogrammedModel, resume: bool = False) -> ReprogrammedModel:
-    """The task as it is deployed: entries that are computed become plain ones.
+    """Return the task for deployment: computed entries become plain tensors.
 
-    Its outputs in inference are those of the task, bit for bit. Initial values that hold tensors
-    are left out as well. A task with nothing to merge is returned as it is, and no task changes;
-    parts with nothing to merge are shared with the task.
+    Its outputs in inference are bit for bit those of the task. Initial values that hold tensors
+    are dropped too. A task with nothing to merge is returned unchanged. The given task does not
+    change; parts with nothing to merge are shared.
 
     Args:
-        task: what to merge.
-        resume: keep what entries are computed from.
+        task: the task to merge.
+        resume: keep the modules that compute entries.
     """
     parts = {id(part): _merged(part, resume) for part in task.spec.acting}
     if all(parts[id(part)] is part for part in task.spec.acting):
@@ -70,7 +70,7 @@ def _with_op(item: Pass, parts: dict[int, Manipulation]) -> Pass:
 
 
 def _with_plain_entries(graph: Graph) -> Graph:
-    """The graph with a tensor in place of every computation of entries."""
+    """Replace every computation of entries in the graph by a tensor."""
     edit = Editor(graph, "merge-reparameterization")
     program = ProgramParts()
     for name, part in graph.weights.program.named_children():
@@ -88,7 +88,7 @@ def _is_computed(module: nn.Module) -> bool:
 
 
 def _store(edit: Editor, path: str, entries: nn.Module) -> None:
-    """Put a tensor in the place of what entries are computed from, in the module and the code."""
+    """Replace the computation of entries by a tensor, in the module and the code."""
     assert isinstance(entries, Entries)
     assert isinstance(entries.made, Placed)
     prefix = f"program.{path}.made."
@@ -113,14 +113,14 @@ def _store(edit: Editor, path: str, entries: nn.Module) -> None:
 
 
 def _length(made: Placed, graph: Graph) -> int:
-    """How many operations compute entries from their tensors."""
+    """Return the number of operations that compute entries from their tensors."""
     traced, tensors = trace(made, [fake_tensor(graph.placeholders[0])], "entries")
     roots = traced.graph.find_nodes(op="placeholder")[-len(tensors) :]
     return len(_depending(traced.graph, roots))
 
 
 def _depending(code: fx.Graph, roots: list[fx.Node]) -> list[fx.Node]:
-    """The operations between some nodes and the output, in the order of the code."""
+    """Return the operations that depend on some nodes, in the order of the code."""
     found = set(roots)
     needed = set(ancestors(code.output_node()))
     for node in code.nodes:
@@ -130,7 +130,7 @@ def _depending(code: fx.Graph, roots: list[fx.Node]) -> list[fx.Node]:
 
 
 def _computation(code: fx.Graph, roots: list[fx.Node], length: int) -> tuple[fx.Node, set[fx.Node]]:
-    """The node that holds entries, and those that compute it from ``roots``.
+    """Return the node that holds the entries, and the nodes that compute it from ``roots``.
 
     Everything that depends on the roots does so through the entries, so in any order of the code
     the entries are computed by the first operations that do.

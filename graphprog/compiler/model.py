@@ -1,4 +1,4 @@
-"""The compiled thing: a module whose only trainable parameters are ``program.*``."""
+"""The compiled model: a module whose only trainable parameters are ``program.*``."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ _DISABLED: ContextVar[frozenset[int]] = ContextVar("disabled", default=frozenset
 
 
 class ReprogrammedModel(nn.Module):
-    """A frozen source model with a program in it; made by :func:`graphprog.compiler.compile`.
+    """A frozen source model with a program, made by :func:`graphprog.compile`.
 
     Attributes:
         base: the source graph.
         graph: the rewritten graph.
         spec: the program as data.
-        pipeline: the passes that were run.
-        seed: of the initial values.
-        prompt: what the program puts around queries; None where the graph has no tokenizer.
+        pipeline: the passes that made the graph.
+        seed: seed of the initial values.
+        prompt: adds the program's text to queries; None if the graph has no tokenizer.
         source: the frozen tensors.
         program: the program's tensors, one child for each part; prints the program, and the
             tensors with their shapes.
-        summary: what training left to be saved with the program; JSON values only.
+        summary: key numbers of the training, saved with the program; JSON values only.
 
     Example:
         >>> task = gp.compile(graph, gp.Program([gp.Additive(value=gp.Learnable("normal"))]))
@@ -78,7 +78,7 @@ class ReprogrammedModel(nn.Module):
 
     @property
     def alignment(self) -> nn.Module | None:
-        """The module that aligns the outputs; None where nothing is aligned."""
+        """The module that aligns the outputs; None without an alignment."""
         return getattr(self.program, "align", None)
 
     @property
@@ -93,28 +93,28 @@ class ReprogrammedModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where its tensors are."""
+        """The device of its tensors."""
         tensors = itertools.chain(self.parameters(), self.buffers())
         return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
     def encode(
         self, queries: Sequence[Query], embed: Embed | None = None
     ) -> dict[str, torch.Tensor]:
-        """The inputs of the graph for queries: ``task(**task.encode(queries))``.
+        """Encode queries as inputs of the graph: ``task(**task.encode(queries))``.
 
-        The program's text is put around each query, except for what the task remembers; that all
-        tokens are those of the whole text is checked. Rows are padded behind.
+        The program's text is added to each query, except for text stored as keys and values. The
+        tokens are checked to be those of the whole text. Rows are padded on the right.
 
         Args:
-            queries: for each a mapping with the fields of the template that stand before the
-                answer, or a plain text where there is one such field or no template.
-            embed: of n texts to an array [n, d], for demonstrations in the ``nearest`` order.
+            queries: for each a mapping with the template's fields before the answer, or a text if
+                there is one such field or no template.
+            embed: from n texts to an array [n, d], for demonstrations in the ``nearest`` order.
 
         Returns:
             Tensors [B, S] by input name, in the order of the graph, on the device of the task.
 
         Raises:
-            DataError: a query does not suit the template, the limit, the remembered text or the
+            DataError: a query does not match the template, the limit, the stored text or the
                 graph.
             ProgramError: the graph has no tokenizer, or the order is ``nearest`` and ``embed`` is
                 not given.
@@ -127,10 +127,10 @@ class ReprogrammedModel(nn.Module):
         return {name: value.to(self.device) for name, value in found.items()}
 
     def score(self, queries: Sequence[Query], embed: Embed | None = None) -> torch.Tensor:
-        """Scores of answers [B, A]; the alignment is a :class:`graphprog.Score`.
+        """Return the scores of answers [B, A]; the alignment must be a :class:`graphprog.Score`.
 
         Args:
-            queries: as for :meth:`encode`; each is run with each of the answers, in one call.
+            queries: as for :meth:`encode`; each is run with each answer, in one call.
             embed: likewise.
 
         Raises:
@@ -148,15 +148,15 @@ class ReprogrammedModel(nn.Module):
         """Run the reprogrammed model.
 
         Args:
-            args: the tensor inputs in order, or the arguments given at capture.
+            args: the tensor inputs in order, or arguments as at capture.
             kwargs: likewise.
 
         Returns:
-            Target logits [B, classes] where the program aligns, else what the source returns.
+            Target logits [B, classes] if the program has an alignment, else the source's outputs.
 
         Raises:
-            DataError: an input of another shape or dtype than the graph takes; in eval mode, on
-                the processor, also values that are not finite or outside of the contract's range.
+            DataError: an input has another shape or dtype than the graph takes; in eval mode, on
+                the CPU, also if values are not finite or outside the contract's range.
         """
         if id(self) in _DISABLED.get():
             return self.base(*args, **kwargs)
@@ -164,13 +164,13 @@ class ReprogrammedModel(nn.Module):
         return pytree.tree_unflatten(flat, self.graph.out_spec)
 
     def both(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """Target logits, and the value that the alignment reads; one run for both.
+        """Return target logits and the value that the alignment reads, from one run.
 
         Raises:
             ProgramError: the program has no alignment.
         """
         if self._paired is None:
-            raise ProgramError("the program has an identity alignment: there is one output only")
+            raise ProgramError("the program has an identity alignment: there is only one output")
         aligned, read = self._paired.run(self._bound(args, kwargs), self.training)
         return aligned, read
 
@@ -189,7 +189,7 @@ class ReprogrammedModel(nn.Module):
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
-        """Run the source model inside the block, bit for bit; it takes the source's inputs.
+        """Run the source model inside the block, bit for bit, with its own inputs.
 
         Other threads and asynchronous tasks are not affected.
         """
@@ -200,20 +200,20 @@ class ReprogrammedModel(nn.Module):
             _DISABLED.reset(token)
 
     def train(self, mode: bool = True) -> ReprogrammedModel:
-        """Switch the program's mode; the source was captured in eval mode and stays there."""
+        """Switch the program's mode; the source model stays in eval mode."""
         super().train(mode)
         self.source.eval()
         return self
 
     def program_state(self) -> dict[str, torch.Tensor]:
-        """Everything learnt or counted, as ``program.*`` names to detached CPU copies."""
+        """Return learned and counted tensors by ``program.*`` name, as detached CPU copies."""
         return {
             f"program.{name}": value.detach().cpu().clone()
             for name, value in self.program.state_dict().items()
         }
 
     def load_program_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Set everything learnt or counted.
+        """Set all learned and counted tensors.
 
         Raises:
             ProgramError: a tensor is missing, unknown, or of another shape or dtype.
@@ -233,11 +233,11 @@ class ReprogrammedModel(nn.Module):
         )
 
     def source_hash(self) -> str:
-        """SHA-256 of the source tensors as they are now."""
+        """Return the SHA-256 of the current source tensors."""
         return weight_hash(self.source)
 
     def trained_parameters(self) -> int:
-        """How many numbers of the program can change the result: masked-out ones are left out."""
+        """Return the number of trained values of the program, without masked ones."""
         total = 0
         for module in self.program.modules():
             mask = getattr(module, "mask", None)
@@ -250,25 +250,25 @@ class ReprogrammedModel(nn.Module):
         return total
 
     def check(self, inputs: tuple[torch.Tensor, ...], labels: torch.Tensor | None = None) -> None:
-        """Check a batch before it is used.
+        """Check a batch of inputs and labels.
 
         Raises:
-            DataError: wrong shape or dtype, values that are not finite or outside of the
-                contract's range, labels that are not int64 class numbers.
+            DataError: a shape or dtype is wrong, values are not finite or outside the contract's
+                range, or labels are not int64 class numbers.
         """
         check_inputs(self.inputs, self.spec.contract, inputs)
         if labels is not None:
             check_labels(labels, len(inputs[0]), class_count(self.graph))
 
     def input_example(self, batch: int = 2, seed: int = 0) -> tuple[torch.Tensor, ...]:
-        """Random inputs of the right shapes: uniform in the contract's range, ids below 2.
+        """Return random inputs of the right shapes: uniform in the contract's range, ids below 2.
 
-        Axes of varying length other than the batch have the length they had at capture.
+        Dynamic axes other than the batch have their length at capture.
         """
         return random_inputs(self.inputs, batch, self.spec.contract.range or (0.0, 1.0), seed)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ReprogrammedModel:
-        """A task of its own with the same program, over the same shared source."""
+        """Copy the program; the source model stays shared."""
         graph = self.pipeline(self.base)
         copy = ReprogrammedModel(self.base, graph, self.spec, self.pipeline, self.seed, self.prompt)
         copy.load_program_state(self.program_state())
@@ -277,13 +277,13 @@ class ReprogrammedModel(nn.Module):
         return copy
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Refuse to be pickled.
+        """Refuse pickling.
 
         Raises:
-            ProgramError: says how to keep a task.
+            ProgramError: always; says how to save a task.
         """
         raise ProgramError(
-            "a task is not pickled", ["gp.save(task, path), then gp.load(path, graph)"]
+            "a task cannot be pickled", ["use gp.save(task, path), then gp.load(path, graph)"]
         )
 
     def __repr__(self) -> str:
@@ -294,7 +294,7 @@ class ReprogrammedModel(nn.Module):
 
 
 def _paired(graph: Graph) -> Graph | None:
-    """The graph with a second output: the value that the alignment reads."""
+    """Return the graph with a second output, the value that the alignment reads."""
     align = next((item for item in graph.insertions if item.kind == "output"), None)
     if align is None:
         return None

@@ -1,4 +1,4 @@
-"""Folding a fixed prefix: keys and values that never change are computed once and stored."""
+"""Precomputing a fixed prefix: its keys and values are computed once and stored."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ _QUERY = 5
 
 
 def precompute(task: ReprogrammedModel) -> ReprogrammedModel:
-    """A task whose prefix is stored as keys and values, which the graph adds to those of the query.
+    """Return a task whose prefix is stored as keys and values, and not computed again.
 
-    The prefix is what the program puts in front of a sequence: a prompt at ``tokens`` or
-    ``embedding``, learnt or not; a memory; instruction and demonstrations. The result returns what
-    the task returns for the entries of the query, without computing the prefix again. What is
-    stored is saved, loaded without running the source on the text, and swapped in ONNX Runtime
-    like anything learnt. Training does not change it.
+    The prefix is what the program prepends to a sequence: a prompt at ``tokens`` or ``embedding``,
+    learned or not; a :class:`graphprog.Prefix`; instruction and demonstrations. The result returns
+    what the task returns for the entries of the query. The stored keys and values are saved, loaded
+    without running the source model on the text, and swapped in ONNX Runtime like learned tensors.
+    Training does not change them.
 
     Raises:
-        ProgramError: there is no prefix, or it is none that can be stored: it sees the query, as in
-            a model that is not causal; or what stands in front of it also changes.
+        ProgramError: there is no prefix, or it cannot be stored: it depends on the query, as in a
+            model that is not causal, or entries before it change.
 
     Example:
         >>> prompted = gp.compile(language, gp.Program(gp.methods.prompt_tuning(tokens=4)))
-        >>> stored = gp.precompute(prompted)  # what was learnt, as keys and values
+        >>> stored = gp.precompute(prompted)  # the learned prompt as keys and values
     """
     tokenized, _ = realized(task.spec, task.base)
     prompts = [part for part in tokenized.acting if isinstance(part, Concatenative)]
     memories = [part for part in tokenized.acting if isinstance(part, Prefix)]
     if not prompts and not memories:
         raise ProgramError(
-            "the program has no prefix to fold",
-            ["gp.Demonstrations, gp.Prefix, or gp.Concatenative(at='tokens') in the program"],
+            "the program has no prefix to precompute",
+            ["use gp.Demonstrations, gp.Prefix or gp.Concatenative(at='tokens') in the program"],
         )
     if len(prompts) > 1 or (prompts and memories):
         raise ProgramError(
-            "the program has several prefixes, and folding takes one: "
+            "the program has several prefixes, but precompute takes one: "
             + ", ".join(part.label for part in [*prompts, *memories])
         )
     rows = (
@@ -64,7 +64,7 @@ def precompute(task: ReprogrammedModel) -> ReprogrammedModel:
         if prompts
         else {name: _held(task, name) for name in _names(task)}
     )
-    # positions that are added in front of a prompt do not move on with it: what is equal is taken
+    # positions that are added before a prompt is prepended do not shift: the equal case is taken
     gaps = []
     for positions in ("shift", "keep") if prompts else ("",):
         folded = _folded(task, _with_rows(task.spec, tokenized, positions), rows)
@@ -72,16 +72,16 @@ def precompute(task: ReprogrammedModel) -> ReprogrammedModel:
         if gaps[-1] is None:
             return folded
     raise ProgramError(
-        f"an output would be another with the prefix stored as keys and values (largest difference "
-        f"{gaps[0]:.3g}): something but attention reads it",
-        ["leave the prefix as it is"],
+        f"outputs would differ with the prefix stored as keys and values (largest difference "
+        f"{gaps[0]:.3g}): an operation other than attention reads it",
+        ["use the task without gp.precompute"],
     )
 
 
 def _folded(
     task: ReprogrammedModel, spec: Program, rows: dict[str, torch.Tensor]
 ) -> ReprogrammedModel:
-    """The task of the stored program, with what else the task has learnt."""
+    """Return the task with the stored prefix, and the other learned tensors of the task."""
     folded = compile(task.base, spec, task.seed)
     state = {name: value for name, value in task.program_state().items() if _kept(name, folded)}
     for name, value in rows.items():
@@ -97,7 +97,7 @@ def _kept(name: str, folded: ReprogrammedModel) -> bool:
 
 
 def _with_rows(spec: Program, tokenized: Program, positions: str) -> Program:
-    """The program with stored memories, and with its text, which is still put around queries."""
+    """Return the program with stored prefixes, and with its text, still added to queries."""
     texts = [part for part in spec.manipulations if isinstance(part, TextPart)]
     parts: list[Manipulation | TextPart] = [
         part if part.kept == "text" else dataclasses.replace(part, kept="stored") for part in texts
@@ -122,24 +122,24 @@ def _with_rows(spec: Program, tokenized: Program, positions: str) -> Program:
 
 
 def _attention(part: Concatenative) -> str:
-    """The attention that reads what stands in front of a sequence."""
+    """Return the interface of the attention that reads the prefix of a sequence."""
     tower, _, alias = part.at.rpartition(".")
     if alias not in _FRONTS or part.offset != 0 or part.axis != 1:
         raise ProgramError(
             f"{part.label} inserts entries at {part.at}, axis {part.axis}, offset {part.offset}; "
-            "what stands in front of a sequence is folded",
-            ["at='tokens' or 'embedding', axis=1, offset=0"],
+            "only a prefix of a sequence can be precomputed",
+            ["use at='tokens' or at='embedding', axis=1, offset=0"],
         )
     return f"{tower}.attention[*]" if tower else "attention[*]"
 
 
 def _names(task: ReprogrammedModel) -> list[str]:
-    """Names of the memories in the graph, in the order of the program."""
+    """Return the names of the prefixes in the graph, in the order of the program."""
     return [one.name for one in task.graph.insertions if one.kind == "prefix"]
 
 
 def _held(task: ReprogrammedModel, name: str) -> torch.Tensor:
-    """The keys and values of a memory [P, n]."""
+    """Return the keys and values of a prefix [P, n]."""
     module = getattr(task.program, name)
     like = torch.zeros(1, device=next(iter(task.program_state().values()), torch.zeros(1)).device)
     with torch.no_grad():
@@ -148,7 +148,7 @@ def _held(task: ReprogrammedModel, name: str) -> torch.Tensor:
 
 
 def _computed(task: ReprogrammedModel, tokenized: Program, part: Concatenative) -> torch.Tensor:
-    """The keys and values [P, n] of entries in front of a sequence."""
+    """Compute the keys and values [P, n] of entries before a sequence."""
     at = _attention(part)
     base = matched(task.base)
     pipeline = lower(tokenized, task.seed)
@@ -164,15 +164,15 @@ def _computed(task: ReprogrammedModel, tokenized: Program, part: Concatenative) 
         first, second = (values[node][:, :, : part.length] for values in (one, other))
         if not difference(first, second).within(TOLERANCES[torch.float32]):
             raise ProgramError(
-                f"{part.label} sees the query behind it: its {node.name} depends on it",
-                ["a causal model: there keys and values of a prefix are its own"],
+                f"{part.label} depends on the query after it: its {node.name} does",
+                ["use a causal model, in which a prefix does not depend on the query"],
             )
     heads = [one[node][0, ::repeats, : part.length] for node in nodes]
     return _wide(torch.stack(heads).permute(2, 0, 1, 3).flatten(1))
 
 
 def _queries(task: ReprogrammedModel) -> list[tuple[torch.Tensor, ...]]:
-    """Two batches of one random query each, of the same length."""
+    """Return two batches of one random query each, of the same length."""
     generator = torch.Generator().manual_seed(0)
     try:
         inputs = TokenInputs.of(task.base)
@@ -186,9 +186,9 @@ def _queries(task: ReprogrammedModel) -> list[tuple[torch.Tensor, ...]]:
 
 
 def _gap(task: ReprogrammedModel, folded: ReprogrammedModel) -> float | None:
-    """How far both are apart on a query, without what the task returns for the prefix.
+    """Return the difference of both tasks on a query, without the outputs for the prefix.
 
-    None where they are equal.
+    None if they are equal.
     """
     (query, _) = _queries(task)
     for wanted, found in zip(_outputs(task, query), _outputs(folded, query), strict=True):

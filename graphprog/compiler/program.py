@@ -23,17 +23,16 @@ SPACES = ("model", "unit", "normalized")
 @spec("contract")
 @dataclasses.dataclass(frozen=True)
 class Contract(Spec):
-    """What goes in, in which space the input program acts, and what comes out.
+    """The contract of a program: range of inputs, space in which it acts, and labels.
 
     Attributes:
-        space: ``unit``: examples lie in [0, 1], the program acts there, then the graph normalizes
-            them. ``normalized``: examples lie in [0, 1], the graph normalizes them, then the
-            program acts. ``model``: examples arrive in the source model's own range and nothing
-            is normalized in the graph.
+        space: ``unit``: examples are in [0, 1], the program acts on them, then the graph normalizes
+            them. ``normalized``: examples are in [0, 1], the graph normalizes them, then the
+            program acts on them. ``model``: examples are in the source model's own range, and the
+            graph does not normalize them.
         mean: per-channel mean of the source model's preprocessing, in units of [0, 1].
-        std: per-channel deviation, likewise.
-        range: (low, high) of valid examples; [0, 1] where the space is not ``model``, unchecked
-            there unless given.
+        std: per-channel standard deviation, likewise.
+        range: (low, high) of valid examples; by default [0, 1], or unchecked in ``model`` space.
         labels: names of the target classes, in order.
 
     Example:
@@ -59,14 +58,14 @@ class Contract(Spec):
         if self.space == "model" and (self.mean or self.std):
             raise ProgramError(
                 "a contract in model space has no mean or std: nothing is normalized in the graph",
-                ['space="unit" if examples lie in [0, 1]', "leave mean and std out"],
+                ['use space="unit" if examples are in [0, 1]', "leave out mean and std"],
             )
         if self.space != "model" and not (self.mean and self.std):
             raise ProgramError(
                 f"a contract in {self.space} space needs the source model's mean and std",
                 [
-                    "mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), as most do",
-                    "mean=0.0, std=1.0 for a source that reads [0, 1]",
+                    "use mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), as most models do",
+                    "use mean=0.0, std=1.0 for a source model that reads [0, 1]",
                 ],
             )
         if any(not 0 <= mean <= 1 for mean in self.mean):
@@ -81,7 +80,7 @@ class Contract(Spec):
         elif self.range is not None:
             low, high = self.range
             if not low < high:
-                raise ProgramError(f"range {self.range} is not in order")
+                raise ProgramError(f"range {self.range} is not (low, high) with low < high")
             object.__setattr__(self, "range", (float(low), float(high)))
 
 
@@ -90,12 +89,12 @@ class Contract(Spec):
 class Program(Spec):
     """A whole program: y = O ∘ f ∘ I(x), without f.
 
-    Pure data: prints, compares, saves and loads, and says nothing of the model it is for beyond
-    the names of interfaces. Manipulations at one interface act in the order given.
+    Pure data: it prints, compares, saves and loads, and refers to the model only by names of
+    interfaces. Manipulations at one interface act in the given order.
 
     Attributes:
-        manipulations: what is done to inputs and hidden values; and text in front of queries or
-            behind them, :class:`graphprog.Instruction` and :class:`graphprog.Demonstrations`.
+        manipulations: changes of inputs and hidden values; and text before or after queries,
+            :class:`graphprog.Instruction` and :class:`graphprog.Demonstrations`.
         align: how outputs become target logits.
         contract: spaces, normalization and labels.
 
@@ -117,7 +116,7 @@ class Program(Spec):
             if not isinstance(part, Manipulation | TextPart):
                 raise ProgramError(
                     f"a program takes manipulations, not {type(part).__name__}",
-                    ["Program([Additive(...), ...], align=BayesianMap(classes=10))"],
+                    ["use gp.Program([gp.Additive(), ...], align=gp.BayesianMap(classes=10))"],
                 )
         if not isinstance(self.align, Alignment):
             raise ProgramError(f"align takes an alignment, not {type(self.align).__name__}")
@@ -135,11 +134,11 @@ class Program(Spec):
 
     @property
     def acting(self) -> tuple[Manipulation, ...]:
-        """The manipulations, without parts that are text."""
+        """Return the manipulations, without text parts."""
         return tuple(part for part in self.manipulations if isinstance(part, Manipulation))
 
     def lowered(self) -> tuple[Manipulation, ...]:
-        """The manipulations in the order in which data meets them, normalization included."""
+        """Return the manipulations in the order in which they act, with normalization."""
         contract = self.contract
         parts = self.acting
         places = [part for part in parts if isinstance(part, ResizePad)]
@@ -156,7 +155,7 @@ class Program(Spec):
         normalize = Normalize(contract.mean, contract.std, at=at)
         if contract.space == "unit":
             return (*places, *tokens, *inputs, normalize, *inner, *bound)
-        # a zero of normalized space is the mean in unit space, where placing happens
+        # a zero of normalized space is the mean in unit space, in which images are resized
         places = [
             part if part.fill else dataclasses.replace(part, fill=contract.mean) for part in places
         ]

@@ -1,4 +1,4 @@
-"""Scores of answers after queries: the graph gives the tokens', this adds up the answers'."""
+"""Scores of answers after queries: sums of the log-probabilities of their tokens."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graphprog.text.prompting.prompt import Prompt, Query
 from graphprog.text.prompting.selection import Embed
 
 Run = Callable[[Sequence[Sequence[int]]], torch.Tensor]
-"""Rows of tokens to the log-probability of each of them [rows, S], float32."""
+"""From rows of tokens to the log-probability of each token [rows, S], float32."""
 
 
 def score(
@@ -26,11 +26,11 @@ def score(
     queries: Sequence[Query],
     embed: Embed | None = None,
 ) -> torch.Tensor:
-    """Scores [B, A] of answers after queries; see :meth:`graphprog.ReprogrammedModel.score`."""
+    """Return scores [B, A] of answers; see :meth:`graphprog.ReprogrammedModel.score`."""
     if not isinstance(align, Score):
         raise ProgramError(
             f"the program scores no answers: its alignment is {align.kind}",
-            ['gp.Program([...], align=gp.Score([" yes", " no"]))'],
+            ['use gp.Program([...], align=gp.Score([" yes", " no"]))'],
         )
     prompt = required(prompt)
     asked = prompt.texts(queries, embed)
@@ -56,7 +56,7 @@ def score(
 def _rows(
     prompt: Prompt, queries: Sequence[str], answers: Sequence[str]
 ) -> tuple[list[list[int]], list[int]]:
-    """The tokens of every query with every answer, and where the answers begin."""
+    """Return the tokens of every query with every answer, and where the answers begin."""
     rows: list[list[int]] = []
     starts: list[int] = []
     for query in queries:
@@ -66,8 +66,11 @@ def _rows(
             if row[: len(own)] != own or len(row) == len(own):
                 raise DataError(
                     f"after {query[-40:]!r} the answer {answer!r:.60} shares a token with the "
-                    "query, so its own cannot be told",
-                    ["answers that begin with a space", "a template that ends in a sign or a word"],
+                    "query, so its own tokens cannot be determined",
+                    [
+                        "begin the answers with a space",
+                        "use a template that ends in punctuation or a word",
+                    ],
                 )
             rows.append(row)
             starts.append(len(own))

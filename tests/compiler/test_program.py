@@ -114,7 +114,7 @@ def test_a_zero_sigmoid_is_gray_and_only_disabling_is_nothing() -> None:
         ({"mean": MEAN, "std": STD}, "model space has no mean or std"),
         ({"space": "unit", "mean": MEAN, "std": (0.2, 0.0, 0.1)}, "must be positive"),
         ({"space": "unit", "mean": MEAN, "std": (0.2, float("nan"), 0.1)}, "must be positive"),
-        ({"range": (1.0, 1.0)}, "not in order"),
+        ({"range": (1.0, 1.0)}, "with low < high"),
     ],
 )
 def test_contracts_that_contradict_themselves(options: Any, message: str) -> None:

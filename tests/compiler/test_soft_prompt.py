@@ -163,17 +163,17 @@ def test_other_parts_stay_as_they_are_when_a_prefix_is_folded() -> None:
 
 def test_prefixes_that_cannot_be_stored_are_refused() -> None:
     _, graph = reader("gpt2")
-    with pytest.raises(ProgramError, match="no prefix to fold"):
+    with pytest.raises(ProgramError, match="no prefix to precompute"):
         gp.precompute(gp.compile(graph, gp.Program()))
     behind_first = gp.Concatenative(at="tokens", length=2, offset=1)
-    with pytest.raises(ProgramError, match="what stands in front"):
+    with pytest.raises(ProgramError, match="only a prefix of a sequence"):
         gp.precompute(gp.compile(graph, gp.Program([behind_first])))
     several = gp.Program([gp.Concatenative(at="tokens", length=2), gp.Prefix(length=3)])
     with pytest.raises(ProgramError, match="several prefixes"):
         gp.precompute(gp.compile(graph, several))
     _, both = reader("bert")
     soft = gp.Concatenative(at="tokens", length=2, until="logits", init="vocabulary")
-    with pytest.raises(ProgramError, match="sees the query"):
+    with pytest.raises(ProgramError, match="depends on the query after it"):
         gp.precompute(gp.compile(both, gp.Program([soft])))
 
 

@@ -205,7 +205,7 @@ def test_a_program_of_an_optimized_source_names_the_missing_passes(tmp_path: Pat
 
 def test_a_map_that_was_never_counted_is_saved_with_a_warning(tmp_path: Path) -> None:
     task = gp.compile(captured(), gp.Program(align=gp.FrequencyMap(3)))
-    with pytest.warns(UserWarning, match="frequency-map was never counted"):
+    with pytest.warns(UserWarning, match="frequency-map was never fitted"):
         gp.save(task, tmp_path / "p.safetensors")
 
 
