@@ -93,9 +93,9 @@ def _kept(prompt: Prompt, graph: Graph) -> Sequence[Manipulation]:
         return (Concatenative(at="tokens", length=len(ids), value=value, until=until, name=LABEL),)
     if sees_ahead(graph):
         raise ProgramError(
-            f"{graph.name} sees what follows a token, so the keys and values of a text depend on "
-            "the query after it and cannot be kept as a prefix",
-            [KEEP_AS_TEXT, "set kept='learnt-tokens', to train"],
+            f"{graph.name} is not causal, so the keys and values of a text depend on the query "
+            "after it and cannot be kept as a prefix",
+            [KEEP_AS_TEXT, "to train it, set kept='learnt-tokens'"],
         )
     learnable = prompt.kept == "learnt-prefix"
     return (Prefix(value=TextPrefix(ids, learnable=learnable), name=LABEL),)

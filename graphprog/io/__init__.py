@@ -1,6 +1,6 @@
 """Files of programs and graphs, model cards, and hubs.
 
-All that comes from a file is checked here before it is trusted. Files of other runtimes belong in
+Everything read from a file is checked before use. Files of other runtimes belong in
 :mod:`graphprog.backends`, PEFT's in :mod:`graphprog.peft`.
 """
 

@@ -1,13 +1,13 @@
-"""The file of a saved program: a safetensors file whose metadata is one JSON document.
+"""The file format of saved programs: a safetensors file with one JSON document as metadata.
 
-Layout, version 1. The tensors are those of ``program.*``. The safetensors metadata has the key
+Format version 1: the tensors are those of ``program.*``. The safetensors metadata has the key
 ``graphprog``, whose value is the text of a JSON object with at least
 ``"format": {"name": "graphprog", "version": 1}``. The version is raised only when an older reader
-would misread a file; whatever a reader may safely ignore is added without raising it, so unknown
-top-level entries of the document, and metadata beside it, are kept or ignored, never refused.
+would misread a file; anything that a reader may safely ignore is added without raising it. So
+unknown top-level entries of the document, and other metadata, are kept or ignored, never refused.
 
-A file is read as data only: nothing in it is executed, unpickled or imported. It is refused when
-it is larger, or its parts are more numerous or nested deeper, than any program needs.
+A file is read only as data: nothing in it is executed, unpickled or imported. It is refused if it
+is larger, or its parts are more numerous or nested deeper, than any program needs.
 """
 
 from __future__ import annotations
@@ -42,23 +42,23 @@ _DTYPES = frozenset(
     )
 )
 _NOT_OURS = "not a graphprog program"
-_BROKEN = ["get the file again, or save the program again: this copy is damaged"]
+_BROKEN = ["download the file again, or save the program again: this copy is damaged"]
 
 
 def write(
     path: str | os.PathLike[str], tensors: Mapping[str, torch.Tensor], document: Mapping[str, Any]
 ) -> None:
-    """Save tensors and a document as one file, atomically (see :func:`atomic_write`).
+    """Write tensors and a document to one file, atomically (see :func:`atomic_write`).
 
     Args:
         path: the file; its folder must exist.
-        tensors: any shape, device and layout of dense memory; stored detached, contiguous and
-            apart from each other even where they share memory. Names start with ``program.``.
-            NaN and infinities are stored as they are.
-        document: JSON values; ``format`` is added, or replaced.
+        tensors: dense tensors of any shape, device and strides; stored detached, contiguous and
+            separately even if they share memory. Names start with ``program.``. NaN and
+            infinities are stored unchanged.
+        document: JSON values; ``format`` is added or replaced.
 
     Raises:
-        FileError: a tensor or the document cannot be stored, or the place cannot be written.
+        FileError: a tensor or the document cannot be stored, or the file cannot be written.
     """
     with within(path):
         data = encoded(tensors, document)
@@ -66,7 +66,7 @@ def write(
 
 
 def encoded(tensors: Mapping[str, torch.Tensor], document: Mapping[str, Any]) -> bytes:
-    """The bytes that :func:`write` writes.
+    """Return the bytes that :func:`write` writes.
 
     Raises:
         FileError: a tensor or the document cannot be stored.
@@ -75,20 +75,20 @@ def encoded(tensors: Mapping[str, torch.Tensor], document: Mapping[str, Any]) ->
     text = render_json({**document, "format": form}, "document")
     dense = {name: _dense(name, tensor) for name, tensor in tensors.items()}
     data = safetensors.torch.save(dense, metadata={FORMAT_NAME: text})
-    decoded(data)  # what could not be read back is never written
+    decoded(data)  # what cannot be read back is never written
     return data
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Load and validate what :func:`write` saved.
+    """Read and validate a file that :func:`write` wrote.
 
     Returns:
-        The tensors, on the CPU, each with memory of its own; and the document, whose ``format``
-        has been checked and whose other entries are JSON values of any kind.
+        The tensors, on the CPU, each with its own memory; and the document, whose ``format`` is
+        checked and whose other entries are any JSON values.
 
     Raises:
-        FileError: the file is missing, not a program, damaged, cut short, oversized, hostile, or
-            of a version this package does not know. No bytes make it raise anything else.
+        FileError: the file is missing, not a program, damaged, truncated, oversized, hostile, or
+            of an unknown version. No content raises any other error.
     """
     with within(path):
         return decoded(_read_bytes(path))
@@ -96,10 +96,10 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[st
 
 @contextmanager
 def within(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Put the path of a file in front of what is said to be wrong with its content.
+    """Prepend the path of a file to errors about its content.
 
     Raises:
-        FileError: for every :class:`FileError` or :class:`ProgramError` of the block.
+        FileError: for every :class:`FileError` or :class:`ProgramError` in the block.
     """
     try:
         yield
@@ -114,21 +114,21 @@ def _dense(name: str, tensor: torch.Tensor) -> torch.Tensor:
         raise FileError(
             f"tensor {name!r}: {tensor.dtype}, {tensor.layout}, on {tensor.device}:"
             " only dense tensors of plain numbers, with their values, can be stored",
-            ["convert it, for instance by .to_dense() or .float()"],
+            ["convert it, for example with .to_dense() or .float()"],
         )
     return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def _read_bytes(path: str | os.PathLike[str]) -> bytes:
-    # Not blocking, so that a named pipe is refused below instead of waited for.
+    # Non-blocking, so that a named pipe is refused below instead of waited for.
     no_wait = getattr(os, "O_NONBLOCK", 0)
     try:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | no_wait)) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise FileError("not a regular file", ["give the path of a saved program"])
+                raise FileError("not a regular file", ["pass the path of a saved program"])
             _check_size(status.st_size)
-            return file.read(status.st_size + 1)  # the one more shows a file that is growing
+            return file.read(status.st_size + 1)  # the extra byte shows that a file is growing
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise FileError(f"cannot be read: {reason}", ["check the path and permissions"]) from error
@@ -140,7 +140,7 @@ def _check_size(size: int) -> None:
 
 
 def decoded(data: bytes) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """What :func:`read` makes of bytes.
+    """Parse and validate bytes as :func:`read` does.
 
     Raises:
         FileError: as :func:`read`.
@@ -153,17 +153,17 @@ def decoded(data: bytes) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             _check_entry(name, entry)
     try:
         tensors = safetensors.torch.load(data)
-    except Exception as fault:  # the library's own, and what torch says of an impossible tensor
+    except Exception as fault:  # errors of safetensors, and of torch for an impossible tensor
         raise FileError(f"damaged: {_first_line(fault):.300}", _BROKEN) from fault
     for name, tensor in tensors.items():
-        # A byte that is neither 0 nor 1 in a tensor of booleans has no defined meaning.
+        # In a boolean tensor, a byte other than 0 and 1 has no defined meaning.
         if tensor.dtype == torch.bool and bool((tensor.view(torch.uint8) > 1).any()):
-            raise FileError(f"damaged: tensor {name!r:.80} holds bytes that are no booleans")
+            raise FileError(f"damaged: tensor {name!r:.80} has bytes that are not booleans")
     return tensors, document
 
 
 def _header(data: bytes) -> dict[str, Any]:
-    """The JSON object in front of the tensors; safetensors itself checks what it says of them."""
+    """Return the JSON object before the tensors; safetensors itself checks the entries."""
     if len(data) < 8:
         raise FileError(f"{_NOT_OURS}: only {len(data)} bytes long", _BROKEN)
     (length,) = struct.unpack_from("<Q", data)
@@ -188,8 +188,8 @@ def _document(header: Mapping[str, Any]) -> dict[str, Any]:
         raise FileError(
             f"{_NOT_OURS}: a safetensors file of something else",
             [
-                "give a file made by gp.save(task, path)",
-                "load weights of a model into the model itself",
+                "pass a file written by gp.save(task, path)",
+                "load the weights of a model into the model itself",
             ],
         )
     if len(text.encode()) > MAX_DOCUMENT_BYTES:
@@ -206,19 +206,19 @@ def check_format(form: Any, name: str, newest: int, foreign: FileError) -> None:
     """Check the ``format`` of a document.
 
     Args:
-        form: what the document has there; anything at all.
-        name: of the format.
+        form: the entry of the document; any value.
+        name: name of the format.
         newest: the latest version that this package reads.
-        foreign: what to raise for a document of something else.
+        foreign: the error to raise for another kind of document.
 
     Raises:
-        FileError: ``foreign``, no version, or a later one.
+        FileError: ``foreign``, or the version is missing or later.
     """
     if not isinstance(form, dict) or form.get("name") != name:
         raise foreign
     version = form.get("version")
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        raise FileError(f"format version {version!r:.40}: expected a whole number from 1", _BROKEN)
+        raise FileError(f"format version {version!r:.40}: expected an integer from 1", _BROKEN)
     if version > newest:
         raise FileError(
             f"format version {version}; this graphprog reads up to {newest}",

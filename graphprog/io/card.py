@@ -1,4 +1,4 @@
-"""The README that goes with a published program, made from what the program's file says."""
+"""The README of a published program, made from the document in the program's file."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from huggingface_hub import ModelCardData
 MARK = "<!-- Written by graphprog. Remove this line to keep a text of your own. -->"
 _MAX_LABELS = 20
 _INTRODUCTION = (
-    "Trained with graphprog. This file holds the program alone, not the source model. It runs"
-    " inside the model it was trained on, whose weights stay as they are."
+    "Trained with graphprog. This file holds only the program, not the source model. It runs"
+    " in the model that it was trained on, whose weights do not change."
 )
 
 
 def write_card(document: Mapping[str, Any], repo_id: str, filename: str) -> str:
-    """Markdown about a program: what it is, its source, labels and training, how to use it.
+    """Write a Markdown card of a program: its source model, labels, training and usage.
 
     Args:
         document: the JSON document of the saved program.
-        repo_id: where it is published.
-        filename: name of the program's file beside the card.
+        repo_id: the repository that it is published in.
+        filename: name of the program's file next to the card.
 
     Returns:
-        The text, with the metadata block of the Hugging Face Hub in front.
+        The text, beginning with the metadata block of the Hugging Face Hub.
     """
     data = ModelCardData(library_name="graphprog", tags=["graphprog", "model-reprogramming"])
     source = document.get("source")
@@ -57,7 +57,7 @@ def _table(values: Any) -> str:
 
 
 def _scalars(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Single values and their dotted names; lists (a value for every epoch) are left out."""
+    """Yield dotted names and scalar values; lists (one value per epoch) are left out."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _scalars(item, f"{name}.{key}" if name else key)
@@ -78,7 +78,7 @@ def _pretty(value: Any) -> str:
 
 
 def _line(value: Any) -> str:
-    """A value as code within a line: what a file says must not become markup."""
+    """Return a value as inline code, so that content of a file cannot become markup."""
     return "`" + re.sub(r"[`|\s]+", " ", str(value))[:200] + "`"
 
 

@@ -1,4 +1,4 @@
-"""Modules of the user's in a program: no file carries them, loading takes them again."""
+"""External modules: user modules in a program, which are not in its file but given again."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from graphprog.manipulations.base import Manipulation
 
 
 def carried_fields(part: Manipulation) -> tuple[str, ...]:
-    """Fields of a manipulation that hold a module of the user's; none where it has no such one."""
+    """Return the fields of a manipulation that hold a user's module; none if it has none."""
     fields = dataclasses.fields(part) if getattr(part, "of", True) else ()
     return tuple(field.name for field in fields if not field.metadata.get("saved", True))
 
 
 def _carrying(program: Program) -> Iterator[tuple[str, Manipulation]]:
-    """The manipulations with a module of the user's, by label; a second one is ``label_1``."""
+    """Yield the manipulations with a user's module, by label; a second one is ``label_1``."""
     seen: Counter[str] = Counter()
     for part in program.acting:
         if carried_fields(part):
@@ -35,7 +35,7 @@ def _carrying(program: Program) -> Iterator[tuple[str, Manipulation]]:
 
 
 def describe(task: ReprogrammedModel) -> dict[str, Any]:
-    """What a file says of the modules it does not carry: hashes of operations and constants."""
+    """Describe the modules that are not in the file: hashes of operations and constants."""
     return {key: _hashes(task, part) for key, part in _carrying(task.spec)}
 
 
@@ -57,10 +57,10 @@ def _hashes(task: ReprogrammedModel, part: Manipulation) -> dict[str, str]:
 
 
 def supply(program: Program, modules: Mapping[str, nn.Module]) -> Program:
-    """Put the modules given into a program that was read from a file.
+    """Put the given modules into a program that was read from a file.
 
     Raises:
-        FileError: one is missing, or too many are given; says which.
+        FileError: a module is missing, or an unknown one is given; the message says which.
     """
     wanted = dict(_carrying(program))
     missing = {key: getattr(part, "of", "") for key, part in wanted.items() if key not in modules}
@@ -68,15 +68,15 @@ def supply(program: Program, modules: Mapping[str, nn.Module]) -> Program:
         names = ", ".join(f"{key!r} ({name})" for key, name in missing.items())
         given = ", ".join(f'"{key}": {name}(...)' for key, name in missing.items())
         raise FileError(
-            f"the program has modules that no file carries: {names}",
-            [f"gp.load(path, graph, modules={{{given}}}), with the module as it was made"],
+            f"the program has modules that are not in its file: {names}",
+            [f"use gp.load(path, graph, modules={{{given}}}), with the module as it was created"],
         )
     unknown = sorted(set(modules) - set(wanted))
     if unknown:
         raise FileError(
             f"modules= names {', '.join(unknown)}, but the program takes "
             f"{', '.join(wanted) or 'none'}",
-            ["leave them out"],
+            ["leave out the unknown names"],
         )
     parts = {id(part): _with(part, modules[key]) for key, part in wanted.items()}
     chosen = tuple(parts.get(id(part), part) for part in program.manipulations)
@@ -90,23 +90,25 @@ def _with(part: Manipulation, module: nn.Module) -> Manipulation:
 
 
 def check(document: Any, torch_version: Any, task: ReprogrammedModel) -> None:
-    """Compare what a file says of its modules with those that were given.
+    """Compare the modules described in a file with the given ones.
 
     Raises:
-        FileError: one does something else, or holds other constants; says which and what to do.
+        FileError: a module has other operations or constants; the message says which.
     """
     known = document if isinstance(document, dict) else {}
     for key, own in describe(task).items():
         saved = known.get(key)
         if not isinstance(saved, dict):
-            raise FileError(f"the file says nothing of the module {key!r}", ["save it again"])
+            raise FileError(
+                f"the file does not describe the module {key!r}", ["save the program again"]
+            )
         differs = [name for name in own if saved.get(name) != own[name]]
         if not differs:
             continue
         part = dict(_carrying(task.spec))[key]
         message = (
             f"the module given as {key!r} ({getattr(part, 'of', '')}) has other "
-            f"{' and '.join(differs)} than the one that was saved"
+            f"{' and '.join(differs)} than the saved one"
         )
         if differs == ["operations"] and torch_version != torch.__version__:
             warnings.warn(
@@ -118,7 +120,7 @@ def check(document: Any, torch_version: Any, task: ReprogrammedModel) -> None:
         raise FileError(
             message,
             [
-                "make the module with the same class and the same arguments as it was trained with",
-                "buffers that are not persistent count as constants: set them as they were",
+                "create the module with the same class and arguments as in training",
+                "set buffers that are not persistent as they were: they count as constants",
             ],
         )

@@ -1,4 +1,4 @@
-"""Sharing saved programs: through the Hugging Face Hub, or a folder that others can read."""
+"""Sharing saved programs through the Hugging Face Hub or a folder."""
 
 from __future__ import annotations
 
@@ -29,28 +29,27 @@ def push(
     private: bool | None = None,
     revision: str | None = None,
 ) -> str:
-    """Publish a saved program together with a README made from it.
+    """Publish a saved program with a README made from it.
 
-    Both files change in one commit, or neither does. A README that is there already is replaced
-    only while it carries the line that graphprog puts into it.
+    Both files change in one commit, or neither does. An existing README is replaced only if it has
+    the marker line that graphprog writes.
 
     Args:
-        path: the file, as ``gp.save`` wrote it; it is validated first.
-        repo_id: ``owner/name`` on the Hub, made when it does not exist. Or a folder: a ``Path``
-            or ``file:`` address, made when it does not exist, or the name of an existing folder,
-            which goes before a repository of that name. A folder gets the same files.
-        filename: its name there.
+        path: a file written by ``gp.save``; it is validated first.
+        repo_id: ``owner/name`` on the Hub, created if it does not exist. Or a folder: a ``Path``
+            or ``file:`` address, created if it does not exist, or the name of an existing folder,
+            which takes precedence over a repository of that name. A folder gets the same files.
+        filename: name of the published file.
         token: access token for the Hub; by default the one of ``hf auth login``.
-        private: whether a repository that is made is private; by default as the owner's
-            settings have it.
+        private: whether a new repository is private; by default as in the owner's settings.
         revision: existing branch to commit to; by default the main one.
 
     Returns:
-        Address of the commit, or path of the copy in the folder.
+        URL of the commit, or path of the copy in the folder.
 
     Raises:
-        FileError: the file is not a sound program, the place cannot be reached or written, or
-            ``private`` or ``revision`` is given for a folder.
+        FileError: the file is not a valid program, the repository or folder cannot be reached or
+            written, or ``private`` or ``revision`` is given for a folder.
 
     Example:
         >>> gp.save(task, "frame.safetensors")
@@ -82,23 +81,23 @@ def pull(
     *,
     token: str | None = None,
 ) -> Path:
-    """Fetch a program that :func:`push` published, and validate it.
+    """Download a program that :func:`push` published, and validate it.
 
     Args:
         repo_id: repository or folder, as for :func:`push`; nothing is copied from a folder.
-        filename: its name there.
+        filename: name of the published file.
         revision: branch, tag or commit; by default the main branch.
-        cache_dir: where to keep what is downloaded; by default the Hub's cache. What is there
-            already is not downloaded again, and serves when there is no network.
+        cache_dir: folder for downloads; by default the Hub's cache. A cached file is not
+            downloaded again, and is used if there is no network.
         token: access token for the Hub; by default the one of ``hf auth login``.
 
     Returns:
-        Path of the file, to be given to ``graphprog.load``; in the Hub's cache it is shared, so
-        it must not be changed.
+        Path of the file for ``graphprog.load``. The Hub's cache is shared, so the file must not be
+        changed.
 
     Raises:
-        FileError: there is no such repository, revision or file, no network, no permission, or
-            the file is not a sound program.
+        FileError: there is no such repository, revision or file, no network or no permission, or
+            the file is not a valid program.
 
     Example:
         >>> gp.save(task, "frame.safetensors")
@@ -127,7 +126,7 @@ def _check_filename(filename: str) -> str:
 
 
 def folder_of(repo_id: str | Path) -> Path | None:
-    """The folder that is meant, or None for a repository on the Hub."""
+    """Return the folder that ``repo_id`` names, or None for a repository on the Hub."""
     if isinstance(repo_id, Path):
         return repo_id
     if not repo_id.startswith("file:"):
@@ -135,7 +134,7 @@ def folder_of(repo_id: str | Path) -> Path | None:
     address = urllib.parse.urlsplit(repo_id)
     if address.netloc not in ("", "localhost"):
         raise FileError(
-            f"{repo_id}: a folder of another machine", ["file:///folder, with three slashes"]
+            f"{repo_id}: a folder of another machine", ["write file:///folder with three slashes"]
         )
     return Path(urllib.request.url2pathname(address.path))
 
@@ -147,7 +146,7 @@ def _push_to_folder(data: bytes, card: str, folder: Path, name: str) -> Path:
         old_card = (folder / CARD).read_text("utf-8") if (folder / CARD).exists() else MARK
     except (OSError, ValueError) as error:
         raise FileError(
-            f"{folder}: cannot be used: {error}", ["name a folder you may write to"]
+            f"{folder}: cannot be used: {error}", ["use a folder with write permission"]
         ) from error
     written = atomic_write(target, lambda temporary: temporary.write_bytes(data))
     if MARK in old_card:
@@ -168,16 +167,16 @@ def _push_to_hub(
             commit_message="Upload a graphprog program",
             revision=revision,
         )
-    except Exception as error:  # the network's, the library's and the file system's alike
+    except Exception as error:  # errors of network, library or file system
         raise _explain(error, f"{repo_id}: cannot be pushed to") from error
     return str(commit.commit_url)
 
 
 def _card_on_hub(repo_id: str, api: HfApi, revision: str | None) -> str:
-    """The README there is, or one that may be replaced."""
+    """Return the existing README, or an empty one that may be replaced."""
     try:
         path = api.hf_hub_download(repo_id, CARD, revision=revision)
-    except hub_errors.LocalEntryNotFoundError:  # also an EntryNotFoundError, but says no network
+    except hub_errors.LocalEntryNotFoundError:  # also an EntryNotFoundError, but means no network
         raise
     except hub_errors.EntryNotFoundError:
         return MARK
@@ -191,7 +190,7 @@ def download(
     cache_dir: str | os.PathLike[str] | None,
     token: str | None,
 ) -> Path:
-    """Fetch one file of a repository into the cache.
+    """Download one file of a repository into the cache.
 
     Raises:
         FileError: as :func:`pull`.
@@ -207,24 +206,24 @@ def download(
                 library_name="graphprog",
             )
         )
-    except Exception as error:  # the network's, the library's and the file system's alike
+    except Exception as error:  # errors of network, library or file system
         raise _explain(error, f"{repo_id}: {name} cannot be pulled") from error
 
 
 _REMEDIES: tuple[tuple[type[Exception], tuple[str, ...]], ...] = (
-    (hub_errors.GatedRepoError, ("ask for access on the page of the repository",)),
+    (hub_errors.GatedRepoError, ("request access on the page of the repository",)),
     (
         hub_errors.RepositoryNotFoundError,
         (
-            "check owner and name; a folder that does not exist yet is given as a Path",
+            "check owner and name; pass a folder that does not exist yet as a Path",
             "log in with `hf auth login`, or pass token=, if it is private",
         ),
     ),
-    (hub_errors.RevisionNotFoundError, ("check revision=", "make the branch first")),
+    (hub_errors.RevisionNotFoundError, ("check revision=", "create the branch first")),
     (hub_errors.LocalEntryNotFoundError, ("check the network", "unset HF_HUB_OFFLINE")),
     (hub_errors.EntryNotFoundError, ("check filename= against the files in the repository",)),
     (hub_errors.OfflineModeIsEnabled, ("unset HF_HUB_OFFLINE", "push to a folder instead")),
-    (hub_errors.HFValidationError, ("write owner/name", "give a folder as a Path")),
+    (hub_errors.HFValidationError, ("write owner/name", "pass a folder as a Path")),
     (
         hub_errors.HfHubHTTPError,
         ("log in with `hf auth login`, or pass token= with write access", "try again later"),

@@ -1,4 +1,4 @@
-"""Saving and loading programs: kilobytes beside a source model that is not in the file."""
+"""Saving and loading programs: files of kilobytes, without the source model."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ _SPEC = "program.spec"
 
 
 def save(task: ReprogrammedModel, path: str | os.PathLike[str], resume: bool = False) -> None:
-    """Write the program of a task, atomically.
+    """Write the program of a task to a file, atomically.
 
-    The file holds the learnt and counted tensors, the program's spec, the passes that compiled
-    it, the fingerprint of its source, the contract, the labels, the mapping, and the training
-    summary.
+    The file holds the learned and counted tensors, the program's spec, the passes that compiled
+    it, the fingerprint of its source model, the contract, the labels, the mapping, and the
+    training summary.
 
     Args:
-        task: what to save.
-        path: the file.
-        resume: keep what entries are computed from, such as the layers of
-            :class:`graphprog.reparameterized.MLP`, so that a loaded program trains on as this one
-            would. Otherwise only what comes out of it is kept, and loads as plain entries.
+        task: the task to save.
+        path: the file to write.
+        resume: keep the modules that compute entries, such as the layers of
+            :class:`graphprog.reparameterized.MLP`, so that training can continue after loading. By
+            default only the computed entries are saved, and loaded as plain entries.
 
     Raises:
-        FileError: the place cannot be written.
+        FileError: the file cannot be written.
 
     Example:
-        >>> gp.save(task, "frame.safetensors")  # the program alone: the source is not in it
+        >>> gp.save(task, "frame.safetensors")  # only the program, not the source model
         >>> again = gp.load("frame.safetensors", graph)
         >>> assert torch.equal(again(images), task(images))
     """
@@ -57,7 +57,7 @@ def save(task: ReprogrammedModel, path: str | os.PathLike[str], resume: bool = F
 
 
 def document_of(task: ReprogrammedModel, tensors: dict[str, Any]) -> dict[str, Any]:
-    """The JSON document of a program; tensors of its spec are put into ``tensors``."""
+    """Return the JSON document of a program; tensors of its spec are put into ``tensors``."""
     fingerprint = task.base.fingerprint
     align = task.spec.align
     return {
@@ -82,7 +82,7 @@ def document_of(task: ReprogrammedModel, tensors: dict[str, Any]) -> dict[str, A
 
 
 def _beside(task: ReprogrammedModel) -> dict[str, Any]:
-    """What only some programs have: modules of the user's, and text that a tokenizer reads."""
+    """Return the entries that only some programs have: user modules, and the tokenizer."""
     found: dict[str, Any] = {}
     if modules := carried.describe(task):
         found["modules"] = modules
@@ -95,20 +95,20 @@ def _beside(task: ReprogrammedModel) -> dict[str, Any]:
 def load(
     path: str | os.PathLike[str], graph: Graph, modules: Mapping[str, nn.Module] | None = None
 ) -> ReprogrammedModel:
-    """Compile a saved program into its source model again.
+    """Load a saved program, and compile it into its source model.
 
     Args:
         path: a file written by :func:`save`.
-        graph: the source model, captured as it was when the program was made.
-        modules: modules of your own that the program has, such as that of a
-            :class:`~graphprog.Parametric`, by label: no file carries code.
+        graph: the source model, captured as it was for the program.
+        modules: your own modules in the program, such as that of a
+            :class:`~graphprog.Parametric`, by label: files do not hold code.
 
     Raises:
-        FileError: the file is unreadable, or belongs to another source, or a module is missing or
-            another one; says which part differs.
+        FileError: the file cannot be read or belongs to another source model, or a module is
+            missing or differs; the message says which.
 
     Example:
-        >>> gp.save(task, "frame.safetensors")  # the program alone: the source is not in it
+        >>> gp.save(task, "frame.safetensors")  # only the program, not the source model
         >>> again = gp.load("frame.safetensors", graph)
         >>> assert torch.equal(again(images), task(images))
     """
@@ -124,7 +124,7 @@ def load(
         _check_tokenizer(document.get("tokenizer"), graph)
         seed = document.get("seed", 0)
         if not isinstance(seed, int) or not 0 <= seed < 2**63:
-            raise FileError(f"seed {seed!r} is not a number that a generator takes")
+            raise FileError(f"seed {seed!r} is not a seed of a random generator")
         try:
             task = compile(graph, program, seed)
             carried.check(document.get("modules"), document["source"].get("torch"), task)
@@ -139,7 +139,7 @@ def load(
 
 
 def _check_tokenizer(saved: Any, graph: Graph) -> None:
-    """Compare the tokenizer that a program was made with with that of the graph."""
+    """Compare the tokenizer of a program with that of the graph."""
     if saved is None:
         return
     name, fingerprint = (
@@ -147,8 +147,8 @@ def _check_tokenizer(saved: Any, graph: Graph) -> None:
     )
     if graph.tokenizer is None:
         raise FileError(
-            f"the program has text for the tokenizer {name!r:.80}, and the graph has none",
-            ["gp.capture(model, args, tokenizer=...), with the tokenizer of the model"],
+            f"the program has text for the tokenizer {name!r:.80}, but the graph has none",
+            ["use gp.capture(model, args, tokenizer=...) with the tokenizer of the model"],
         )
     own = require_tokenizer(graph.tokenizer, "the program")
     if own.fingerprint != fingerprint:
@@ -156,43 +156,43 @@ def _check_tokenizer(saved: Any, graph: Graph) -> None:
             f"the program was made with another tokenizer ({name!r:.80}, "
             f"{str(fingerprint)[:12]}) than that of the graph ({own.name}, {own.fingerprint[:12]}):"
             " its text would be other tokens",
-            ["capture the source with the tokenizer that the program was made with"],
+            ["capture the source model with the tokenizer that the program was made with"],
         )
 
 
 def optimizing_passes(graph: Graph) -> str:
-    """The passes that changed a source after it was captured, as text."""
+    """Return the passes that changed a source model after its capture, as text."""
     captured = {str(item) for item in NORMALIZE.passes}
     changes = [step.text for step in graph.history if step.changed]
     return " ; ".join(text for text in changes if text not in captured)
 
 
 def _check_passes(source: Any, graph: Graph) -> None:
-    """Name the likeliest reason for other weights: the source was optimized, or was not."""
+    """Report the likeliest reason for other weights: one source was optimized, the other not."""
     if not isinstance(source, dict) or source.get("weights") == graph.fingerprint.weights:
         return
     made, own = source.get("passes"), optimizing_passes(graph)
     if isinstance(made, str) and made != own:
-        remedy = "load it into a graph that the same passes made"
+        remedy = "load it into a graph from the same passes"
         if not own:
-            remedy = "load it into gp.optimize(graph), or into what those passes make of the graph"
+            remedy = "load it into gp.optimize(graph), or run those passes on the graph"
         raise FileError(
-            f"the program was made for a source that other passes made ({made or 'none'}) than "
+            f"the program was made for a source changed by other passes ({made or 'none'}) than "
             f"this one ({own or 'none'})",
             [remedy],
         )
 
 
 def check_source(source: Any, own_name: str, own: Fingerprint) -> None:
-    """Compare what a document says of its source model with the source model at hand.
+    """Compare the source model described in a document with the given one.
 
     The same weights traced differently by another version of torch are a warning, not an error.
 
     Raises:
-        FileError: they differ; says in what.
+        FileError: they differ; the message says how.
     """
     if not isinstance(source, dict):
-        raise FileError("the document does not say which source model it belongs to")
+        raise FileError("the document does not name the source model of the program")
     name = source.get("name")
     if source.get("weights") != own.weights:
         raise FileError(
@@ -203,7 +203,7 @@ def check_source(source: Any, own_name: str, own: Fingerprint) -> None:
     if source.get("text") == own.text:
         return
     message = (
-        f"the weights are the right ones, but the program was made for another graph ({name}, "
+        f"the weights match, but the program was made for another graph ({name}, "
         f"{str(source.get('text'))[:12]}) than {own_name} ({own.text[:12]})"
     )
     if source.get("torch") == torch.__version__:
@@ -212,11 +212,11 @@ def check_source(source: Any, own_name: str, own: Fingerprint) -> None:
             [
                 "capture the source with the same input sizes and dynamic axes",
                 "apply the same optimizing passes to it",
-                "graph.text of both shows where they differ",
+                "compare graph.text of both",
             ],
         )
     warnings.warn(
         f"{message}; it was traced by torch {source.get('torch')}, this one by {torch.__version__}."
-        " Check its accuracy before you rely on it.",
+        " Check its accuracy before you use it.",
         stacklevel=3,
     )

@@ -130,9 +130,9 @@ def test_prompts_generated_from_a_frozen_encoder(tmp_path: Path) -> None:
     path = tmp_path / "generated.safetensors"
     again = gp.load(path, graph, modules={"generated": encoder})
     assert same(again(x), task(x))
-    with pytest.raises(FileError, match="modules that no file carries: 'generated'"):
+    with pytest.raises(FileError, match="modules that are not in its file: 'generated'"):
         gp.load(path, graph)
-    with pytest.raises(FileError, match="other constants than the one that was saved"):
+    with pytest.raises(FileError, match="other constants than the saved one"):
         gp.load(path, graph, modules={"generated": Encoder()})
     assert backends.onnx.export(task, tmp_path / "generated.onnx") is not None
 

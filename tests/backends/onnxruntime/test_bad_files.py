@@ -44,7 +44,7 @@ def altered(path: Path, target: Path, **entries: str | None) -> Path:
         ("[]", "document: a list, expected an object"),
         ("{}", "its document is another"),
         ('{"format":{"name":"graphprog-deployed","version":2}}', "format version 2; .* up to 1"),
-        ('{"format":{"name":"graphprog-deployed","version":"1"}}', "expected a whole number"),
+        ('{"format":{"name":"graphprog-deployed","version":"1"}}', "expected an integer"),
         ('{"format":{"name":"graphprog-deployed","version":1}}', "unknown spec kind|no contract"),
     ],
 )
