@@ -1,8 +1,8 @@
-"""Manipulations: what a program does to the values of a graph, and where.
+"""Manipulations: operations of a program on the values of a graph.
 
-Here belong τ and ℓ of the formula, as data that build a module for a value. How a graph is
-rewritten for them belongs in :mod:`graphprog.passes`; published methods are compositions of them,
-in :mod:`graphprog.methods`.
+This package holds τ and ℓ of the formula, as data that build a module for a value. Rewriting graphs
+for them belongs in :mod:`graphprog.passes`; published methods are compositions of manipulations, in
+:mod:`graphprog.methods`.
 """
 
 from __future__ import annotations

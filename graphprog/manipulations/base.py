@@ -1,4 +1,4 @@
-"""Manipulations: operator τ at a location ℓ with a configuration λ."""
+"""Base class of manipulations: operator τ at a location ℓ with a configuration λ."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from graphprog.values.context import BuildContext
 
 @dataclasses.dataclass(frozen=True)
 class Manipulation(Spec):
-    """Something done to the value at an interface.
+    """Base of manipulations, which change the value at an interface.
 
-    A manipulation is data. :meth:`build` makes the module that does it, which is then traced and
-    inlined into the graph like any model. The module takes the value at the interface and returns
-    the one that takes its place; it may return a second tensor, for other parts to read.
+    A manipulation is data. :meth:`build` makes a module, which is then traced and inlined into the
+    graph like any model. The module takes the value at the interface and returns the new value; it
+    may return a second tensor, for other parts to read.
 
-    Your own is a frozen dataclass registered by :func:`graphprog.spec.spec`. It then prints, saves
-    and loads like the built-in ones, and other packages offer theirs as entry points.
+    Write your own as a frozen dataclass registered by :func:`graphprog.spec.spec`. It then prints,
+    saves and loads like the built-in ones; other packages can offer theirs as entry points.
 
     Example:
         >>> class Shift(gp.Manipulation):  # with @graphprog.spec.spec("shift"), it saves and loads
@@ -30,31 +30,32 @@ class Manipulation(Spec):
     """
 
     lowering: ClassVar[str] = "insert"
-    """Kind of the pass that puts it into a graph."""
+    """Kind of the pass that lowers it into a graph."""
 
     at: str = dataclasses.field(default="input", kw_only=True)
     name: str = dataclasses.field(default="", kw_only=True)
 
     @property
     def label(self) -> str:
-        """The name of the program's part: ``name``, or the kind."""
+        """Name of this part of the program: ``name``, or the kind."""
         return (self.name or self.kind).replace("-", "_")
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """What else the module takes, after the value at the interface.
+        """Further inputs of the module, after the value at the interface.
 
         Each is an interface or its alias; ``source.<path>``, a frozen tensor of the source;
-        ``program.<part>``, what another part of the program shares; or ``program.<part>.<path>``,
-        a tensor of that part. A ``*`` in them is what the ``*`` of ``at`` stands for.
+        ``program.<part>``, the second output of another part of the program; or
+        ``program.<part>.<path>``, a tensor of that part. A ``*`` in them matches the same text as
+        the ``*`` of ``at``.
         """
         return ()
 
     @abstractmethod
     def build(self, context: BuildContext) -> nn.Module:
-        """Make the module: the value at the interface, then what is read -> the new value.
+        """Make the module: value at the interface, then further inputs -> new value.
 
         Args:
-            context: the value [B, ...] and what :attr:`reads` names, as fake tensors; the key of
-                the interface, for messages; and the source of random initial values.
+            context: the value [B, ...] and the inputs that :attr:`reads` names, as fake tensors;
+                the key of the interface, for messages; and the random generator of initial values.
         """

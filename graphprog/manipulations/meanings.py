@@ -1,4 +1,4 @@
-"""What the entries of a model's other inputs mean, where they carry an axis that gets longer."""
+"""Roles of a model's side inputs along an extended axis."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ MEANINGS = ("present", "zero", "positions")
 def checked_meanings(
     input_roles: Mapping[str, str] | Iterable[tuple[str, str]],
 ) -> tuple[tuple[str, str], ...]:
-    """Meanings of inputs by name, as pairs; those of a mapping in the order of names.
+    """Check roles of inputs by name, and return them as pairs; mappings are sorted by name.
 
     Raises:
-        ProgramError: one is unknown.
+        ProgramError: a role is unknown.
     """
     pairs = tuple(sorted(input_roles.items()) if isinstance(input_roles, Mapping) else input_roles)
     for name, meaning in pairs:
         if meaning not in MEANINGS:
             raise ProgramError(
-                f"the meaning {meaning!r} of input {name!r} is unknown; known: "
-                + ", ".join(MEANINGS)
+                f"the role {meaning!r} of input {name!r} is unknown; known: " + ", ".join(MEANINGS)
             )
     return pairs

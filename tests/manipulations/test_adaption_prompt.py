@@ -143,10 +143,13 @@ def test_llama_with_rotary_queries_and_fewer_key_heads_is_what_peft_computes() -
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"heads": 5}, "5 heads over 32 entries do not fit the 96 entries"),
-        ({"transposed": False}, r"(?s)weights \(32, 96\) make.*transposed=True"),
+        ({"heads": 5}, "5 heads over 32 entries do not match the 96 entries"),
+        ({"transposed": False}, r"(?s)weights \(32, 96\).*transposed=True"),
         ({"keys": ()}, "keys"),
-        ({"values": ("source.transformer.wte.weight",)}, "both have a bias, or neither"),
+        (
+            {"values": ("source.transformer.wte.weight",)},
+            "a bias for both keys and values, or for neither",
+        ),
         ({"gates": "some"}, "gates must be one of all, each, not 'some'"),
     ],
 )

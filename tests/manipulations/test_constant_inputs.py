@@ -206,8 +206,11 @@ def test_onnx_files_take_the_rest(graph: gp.Graph, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({}, "every input has one value"),
-        ([("ids", torch.zeros(2, 3)), ("ids", torch.zeros(2, 3))], "every input has one value"),
+        ({}, "give at least one input, each once"),
+        (
+            [("ids", torch.zeros(2, 3)), ("ids", torch.zeros(2, 3))],
+            "give at least one input, each once",
+        ),
         ({"ids": [[1, 2]]}, "given as list, not a tensor"),
         ([3], "not a name and a tensor"),
         ({"words": torch.zeros(2, 3)}, "no input words; it takes ids, image, mask, scale"),

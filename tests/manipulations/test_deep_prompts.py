@@ -188,7 +188,7 @@ def test_shares_and_maps_need_as_many_entries(vit: tuple[nn.Module, gp.Graph]) -
 
 def test_slots_must_exist(vit: tuple[nn.Module, gp.Graph]) -> None:
     _, graph = vit
-    with pytest.raises(InterfaceError, match="has 17 entries on axis 1, no 30"):
+    with pytest.raises(InterfaceError, match="has 17 entries on axis 1, but 30 are needed"):
         gp.compile(graph, gp.Program([gp.Replacement(at="hidden[0]", length=30)]))
 
 

@@ -109,7 +109,7 @@ def test_the_spec_survives_text() -> None:
     ("options", "message"),
     [
         ({"examples": PAIRS[:, 0]}, "examples of shape"),
-        ({"examples": [1]}, "not a tensor"),
+        ({"examples": [1]}, "examples must be a tensor"),
         ({"examples": PAIRS, "gap": -1}, "gap must be"),
         ({"examples": PAIRS, "gap": 3}, "does not fit"),
         ({"examples": PAIRS[:, :, :2]}, "channels"),

@@ -155,9 +155,13 @@ def test_starts_are_drawn_from_the_seed(seeds: tuple[int, int]) -> None:
         ),
         (lambda: Adapter(width=0), ProgramError, "width 0 is not positive"),
         (lambda: Adapter(reduction=0.5), ProgramError, "reduction 0.5 is below 1"),
-        (lambda: Mixture(count=0), ProgramError, "0 vectors"),
+        (lambda: Mixture(count=0), ProgramError, "count must be at least 1, not 0"),
         (lambda: Projection(at="input:input_ids"), InterfaceError, "carries torch.int64"),
-        (lambda: Conditional("hidden[0]", at="hidden[1]"), InterfaceError, "one vector an example"),
+        (
+            lambda: Conditional("hidden[0]", at="hidden[1]"),
+            InterfaceError,
+            "one vector per example",
+        ),
         (lambda: Conditional("hidden[0]", reduction=0), ProgramError, "reduction 0 is below 1"),
     ],
 )

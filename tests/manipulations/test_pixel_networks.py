@@ -179,7 +179,7 @@ def test_the_published_size_of_the_trigger() -> None:
 @pytest.mark.parametrize(
     ("part", "error", "message"),
     [
-        (lambda: gp.SampleMask(layers=4), ProgramError, "4 layers; the network has 5 or 6"),
+        (lambda: gp.SampleMask(layers=4), ProgramError, "layers must be 5 or 6, not 4"),
         (lambda: gp.SampleMask(patch=32), ProgramError, "patch 32 is not a power of two up to 16"),
         (lambda: gp.SampleMask(at="features"), InterfaceError, "does not carry images"),
         (lambda: gp.Generated((0, 1)), ProgramError, "either an encoder or the interface"),
@@ -187,7 +187,7 @@ def test_the_published_size_of_the_trigger() -> None:
         (
             lambda: gp.Generated(None, Encoder(), channels=0),
             ProgramError,
-            "0 planes of 8 by 8 do not hold the 11 features",
+            "0 planes of 8 by 8 are too small for 11 features",
         ),
         (
             lambda: gp.Generated(None, features="hidden[0]"),

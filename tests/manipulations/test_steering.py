@@ -66,5 +66,5 @@ def test_a_pattern_for_a_length_that_varies_is_refused_and_spoils_nothing() -> N
 
 def test_integers_cannot_be_added_to() -> None:
     _, graph = captured("transformer")
-    with pytest.raises(InterfaceError, match=r"(?s)input:input_ids carries torch.int64.*'tokens'"):
+    with pytest.raises(InterfaceError, match=r"(?s)input_ids has dtype torch.int64.*'tokens'"):
         gp.compile(graph, gp.Program([gp.Additive(at="input:input_ids")]))

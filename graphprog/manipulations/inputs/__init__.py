@@ -1,6 +1,6 @@
-"""Manipulations that compute the source model's input from the target's.
+"""Manipulations that compute the source model's input from the target example.
 
-Resizing, grids of images, other vocabularies, inputs held constant, normalization.
+Resizing and padding, image grids, other vocabularies, constant inputs, normalization.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Inputs that a program knows: given once, and asked for no more."""
+"""Constant inputs: values that become part of the program."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from graphprog.spec.registry import spec
 from graphprog.values.context import BuildContext
 
 Given = tuple[str, torch.Tensor]
-"""Name of an input, and what it is."""
+"""Name and value of an input."""
 
 
 @spec("constant-inputs")
 @dataclasses.dataclass(frozen=True, eq=False)
 class ConstantInputs(Manipulation):
-    """Give some inputs of the source once and for all; the reprogrammed model takes the others.
+    """Bind inputs of the source to constants; the reprogrammed model takes the other inputs.
 
-    The texts of the classes of a model that compares images with texts::
+    For example the class texts of a model that compares images with texts::
 
         ConstantInputs(tokenizer(texts, padding=True, return_tensors="pt"))
 
-    What they are computed into keeps its place in the graph, so other parts act behind them as
-    ever: learnt tokens in front of the classes, say. They act at the lengths that the source
-    allows, whatever their order in the program; inputs are bound last. Numbers are kept as they
-    are: they are saved with the program, and constant in every backend.
+    The operations on these inputs stay in the graph, so other parts can act on them, such as learnt
+    tokens before the class names. Inputs are bound last, whatever the order of the parts, so the
+    other parts act at all lengths that the source allows. The values are saved with the program and
+    are constants in every backend.
 
     Attributes:
-        inputs: values by name, in the shapes and dtypes of the source. All inputs that share an
-            axis of varying length are bound together. Kept as pairs.
+        inputs: values by name, in the shapes and dtypes of the source. Inputs that share a dynamic
+            axis must be bound together. Stored as pairs.
 
     Example:
         >>> texts = gp.ConstantInputs({"ids": ids})  # of the classes, say
@@ -57,12 +57,12 @@ class ConstantInputs(Manipulation):
                 raise ProgramError(
                     f"{self.kind}: input {pair[0]!r} is given as {type(pair[1]).__name__}, "
                     "not a tensor",
-                    ['tokenizer(texts, padding=True, return_tensors="pt")'],
+                    ['call tokenizer(texts, padding=True, return_tensors="pt")'],
                 )
         names = [name for name, _ in pairs]
         if not names or len(set(names)) < len(names):
             raise ProgramError(
-                f"{self.kind}: every input has one value, and these are given: {names or 'none'}"
+                f"{self.kind}: give at least one input, each once; given: {names or 'none'}"
             )
         kept = tuple((name, value.detach().clone()) for name, value in pairs)
         object.__setattr__(self, "inputs", kept)
@@ -73,10 +73,10 @@ class ConstantInputs(Manipulation):
         Raises:
             ProgramError: always.
         """
-        raise ProgramError(f"{context.where}: {self.kind} takes the place of inputs")
+        raise ProgramError(f"{context.where}: {self.kind} replaces inputs and builds no module")
 
     def held(self) -> Held:
-        """The module that has the values."""
+        """Make the module that holds the values."""
         return Held(dict(self.inputs))
 
     def __eq__(self, other: Any) -> bool:
@@ -94,7 +94,7 @@ class ConstantInputs(Manipulation):
 
 
 class Held(nn.Module):
-    """Tensors that are saved with the spec; :meth:`path` says what they are called."""
+    """Tensors that are saved with the spec, named by :meth:`path`."""
 
     def __init__(self, values: Mapping[str, torch.Tensor]) -> None:
         super().__init__()
@@ -103,5 +103,5 @@ class Held(nn.Module):
 
     @staticmethod
     def path(name: str) -> str:
-        """Of the tensor for an input; modules have attributes of their own, such as ``type``."""
+        """Name of the buffer of an input; the suffix avoids attributes of modules like ``type``."""
         return f"{name}_given"

@@ -1,4 +1,4 @@
-"""Examples and a query on one canvas: in-context learning of vision models."""
+"""Image grids: in-context learning of vision models, with examples and a query on one canvas."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from graphprog.values.context import BuildContext
 @spec("image-grid")
 @dataclasses.dataclass(frozen=True)
 class ImageGrid(ResizePad):
-    """A grid of images: pairs of input and answer, and below them the query beside a blank.
+    """Image grid of input and answer pairs, with the query beside a blank cell below them.
 
-    A model that fills gaps, or maps images to images, then answers in the place of the blank (Bar
+    A model that inpaints, or maps images to images, then writes its answer into the blank cell (Bar
     et al., NeurIPS 2022), and the answer is cropped from its output:
-    ``gp.Program([canvas], align=canvas.answer())``. The reprogrammed model takes the query alone.
+    ``gp.Program([grid], align=grid.answer())``. The reprogrammed model takes only the query.
 
     Attributes:
-        shape: of the query, ``(channels, height, width)``.
-        size: of a cell, to which query and examples are resized; None keeps the query's own.
+        shape: shape of the query, ``(channels, height, width)``.
+        size: size of a cell, to which query and examples are resized; None keeps the query's size.
         interpolation: see :class:`ResizePad`.
-        fill: value of the blank and of what the grid leaves free, for each channel; empty is zero.
+        fill: value of the blank cell and of the canvas outside the grid, for each channel; empty is
+            zero.
         examples: pairs [n, 2, channels, height, width] of inputs and their answers.
         gap: pixels between cells.
 
@@ -49,29 +50,31 @@ class ImageGrid(ResizePad):
         if isinstance(given, torch.Tensor):
             object.__setattr__(self, "examples", Fixed(given))
         elif not isinstance(given, Fixed):
-            raise ProgramError(f"{self.kind}: examples are a {type(given).__name__}, not a tensor")
+            raise ProgramError(
+                f"{self.kind}: examples must be a tensor, not a {type(given).__name__}"
+            )
         require_integer(self.kind, "gap", self.gap, 0)
         pairs = self.examples.tensor
         if len(self.shape) != 3 or pairs.ndim != 5 or pairs.shape[1] != 2 or len(pairs) == 0:
             raise ProgramError(
-                f"{self.kind}: examples of shape {list(pairs.shape)} for a query of {self.shape}; "
-                "[n, 2, channels, height, width] is needed",
-                ["torch.stack([torch.stack([image, answer]), ...])"],
+                f"{self.kind}: examples of shape {list(pairs.shape)} for a query of {self.shape} "
+                "must have shape [n, 2, channels, height, width]",
+                ["call torch.stack([torch.stack([image, answer]), ...])"],
             )
 
     @property
     def corner(self) -> tuple[int, int]:
-        """Row and column of the pixel at which the answer begins."""
+        """Row and column of the first pixel of the answer."""
         height, width = self.placed
         return len(self.examples.tensor) * (height + self.gap), width + self.gap
 
     def answer(self, at: str = "logits") -> Slice:
-        """The place of the answer in an output of the size of the canvas [B, C, H, W]."""
+        """Make the alignment that crops the answer from an output of canvas size [B, C, H, W]."""
         (top, left), (height, width) = self.corner, self.placed
         return Slice({2: (top, top + height), 3: (left, left + width)}, at=at)  # type: ignore[arg-type]
 
     def build(self, context: BuildContext) -> nn.Module:
-        """Make the module from [B, *shape] to ``value``'s shape.
+        """Make the module from [B, *shape] to the shape of the value.
 
         Raises:
             ProgramError: the canvas is too small, of another rank, or has other channels.
@@ -80,7 +83,7 @@ class ImageGrid(ResizePad):
         sizes: tuple[int | torch.SymInt, ...] = tuple(value.shape[1:])
         if len(sizes) != 3 or any(isinstance(size, torch.SymInt) for size in sizes):
             raise ProgramError(
-                f"{self.kind}: {where} of shape {list(value.shape)} is no canvas of fixed size",
+                f"{self.kind}: {where} of shape {list(value.shape)} is not a canvas of fixed size",
                 ["capture the source with dynamic_axes for the batch only"],
             )
         channels, height, width = (int(size) for size in sizes)
@@ -89,7 +92,7 @@ class ImageGrid(ResizePad):
             raise ProgramError(
                 f"{self.kind}: a grid of {top + cell[1]} by {left + cell[2]} pixels does not fit "
                 f"the {height} by {width} of {where}",
-                ["a smaller size", "fewer examples", "no gap"],
+                ["set a smaller size=", "give fewer examples", "set gap=0"],
             )
         pairs = self.examples.tensor
         if {self.shape[0], pairs.shape[2]} - {1, channels} or len(self.fill) not in (
@@ -98,9 +101,9 @@ class ImageGrid(ResizePad):
             channels,
         ):
             raise ProgramError(
-                f"{self.kind}: {where} has {channels} channels, the query {self.shape[0]}, the "
-                f"examples {pairs.shape[2]}, fill {len(self.fill)}",
-                ["gray examples (1 channel), or as many channels as the source takes"],
+                f"{self.kind}: {where} has {channels} channels, but the query has {self.shape[0]}, "
+                f"the examples {pairs.shape[2]}, and fill {len(self.fill)}",
+                [f"give 1 or {channels} channels"],
             )
         bare = dataclasses.replace(self, size=self.placed, fill=())
         shown = placement(dataclasses.replace(bare, shape=tuple(pairs.shape[2:])), cell)
@@ -125,7 +128,7 @@ class _Laid(nn.Module):
         self.top = top
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Resize, then lay between what is there."""
+        """Resize the query and put it into its cell of the board."""
         query = self.cell(x)
         height, width = query.shape[2:]
         board = self.board.expand(x.shape[0], *self.board.shape)

@@ -1,4 +1,4 @@
-"""Normalization as a part of the graph."""
+"""Input normalization as part of the graph."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graphprog.values.context import BuildContext
 @spec("normalize")
 @dataclasses.dataclass(frozen=True)
 class Normalize(Manipulation):
-    """(x − mean) / std per channel (axis 1), as the source model's preprocessing does it.
+    """Normalize (x − mean) / std per channel (axis 1), like the source model's preprocessing.
 
     Compiled from a program's contract; rarely written by hand.
     """
@@ -33,8 +33,8 @@ class Normalize(Manipulation):
         value = context.value
         if any(len(part) not in (1, value.shape[1]) for part in (self.mean, self.std)):
             raise ProgramError(
-                f"normalization has {len(self.mean)} means and {len(self.std)} deviations, but "
-                f"{context.where} has {value.shape[1]} channels"
+                f"normalization has {len(self.mean)} means and {len(self.std)} standard "
+                f"deviations, but {context.where} has {value.shape[1]} channels"
             )
         return _Normalization(self.mean, self.std, value)
 

@@ -1,4 +1,4 @@
-"""Patches as tokens: by a linear map, or by attention onto prototypes of the source's words."""
+"""Patches as tokens: by a linear map, or by attention to prototypes of the source's words."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from graphprog.values.patches import Patches, SeriesPatches, Size
 @spec("patch-tokens")
 @dataclasses.dataclass(frozen=True)
 class PatchTokens(TokenSource):
-    """A series or an image in place of ids: every patch is mapped linearly to a token.
+    """Take a series or an image in place of ids, and map every patch linearly to a token.
 
     Attributes:
-        patches: how the input is cut.
+        patches: how the input is cut into patches.
 
     Example:
         >>> tokens = gp.PatchTokens(patches=gp.patches.SeriesPatches(patch=4, stride=4))
@@ -35,7 +35,7 @@ class PatchTokens(TokenSource):
     patches: Patches = dataclasses.field(default_factory=SeriesPatches)
 
     def shape(self, length: Size, where: str) -> tuple[Size, ...]:
-        """What the patches say."""
+        """Shape of the input of the patches."""
         return self.patches.shape(length, where)
 
     def build(self, context: BuildContext) -> nn.Module:
@@ -60,17 +60,17 @@ class _LinearTokens(nn.Module):
 @spec("prototypes")
 @dataclasses.dataclass(frozen=True)
 class Prototypes(PatchTokens):
-    """A series or an image in place of ids: its patches attend to prototypes of words.
+    """Take a series or an image in place of ids, whose patches attend to prototypes of words.
 
     The reprogramming layer of Time-LLM (Jin et al., ICLR 2024): patches are embedded by a circular
-    convolution over each and its neighbors, without bias; the source's table becomes ``count``
-    prototypes by a linear map over its words, most of the parameters; and multi-head attention
-    from the patches onto the prototypes makes the tokens.
+    convolution over each patch and its neighbors, without bias; a linear map over the words of the
+    source's embedding table makes ``count`` prototypes and has most of the parameters; and
+    multi-head attention from patches to prototypes makes the tokens.
 
     Attributes:
-        count: of prototypes.
-        width: of the embedded patches.
-        heads: of the attention.
+        count: number of prototypes.
+        width: width of the embedded patches.
+        heads: number of attention heads.
         keys: width of a head.
 
     Example:
@@ -86,7 +86,7 @@ class Prototypes(PatchTokens):
 
     def __post_init__(self) -> None:
         if min(self.count, self.width, self.heads, self.keys) < 1:
-            raise ProgramError(f"{self} has a size that is not positive")
+            raise ProgramError(f"{self}: count, width, heads and keys must be positive")
 
     def build(self, context: BuildContext) -> nn.Module:
         """Make the module for tokens [B, T, d], the input, and a table [V, d]."""

@@ -1,4 +1,4 @@
-"""Placement: a target example becomes a canvas of the size the source model reads."""
+"""Resize and pad target examples to the input size of the source model."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 @spec("resize-pad")
 @dataclasses.dataclass(frozen=True)
 class ResizePad(Manipulation):
-    """Repeat a gray channel, resize, and pad to the middle of the source model's input.
+    """Repeat a gray channel, resize, and pad to the center of the source model's input.
 
-    The reprogrammed model then takes target examples as they are. Of an odd rest the left and top
-    get the extra pixel: ⌊(out − in + 1)/2⌋ and ⌊(out − in)/2⌋.
+    The reprogrammed model then takes unchanged target examples. If the margin is odd, the extra
+    pixel goes to the left and top: ⌊(out − in + 1)/2⌋ and ⌊(out − in)/2⌋.
 
     Attributes:
-        shape: of one target example, ``(channels, height, width)``, or ``(channels, length)``.
-        size: side length (or one length an axis) after resizing; None keeps the target's own.
+        shape: shape of one target example, ``(channels, height, width)`` or ``(channels, length)``.
+        size: side length (or one length per axis) after resizing; None does not resize.
         interpolation: ``nearest``, ``bilinear`` or ``bicubic``, without antialiasing;
             ``bilinear`` means linear for one axis.
         fill: value of the padding for each channel; empty is zero.
@@ -54,7 +54,7 @@ class ResizePad(Manipulation):
         if len(self.shape) not in (2, 3) or min(self.shape) < 1:
             raise ProgramError(
                 f"{self.kind}: shape {self.shape} is not the shape of one target example",
-                ["ResizePad(shape=(1, 8, 8)) for gray images of 8 by 8"],
+                ["use ResizePad(shape=(1, 8, 8)) for gray images of 8 by 8"],
             )
         if not isinstance(self.size, int | None):
             object.__setattr__(self, "size", tuple(self.size))
@@ -71,7 +71,7 @@ class ResizePad(Manipulation):
         return (self.size,) * len(own) if isinstance(self.size, int) else tuple(self.size)
 
     def build(self, context: BuildContext) -> nn.Module:
-        """Make the module from [B, *shape] to ``value``'s shape.
+        """Make the module from [B, *shape] to the shape of the value.
 
         Raises:
             ProgramError: the canvas is too small, of another rank, or has other channels.
@@ -81,7 +81,7 @@ class ResizePad(Manipulation):
         if any(isinstance(size, torch.SymInt) for size in canvas):
             raise ProgramError(
                 f"{self.kind}: {where} of shape {shape_text(value)} varies in more than the "
-                "batch, so there is no canvas to place on",
+                "batch, so the canvas has no fixed size",
                 ["capture the source with dynamic_axes for the batch only"],
             )
         if len(canvas) != len(self.shape):
@@ -109,7 +109,7 @@ class ResizePad(Manipulation):
 
 
 def placement(place: ResizePad, canvas: tuple[int, ...]) -> nn.Module:
-    """The module from [B, *shape] of a placement to a canvas that is known to suit."""
+    """Make the module from [B, *shape] to a canvas that is known to fit."""
     return _Placement(place, canvas)
 
 

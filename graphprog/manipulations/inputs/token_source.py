@@ -1,4 +1,4 @@
-"""Inputs of another kind in place of token ids."""
+"""Base of manipulations that replace token ids by another input."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from graphprog.values.patches import Size
 
 @dataclasses.dataclass(frozen=True)
 class TokenSource(Manipulation):
-    """What computes the vectors at ``tokens`` from a new input, which the ids give way to.
+    """Base of manipulations that compute the vectors at ``tokens`` from a new input.
 
-    The graph then takes the new input where it took ids. Everything else stays: masks and other
-    side inputs have one entry a token, as before, and positions are added as they are to words.
-    Derived classes make a module that takes the new input and the table of the source's word
-    vectors [V, d], and returns the tokens [B, T, d].
+    The new input replaces the ids of the graph. Everything else stays: masks and other side inputs
+    have one entry per token, as before, and positions are added as for words. Derived classes make
+    a module that takes the new input and the source's embedding table [V, d], and returns the
+    tokens [B, T, d].
 
     Example:
         >>> source = gp.VocabularyMap(words=10)
@@ -39,7 +39,7 @@ class TokenSource(Manipulation):
         """Shape of the new input, without the batch, that makes ``length`` tokens.
 
         Args:
-            length: tokens of the graph; symbolic where they vary.
+            length: number of tokens of the graph; symbolic if dynamic.
             where: interface key, for messages.
         """
 
@@ -53,6 +53,6 @@ class TokenSource(Manipulation):
         """Make the module: new input, table [V, d] -> tokens [B, T, d].
 
         Args:
-            context: of the tokens that are replaced [B, T, d]; it has read the new input and the
+            context: for the replaced tokens [B, T, d]; its ``read`` has the new input and the
                 table.
         """

@@ -1,4 +1,4 @@
-"""A learnt dictionary: words of the target in terms of the source's."""
+"""Vocabulary maps: target words as combinations of source words."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from graphprog.values.patches import Size
 @spec("vocabulary-map")
 @dataclasses.dataclass(frozen=True)
 class VocabularyMap(TokenSource):
-    """Target ids [B, T] in place of the source's, each a combination of source words.
+    """Take target ids [B, T], each embedded as a combination of source words.
 
-    The vector of target word t is ``Σ_s Θ_ts e_s`` over the source's table: the learnt linear map
-    of ReprogBERT (Melnyk et al., ICML 2023); with ``top``, only the largest coefficients of a word
-    count, a simple stand-in for the sparse coding by K-SVD of R2DL (Vinod et al., 2020). Θ starts
-    as N(0, 1/V), so that vectors start about as long as those of the source.
+    The vector of target word t is ``Σ_s Θ_ts e_s`` over the source's embedding table: the learnt
+    linear map of ReprogBERT (Melnyk et al., ICML 2023); with ``top``, only the largest coefficients
+    of a word are used, a simple substitute for the sparse coding by K-SVD of R2DL (Vinod et al.,
+    2020). Θ is initialized as N(0, 1/V), so that vectors are about as long as those of the source.
 
     Attributes:
-        words: size of the target vocabulary; ids lie in 0 .. words − 1.
+        words: size of the target vocabulary; ids are in 0 .. words − 1.
         weighting: ``none``, or ``softmax`` for convex combinations.
-        top: how many coefficients of a word count, by magnitude; None counts all.
+        top: number of coefficients used per word, largest magnitude first; None uses all.
 
     Example:
         >>> task = gp.compile(language, gp.Program([gp.VocabularyMap(words=10)]))
@@ -43,7 +43,7 @@ class VocabularyMap(TokenSource):
 
     def __post_init__(self) -> None:
         if self.words < 1:
-            raise ProgramError(f"{self.kind}: {self.words} words")
+            raise ProgramError(f"{self.kind}: words must be at least 1, not {self.words}")
         require_choice(self.kind, "weighting", self.weighting, ("none", "softmax"))
         if self.top is not None and self.top < 1:
             raise ProgramError(f"{self.kind}: top {self.top} is not positive")
@@ -61,11 +61,14 @@ class VocabularyMap(TokenSource):
         """Make the module for tokens [B, T, d], ids [B, T] and a table [V, d].
 
         Raises:
-            ProgramError: more coefficients should count than there are source words.
+            ProgramError: ``top`` exceeds the number of source words.
         """
         rows = int(context.read[1].shape[0])
         if self.top is not None and self.top > rows:
-            raise ProgramError(f"{context.where}: top {self.top} of {rows} source words")
+            raise ProgramError(
+                f"{context.where}: top {self.top} exceeds the {rows} source words",
+                [f"set top={rows} or less"],
+            )
         module = _Combination(self, rows)
         nn.init.normal_(module.value, std=rows**-0.5, generator=context.generator)
         return module
@@ -80,7 +83,7 @@ class _Combination(nn.Module):
         self.value = nn.Parameter(torch.empty(spec.words, rows))
 
     def forward(self, ids: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-        """Look up in the target's own table."""
+        """Look up in the target's embedding table."""
         weights: torch.Tensor = self.value
         if self.spec.weighting == "softmax":
             weights = weights.softmax(-1)

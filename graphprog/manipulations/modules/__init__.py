@@ -1,6 +1,6 @@
-"""Manipulations that change a value at an interface by arithmetic or by a network.
+"""Manipulations that change a value at an interface by arithmetic or a network.
 
-Additive patterns, scaling, adapters, projections, mixtures, and modules of the user.
+Additive patterns, scaling, adapters, projections, mixtures, and modules of your own.
 """
 
 from __future__ import annotations

@@ -19,19 +19,19 @@ from graphprog.values.requirements import last_size, require_floats
 @spec("adapter")
 @dataclasses.dataclass(frozen=True)
 class Adapter(Manipulation):
-    """A bottleneck beside a value: ``h + scale · W_up σ(W_down h)``; a fresh one changes nothing.
+    """Bottleneck adapter: ``h + scale · W_up σ(W_down h)``; starts as the identity.
 
-    Sequential, as by Houlsby et al., ICML 2019, and Pfeiffer et al., EACL 2021, where the
-    bottleneck reads the value that it is added to. Parallel, as by He et al., ICLR 2022, where it
-    reads another: ``Adapter(at="layers.*.mlp:out", beside="layers.*.mlp:in")``. The last axis is
-    mapped, so channels of images belong last. W_up starts at zero, W_down as linear layers do.
+    Sequential adapters (Houlsby et al., ICML 2019; Pfeiffer et al., EACL 2021) read the value that
+    they are added to. Parallel adapters (He et al., ICLR 2022) read another:
+    ``Adapter(at="layers.*.mlp:out", beside="layers.*.mlp:in")``. The last axis is mapped, so images
+    must have channels last. W_up starts at zero, W_down like a linear layer.
 
     Attributes:
-        beside: what the bottleneck of a parallel adapter reads; see :attr:`Manipulation.reads`.
-        width: of the bottleneck; None divides the width of what it reads by ``reduction``.
+        beside: input of a parallel adapter; see :attr:`Manipulation.reads`.
+        width: width of the bottleneck; None divides the width of its input by ``reduction``.
         reduction: at least 1.
         activation: σ; one of :data:`graphprog.values.layers.ACTIVATIONS`.
-        scale: factor of what is added.
+        scale: factor of the output of the bottleneck.
 
     Example:
         >>> adapter = gp.Adapter(at="head:in", reduction=2)
@@ -54,14 +54,14 @@ class Adapter(Manipulation):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """What the bottleneck reads, if not the value itself."""
+        """Input of the bottleneck of a parallel adapter."""
         return (self.beside,) if self.beside else ()
 
     def build(self, context: BuildContext) -> nn.Module:
         """Make the module for float values [..., d] and, if parallel, [..., e].
 
         Raises:
-            InterfaceError: a value carries no floats, or its last axis varies.
+            InterfaceError: a value is not floating point, or its last axis is dynamic.
         """
         values, where = (context.value, *context.read), context.where
         for value in values:
@@ -84,6 +84,6 @@ class _Bottleneck(nn.Module):
         self.scale = adapter.scale
 
     def forward(self, h: torch.Tensor, x: torch.Tensor | None = None) -> torch.Tensor:
-        """Add what the bottleneck makes of x, or of h."""
+        """Add the bottleneck of x, or of h."""
         added: torch.Tensor = self.up(self.activation(self.down(h if x is None else x)))
         return h + (added if self.scale == 1.0 else added * self.scale)

@@ -25,20 +25,20 @@ class Additive(Manipulation):
 
     At ``input`` with a border mask this is the padding pattern of visual reprogramming (Elsayed
     et al., ICLR 2019, with ``squash="tanh"``; Chen et al., CVPR 2023, with ``"sigmoid"``); with a
-    frame or full mask the watermark of Bahng et al., 2022 (``"none"``). At ``hidden[k]`` with a
-    vector it steers. W has the interface's own shape unless the value says otherwise, is kept in
-    float32 and is cast to the dtype of the interface where it is added.
+    frame or full mask the watermark of Bahng et al., 2022 (``"none"``). With a vector at
+    ``hidden[k]`` it is activation steering. W has the shape of the interface unless the value has
+    another, is stored in float32, and is cast to the dtype of the interface before it is added.
 
-    Note that ``sigmoid`` of a zero W is a gray pattern of 0.5, not nothing.
+    Note that ``sigmoid`` of a zero W is a gray pattern of 0.5, not zero.
 
     Attributes:
-        at: interface; ``hidden[*]`` puts an independent pattern at each.
-        name: of the program's part; the kind where empty.
+        at: interface; ``hidden[*]`` adds an independent pattern at each.
+        name: name of the part; the kind if empty.
         value: W, learnt or fixed.
-        mask: M, where the pattern acts; :mod:`graphprog.masks` makes them.
+        mask: M, where the pattern acts; see :mod:`graphprog.masks`.
         squash: ``none``, ``sigmoid`` or ``tanh``, applied to W.
-        clip: (low, high) of the sum in the space the program acts in, or None. Outside of the
-            bounds the gradient is zero.
+        clip: (low, high) bounds of the sum in the space of the program, or None. The gradient is
+            zero outside of the bounds.
 
     Example:
         >>> frame = gp.Additive(at="input", mask=gp.masks.border(inner=12), squash="tanh")
@@ -55,13 +55,17 @@ class Additive(Manipulation):
     def __post_init__(self) -> None:
         if not isinstance(self.value, Learnable | Fixed):
             raise ProgramError(
-                f"the value of {self.kind} is a {type(self.value).__name__}",
-                ["gp.Fixed(tensor) for numbers that stay", "gp.Learnable(init, scale, shape)"],
+                f"the value of {self.kind} must be Learnable or Fixed, not a "
+                f"{type(self.value).__name__}",
+                [
+                    "use gp.Fixed(tensor) for constant values",
+                    "use gp.Learnable(init, scale, shape)",
+                ],
             )
         if not isinstance(self.mask, Mask):
             raise ProgramError(
-                f"the mask of {self.kind} is a {type(self.mask).__name__}",
-                ["gp.masks.given(tensor)", "gp.masks.border(inner=...)"],
+                f"the mask of {self.kind} must be a Mask, not a {type(self.mask).__name__}",
+                ["use gp.masks.given(tensor)", "use gp.masks.border(inner=...)"],
             )
         require_choice(self.kind, "squash", self.squash, SQUASHES)
         if self.clip is not None:
@@ -74,14 +78,14 @@ class Additive(Manipulation):
         """Make the module for a float value [B, ...].
 
         Raises:
-            InterfaceError: the interface does not carry floats.
+            InterfaceError: the value is not floating point.
             ProgramError: value or mask does not broadcast to the interface.
         """
         dtype = context.value.dtype
         if not dtype.is_floating_point:
             raise InterfaceError(
-                f"{context.where} carries {dtype}: nothing can be added to it",
-                ["act where integers have become floats: at 'tokens' or 'embedding'"],
+                f"{context.where} has dtype {dtype}, to which no pattern can be added",
+                ["choose an interface after the embedding: at='tokens' or at='embedding'"],
             )
         module = _Pattern(self.squash, self.clip)
         self.value.attach(module, context)
@@ -105,7 +109,7 @@ class _Pattern(nn.Module):
         self.register_buffer("mask", None)
 
     def pattern(self) -> torch.Tensor:
-        """What is added, in float32."""
+        """The pattern that is added, in float32."""
         value = self.value
         if self.squash == "sigmoid":
             value = torch.sigmoid(value)

@@ -20,11 +20,11 @@ from graphprog.values.requirements import last_size, require_floats
 class Conditional(Manipulation):
     """Add a vector that depends on the example: ``x + v + π(z)`` along the last axis.
 
-    π is the network of :class:`graphprog.conditioning.Conditioned`, and starts as it does, so that
-    a fresh program is not the source; v starts at zero.
+    π is the network of :class:`graphprog.conditioning.Conditioned` with the same initial values, so
+    a new program does not start as the source; v starts at zero.
 
     Attributes:
-        features: what gives the features z [B, f]; see :attr:`Manipulation.reads`. They may not
+        features: interface of the features z [B, f]; see :attr:`Manipulation.reads`. They must not
             depend on the value at ``at``.
         reduction: the bottleneck of π has f // reduction units.
 
@@ -49,7 +49,7 @@ class Conditional(Manipulation):
         """Make the module for a float value [B, ..., d] and features [B, f].
 
         Raises:
-            InterfaceError: the value or the features have another shape, or carry no floats.
+            InterfaceError: the value or the features have another shape, or are not floating point.
         """
         value = context.value
         require_floats(value, context.where)

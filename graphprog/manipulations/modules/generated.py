@@ -1,4 +1,4 @@
-"""Generated prompts: a small decoder paints what is added to an image."""
+"""Generated prompts: a small decoder computes a pattern that is added to an image."""
 
 from __future__ import annotations
 
@@ -24,27 +24,28 @@ _MIN_SIDE = 7
 @spec("generated")
 @dataclasses.dataclass(frozen=True)
 class Generated(Manipulation):
-    """``clip(x + strength · h(z))``, with z the features of a frozen encoder and a learnt trigger.
+    """Add a generated pattern, ``clip(x + strength · h(z))``, computed by a small decoder h.
 
-    The coordinator of BlackVIP (Oh et al., CVPR 2023). Features and trigger together are
-    ``channels`` small planes, of 7 by 7 for images of 224 by 224, which up to five stages of
-    depthwise transposed convolution, pointwise convolution, batch norm and GELU double in size,
-    until a last pointwise convolution makes the image's channels. The stages keep the number of
-    channels, which is ours. The trigger starts as U(0, 0.1); a fresh program is not the source.
+    The coordinator of BlackVIP (Oh et al., CVPR 2023), where z consists of the features of a frozen
+    encoder and a learnt trigger vector. z is reshaped to ``channels`` small planes, of 7 by 7 for
+    images of 224 by 224. Up to five stages of depthwise transposed convolution, pointwise
+    convolution, batch norm and GELU double their size, until a last pointwise convolution maps them
+    to the channels of the image. Keeping the number of channels in all stages is our choice. The
+    trigger starts as U(0, 0.1); a new program does not start as the source.
 
     The features come from an interface that does not depend on the image, from another part of
-    the program, or, where ``encoder`` is given, from that module applied to the image: it is
-    frozen, shares its memory with the one given, and no file carries it. Loading takes it again:
+    the program, or, if ``encoder`` is given, from that module applied to the image: it is frozen,
+    shares its tensors with the given module, and is not saved. Give it again when loading:
     ``gp.load(path, graph, modules={"generated": encoder})``.
 
     Attributes:
-        clip: (low, high) of the sum in the space the program acts in, or None; outside of the
-            bounds the gradient is zero.
+        clip: (low, high) bounds of the sum in the space of the program, or None; the gradient is
+            zero outside of the bounds.
         encoder: maps images [B, C, H, W] to features [B, f]; put it in eval mode first.
-        features: in its place, what gives the features; see :attr:`Manipulation.reads`.
-        strength: ε.
-        channels: planes that the decoder starts from.
-        of: qualified name of the encoder's class; filled in.
+        features: interface of the features, in place of an encoder; see :attr:`Manipulation.reads`.
+        strength: ε, the factor of the pattern.
+        channels: number of planes at the start of the decoder.
+        of: qualified name of the encoder's class; set automatically.
 
     Example:
         >>> encoder = nn.Sequential(nn.Flatten(), nn.Linear(768, 8)).eval()
@@ -72,20 +73,20 @@ class Generated(Manipulation):
         if bool(self.features) == bool(self.of):
             raise ProgramError(
                 "generated prompts take either an encoder or the interface of its features",
-                ["encoder=module", 'features="vision.features"'],
+                ["set encoder=module", 'set features="vision.features"'],
             )
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The features, where no encoder makes them."""
+        """The features, unless an encoder computes them."""
         return (self.features,) if self.features else ()
 
     def build(self, context: BuildContext) -> nn.Module:
         """Make the module for float images [B, C, H, W] and, without encoder, features [B, f].
 
         Raises:
-            InterfaceError: the interface carries no floats, or no images of fixed size.
-            ProgramError: there is no encoder, or more features than the planes hold.
+            InterfaceError: the value is not floating point, or not images of fixed size.
+            ProgramError: the encoder is missing, or has more features than fit the planes.
         """
         value, where = context.value, context.where
         require_floats(value, where)
@@ -99,13 +100,13 @@ class Generated(Manipulation):
                 vector = encoder(images)
         require_floats(vector, where)
         stages, base = _stages(shape[1:])
-        (features,) = require_axes(vector, 1, f"{where}, features", "one vector an example")
+        (features,) = require_axes(vector, 1, f"{where}, features", "one vector per example")
         trigger = self.channels * base[0] * base[1] - features
         if trigger < 1:
             raise ProgramError(
-                f"{where}: {self.channels} planes of {base[0]} by {base[1]} do not hold the "
+                f"{where}: {self.channels} planes of {base[0]} by {base[1]} are too small for "
                 f"{features} features and a trigger",
-                [f"channels={-(-features // (base[0] * base[1])) + 1} or more"],
+                [f"set channels={-(-features // (base[0] * base[1])) + 1} or more"],
             )
         module = _Coordinator(self, encoder, trigger, stages, base, shape[0])
         restart(module.decoder, context.generator)
@@ -115,14 +116,14 @@ class Generated(Manipulation):
     def _frozen(self, where: str) -> Frozen:
         if self.encoder is None:
             raise ProgramError(
-                f"{where}: the encoder of {self.label} ({self.of}) is not in the file",
-                [f'gp.load(path, graph, modules={{"{self.label}": {self.of}(...)}})'],
+                f"{where}: the encoder of {self.label} ({self.of}) is not saved in the file",
+                [f'call gp.load(path, graph, modules={{"{self.label}": {self.of}(...)}})'],
             )
         return Frozen(self.encoder)
 
 
 def _stages(size: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
-    """How often the size is halved, and what is left."""
+    """Number of times the size is halved, and the resulting size."""
     stages = 0
     while stages < _MAX_STAGES and not any(s % 2 for s in size) and min(size) >= 2 * _MIN_SIDE:
         size, stages = tuple(side // 2 for side in size), stages + 1
@@ -158,7 +159,7 @@ class _Coordinator(nn.Module):
         self.decoder = nn.Sequential(*itertools.chain(*layers), last)
 
     def forward(self, x: torch.Tensor, features: torch.Tensor | None = None) -> torch.Tensor:
-        """Paint and add."""
+        """Generate the pattern and add it."""
         if features is None:
             assert self.encoder is not None
             features = self.encoder(x)

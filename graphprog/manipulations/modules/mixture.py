@@ -1,4 +1,4 @@
-"""Additive patterns mixed by what they are added to."""
+"""Mixtures of additive vectors, weighted by the value that they are added to."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from graphprog.values.requirements import last_size, require_floats
 class Mixture(Manipulation):
     """Add a mixture of learnt vectors: ``x_i + Σ_j softmax(W x_i + b)_j p_j``.
 
-    Every vector along the last axis, of a token or of a node, weighs the vectors by itself. At the
-    node features of a graph network this is GPF-plus of Fang et al., NeurIPS 2023; with one vector
-    it is GPF, as is an :class:`Additive` of shape ``(d,)``. The vectors start as Glorot's
-    uniform, so that a fresh program is not the source.
+    Every token or node computes its own mixture weights. At the node features of a graph network
+    this is GPF-plus of Fang et al., NeurIPS 2023; with one vector it is GPF, as is an
+    :class:`Additive` of shape ``(d,)``. The vectors have Glorot uniform initial values, so a new
+    program does not start as the source.
 
     Attributes:
         count: number of vectors.
@@ -38,13 +38,13 @@ class Mixture(Manipulation):
 
     def __post_init__(self) -> None:
         if self.count < 1:
-            raise ProgramError(f"mixture: {self.count} vectors")
+            raise ProgramError(f"mixture: count must be at least 1, not {self.count}")
 
     def build(self, context: BuildContext) -> nn.Module:
         """Make the module for a float value [..., d].
 
         Raises:
-            InterfaceError: the interface carries no floats, or its last axis varies.
+            InterfaceError: the value is not floating point, or its last axis is dynamic.
         """
         require_floats(context.value, context.where)
         size = last_size(context.value, context.where)

@@ -1,4 +1,4 @@
-"""The parametric operator: any module of the user's."""
+"""The parametric operator: any module of your own."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from graphprog.values.context import BuildContext
 @spec("parametric")
 @dataclasses.dataclass(frozen=True)
 class Parametric(Manipulation):
-    """A module of your own at an interface: ``gp.Parametric(module, at="hidden[2]")``.
+    """Apply a module of your own at an interface: ``gp.Parametric(module, at="hidden[2]")``.
 
-    The module takes the value at the interface, then what ``reads`` names, and returns a value of
-    the same shape and dtype; it may return a second tensor, which other parts then read as
-    ``program.<name>``. It is copied, so that every match of a wildcard trains parameters of its
-    own from the same start. It is traced in eval mode; of what behaves differently in training,
-    batch norm does so here as well, and dropout is off.
+    The module takes the value at the interface, then the inputs that ``reads`` names, and returns a
+    value of the same shape and dtype; it may return a second tensor, which other parts then read as
+    ``program.<name>``. It is copied, so every match of a wildcard trains its own parameters from
+    the same initial values. It is traced in eval mode: batch norm still uses batch statistics in
+    training, but dropout is off.
 
-    No code is saved, only the name of the class, a hash of its operations, and the tensors.
-    Loading takes the module again: ``gp.load(path, graph, modules={"parametric": module})``. A
-    class of your own derived from :class:`Manipulation` and registered by
-    :func:`graphprog.spec.spec` needs no such thing: it makes its module from its own fields.
+    No code is saved, only the name of the class, a hash of its operations, and the tensors. Give
+    the module again when loading: ``gp.load(path, graph, modules={"parametric": module})``. A class
+    derived from :class:`Manipulation` and registered by :func:`graphprog.spec.spec` does not need
+    this, since it makes its module from its own fields.
 
     Attributes:
-        module: kept out of files.
+        module: the module, which is not saved.
         reads: further inputs; see :attr:`Manipulation.reads`.
-        of: qualified name of the module's class; filled in.
+        of: qualified name of the module's class; set automatically.
 
     Example:
         >>> mlp = nn.Sequential(nn.Linear(8, 8), nn.Tanh())
@@ -56,7 +56,7 @@ class Parametric(Manipulation):
         if not isinstance(given, nn.Module):
             raise ProgramError(
                 f"{self.label} takes a module, not {given!r:.60}",
-                ["gp.Parametric(nn.Linear(16, 16), at=...): an instance, not a class or function"],
+                ["give an instance, not a class or function: gp.Parametric(nn.Linear(16, 16))"],
             )
         object.__setattr__(self, "of", class_name(given))
 
@@ -64,12 +64,12 @@ class Parametric(Manipulation):
         """Copy the module.
 
         Raises:
-            ProgramError: there is none, or it holds numbers that are not finite.
+            ProgramError: there is none, or a parameter is not finite.
         """
         if self.module is None:
             raise ProgramError(
-                f"{context.where}: the module of {self.label} ({self.of}) is not in the file",
-                [f'gp.load(path, graph, modules={{"{self.label}": {self.of}(...)}})'],
+                f"{context.where}: the module of {self.label} ({self.of}) is not saved in the file",
+                [f'call gp.load(path, graph, modules={{"{self.label}": {self.of}(...)}})'],
             )
         check_finite(self.module, context.where)
         return copy.deepcopy(self.module)
@@ -81,14 +81,14 @@ def class_name(module: nn.Module) -> str:
 
 
 def check_finite(module: nn.Module, where: str) -> None:
-    """Check the numbers of a module.
+    """Check that the parameters of a module are finite.
 
     Raises:
-        ProgramError: some are NaN or infinite where parameters are; names the parameter.
+        ProgramError: a parameter is NaN or infinite; names it.
     """
     for name, tensor in module.named_parameters():
         if not bool(tensor.isfinite().all()):
             raise ProgramError(
                 f"{where}: {type(module).__name__}.{name} has values that are not finite",
-                ["initialize the module before it is given"],
+                ["initialize the module first"],
             )

@@ -17,14 +17,14 @@ from graphprog.values.requirements import last_size, require_floats
 @spec("projection")
 @dataclasses.dataclass(frozen=True)
 class Projection(Manipulation):
-    """A learnt linear map of the last axis; a fresh one changes nothing.
+    """Learnt linear map of the last axis, which starts as the identity.
 
-    At ``features`` it aligns what a frozen head reads. The residual form ``x + x Eᵀ`` starts at
-    E = 0, and weight decay draws it to the source; the other, ``x Wᵀ``, starts at W = I.
+    At ``features`` it adapts the input of a frozen head. The residual form ``x + x Eᵀ`` starts at
+    E = 0, and weight decay pulls it toward the source; the other form, ``x Wᵀ``, starts at W = I.
 
     Attributes:
-        residual: which of the two.
-        bias: whether to add a vector, zero at first.
+        residual: whether to use the residual form.
+        bias: whether to add a bias, which starts at zero.
 
     Example:
         >>> task = gp.compile(graph, gp.Program([gp.Projection(at="features")]))
@@ -38,7 +38,7 @@ class Projection(Manipulation):
         """Make the module for a float value [..., d].
 
         Raises:
-            InterfaceError: the interface carries no floats, or its last axis varies.
+            InterfaceError: the value is not floating point, or its last axis is dynamic.
         """
         require_floats(context.value, context.where)
         return _LinearMap(last_size(context.value, context.where), self.residual, self.bias)

@@ -23,18 +23,18 @@ _WIDTHS = {5: (8, 16, 32, 64), 6: (8, 16, 32, 64, 128)}
 @spec("sample-mask")
 @dataclasses.dataclass(frozen=True)
 class SampleMask(Manipulation):
-    """Add a shared pattern, weighed for every example by a small network of the example.
+    """Add a shared pattern, masked for every example by a small network applied to it.
 
-    SMM of Cai et al., ICML 2024: ``x + δ ⊙ up(g(x))``, where g is 3×3 convolutions with batch norm
-    and ReLU, the last one plain, halving height and width behind the first log2(patch) of them,
-    and ``up`` repeats each of its cells over patch × patch pixels. The network has 26,499
-    parameters for RGB images with 5 layers, which the paper uses for ResNets, and 102,339 with 6,
-    for vision transformers. δ starts at zero, so that a fresh program changes nothing in
-    evaluation or training. In training the batch norms use the batch and update their statistics.
+    SMM of Cai et al., ICML 2024: ``x + δ ⊙ up(g(x))``, where g consists of 3×3 convolutions with
+    batch norm and ReLU, except for the last one, halves height and width after the first
+    log2(patch) convolutions, and ``up`` repeats each cell over patch × patch pixels. The network
+    has 26,499 parameters for RGB images with 5 layers, which the paper uses for ResNets, and
+    102,339 with 6, for vision transformers. δ starts at zero, so a new program does not change the
+    source's results. In training, batch norms use and update batch statistics.
 
     Attributes:
         layers: 5 or 6.
-        patch: a power of two that divides height and width; at most 2 to the layers but one.
+        patch: a power of two that divides height and width, at most 2 ** (layers - 1).
 
     Example:
         >>> task = gp.compile(graph, gp.Program([gp.SampleMask(layers=5, patch=8)]))
@@ -46,7 +46,7 @@ class SampleMask(Manipulation):
 
     def __post_init__(self) -> None:
         if self.layers not in _WIDTHS:
-            raise ProgramError(f"sample mask: {self.layers} layers; the network has 5 or 6")
+            raise ProgramError(f"sample mask: layers must be 5 or 6, not {self.layers}")
         limit = 2 ** (self.layers - 1)
         if self.patch < 1 or self.patch & (self.patch - 1) or self.patch > limit:
             raise ProgramError(
@@ -57,8 +57,8 @@ class SampleMask(Manipulation):
         """Make the module for float images [B, C, H, W].
 
         Raises:
-            InterfaceError: the interface carries no floats, or no images of fixed size.
-            ProgramError: the patch does not divide their size.
+            InterfaceError: the value is not floating point, or not images of fixed size.
+            ProgramError: the patch does not divide the size of the images.
         """
         value, where = context.value, context.where
         require_floats(value, where)
@@ -66,7 +66,7 @@ class SampleMask(Manipulation):
         if height % self.patch or width % self.patch:
             raise ProgramError(
                 f"{where}: patches of {self.patch} do not divide images of {height} by {width}",
-                ["patch= a power of two that does"],
+                ["set patch= to a power of two that does"],
             )
         module = _MaskedPattern(self, (channels, height, width))
         restart(module, context.generator)

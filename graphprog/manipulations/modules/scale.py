@@ -16,13 +16,13 @@ from graphprog.values.requirements import last_size, require_floats
 @spec("scale")
 @dataclasses.dataclass(frozen=True)
 class Scale(Manipulation):
-    """Multiply a value by a learnt vector along its last axis; a fresh one changes nothing.
+    """Multiply a value by a learnt vector along its last axis, which starts at 1.
 
     At the keys, the values, and the input of the second linear layer of each feed-forward block
     this is (IA)³ of Liu et al., 2022 (Few-shot parameter-efficient fine-tuning is better and
     cheaper than in-context learning); see :func:`graphprog.methods.ia3`.
 
-    The vector is kept in float32, starts at 1, and is cast to the dtype of the interface.
+    The vector is stored in float32 and cast to the dtype of the interface.
 
     Example:
         >>> task = gp.compile(graph, gp.Program([gp.Scale(at="features")]))
@@ -34,7 +34,7 @@ class Scale(Manipulation):
         """Make the module for a float value [..., d].
 
         Raises:
-            InterfaceError: the interface carries no floats, or its last axis varies.
+            InterfaceError: the value is not floating point, or its last axis is dynamic.
         """
         require_floats(context.value, context.where)
         return _Scaling(last_size(context.value, context.where))

@@ -1,4 +1,4 @@
-"""The replacement operator: an affine layer of the source, trained anew."""
+"""Trainable layers: replace an affine layer of the source by one of the program."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _END = ":out"
 @spec("trainable-layer")
 @dataclasses.dataclass(frozen=True)
 class TrainableLayer(Manipulation):
-    """Put an affine layer of the program's own in the place of one of the source's.
+    """Replace an affine layer of the source by a trained one with new initial values.
 
     ``gp.TrainableLayer(at="classifier:out")`` trains the head of a source together with a prompt,
-    where that head is not the last thing computed, or where another library is to read it again. It
-    starts afresh: U(±1/√inputs).
+    if the head is not the last operation, or if another library is to load it. The layer is
+    initialized as U(±1/√inputs).
 
     Attributes:
-        at: the layer's result, such as ``score:out``; ``score:in`` is what it reads.
-        bias: whether the layer adds a vector.
+        at: output of the layer, such as ``score:out``; its input is ``score:in``.
+        bias: whether the layer has a bias.
 
     Example:
         >>> task = gp.compile(graph, gp.Program([gp.TrainableLayer(at="head:out")]))
@@ -41,20 +41,20 @@ class TrainableLayer(Manipulation):
     def __post_init__(self) -> None:
         if not self.at.endswith(_END):
             raise ProgramError(
-                f"{self.kind} takes the place of a layer, and {self.at!r} is not one's result",
-                ['at="classifier:out"'],
+                f"{self.kind} replaces a layer, but {self.at!r} is not the output of a layer",
+                ['set at="classifier:out"'],
             )
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """What goes into the layer."""
+        """Input of the layer."""
         return (f"{self.at.removesuffix(_END)}:in",)
 
     def build(self, context: BuildContext) -> nn.Module:
-        """Make the module for float values [..., m] out of and [..., n] into the layer.
+        """Make the module for float outputs [..., m] and inputs [..., n] of the layer.
 
         Raises:
-            InterfaceError: they carry no floats, or their last axes vary.
+            InterfaceError: a value is not floating point, or its last axis is dynamic.
         """
         result, (given,), where = context.value, context.read, context.where
         for value in (result, given):
@@ -64,7 +64,7 @@ class TrainableLayer(Manipulation):
 
 
 class _Layer(nn.Module):
-    """Forward: what the source's layer gave [..., m], what goes into it [..., n] -> [..., m]."""
+    """Forward: output [..., m] and input [..., n] of the source's layer -> [..., m]."""
 
     def __init__(self, layer: Affine) -> None:
         super().__init__()

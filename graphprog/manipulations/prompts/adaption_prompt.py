@@ -1,4 +1,4 @@
-"""Gated adaption prompts: what attention finds in a prompt is added behind a gate of zero."""
+"""Adaption prompts: attention to a learnt prompt, added through a gate that starts at zero."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from graphprog.values.requirements import last_size, require_floats
 @spec("adaption-prompt")
 @dataclasses.dataclass(frozen=True)
 class AdaptionPrompt(Manipulation):
-    """``out + gate · softmax(Q K(P)ᵀ / √d) V(P)`` before the output projection of an attention.
+    """Add ``gate · softmax(Q K(P)ᵀ / √d) V(P)`` before the output projection of an attention.
 
     The zero-initialized attention of LLaMA-Adapter (Zhang et al., ICLR 2024). K and V are the
     model's own frozen projections, applied to a learnt prompt P; the softmax over the prompt is
-    separate from that over the tokens. The gate starts at zero, so that a fresh program changes
-    nothing. For Llama, with queries rotated as the model does it::
+    separate from that over the tokens. The gate starts at zero, so a new program does not change
+    the source's results. For Llama, with queries rotated as in the model::
 
         AdaptionPrompt(
             at="model.layers.*.self_attn.o_proj:in",
@@ -49,16 +49,16 @@ class AdaptionPrompt(Manipulation):
     The prompt starts as N(0, 1). Key heads may be fewer than query heads.
 
     Attributes:
-        queries: interface of the projected queries [B, T, heads · d]; where keys and values
-            follow them on the last axis, the first part is taken.
-        keys: ``source.<path>`` of the keys' weights, and of their bias where they have one.
-        values: likewise; empty where the keys' layer projects the values as well.
-        heads: of the queries.
-        length: n, entries of the prompt.
-        transposed: whether weights are ``[in, out]`` in place of PyTorch's ``[out, in]``.
-        rotary: interfaces of cosine and sine [B, T, d] of the rotary embedding, whose halves are
-            rotated; without them, queries are used as they leave the projection.
-        gates: one gate for ``"all"`` heads, or one for ``"each"``.
+        queries: interface of the projected queries [B, T, heads · d]; if keys and values follow
+            them on the last axis, the first part is used.
+        keys: ``source.<path>`` of the key projection's weight, and of its bias if it has one.
+        values: likewise for the value projection; empty if the key layer also projects values.
+        heads: number of query heads.
+        length: n, number of prompt entries.
+        transposed: whether weights are ``[in, out]`` instead of PyTorch's ``[out, in]``.
+        rotary: interfaces of cosine and sine [B, T, d] of the rotary embedding (rotated halves);
+            without them, queries are not rotated.
+        gates: one gate for ``"all"`` heads, or one for ``"each"`` head.
 
     Example:
         >>> keys, values = (("source.layers.*.k.weight",), ("source.layers.*.v.weight",))
@@ -81,12 +81,17 @@ class AdaptionPrompt(Manipulation):
             paths = (given,) if isinstance(given, str) else tuple(getattr(self, name))
             object.__setattr__(self, name, paths)
             if len(paths) not in allowed:
-                raise ProgramError(f"{self.kind}: {name} {paths} are {len(paths)}, not {allowed}")
+                raise ProgramError(
+                    f"{self.kind}: {name} has {len(paths)} entries, not one of {allowed}: {paths}"
+                )
         if self.values and len(self.values) != len(self.keys):
-            raise ProgramError(f"{self.kind}: keys and values both have a bias, or neither has")
+            raise ProgramError(f"{self.kind}: give a bias for both keys and values, or for neither")
         require_choice(self.kind, "gates", self.gates, ("all", "each"))
         if self.heads < 1 or self.length < 1:
-            raise ProgramError(f"{self.kind}: {self.heads} heads, a prompt of {self.length}")
+            raise ProgramError(
+                f"{self.kind}: heads and length must be at least 1, not {self.heads} and "
+                f"{self.length}"
+            )
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -94,11 +99,11 @@ class AdaptionPrompt(Manipulation):
         return (self.queries, *self.rotary, *self.keys, *self.values)
 
     def build(self, context: BuildContext) -> nn.Module:
-        """Make the module for the attended values [B, T, heads · d] and what :attr:`reads` names.
+        """Make the module for attention outputs [B, T, heads · d] and the inputs of :attr:`reads`.
 
         Raises:
-            InterfaceError: the values carry no floats.
-            ProgramError: heads and widths do not fit each other.
+            InterfaceError: the attention outputs are not floating point.
+            ProgramError: heads and widths do not match.
         """
         where = context.where
         require_floats(context.value, where)
@@ -108,9 +113,12 @@ class AdaptionPrompt(Manipulation):
         keys = outer if self.values else (outer - width) // 2
         if width % self.heads or keys < 1 or keys % (width // self.heads):
             raise ProgramError(
-                f"{where}: {self.heads} heads over {width} entries do not fit the {outer} entries "
-                f"that the keys' weights {tuple(weight.shape)} make",
-                ["heads= of the model's configuration", "transposed=True for [in, out] weights"],
+                f"{where}: {self.heads} heads over {width} entries do not match the {outer} "
+                f"entries of the key projection with weights {tuple(weight.shape)}",
+                [
+                    "set heads= as in the model's configuration",
+                    "set transposed=True for [in, out] weights",
+                ],
             )
         module = _Attention(self, width, keys)
         module.prompt = nn.Parameter(torch.empty(self.length, inner))
@@ -131,21 +139,23 @@ class _Attention(nn.Module):
         self.gate = nn.Parameter(torch.zeros(count))
 
     def forward(self, out: torch.Tensor, *read: torch.Tensor) -> torch.Tensor:
-        """Add what the queries find in the prompt."""
+        """Add the attention of the queries to the prompt."""
         rotary = len(self.spec.rotary)
         queries = read[0][..., : self.width].unflatten(-1, (-1, self.size)).transpose(1, 2)
         if rotary:
             first, second = queries.chunk(2, -1)
-            turned = torch.cat([-second, first], -1)
-            queries = queries * read[1].unsqueeze(1) + turned * read[2].unsqueeze(1)
-        keys, values = self._memory(read[1 + rotary :])
+            rotated = torch.cat([-second, first], -1)
+            queries = queries * read[1].unsqueeze(1) + rotated * read[2].unsqueeze(1)
+        keys, values = self._keys_and_values(read[1 + rotary :])
         scores = queries @ keys.transpose(1, 2) / math.sqrt(self.size)
         weights = self.gate[:, None, None] * scores.softmax(-1, dtype=torch.float32)
         found = weights.to(values.dtype) @ values
         added: torch.Tensor = found.transpose(1, 2).flatten(2).to(out.dtype)
         return out + added
 
-    def _memory(self, tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _keys_and_values(
+        self, tensors: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of the prompt, [heads, n, d] each."""
         count = len(self.spec.keys)
         keys = self._project(*tensors[:count])

@@ -1,4 +1,4 @@
-"""The concatenative operator: more entries on one axis of a value."""
+"""The concatenative operator: insert entries along one axis of a value."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from graphprog.values.entries import Derived, Made, Shared, entries_module
 from graphprog.values.reparameterized import Reparameterized
 
 Prompt = Learnable | Fixed | Reparameterized | Shared | Derived | Conditioned
-"""What the entries of a prompt can be."""
+"""Types of prompt entries."""
 
 TABLES = ("refuse", "zeros")
 
@@ -27,35 +27,35 @@ TABLES = ("refuse", "zeros")
 @spec("concatenative")
 @dataclasses.dataclass(frozen=True)
 class Concatenative(Manipulation):
-    """Insert entries along one axis of a value; everything behind is re-derived for the length.
+    """Insert entries along one axis of a value; everything after it adapts to the new length.
 
-    At ``tokens`` this is prompt tuning (Lester et al., EMNLP 2021: in front, ``offset=0``); at
-    ``embedding`` with ``offset=1`` VPT-shallow (Jia et al., ECCV 2022: behind the class token,
-    after the positions). The model computes what it would compute on a longer sequence: positions
-    of later entries move on, masks admit the new ones, and a head that reads entry 0 reads a
-    prompt if that is what stands there.
+    At ``tokens`` this is prompt tuning (Lester et al., EMNLP 2021; before the tokens,
+    ``offset=0``); at ``embedding`` with ``offset=1`` it is VPT-shallow (Jia et al., ECCV 2022;
+    after the class token and the position embedding). The model computes what it would compute for
+    a longer sequence: positions of later entries shift, masks admit the new entries, and a head
+    that reads entry 0 reads a prompt entry if it is there.
 
     Attributes:
-        at: interface; one place.
-        name: of the program's part; the kind where empty.
-        length: how many entries, 0 or more.
-        axis: of the value; axis 0 is the batch, or the nodes of a packed graph.
-        offset: in front of which entry: 0 is the front, 1 behind the class token, -1 the end.
-        value: the entries, of the shape of the interface without the batch, with ``length`` on
-            the axis: learnt, fixed, computed as :mod:`graphprog.reparameterized` does, from the
-            example (``Conditioned``), or from another part's (``Shared``, ``Derived``).
+        at: a single interface.
+        name: name of the part; the kind if empty.
+        length: number of entries, 0 or more.
+        axis: axis of the value; axis 0 is the batch, or the nodes of a packed graph.
+        offset: index of the entry before which to insert: 0 is the beginning, 1 after the class
+            token, -1 the end.
+        value: the entries, in the shape of the interface without the batch and with ``length`` on
+            the axis: learnt, fixed, reparameterized (:mod:`graphprog.reparameterized`), computed
+            from the example (``Conditioned``) or from another part (``Shared``, ``Derived``).
         init: shorthand for ``value=Learnable(init)``: a word, or one of
             :mod:`graphprog.initializers`.
-        tables: what becomes of a tensor of the model that has the fixed length of the axis, such as
-            learnt positions: ``refuse``, or ``zeros`` where it is added, so that the new entries
-            get none of it.
-        until: interface from which on the entries are gone again, such as the input of a pooling
-            that is to leave them out, or ``logits`` for one output a token; empty keeps them.
-        input_roles: meaning of the model's other inputs where they carry the axis, by name, as a
-            mapping or as pairs: ``present``
-            (1 or True, as in masks), ``zero`` (token types, additive masks) or ``positions``. What
-            is not said is told by use: truth values and numbers that are not looked up count as
-            masks, numbers that are looked up are zero.
+        tables: how to extend a tensor of the model with the fixed length of the axis, such as
+            learnt positions: ``refuse``, or insert ``zeros`` if it is added, so that it does not
+            affect the new entries.
+        until: interface at which the entries are removed again, such as the input of a pooling, or
+            ``logits`` for one output per token; empty keeps them.
+        input_roles: roles of the model's side inputs that have the axis, by name, as a mapping or
+            as pairs: ``present`` (1 or True, as in masks), ``zero`` (token types, additive masks)
+            or ``positions``. Roles not given are derived from use: booleans and numbers that are
+            not embedded are treated as masks, numbers that are embedded as zero.
 
     Example:
         >>> prompt = gp.Concatenative(at="tokens", length=4, init="vocabulary", until="logits")
@@ -79,36 +79,40 @@ class Concatenative(Manipulation):
             object.__setattr__(self, "value", Learnable(init))
         if not isinstance(self.value, Prompt):
             raise ProgramError(
-                f"the value of {self.kind} is a {type(self.value).__name__}",
-                ["gp.Learnable(init, scale)", "gp.Fixed(tensor)", "gp.reparameterized.MLP(hidden)"],
+                f"the value of {self.kind} cannot be a {type(self.value).__name__}",
+                [
+                    "use gp.Learnable(init, scale)",
+                    "use gp.Fixed(tensor)",
+                    "use gp.reparameterized.MLP(hidden)",
+                ],
             )
         object.__setattr__(self, "input_roles", checked_meanings(self.input_roles))
         if self.length < 0:
-            raise ProgramError(f"{self.kind}: a length of {self.length} entries is negative")
+            raise ProgramError(f"{self.kind}: length {self.length} is negative")
         if self.offset < -1:
             raise ProgramError(
-                f"{self.kind}: offset {self.offset}; entries stand in front of entry 0, 1, ..., "
-                "or at the end, -1"
+                f"{self.kind}: offset must be 0 or more (before that entry), or -1 (at the end), "
+                f"not {self.offset}"
             )
         require_choice(self.kind, "tables", self.tables, TABLES)
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """What the entries are made of, where they are."""
+        """Inputs from which the entries are computed, if any."""
         return self.value.reads if isinstance(self.value, Made) else ()
 
     def build(self, context: BuildContext) -> nn.Module:
-        """Make the module that gives the entries, for a float value.
+        """Make the module that computes the entries, for a float value.
 
         Raises:
-            InterfaceError: the value has no such axis, or holds no floats.
-            ProgramError: the entries do not fit.
+            InterfaceError: the value has no such axis, or is not floating point.
+            ProgramError: the entries have another shape.
         """
         value = context.value
         if not 0 <= self.axis < value.ndim:
             raise InterfaceError(
-                f"{context.where} has {value.ndim} axes, so none is axis {self.axis}",
-                [f"axis=0 to {value.ndim - 1}"],
+                f"{context.where} has {value.ndim} axes, but axis is {self.axis}",
+                [f"set axis= to 0 to {value.ndim - 1}"],
             )
         if self.axis == 0:
             context = dataclasses.replace(context, value=value[None])

@@ -1,4 +1,4 @@
-"""The concatenative operator at attention: keys and values that no token has."""
+"""Prefix tuning: keys and values before those of the tokens."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ GATES = ("", "all", "each")
 @spec("prefix")
 @dataclasses.dataclass(frozen=True)
 class Prefix(Manipulation):
-    """Put keys and values in front of those that attention reads.
+    """Prefix of keys and values before those that attention reads.
 
     At ``attention[*]`` this is prefix tuning (Li & Liang, ACL 2021) and, with a head, P-tuning v2
-    (Liu et al., ACL 2022). Queries keep their number. Masks are what the model computes for a
-    sequence with ``length`` more entries in front, so that relative positions, windows and paddings
-    hold; keys of the memory are not rotated.
+    (Liu et al., ACL 2022). The number of queries does not change. Masks are those that the model
+    computes for a sequence with ``length`` more entries at the beginning, so relative positions,
+    windows and padding stay correct; keys of the prefix are not rotated.
 
     Attributes:
         at: attention operations, such as ``attention[*]``, ``encoder.attention[*]``,
-            ``decoder.cross_attention[2:5]``; all with the same heads.
-        name: of the program's part; the kind where empty.
-        length: how many keys, 0 or more.
+            ``decoder.cross_attention[2:5]``; all must have the same heads.
+        name: name of the part; the kind if empty.
+        length: number of keys, 0 or more.
         value: keys and values of all these operations, [length, operations x 2 x key heads x
-            head size]: for an operation after the other the keys, then the values, head by head.
-            Learnt, fixed, computed as :mod:`graphprog.reparameterized` does, or those of a text,
-            :class:`TextPrefix`, whose tokens are then the length.
-        positions: ``shift`` lets the tokens count from ``length`` on, as if the memory were
-            tokens in front of them; ``keep`` from 0. Cross attention shifts none.
-        input_roles: meaning of the model's other inputs where they carry the axis; see
+            head size]: for each operation the keys, then the values, head by head. Learnt, fixed,
+            reparameterized (:mod:`graphprog.reparameterized`), or those of a text,
+            :class:`TextPrefix`, whose number of tokens is then the length.
+        positions: ``shift`` counts positions of the tokens from ``length``, as if the prefix were
+            tokens before them; ``keep`` counts from 0. Cross attention does not shift.
+        input_roles: roles of the model's side inputs that have the axis; see
             :class:`Concatenative`.
-        gates: where given, the memory is attended to by itself, and gate · softmax(q m^T) v_m is
-            added to what attention gives, as LLaMA-Adapter does (Zhang et al., ICLR 2024): a gate
-            for ``all`` heads of an operation, or one for ``each`` that keys have there, from 0.
-            Masks and positions then stay as they are.
+        gates: if given, attention to the prefix is computed separately, and
+            gate · softmax(q m^T) v_m is added to the result of attention, as in LLaMA-Adapter
+            (Zhang et al., ICLR 2024): one gate for ``all`` heads of an operation, or one for
+            ``each`` head, which start at 0. Masks and positions are then unchanged.
 
     Example:
         >>> task = gp.compile(language, gp.Program([gp.Prefix(at="attention[*]", length=4)]))
@@ -75,16 +75,15 @@ class Prefix(Manipulation):
             object.__setattr__(self, "length", len(self.value.ids))
         object.__setattr__(self, "input_roles", checked_meanings(self.input_roles))
         if self.length < 0:
-            raise ProgramError(f"{self.kind}: a length of {self.length} keys is negative")
+            raise ProgramError(f"{self.kind}: length {self.length} is negative")
         require_choice(self.kind, "gates", self.gates, GATES)
         require_choice(self.kind, "positions", self.positions, POSITIONS)
 
-    def build(self, context: BuildContext) -> MemoryEntries:
-        """Make the module that gives keys and values of all operations of the context.
+    def build(self, context: BuildContext) -> PrefixEntries:
+        """Make the module that computes keys and values of all operations of the context.
 
         Raises:
-            ProgramError: the operations have other heads than each other, or the value another
-                shape.
+            ProgramError: the operations have different heads, or the value has another shape.
         """
         graph = context.graph
         assert graph is not None
@@ -100,31 +99,31 @@ class Prefix(Manipulation):
             row = len(found) * 2 * heads * width
             entries = context.of_shape((self.length, row))
             rows = entries_module(self.value, dataclasses.replace(entries, axis=1))
-        return MemoryEntries(rows, shape, repeats, count)
+        return PrefixEntries(rows, shape, repeats, count)
 
     def _heads(self, found: list[Attention], where: str) -> tuple[int, int, int]:
-        """Key heads, their size, and how often an operation repeats each: of all the same."""
+        """Number of key heads, head size, and repeats per head, the same for all operations."""
         sizes = set()
         for one in found:
             key, value, repeats = fake_tensor(one.key), fake_tensor(one.value), one.repeats
             heads = int(key.shape[1]) // repeats
             sizes.add((heads, int(key.shape[3]), int(value.shape[3]), repeats))
         if len(sizes) > 1:
-            told = ", ".join(f"{count} x {width}" for count, width, *_ in sorted(sizes))
+            shown = ", ".join(f"{count} x {width}" for count, width, *_ in sorted(sizes))
             raise ProgramError(
-                f"{self.at}: the operations have different key heads: {told}",
-                ["a Prefix for each group of like operations, such as at='attention[0:3]'"],
+                f"{self.at}: the operations have different key heads: {shown}",
+                ["use one Prefix per group of equal operations: gp.Prefix(at='attention[0:3]')"],
             )
         heads, width, value_width, repeats = sizes.pop()
         if width != value_width:
-            raise ProgramError(f"{where}: keys of {width} and values of {value_width} numbers")
+            raise ProgramError(f"{where}: keys have size {width}, but values have {value_width}")
         return heads, width, repeats
 
 
-class MemoryEntries(nn.Module):
-    """Forward: some value, of which only the type counts -> keys and values, [H, P, d] each.
+class PrefixEntries(nn.Module):
+    """Forward: some value, of which only the dtype matters -> keys and values, [H, P, d] each.
 
-    With gates, [n, 1, 1] for each operation behind them, from zero.
+    With gates, one [n, 1, 1] for each operation follows, which starts at zero.
     """
 
     def __init__(

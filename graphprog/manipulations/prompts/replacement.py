@@ -1,4 +1,4 @@
-"""Replacement: some entries of a value are taken out and others put in."""
+"""The replacement operator: replace entries along one axis of a value."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from graphprog.values.entries import Entries, Made, entries_module
 @spec("replacement")
 @dataclasses.dataclass(frozen=True)
 class Replacement(Manipulation):
-    """Put other entries in the place of some along an axis; the length stays.
+    """Replace entries along an axis; the length does not change.
 
-    Behind a :class:`~graphprog.Concatenative` of the same ``length`` and ``offset`` it makes a
-    prompt deep: the slots that were inserted get fresh entries at every block instead of growing
-    in number (VPT-deep, Jia et al., ECCV 2022; MaPLe, Khattak et al., CVPR 2023, at the end).
-    ``hidden[*]`` has its own entries at each place; ``hidden[0:4]`` is a range of depths.
+    After a :class:`~graphprog.Concatenative` of the same ``length`` and ``offset`` it makes a deep
+    prompt: the inserted slots get new entries at every block instead of growing in number
+    (VPT-deep, Jia et al., ECCV 2022; MaPLe, Khattak et al., CVPR 2023, at the end).
+    ``hidden[*]`` has its own entries at each interface; ``hidden[0:4]`` is a range of depths.
 
     Attributes:
-        at: interface, or several.
-        name: of the program's part; the kind where empty.
-        length: how many entries.
-        axis: of the value.
-        offset: of the first; -1 means the last ``length`` entries.
-        value: the entries; as of a Concatenative. ``Shared("concatenative")`` puts the same ones in
-            at every depth.
+        at: one or several interfaces.
+        name: name of the part; the kind if empty.
+        length: number of entries.
+        axis: axis of the value.
+        offset: index of the first replaced entry; -1 replaces the last ``length`` entries.
+        value: the entries, as for :class:`~graphprog.Concatenative`. ``Shared("concatenative")``
+            uses the same entries at every depth.
         init: shorthand for ``value=Learnable(init)``.
 
     Example:
@@ -54,21 +54,22 @@ class Replacement(Manipulation):
             object.__setattr__(self, "value", Learnable(init))
         if self.length < 1 or self.offset < -1 or self.axis < 1:
             raise ProgramError(
-                f"{self.kind}: {self.length} entries at offset {self.offset} of axis {self.axis}",
-                ["length from 1, offset from 0 or -1 for the end, axis from 1"],
+                f"{self.kind}: length {self.length}, offset {self.offset} or axis {self.axis} is "
+                "too small",
+                ["set length from 1, offset from 0 or -1 for the end, axis from 1"],
             )
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """What the entries are made of, where they are."""
+        """Inputs from which the entries are computed, if any."""
         return self.value.reads if isinstance(self.value, Made) else ()
 
     def build(self, context: BuildContext) -> nn.Module:
         """Make the module for a float value.
 
         Raises:
-            InterfaceError: the value has no such entries, or holds no floats.
-            ProgramError: the entries do not fit.
+            InterfaceError: the value has no such entries, or is not floating point.
+            ProgramError: the entries have another shape.
         """
         value, where = context.value, context.where
         if value.ndim <= self.axis:
@@ -77,15 +78,15 @@ class Replacement(Manipulation):
         last = max(self.offset, 0) + self.length
         if isinstance(size, int) and size < last:
             raise InterfaceError(
-                f"{where} has {size} entries on axis {self.axis}, no {last}",
-                ["insert them first, with a Concatenative of the same length and offset"],
+                f"{where} has {size} entries on axis {self.axis}, but {last} are needed",
+                ["insert them first: gp.Concatenative(...) with the same length and offset"],
             )
         entries = entries_module(self.value, context.with_entries(self.axis, self.length))
         return _Slots(entries, self.axis, self.offset, self.length)
 
 
 class _Slots(nn.Module):
-    """Forward: the value, and what the entries are made of -> the value, and the entries."""
+    """Forward: the value, and inputs of the entries -> the new value, and the entries."""
 
     def __init__(self, entries: Entries, axis: int, offset: int, length: int) -> None:
         super().__init__()

@@ -182,7 +182,7 @@ def test_bad_options_are_named() -> None:
         gp.Prefix(length=-1)
     with pytest.raises(ProgramError, match="positions 'far'"):
         gp.Prefix(positions="far")
-    with pytest.raises(ProgramError, match="meaning 'x' of input 'mask'"):
+    with pytest.raises(ProgramError, match="role 'x' of input 'mask'"):
         gp.Prefix(input_roles={"mask": "x"})  # type: ignore[arg-type]
 
 
