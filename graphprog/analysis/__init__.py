@@ -1,7 +1,7 @@
-"""What a graph is found to be: blocks, towers, attention, token inputs, the lineage of an axis.
+"""Analyses of a graph: blocks, towers, attention, token inputs, the lineage of an axis.
 
-Every analysis reads a graph and returns facts; none changes it. Facts are found by structure, so
-that no model class, library of models or modality is named here.
+An analysis reads a graph and returns facts; it never changes the graph. Facts are found by
+structure: no model class, model library or modality is named here.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import fx
 
-from graphprog.analysis.attention import Attention, attentions, inputs_behind, is_cross
+from graphprog.analysis.attention import Attention, attentions, input_ancestors, is_cross
 from graphprog.errors import PassError
 from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.sizes import expression, is_symbolic, same_size
@@ -61,7 +61,7 @@ class KVLayout:
         Raises:
             PassError: there is no attention, or the number of tokens is fixed.
         """
-        found = [one for one in attentions(code) if inputs_behind(one.key)]
+        found = [one for one in attentions(code) if input_ancestors(one.key)]
         if not found:
             raise PassError(
                 "there is no attention whose keys and values could be kept",

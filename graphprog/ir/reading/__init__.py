@@ -1,6 +1,6 @@
-"""How graphs are shown to people: folded texts, tables of interfaces, differences, summaries.
+"""Graphs as text for people: folded texts, tables of interfaces, differences, summaries.
 
-Here belongs what only shows. The canonical text, which fingerprints are taken of, is that of
+Here belongs display only. The canonical text, the input of fingerprints, belongs in
 :mod:`graphprog.ir.printing`.
 """
 
