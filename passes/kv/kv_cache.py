@@ -19,6 +19,7 @@ from graphprog.ir.symbols import with_letters
 from graphprog.passes.base import Pass
 from graphprog.passes.kv.decode_rewrite import PART, DecodeRewrite
 from graphprog.passes.kv.kv_layout import KVLayout
+from graphprog.passes.kv.verify_cache import prove
 from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.refusal import RefusalError
 from graphprog.spec.registry import spec
@@ -69,6 +70,9 @@ class CacheKV(Pass):
     ``present_key_0``, ... [B, key heads, S, d] belong to the operations in order; those that attend
     to something else take ``cross_key_0``, ... whole. P may be 0.
 
+    Nothing but attention may read other tokens. This is tried out: random tokens are read in parts,
+    and the results are compared with those of reading them at once.
+
     Example:
         >>> step = gp.passes.CacheKV()(language)
         >>> [str(node.target) for node in step.placeholders][:3]
@@ -93,6 +97,14 @@ class CacheKV(Pass):
         lengths = {"P": rewrite.skipped, "T": rewrite.kept}
         edit.changes["symbols"] = with_letters(graph.symbols, lengths)
         return _finished(edit, {**kept, **present})
+
+    def ensures(self, before: Graph, after: Graph) -> None:
+        """Reading in parts computes what reading at once does; names the operation that does not.
+
+        Raises:
+            PassError: a result depends on more than keys and values of other tokens.
+        """
+        prove(before, ExposeKV()(before), after)
 
 
 def _written(edit: Editor, slots: KVLayout) -> dict[str, fx.Node]:
