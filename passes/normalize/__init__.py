@@ -1,7 +1,7 @@
-"""Passes that simplify a captured graph and change no result.
+"""Passes that simplify a captured graph without changing its results.
 
 They run at capture: regions are inlined, in-place operations become functional, asserts and
-dropouts go.
+dropouts are removed.
 """
 
 from __future__ import annotations
