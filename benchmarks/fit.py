@@ -8,18 +8,17 @@ hits, and hashes the source before and after. The ratio of the medians is what c
 
 from __future__ import annotations
 
-import platform
-import statistics
+import functools
 import sys
-import time
 
 import torch
 from torch import nn
 from torch.nn import functional
+from turns import machine, side_by_side
 
 import graphprog as gp
 
-ROUNDS, BATCH = 5, 64
+BATCH = 64
 
 
 def network(width: int) -> nn.Module:
@@ -44,24 +43,18 @@ def bare(task: gp.ReprogrammedModel, images: torch.Tensor, labels: torch.Tensor)
 def main() -> None:
     threads = int(sys.argv[1]) if len(sys.argv) > 1 else torch.get_num_threads()
     torch.set_num_threads(threads)
-    processor = platform.processor() or platform.machine()
-    print(f"torch {torch.__version__}, {processor}, {threads} threads")
+    print(machine())
     for width, side, count in ((16, 32, 2048), (32, 64, 1024), (64, 96, 512)):
         torch.manual_seed(0)
         graph = gp.capture(network(width), (torch.rand(2, 3, side, side),))
         program = gp.Program([gp.Additive()], align=gp.RandomMap(10))
         images, labels = torch.rand(count, 3, side, side), torch.arange(count) % 10
-        tasks = [gp.compile(graph, program) for _ in range(2)]
-        seconds: tuple[list[float], list[float]] = ([], [])
-        for turn in range(ROUNDS + 1):
-            start = time.perf_counter()
-            bare(tasks[0], images, labels)
-            middle = time.perf_counter()
-            gp.fit(tasks[1], (images, labels), epochs=1, batch_size=BATCH)
-            if turn:
-                seconds[0].append(middle - start)
-                seconds[1].append(time.perf_counter() - middle)
-        loop, fit = (statistics.median(times) for times in seconds)
+        by_hand, fitted = (gp.compile(graph, program) for _ in range(2))
+        epochs = {
+            "loop": functools.partial(bare, by_hand, images, labels),
+            "fit": functools.partial(gp.fit, fitted, (images, labels), epochs=1, batch_size=BATCH),
+        }
+        loop, fit = side_by_side(epochs).values()
         step = 1e3 * loop * BATCH / count
         print(f"{side:3d}²  step {step:7.1f} ms  fit takes {fit / loop:.2f} × the bare loop")
 

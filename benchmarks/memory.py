@@ -23,17 +23,12 @@ from turns import machine, side_by_side
 
 import graphprog as gp
 
-ROOT = Path(__file__).resolve().parent.parent
 QUERY, PROMPT, WRITTEN = 16, 128, 64
 
 
 def main() -> None:
     """Measure, and print two tables."""
     remembered = int(sys.argv[1]) if len(sys.argv) > 1 else 512
-    sys.path.append(str(ROOT))
-    from tests.support.cpu_torchvision import declare_missing_operators
-
-    _kept = declare_missing_operators()  # transformers may find a torchvision built for CUDA
     print(machine())
     torch.manual_seed(0)
     config = transformers.GPT2Config(n_positions=1024, attn_implementation="sdpa")

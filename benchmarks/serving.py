@@ -30,7 +30,6 @@ from turns import efficientnet_lite0, machine, side_by_side, timed
 
 import graphprog as gp
 
-ROOT = Path(__file__).resolve().parent.parent
 ROWS, SWITCHES = 8, 200
 
 
@@ -38,10 +37,6 @@ def main() -> None:
     """Measure, and print three tables."""
     programs = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     small = "small" in sys.argv[2:]
-    sys.path.append(str(ROOT))
-    from tests.support.cpu_torchvision import declare_missing_operators
-
-    _kept = declare_missing_operators()  # transformers may find a torchvision built for CUDA
     print(machine())
     torch.manual_seed(0)
     with torch.no_grad(), tempfile.TemporaryDirectory() as folder:

@@ -23,8 +23,6 @@ from turns import efficientnet_lite0, machine, side_by_side
 
 import graphprog as gp
 
-ROOT = Path(__file__).resolve().parent.parent
-
 Loss = Callable[[Any, torch.Tensor], torch.Tensor]
 Job = tuple[gp.Graph, gp.Program, tuple[torch.Tensor, ...], Loss | None]
 """A source, a program, inputs and labels, and a loss; that of language models where it is None."""
@@ -32,10 +30,6 @@ Job = tuple[gp.Graph, gp.Program, tuple[torch.Tensor, ...], Loss | None]
 
 def main() -> None:
     """Measure, and print a table."""
-    sys.path.append(str(ROOT))
-    from tests.support.cpu_torchvision import declare_missing_operators
-
-    _kept = declare_missing_operators()  # libraries may find a torchvision built for CUDA
     jobs = {"efficientnet": efficientnet, "vit": vit, "gpt2": gpt2}
     chosen = sys.argv[1:] or list(jobs)
     print(machine())

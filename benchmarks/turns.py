@@ -6,6 +6,7 @@ import contextlib
 import io
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +17,11 @@ from torch import nn
 
 from graphprog.backends.onnxruntime.distributions import installed_onnxruntimes
 
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+from tests.support.cpu_torchvision import declare_missing_operators
+
 REPEATS = 7
+OPERATORS = declare_missing_operators()  # libraries may find a torchvision built for CUDA
 
 
 def side_by_side(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:

@@ -16,16 +16,16 @@ from graphprog.rewriting.fake_tracing import keeping_sizes
 from graphprog.spec.registry import Spec
 
 Watcher = Callable[["Pass", Graph, Graph], None]
-"""Called with a pass that has run, its input graph and its result."""
+"""Called with a pass that has run, the graph it was given, and its result."""
 
 _WATCHER: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 
 
 @contextmanager
 def watching(watcher: Watcher) -> Iterator[None]:
-    """Call a function with every pass that runs inside the block, its input and its result.
+    """Show every pass that runs inside the block, and what it did, to a function.
 
-    An exception of the function counts as one of the pass: tests verify every pass this way.
+    What the function raises counts as raised by the pass: tests verify every pass this way.
     """
     token = _WATCHER.set(watcher)
     try:
@@ -36,10 +36,10 @@ def watching(watcher: Watcher) -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True)
 class Pass(Spec):
-    """A rewriting of graphs; subclasses are frozen dataclasses whose fields are the options.
+    """A rewriting of graphs. Subclasses are frozen dataclasses whose fields are the options.
 
     Calling a pass checks :meth:`requires`, runs :meth:`run`, checks :meth:`ensures` and adds an
-    entry to the graph's history. The canonical text shows whether anything changed.
+    entry to the graph's history. Whether anything changed is read off the canonical text.
 
     Example:
         >>> smaller = gp.passes.DropDeadCode()(graph)
@@ -49,23 +49,23 @@ class Pass(Spec):
     """
 
     after: ClassVar[tuple[str, ...]] = ()
-    """Kinds of passes that come earlier in a pipeline."""
+    """Kinds of passes that, where a pipeline has them too, come earlier."""
 
     def requires(self, graph: Graph) -> None:
-        """Check that this pass can run on the graph; raise otherwise."""
+        """Raise if the graph is not fit for this pass."""
 
     @abstractmethod
     def run(self, graph: Graph) -> Graph:
-        """Return the rewritten graph; never change the given one."""
+        """Return the rewritten graph; never touch the one given."""
 
     def ensures(self, before: Graph, after: Graph) -> None:
-        """Check that the result keeps the promises of this pass; raise otherwise."""
+        """Raise if the result breaks a promise of this pass."""
 
     def __call__(self, graph: Graph) -> Graph:
-        """Run the pass with its checks.
+        """Run under the contract.
 
         Raises:
-            PassError: the pass failed; names the pass and keeps the cause.
+            PassError: anything went wrong; names this pass and keeps the cause.
         """
         start = time.perf_counter()
         try:

@@ -10,6 +10,7 @@ from graphprog.backends.parity.report import Inputs
 from graphprog.compiler.data_checks import class_count
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError, TrainingError
+from graphprog.spec.checks import require_choice
 from graphprog.train.losses import CausalLM, Span, TokenClassification
 from graphprog.train.objective import Loss
 from graphprog.train.recipe import cross_entropy
@@ -34,11 +35,8 @@ def loss_of(task: ReprogrammedModel, loss: str | Loss) -> Loss:
     if loss == "causal_lm":
         return CausalLM(task)
     known: dict[str, Loss] = {"cross_entropy": cross_entropy, "mse": mean_squared_error}
-    if loss not in known:
-        raise TrainingError(
-            f"loss {loss!r} is unknown; known: {', '.join(NAMES)}",
-            ["a function: (outputs, labels) -> mean loss"],
-        )
+    remedy = "a function: (outputs, labels) -> mean loss"
+    require_choice("", "loss", loss, NAMES, [remedy], TrainingError)
     return known[loss]
 
 

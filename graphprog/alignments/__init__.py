@@ -7,50 +7,31 @@ belongs in :mod:`graphprog.text.parsing`.
 
 from __future__ import annotations
 
-from graphprog.alignments.base import Alignment
-from graphprog.alignments.identity import Identity
-from graphprog.alignments.label_mapping.bayesian import BayesianMap, WeightedSources
-from graphprog.alignments.label_mapping.counting import hard_counts, soft_counts
-from graphprog.alignments.label_mapping.fixed_map import FixedMap
-from graphprog.alignments.label_mapping.frequency import FrequencyMap, IterativeMap, MatchedSources
-from graphprog.alignments.label_mapping.matching import Matching, frequency_matching
-from graphprog.alignments.label_mapping.random_map import RandomMap
-from graphprog.alignments.label_mapping.report import MappingReport
-from graphprog.alignments.label_mapping.selection import SelectedSources, select_sources
-from graphprog.alignments.label_mapping.statistical import StatisticalAlignment, StatisticalModule
-from graphprog.alignments.label_mapping.weighting import bayesian_weights
-from graphprog.alignments.last_token import LastToken
-from graphprog.alignments.linear import LinearHead, PooledLinear
-from graphprog.alignments.slice import Slice
-from graphprog.alignments.verbalizers.label_tokens import LabelTokens
-from graphprog.alignments.verbalizers.score import Score
-from graphprog.alignments.verbalizers.verbalizer import Verbalizer
-
-__all__ = [
-    "Alignment",
-    "BayesianMap",
-    "FixedMap",
-    "FrequencyMap",
-    "Identity",
-    "IterativeMap",
-    "LabelTokens",
-    "LastToken",
-    "LinearHead",
-    "MappingReport",
-    "MatchedSources",
-    "Matching",
-    "PooledLinear",
-    "RandomMap",
-    "Score",
-    "SelectedSources",
-    "Slice",
-    "StatisticalAlignment",
-    "StatisticalModule",
-    "Verbalizer",
-    "WeightedSources",
-    "bayesian_weights",
-    "frequency_matching",
-    "hard_counts",
-    "select_sources",
-    "soft_counts",
-]
+from graphprog.alignments.base import Alignment as Alignment
+from graphprog.alignments.identity import Identity as Identity
+from graphprog.alignments.label_mapping.bayesian import BayesianMap as BayesianMap
+from graphprog.alignments.label_mapping.bayesian import WeightedSources as WeightedSources
+from graphprog.alignments.label_mapping.counting import hard_counts as hard_counts
+from graphprog.alignments.label_mapping.counting import soft_counts as soft_counts
+from graphprog.alignments.label_mapping.fixed_map import FixedMap as FixedMap
+from graphprog.alignments.label_mapping.frequency import FrequencyMap as FrequencyMap
+from graphprog.alignments.label_mapping.frequency import IterativeMap as IterativeMap
+from graphprog.alignments.label_mapping.frequency import MatchedSources as MatchedSources
+from graphprog.alignments.label_mapping.matching import Matching as Matching
+from graphprog.alignments.label_mapping.matching import frequency_matching as frequency_matching
+from graphprog.alignments.label_mapping.random_map import RandomMap as RandomMap
+from graphprog.alignments.label_mapping.report import MappingReport as MappingReport
+from graphprog.alignments.label_mapping.selection import SelectedSources as SelectedSources
+from graphprog.alignments.label_mapping.selection import select_sources as select_sources
+from graphprog.alignments.label_mapping.statistical import (
+    StatisticalAlignment as StatisticalAlignment,
+)
+from graphprog.alignments.label_mapping.statistical import StatisticalModule as StatisticalModule
+from graphprog.alignments.label_mapping.weighting import bayesian_weights as bayesian_weights
+from graphprog.alignments.last_token import LastToken as LastToken
+from graphprog.alignments.linear import LinearHead as LinearHead
+from graphprog.alignments.linear import PooledLinear as PooledLinear
+from graphprog.alignments.slice import Slice as Slice
+from graphprog.alignments.verbalizers.label_tokens import LabelTokens as LabelTokens
+from graphprog.alignments.verbalizers.score import Score as Score
+from graphprog.alignments.verbalizers.verbalizer import Verbalizer as Verbalizer

@@ -13,7 +13,7 @@ from graphprog.manipulations.inputs.constant_inputs import ConstantInputs
 from graphprog.manipulations.inputs.normalize import Normalize
 from graphprog.manipulations.inputs.resize_pad import ResizePad
 from graphprog.manipulations.inputs.token_source import TokenSource
-from graphprog.spec.checks import require_texts
+from graphprog.spec.checks import require_choice, require_texts
 from graphprog.spec.registry import Spec, spec
 from graphprog.text.prompting.part import TextPart
 
@@ -53,8 +53,7 @@ class Contract(Spec):
             value = getattr(self, name)
             value = (value,) if isinstance(value, int | float) else tuple(value)
             object.__setattr__(self, name, value)
-        if self.space not in SPACES:
-            raise ProgramError(f"space {self.space!r} is unknown; known: {', '.join(SPACES)}")
+        require_choice(self.kind, "space", self.space, SPACES)
         if self.space == "model" and (self.mean or self.std):
             raise ProgramError(
                 "a contract in model space has no mean or std: nothing is normalized in the graph",

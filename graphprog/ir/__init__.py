@@ -1,7 +1,8 @@
-"""The graph: operations, weights, interfaces, sizes, printing and execution.
+"""The graph: operations, weights, interfaces, sizes, and how it prints and runs.
 
-Here belongs the representation of a graph. Changing a graph belongs in :mod:`graphprog.rewriting`,
-finding structure in it in :mod:`graphprog.analysis`. Nothing here knows about programs.
+Here belongs what a captured graph is, whatever was done to it. Changing a graph belongs in
+:mod:`graphprog.rewriting`, finding structure in it in :mod:`graphprog.analysis`. Nothing here knows
+of programs.
 """
 
 from __future__ import annotations

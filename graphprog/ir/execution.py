@@ -1,4 +1,4 @@
-"""Execution of a graph as a module over its weights, in evaluation or in training."""
+"""Running the operations of a graph: as a module over its weights, in evaluation or in training."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def executable(
     modes: Sequence[Mode] = (),
     name: str = "Graph",
 ) -> fx.GraphModule:
-    """Make a runnable module over shared weights, without dead code.
+    """A runnable module over shared weights, without dead code.
 
     Args:
-        code: the operations; they are copied.
-        weights: the tensors that they read; they are shared.
-        outputs: nodes to return instead of the code's outputs.
+        code: what to run; it is copied.
+        weights: what it reads; they are shared.
+        outputs: nodes to return in place of the code's outputs.
         device: where the code makes new tensors; None leaves it as captured. The weights are
             wherever they were moved.
         modes: what to compute as in training; updated buffers are returned after the outputs.
@@ -58,7 +58,7 @@ def executable(
 
 
 def _sharing(weights: Weights, code: fx.Graph, name: str) -> fx.GraphModule:
-    """Make a module of code that shares the weights; fx itself would copy their tree."""
+    """Code as a module; fx copies the tree of attributes it needs, so that ours takes its place."""
     runnable = fx.GraphModule(weights, code, class_name=name)
     for child in ("source", "program"):
         if hasattr(runnable, child):
@@ -68,12 +68,12 @@ def _sharing(weights: Weights, code: fx.Graph, name: str) -> fx.GraphModule:
 
 
 def switch(code: fx.Graph, named: Mapping[str, fx.Node], modes: Sequence[Mode]) -> None:
-    """Switch code to training, and return the updated buffers as well.
+    """Let code compute what training does, and return the updated buffers as well.
 
     Args:
-        code: the operations to change.
-        named: its nodes, by the names that modes use.
-        modes: values that differ in training.
+        code: what is changed.
+        named: its nodes, by the names that modes have for them.
+        modes: what training computes in another way.
     """
     for mode in modes:
         named[mode.evaluating].replace_all_uses_with(named[mode.training])
@@ -84,17 +84,17 @@ def switch(code: fx.Graph, named: Mapping[str, fx.Node], modes: Sequence[Mode]) 
 
 @torch.no_grad()
 def write_updates(weights: Weights, modes: Sequence[Mode], values: Sequence[Any]) -> None:
-    """Store the new values of the program's buffers after a training step.
+    """Store what a run in training returned for the program's buffers.
 
     Raises:
-        DataError: they are not finite, such as the variance of a single value.
+        DataError: they are not finite, as the variance of a single value is not.
     """
     paths = [path for mode in modes for path in mode.updates]
     for path, value in zip(paths, values, strict=True):
         if not bool(value.isfinite().all()):
             raise DataError(
                 f"{path} would no longer be finite after this batch",
-                ["use batches of two rows or more: drop_last=True", "check the data"],
+                ["train on batches of two rows or more: drop_last=True", "check the data"],
             )
     for path, value in zip(paths, values, strict=True):
         weights.get_buffer(path).copy_(value)

@@ -1,4 +1,4 @@
-"""Fake values of nodes: shape, dtype and device, without data."""
+"""The fake value of a node: shape, dtype and device of what it computes, without numbers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 
 
 def fake_value(node: Any) -> Any:
-    """Return the fake value of a node: a tensor, a tuple of them, a symbolic size, or a number."""
+    """The fake value of a node: a tensor, a tuple of them, a symbolic size, or a number."""
     return node.meta["val"]
 
 
 def fake_tensor(node: Any) -> torch.Tensor:
-    """Return the fake value of a node that computes a tensor."""
+    """The fake value of a node that computes a tensor."""
     value: torch.Tensor = node.meta["val"]
     return value

@@ -1,4 +1,4 @@
-"""Hints: facts about a model beyond its operations, such as normalization and labels."""
+"""What is known of a model beyond its operations: how its images were normalized, its labels."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from graphprog.errors import ProgramError
+from graphprog.spec.checks import require_choice
 
 HINTS = ("mean", "std", "labels", "tokenizer")
 """``mean`` and ``std`` per channel, in units of [0, 1]; names of the classes, in order; name or
@@ -13,15 +14,14 @@ folder of the tokenizer."""
 
 
 def checked_hints(hints: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Check hints, and convert lists to tuples.
+    """Hints with tuples in place of lists.
 
     Raises:
-        ProgramError: a hint is unknown or has the wrong type.
+        ProgramError: one is unknown, or not of its type.
     """
     found: dict[str, Any] = {}
     for name, value in (hints or {}).items():
-        if name not in HINTS:
-            raise ProgramError(f"hint {name!r:.40} is unknown; known: {', '.join(HINTS)}")
+        require_choice("", "a hint", name, HINTS)
         if name == "tokenizer":
             found[name] = str(value)
             continue

@@ -7,53 +7,27 @@ for them belongs in :mod:`graphprog.passes`; published methods are compositions 
 
 from __future__ import annotations
 
-from graphprog.manipulations.base import Manipulation
-from graphprog.manipulations.inputs.constant_inputs import ConstantInputs
-from graphprog.manipulations.inputs.image_grid import ImageGrid
-from graphprog.manipulations.inputs.normalize import Normalize
-from graphprog.manipulations.inputs.prototypes import PatchTokens, Prototypes
-from graphprog.manipulations.inputs.resize_pad import ResizePad
-from graphprog.manipulations.inputs.token_source import TokenSource
-from graphprog.manipulations.inputs.vocabulary_map import VocabularyMap
-from graphprog.manipulations.modules.adapter import Adapter
-from graphprog.manipulations.modules.additive import Additive
-from graphprog.manipulations.modules.conditional import Conditional
-from graphprog.manipulations.modules.generated import Generated
-from graphprog.manipulations.modules.mixture import Mixture
-from graphprog.manipulations.modules.parametric import Parametric
-from graphprog.manipulations.modules.projection import Projection
-from graphprog.manipulations.modules.sample_mask import SampleMask
-from graphprog.manipulations.modules.scale import Scale
-from graphprog.manipulations.modules.trainable_layer import TrainableLayer
-from graphprog.manipulations.prompts.adaption_prompt import AdaptionPrompt
-from graphprog.manipulations.prompts.concatenative import Concatenative
-from graphprog.manipulations.prompts.prefix import Prefix
-from graphprog.manipulations.prompts.replacement import Replacement
-from graphprog.values.context import BuildContext
-
-__all__ = [
-    "Adapter",
-    "AdaptionPrompt",
-    "Additive",
-    "BuildContext",
-    "Concatenative",
-    "Conditional",
-    "ConstantInputs",
-    "Generated",
-    "ImageGrid",
-    "Manipulation",
-    "Mixture",
-    "Normalize",
-    "Parametric",
-    "PatchTokens",
-    "Prefix",
-    "Projection",
-    "Prototypes",
-    "Replacement",
-    "ResizePad",
-    "SampleMask",
-    "Scale",
-    "TokenSource",
-    "TrainableLayer",
-    "VocabularyMap",
-]
+from graphprog.manipulations.base import Manipulation as Manipulation
+from graphprog.manipulations.inputs.constant_inputs import ConstantInputs as ConstantInputs
+from graphprog.manipulations.inputs.image_grid import ImageGrid as ImageGrid
+from graphprog.manipulations.inputs.normalize import Normalize as Normalize
+from graphprog.manipulations.inputs.prototypes import PatchTokens as PatchTokens
+from graphprog.manipulations.inputs.prototypes import Prototypes as Prototypes
+from graphprog.manipulations.inputs.resize_pad import ResizePad as ResizePad
+from graphprog.manipulations.inputs.token_source import TokenSource as TokenSource
+from graphprog.manipulations.inputs.vocabulary_map import VocabularyMap as VocabularyMap
+from graphprog.manipulations.modules.adapter import Adapter as Adapter
+from graphprog.manipulations.modules.additive import Additive as Additive
+from graphprog.manipulations.modules.conditional import Conditional as Conditional
+from graphprog.manipulations.modules.generated import Generated as Generated
+from graphprog.manipulations.modules.mixture import Mixture as Mixture
+from graphprog.manipulations.modules.parametric import Parametric as Parametric
+from graphprog.manipulations.modules.projection import Projection as Projection
+from graphprog.manipulations.modules.sample_mask import SampleMask as SampleMask
+from graphprog.manipulations.modules.scale import Scale as Scale
+from graphprog.manipulations.modules.trainable_layer import TrainableLayer as TrainableLayer
+from graphprog.manipulations.prompts.adaption_prompt import AdaptionPrompt as AdaptionPrompt
+from graphprog.manipulations.prompts.concatenative import Concatenative as Concatenative
+from graphprog.manipulations.prompts.prefix import Prefix as Prefix
+from graphprog.manipulations.prompts.replacement import Replacement as Replacement
+from graphprog.values.context import BuildContext as BuildContext

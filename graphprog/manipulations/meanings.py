@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from graphprog.errors import ProgramError
+from graphprog.spec.checks import require_choice
 
 MEANINGS = ("present", "zero", "positions")
 
@@ -19,8 +19,5 @@ def checked_meanings(
     """
     pairs = tuple(sorted(input_roles.items()) if isinstance(input_roles, Mapping) else input_roles)
     for name, meaning in pairs:
-        if meaning not in MEANINGS:
-            raise ProgramError(
-                f"the role {meaning!r} of input {name!r} is unknown; known: " + ", ".join(MEANINGS)
-            )
+        require_choice("", f"the role of input {name!r}", meaning, MEANINGS)
     return pairs

@@ -22,6 +22,7 @@ from graphprog.manipulations.prompts.prefix import Prefix
 from graphprog.peft import folder
 from graphprog.peft.places import same_place, tokens_of
 from graphprog.peft.prefix import prefix_fields
+from graphprog.spec.checks import require_choice
 from graphprog.values.reparameterized import LSTM, MLP, LowRank
 
 TASKS = ("CAUSAL_LM", "SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS", "SEQ_2_SEQ_LM", "FEATURE_EXTRACTION")
@@ -64,8 +65,7 @@ def save(
         >>> gp.peft.save(prompted, "prompt", base_model_name_or_path="small", task_type="CAUSAL_LM")
         >>> again = gp.peft.load("prompt", language)
     """
-    if task_type not in TASKS:
-        raise ProgramError(f"task_type {task_type!r} is unknown; known: {', '.join(TASKS)}")
+    require_choice("", "task_type", task_type, TASKS)
     if not task.spec.align.is_identity:
         raise ProgramError(
             f"PEFT has no place for the alignment {task.spec.align}",

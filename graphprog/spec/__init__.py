@@ -6,22 +6,10 @@ to the class that is registered: a manipulation, an alignment, a value, a pass.
 
 from __future__ import annotations
 
-from graphprog.spec.registry import (
-    ENTRY_POINTS,
-    Spec,
-    format_spec,
-    from_json,
-    parse_spec,
-    spec,
-    to_json,
-)
-
-__all__ = [
-    "ENTRY_POINTS",
-    "Spec",
-    "format_spec",
-    "from_json",
-    "parse_spec",
-    "spec",
-    "to_json",
-]
+from graphprog.spec.registry import ENTRY_POINTS as ENTRY_POINTS
+from graphprog.spec.registry import Spec as Spec
+from graphprog.spec.registry import format_spec as format_spec
+from graphprog.spec.registry import from_json as from_json
+from graphprog.spec.registry import parse_spec as parse_spec
+from graphprog.spec.registry import spec as spec
+from graphprog.spec.registry import to_json as to_json

@@ -1,4 +1,4 @@
-"""Matching of attention written as single operations into one operation.
+"""Attention that a model writes out by hand, matched into one operation.
 
 ``match_attention`` is the pass; the other files recognize scores, masks and heads.
 """

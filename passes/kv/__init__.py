@@ -1,6 +1,6 @@
-"""Passes that prepend keys and values in attention, and that derive a KV cache.
+"""Passes that put keys and values before those of attention, and that derive a KV cache.
 
-Here positions and masks are shifted as for a longer sequence.
+Positions and masks are shifted here as for a longer sequence.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Layout of a KV cache: attention operations, their order, and names of keys and values."""
+"""Where keys and values are kept from token to token: which attention, in which order, by name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import fx
 
-from graphprog.analysis.attention import Attention, attentions, input_ancestors, is_cross
+from graphprog.analysis.attention import Attention, attentions, inputs_behind, is_cross
 from graphprog.errors import PassError
 from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.sizes import expression, is_symbolic, same_size
@@ -21,7 +21,7 @@ class Heads:
     Attributes:
         attention: the operation.
         node: the heads [B, H, S, d], without what a prefix put before them.
-        edge: the use that reads them.
+        edge: by which they are read.
         repeats: how often each head is repeated.
     """
 
@@ -32,7 +32,7 @@ class Heads:
 
     @classmethod
     def of(cls, attention: Attention, slot: int) -> Heads:
-        """Return the keys of an operation, or the values for slot 2."""
+        """The keys of an operation, or at slot 2 the values."""
         edge, heads = (attention.node, slot), attention.argument(slot)
         while "graphprog" in heads.meta and heads.target is torch.ops.aten.cat.default:
             parts = heads.args[0]
@@ -42,12 +42,12 @@ class Heads:
 
 @dataclasses.dataclass(frozen=True)
 class KVLayout:
-    """The attention of a graph that is decoded token by token.
+    """The attention of a graph that writes one token after another.
 
     Attributes:
-        own: self-attention over the tokens; keys and values of each operation in turn.
-        cross: attention over a sequence that does not change between tokens; likewise.
-        axis: the number of tokens.
+        own: attends to the tokens themselves; keys and values of each operation in turn.
+        cross: attends to something that does not change from token to token; likewise.
+        axis: how many tokens there are.
     """
 
     own: tuple[Heads, ...]
@@ -56,12 +56,12 @@ class KVLayout:
 
     @classmethod
     def of(cls, code: fx.Graph) -> KVLayout:
-        """Find the attention of a graph; the last operation reads the generated tokens.
+        """Find them: the last attention of a graph reads the tokens that are written.
 
         Raises:
             PassError: there is no attention, or the number of tokens is fixed.
         """
-        found = [one for one in attentions(code) if input_ancestors(one.key)]
+        found = [one for one in attentions(code) if inputs_behind(one.key)]
         if not found:
             raise PassError(
                 "there is no attention whose keys and values could be kept",
@@ -91,6 +91,6 @@ class KVLayout:
         )
 
     def names(self, kind: str) -> list[str]:
-        """Return names of inputs or outputs: ``past``, ``present`` or ``cross``, in order."""
+        """Names of inputs or outputs: ``past``, ``present`` or ``cross``, in the order of heads."""
         heads = self.cross if kind == "cross" else self.own
         return [f"{kind}_{('key', 'value')[n % 2]}_{n // 2}" for n in range(len(heads))]

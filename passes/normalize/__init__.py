@@ -1,7 +1,7 @@
-"""Passes that simplify a captured graph without changing its results.
+"""Passes that simplify a captured graph and change no result.
 
 They run at capture: regions are inlined, in-place operations become functional, asserts and
-dropouts are removed.
+dropouts go.
 """
 
 from __future__ import annotations

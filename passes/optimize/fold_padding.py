@@ -1,4 +1,4 @@
-"""Fold zero padding into the following convolution."""
+"""Fold zero padding into the convolution behind it."""
 
 from __future__ import annotations
 

@@ -61,42 +61,18 @@ def families() -> tuple[Family, ...]:
     return tuple(sorted(found.values(), key=lambda family: family.name))
 
 
-OTHERS = {
-    "aimv2": "two towers",
-    "autoformer": "time series",
-    "dac": "audio",
-    "decision_transformer": "decoder",
-    "dinov3_convnext": "vision",
-    "dinov3_vit": "vision",
-    "dpr": "encoder",
-    "dpt": "vision",
-    "encodec": "audio",
-    "flava": "two towers",
-    "glpn": "vision",
-    "groupvit": "two towers",
-    "informer": "time series",
-    "lxmert": "encoder",
-    "maskformer": "vision",
-    "mimi": "audio",
-    "mlcd": "vision",
-    "owlv2": "two towers",
-    "owlvit": "two towers",
-    "pixio": "vision",
-    "pixtral": "vision",
-    "radio": "vision",
-    "splinter": "encoder",
-    "swin2sr": "vision",
-    "time_series_transformer": "time series",
-    "univnet": "audio",
-    "vilt": "encoder",
-    "visual_bert": "encoder",
-    "vit_mae": "vision",
-    "vitdet": "vision",
-    "vits": "audio",
-    "x_clip": "two towers",
-    "xcodec": "audio",
-    "yolos": "vision",
+_OTHERS = {
+    "two towers": "aimv2 flava groupvit owlv2 owlvit x_clip",
+    "time series": "autoformer informer time_series_transformer",
+    "audio": "dac encodec mimi univnet vits xcodec",
+    "decoder": "decision_transformer",
+    "vision": (
+        "dinov3_convnext dinov3_vit dpt glpn maskformer mlcd pixio pixtral radio swin2sr "
+        "vit_mae vitdet yolos"
+    ),
+    "encoder": "dpr lxmert splinter vilt visual_bert",
 }
+OTHERS = {name: kind for kind, names in _OTHERS.items() for name in names.split()}
 """Families without one of the tasks above, and their kind."""
 
 

@@ -203,19 +203,23 @@ def test_a_model_that_reads_more_of_ids_than_their_shape_is_refused() -> None:
 @pytest.mark.parametrize(
     ("part", "error", "message"),
     [
-        (lambda: gp.VocabularyMap(words=0), ProgramError, "0 words"),
+        (lambda: gp.VocabularyMap(words=0), ProgramError, "words must be an integer of at least 1"),
         (
             lambda: gp.VocabularyMap(words=3, weighting="max"),
             ProgramError,
             "weighting must be one of none, softmax, not 'max'",
         ),
-        (lambda: gp.VocabularyMap(words=3, top=101), ProgramError, "top 101 of 100 source words"),
+        (
+            lambda: gp.VocabularyMap(words=3, top=101),
+            ProgramError,
+            "top 101 exceeds the 100 source words",
+        ),
         (
             lambda: gp.VocabularyMap(words=3, at="hidden[0]"),
             InterfaceError,
             "layers.0:out is not the",
         ),
-        (lambda: gp.Prototypes(heads=0), ProgramError, "not positive"),
+        (lambda: gp.Prototypes(heads=0), ProgramError, "top must be an integer of at least 1"),
         (lambda: SeriesPatches(patch=4, stride=5), ProgramError, "do not fit each other"),
         (lambda: ImagePatches((3, 8, 9), 4), ProgramError, r"patches of 4 do not divide"),
         (

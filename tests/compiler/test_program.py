@@ -108,7 +108,10 @@ def test_a_zero_sigmoid_is_gray_and_only_disabling_is_nothing() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"space": "pixels"}, "space 'pixels' is unknown; known: model, unit, normalized"),
+        (
+            {"space": "pixels"},
+            "contract: space must be one of model, unit, normalized, not 'pixels'",
+        ),
         ({"space": "unit"}, "unit space needs the source model's mean and std"),
         ({"space": "normalized", "mean": MEAN}, "needs the source model's mean and std"),
         ({"mean": MEAN, "std": STD}, "model space has no mean or std"),

@@ -7,7 +7,8 @@ convolution, and the gradient of a linear map along an axis is the transposed ma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,18 +29,6 @@ def max_pool(gradient: Tensor, inputs: Tensor, *arguments: Any) -> Tensor:
     """Gradient at the places of the maxima, which are numbered over the pooled axes."""
     *_, indices = arguments
     return _scattered(gradient, inputs, indices, 3 if len(arguments[0]) == 3 else 2)
-
-
-@TABLE.of(aten.adaptive_max_pool2d_backward.default)
-def adaptive_max_pool2d(gradient: Tensor, inputs: Tensor, indices: Tensor) -> Tensor:
-    """As :func:`max_pool`."""
-    return _scattered(gradient, inputs, indices, 2)
-
-
-@TABLE.of(aten.adaptive_max_pool3d_backward.default)
-def adaptive_max_pool3d(gradient: Tensor, inputs: Tensor, indices: Tensor) -> Tensor:
-    """As :func:`max_pool`."""
-    return _scattered(gradient, inputs, indices, 3)
 
 
 def _scattered(gradient: Tensor, inputs: Tensor, indices: Tensor, axes: int) -> Tensor:
@@ -97,64 +86,11 @@ def adaptive_avg_pool(inputs: Tensor, sizes: Sequence[int]) -> Tensor:
     return inputs
 
 
-@TABLE.of(aten._adaptive_avg_pool2d_backward.default)
-def adaptive_avg_pool2d(gradient: Tensor, inputs: Tensor) -> Tensor:
-    """As :func:`avg_pool`."""
-    return _adaptive(gradient, inputs, 2)
-
-
-@TABLE.of(aten._adaptive_avg_pool3d_backward.default)
-def adaptive_avg_pool3d(gradient: Tensor, inputs: Tensor) -> Tensor:
-    """As :func:`avg_pool`."""
-    return _adaptive(gradient, inputs, 3)
-
-
 def _adaptive(gradient: Tensor, inputs: Tensor, axes: int) -> Tensor:
     for axis in range(-axes, 0):
         matrix = maps.adaptive_average(inputs.shape[axis], gradient.shape[axis], gradient)
         gradient = maps.transposed(gradient, matrix, axis)
     return gradient
-
-
-@TABLE.of(
-    aten.upsample_nearest1d_backward.default,
-    aten.upsample_nearest2d_backward.default,
-    aten.upsample_nearest3d_backward.default,
-)
-def nearest(gradient: Tensor, sizes: Sequence[int], before: Sequence[int], *scales: Any) -> Tensor:
-    """Gradient of interpolation by the nearest neighbor."""
-    return _resized(gradient, before, scales, aten.upsample_nearest2d.default)
-
-
-@TABLE.of(
-    aten._upsample_nearest_exact1d_backward.default,
-    aten._upsample_nearest_exact2d_backward.default,
-)
-def nearest_exact(
-    gradient: Tensor, sizes: Sequence[int], before: Sequence[int], *scales: Any
-) -> Tensor:
-    """As :func:`nearest`, from the centers."""
-    return _resized(gradient, before, scales, aten._upsample_nearest_exact2d.default)
-
-
-@TABLE.of(
-    aten.upsample_linear1d_backward.default,
-    aten.upsample_bilinear2d_backward.default,
-    aten.upsample_trilinear3d_backward.default,
-)
-def linear(
-    gradient: Tensor, sizes: Sequence[int], before: Sequence[int], corners: bool, *scales: Any
-) -> Tensor:
-    """Gradient of linear interpolation."""
-    return _resized(gradient, before, scales, aten.upsample_bilinear2d.default, corners)
-
-
-@TABLE.of(aten.upsample_bicubic2d_backward.default)
-def bicubic(
-    gradient: Tensor, sizes: Sequence[int], before: Sequence[int], corners: bool, *scales: Any
-) -> Tensor:
-    """Gradient of cubic interpolation."""
-    return _resized(gradient, before, scales, aten.upsample_bicubic2d.default, corners)
 
 
 def _resized(
@@ -168,6 +104,37 @@ def _resized(
         matrix = resize(unit, [gradient.shape[axis], 1], *options, scale, None)[0, :, :, 0]
         gradient = maps.transposed(gradient, matrix, axis)
     return gradient
+
+
+def _resizing(resize: Any, options: int = 0) -> Callable[..., Tensor]:
+    """Gradient of interpolation with so many options, which stand before the scales."""
+
+    def resized(
+        gradient: Tensor, sizes: Sequence[int], before: Sequence[int], *rest: Any
+    ) -> Tensor:
+        return _resized(gradient, before, rest[options:], resize, *rest[:options])
+
+    return resized
+
+
+_nearest = _resizing(aten.upsample_nearest2d.default)
+_nearest_exact = _resizing(aten._upsample_nearest_exact2d.default)
+_linear = _resizing(aten.upsample_bilinear2d.default, 1)
+TABLE |= {
+    aten.adaptive_max_pool2d_backward.default: partial(_scattered, axes=2),
+    aten.adaptive_max_pool3d_backward.default: partial(_scattered, axes=3),
+    aten._adaptive_avg_pool2d_backward.default: partial(_adaptive, axes=2),
+    aten._adaptive_avg_pool3d_backward.default: partial(_adaptive, axes=3),
+    aten.upsample_nearest1d_backward.default: _nearest,
+    aten.upsample_nearest2d_backward.default: _nearest,
+    aten.upsample_nearest3d_backward.default: _nearest,
+    aten._upsample_nearest_exact1d_backward.default: _nearest_exact,
+    aten._upsample_nearest_exact2d_backward.default: _nearest_exact,
+    aten.upsample_linear1d_backward.default: _linear,
+    aten.upsample_bilinear2d_backward.default: _linear,
+    aten.upsample_trilinear3d_backward.default: _linear,
+    aten.upsample_bicubic2d_backward.default: _resizing(aten.upsample_bicubic2d.default, 1),
+}
 
 
 @TABLE.of(

@@ -20,37 +20,32 @@ KEY = "graphprog-graph"
 """Name of the document in the metadata of the file."""
 
 _MAX_DOCUMENT = 2**26
+_WIDTHS = {"float": (64, 32, 16), "int": (64, 32, 16, 8), "uint": (64, 32, 16, 8)}
 _DTYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
     torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint64: "U64",
-    torch.uint32: "U32",
-    torch.uint16: "U16",
-    torch.uint8: "U8",
     torch.bool: "BOOL",
     torch.float8_e4m3fn: "F8_E4M3",
     torch.float8_e5m2: "F8_E5M2",
+    **{
+        getattr(torch, f"{kind}{bits}"): f"{kind[0].upper()}{bits}"
+        for kind, widths in _WIDTHS.items()
+        for bits in widths
+    },
 }
 
 
 def write_container(
     path: str | os.PathLike[str], tensors: Mapping[str, torch.Tensor], document: Mapping[str, Any]
 ) -> Path:
-    """Write the file atomically, with at most one copy of a tensor in memory.
+    """Write the file atomically; no more than one tensor is in memory beside the model's own.
 
     Args:
-        path: path of the file; its folder must exist.
-        tensors: dense tensors on any device; each is stored contiguously.
+        path: of the file; its folder must exist.
+        tensors: on any device, dense; each is stored contiguous.
         document: JSON values.
 
     Raises:
-        FileError: a tensor or the document cannot be stored, or the file cannot be written.
+        FileError: a tensor or the document cannot be stored, or the place cannot be written.
     """
     text = render_json(document, "document")
     if len(text) > _MAX_DOCUMENT:
@@ -61,7 +56,7 @@ def write_container(
                 f"weight {name!r}: {tensor.dtype}, {tensor.layout}, on {tensor.device}: "
                 "only dense tensors of plain numbers, with their values, can be stored"
             )
-    # the widest dtypes first, so that every tensor is aligned to its own width
+    # the widest numbers first, so that every tensor lies at a multiple of its own width
     ordered = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
 
     def write(temporary: Path) -> None:
@@ -96,7 +91,7 @@ def _write_tensor(file: BinaryIO, tensor: torch.Tensor) -> None:
 
 
 class Container:
-    """An open file of tensors and a document.
+    """A file that is open for reading.
 
     Attributes:
         document: its JSON document.
@@ -111,7 +106,7 @@ class Container:
         return name in self._names
 
     def tensor(self, name: str) -> torch.Tensor:
-        """Read one tensor."""
+        """One tensor, read now."""
         found: torch.Tensor = self._file.get_tensor(name)
         return found
 

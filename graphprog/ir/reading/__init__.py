@@ -1,6 +1,6 @@
-"""Graphs as text for people: folded texts, tables of interfaces, differences, summaries.
+"""How graphs are shown to people: folded texts, tables of interfaces, differences, summaries.
 
-Here belongs display only. The canonical text, the input of fingerprints, belongs in
+Here belongs what only shows. The canonical text, which fingerprints are taken of, is that of
 :mod:`graphprog.ir.printing`.
 """
 

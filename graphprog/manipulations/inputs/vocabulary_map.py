@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from graphprog.errors import ProgramError
 from graphprog.manipulations.inputs.token_source import TokenSource
-from graphprog.spec.checks import require_choice
+from graphprog.spec.checks import require_choice, require_integer
 from graphprog.spec.registry import spec
 from graphprog.values.context import BuildContext
 from graphprog.values.patches import Size
@@ -42,11 +42,10 @@ class VocabularyMap(TokenSource):
     top: int | None = None
 
     def __post_init__(self) -> None:
-        if self.words < 1:
-            raise ProgramError(f"{self.kind}: words must be at least 1, not {self.words}")
+        require_integer(self.kind, "words", self.words, 1)
         require_choice(self.kind, "weighting", self.weighting, ("none", "softmax"))
-        if self.top is not None and self.top < 1:
-            raise ProgramError(f"{self.kind}: top {self.top} is not positive")
+        if self.top is not None:
+            require_integer(self.kind, "top", self.top, 1)
 
     def shape(self, length: Size, where: str) -> tuple[Size, ...]:
         """(T,)."""

@@ -7,9 +7,8 @@ import dataclasses
 import torch
 from torch import nn
 
-from graphprog.errors import ProgramError
 from graphprog.manipulations.base import Manipulation
-from graphprog.spec.checks import require_choice
+from graphprog.spec.checks import require_choice, require_integer, require_number
 from graphprog.spec.registry import spec
 from graphprog.values.context import BuildContext
 from graphprog.values.layers import ACTIVATIONS, affine
@@ -47,10 +46,9 @@ class Adapter(Manipulation):
 
     def __post_init__(self) -> None:
         require_choice(self.kind, "activation", self.activation, ACTIVATIONS)
-        if self.width is not None and self.width < 1:
-            raise ProgramError(f"adapter: width {self.width} is not positive")
-        if not self.reduction >= 1:
-            raise ProgramError(f"adapter: reduction {self.reduction} is below 1")
+        if self.width is not None:
+            require_integer(self.kind, "width", self.width, 1)
+        require_number(self.kind, "reduction", self.reduction, 1)
 
     @property
     def reads(self) -> tuple[str, ...]:

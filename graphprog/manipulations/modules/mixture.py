@@ -7,8 +7,8 @@ import dataclasses
 import torch
 from torch import nn
 
-from graphprog.errors import ProgramError
 from graphprog.manipulations.base import Manipulation
+from graphprog.spec.checks import require_integer
 from graphprog.spec.registry import spec
 from graphprog.values.context import BuildContext
 from graphprog.values.layers import Affine, affine
@@ -37,8 +37,7 @@ class Mixture(Manipulation):
     count: int = 5
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ProgramError(f"mixture: count must be at least 1, not {self.count}")
+        require_integer(self.kind, "count", self.count, 1)
 
     def build(self, context: BuildContext) -> nn.Module:
         """Make the module for a float value [..., d].

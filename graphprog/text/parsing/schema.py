@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from graphprog.errors import ProgramError
+from graphprog.spec.checks import require_choice
 
 TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
@@ -86,11 +87,6 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _check_type(value: Any, place: str) -> None:
-    if not isinstance(value, str) or value not in TYPES:
-        raise ProgramError(f"{place} must be one of {', '.join(TYPES)}, not {value!r:.60}")
-
-
 def _check_properties(value: Any, place: str) -> None:
     if not isinstance(value, Mapping):
         raise ProgramError(f"{place} must be an object, not {value!r:.60}")
@@ -109,7 +105,7 @@ def _check_enum(value: Any, place: str) -> None:
 
 
 _CHECKS: dict[str, Callable[[Any, str], None]] = {
-    "type": _check_type,
+    "type": lambda value, place: require_choice("", place, value, TYPES),
     "properties": _check_properties,
     "required": _check_required,
     "items": check_schema,
