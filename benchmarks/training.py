@@ -2,7 +2,7 @@
 
     python benchmarks/training.py [efficientnet] [vit] [gpt2]
 
-EfficientNet-Lite0 with a learnt border, ViT-B/16 with ten deep tokens, and a model of the size of
+EfficientNet-Lite0 with a learned border, ViT-B/16 with ten deep tokens, and a model of the size of
 GPT-2 small with twenty tokens in front, each trained by Adam on random data. Eager PyTorch runs the
 model as its library has it, and once more after ``gp.optimize`` where that changes it. The machine
 decides the seconds; what counts are the ratios. Compiling takes a C++ compiler; where there is

@@ -1,4 +1,9 @@
-"""Passes: graph in, new graph out."""
+"""Passes: each takes a graph and returns a new one.
+
+Here belongs every change of a graph, one pass per file, in the folder of its family: normalize,
+insert, extend an axis, attention, keys and values, optimize. Which passes a program becomes is
+decided in :mod:`graphprog.compiler`.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""ONNX files of tasks: one program, overridable, one per row, several kinds; fewer bits.
+"""Export of tasks to ONNX in every form of their programs, and quantization.
 
-Exports and quantization. Running the files belongs in :mod:`graphprog.backends.onnxruntime`.
+``decoder`` exports text generation with a KV cache. Running the files belongs in
+:mod:`graphprog.backends.onnxruntime`.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from graphprog.train.recipe import Recipe
 class OnnxTrainer(Trainer):
     """A trainer whose steps are those of an exported graph.
 
-    Between epochs, the task and the optimizer of PyTorch hold what was learnt, as they do without
+    Between epochs, the task and the optimizer of PyTorch hold what was learned, as they do without
     this engine; so checkpoints, mappings and what is measured know nothing of it.
     """
 

@@ -174,7 +174,7 @@ class Trainer(Documented):
         return report
 
     def program_state(self) -> dict[str, torch.Tensor]:
-        """Everything learnt or counted, as copies by the names ``program.*``."""
+        """Everything learned or counted, as copies by the names ``program.*``."""
         own = self._state.read((*self.layout.trained, *self.layout.updated))
         fixed = {name: self._file.tensors[name] for name in self.document.state}
         return {**fixed, **self._counted.read(self.layout.counted), **own}

@@ -1,6 +1,7 @@
-"""ONNX Runtime: exported files with the program they hold or another, and training.
+"""ONNX Runtime: sessions that run exported files with the program they hold or another.
 
-Sessions, providers, IO binding, caches of programs, decoding.
+Sessions, providers, IO binding, caches of programs, decoding. The training names shown here are
+defined in :mod:`graphprog.backends.onnx_training`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Results of a backend beside those of PyTorch, and the first interface where they part.
+"""Results of a backend beside those of PyTorch, and the first interface where they differ.
 
-Every lowering ends in a report from here.
+Every export ends in a report from here.
 """
 
 from __future__ import annotations

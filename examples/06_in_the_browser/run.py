@@ -39,7 +39,7 @@ def captured_source() -> gp.Graph:
 
 
 def program(labels: tuple[str, ...]) -> gp.Program:
-    """A drawing on a canvas, a learnt pattern over it, a counted map from ImageNet's classes."""
+    """A drawing on a canvas, a learned pattern over it, a counted map from ImageNet's classes."""
     return gp.Program(
         [
             gp.ResizePad(shape=(1, CELLS, CELLS), size=48, fill=(0.0,)),

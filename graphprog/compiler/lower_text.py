@@ -87,7 +87,7 @@ def _kept(prompt: Prompt, graph: Graph) -> Sequence[Manipulation]:
     if prompt.kept in ("text", "stored") or not prompt.prefix_ids:
         return ()
     ids = prompt.prefix_ids
-    if prompt.kept == "learnt-tokens":
+    if prompt.kept == "learned-tokens":
         until = "logits" if _by_token(graph) else ""
         value = Learnable(Tokens(ids))
         return (Concatenative(at="tokens", length=len(ids), value=value, until=until, name=LABEL),)
@@ -95,9 +95,9 @@ def _kept(prompt: Prompt, graph: Graph) -> Sequence[Manipulation]:
         raise ProgramError(
             f"{graph.name} is not causal, so the keys and values of a text depend on the query "
             "after it and cannot be kept as a prefix",
-            [KEEP_AS_TEXT, "to train it, set kept='learnt-tokens'"],
+            [KEEP_AS_TEXT, "to train it, set kept='learned-tokens'"],
         )
-    learnable = prompt.kept == "learnt-prefix"
+    learnable = prompt.kept == "learned-prefix"
     return (Prefix(value=TextPrefix(ids, learnable=learnable), name=LABEL),)
 
 

@@ -13,7 +13,7 @@ from graphprog.text.prompting.instruction import Instruction
 from graphprog.text.prompting.part import Kept, TextPart
 
 As = Literal["prefix", "tokens"]
-_FORMS: dict[str, Kept] = {"prefix": "learnt-prefix", "tokens": "learnt-tokens"}
+_FORMS: dict[str, Kept] = {"prefix": "learned-prefix", "tokens": "learned-tokens"}
 
 
 def soft_prompt(program: Program, by: As = "prefix") -> Program:
@@ -34,7 +34,7 @@ def soft_prompt(program: Program, by: As = "prefix") -> Program:
         >>> program = gp.text.soft_prompt(gp.Program([gp.Instruction("Be brief. ")]))
         >>> task = gp.compile(language, program)  # starts from the text, and trains
         >>> program.manipulations[0].kept
-        'learnt-prefix'
+        'learned-prefix'
     """
     require_choice("soft_prompt", "by", by, get_args(As))
     texts = [part for part in program.manipulations if isinstance(part, TextPart)]

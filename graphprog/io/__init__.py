@@ -1,7 +1,8 @@
-"""Files of programs and graphs, model cards, and hubs.
+"""Files of programs, model cards, and hubs.
 
-Everything read from a file is checked before use. Files of other runtimes belong in
-:mod:`graphprog.backends`, PEFT's in :mod:`graphprog.peft`.
+Everything read from a file is checked before use. Files of graphs belong in
+:mod:`graphprog.ir.graph_file`, those of other runtimes in :mod:`graphprog.backends`, PEFT's in
+:mod:`graphprog.peft`.
 """
 
 from __future__ import annotations

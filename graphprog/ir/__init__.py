@@ -1,4 +1,4 @@
-"""The graph: operations, weights, interfaces, sizes, and how it prints and runs.
+"""The graph: operations, weights, interfaces, sizes, and how it prints, runs and is saved.
 
 Here belongs what a captured graph is, whatever was done to it. Changing a graph belongs in
 :mod:`graphprog.rewriting`, finding structure in it in :mod:`graphprog.analysis`. Nothing here knows

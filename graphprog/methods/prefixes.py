@@ -1,4 +1,4 @@
-"""Prefix tuning by name: learnt keys and values for attention."""
+"""Prefix tuning by name: learned keys and values for attention."""
 
 from __future__ import annotations
 

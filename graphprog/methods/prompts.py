@@ -1,4 +1,4 @@
-"""Prompt tuning by name: learnt entries on the sequence.
+"""Prompt tuning by name: learned entries on the sequence.
 
 The alignment is up to the task: ``LinearHead(at="features")`` for classification as in VPT, none
 for language modeling.
@@ -20,7 +20,7 @@ Parts = tuple[Manipulation, ...]
 
 
 def prompt_tuning(tokens: int = 20, init: str | Init = "vocabulary") -> Parts:
-    """Prompt tuning (Lester et al., EMNLP 2021): learnt tokens in front of the embedded text.
+    """Prompt tuning (Lester et al., EMNLP 2021): learned tokens in front of the embedded text.
 
     Args:
         tokens: how many; n·d parameters.
@@ -58,7 +58,7 @@ def vpt_shallow(
     offset: int = 1,
     at: str = "embedding",
 ) -> Parts:
-    """VPT-shallow (Jia et al., ECCV 2022): learnt tokens behind the class token.
+    """VPT-shallow (Jia et al., ECCV 2022): learned tokens behind the class token.
 
     Args:
         tokens: how many; n·d parameters.

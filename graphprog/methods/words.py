@@ -45,7 +45,7 @@ def reprogbert(words: int, at: str = "tokens") -> tuple[VocabularyMap, ...]:
 
 
 def r2dl(words: int, top: int = 8, at: str = "tokens") -> tuple[VocabularyMap, ...]:
-    """R2DL of Vinod et al., 2020, with sparse combinations, learnt by gradients in place of K-SVD.
+    """R2DL of Vinod et al., 2020, with sparse combinations, learned by gradients in place of K-SVD.
 
     Args:
         words: size of the target vocabulary.

@@ -91,7 +91,7 @@ class Folder:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One part of a program and what it has learnt, by name within the part."""
+    """One part of a program and what it has learned, by name within the part."""
 
     part: Manipulation
     state: dict[str, torch.Tensor]

@@ -98,7 +98,7 @@ def save(
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """One part of a task: where it lies, what it is, what it has learnt."""
+    """One part of a task: where it lies, what it is, what it has learned."""
 
     insertion: Insertion
     spec: Manipulation

@@ -1,4 +1,4 @@
-"""Configuration λ: where a manipulation's numbers come from, learnt or fixed."""
+"""Configuration λ: where a manipulation's numbers come from, learned or fixed."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Learnable(Spec):
         return value * self.scale if self.scale != 1.0 else value.clone()
 
     def folded(self) -> Learnable:
-        """The same without initial values that hold tensors: what was learnt takes their place."""
+        """The same without initial values that hold tensors: what was learned takes their place."""
         held = isinstance(self.init, Activations | Given)
         return Learnable(shape=self.shape) if held else self
 
@@ -114,7 +114,7 @@ class Fixed(Spec):
 @spec("stored")
 @dataclasses.dataclass(frozen=True)
 class Stored(Spec):
-    """A tensor of the interface's shape that is saved, loaded and swapped like what is learnt.
+    """A tensor of the interface's shape that is saved, loaded and swapped like what is learned.
 
     :func:`graphprog.precompute` puts keys and values there, once and for all. Before, they
     are zero.

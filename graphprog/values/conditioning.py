@@ -20,7 +20,7 @@ __all__ = ["Conditioned"]
 @spec("conditioned")
 @dataclasses.dataclass(frozen=True)
 class Conditioned(Spec):
-    """Learnt vectors, each moved by the same function of the example's features: v_j + π(z).
+    """Learned vectors, each moved by the same function of the example's features: v_j + π(z).
 
     π is Linear – ReLU – Linear with a bottleneck, the meta-net of CoCoOp (Zhou et al., CVPR 2022);
     it has the usual start of linear layers, so that the examples differ from the first step on.

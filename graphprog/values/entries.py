@@ -52,7 +52,7 @@ class Shared(Spec):
 @spec("derived")
 @dataclasses.dataclass(frozen=True)
 class Derived(Spec):
-    """A learnt affine map of the entries of another part of the program, entry by entry.
+    """A learned affine map of the entries of another part of the program, entry by entry.
 
     It couples prompts of two towers: the vision prompts of MaPLe (Khattak et al., CVPR 2023) are
     such a map of its text prompts.
@@ -117,7 +117,7 @@ def entries_module(value: Learnable | Fixed | Stored | Made, context: BuildConte
     dtype = context.value.dtype
     if not dtype.is_floating_point:
         raise InterfaceError(
-            f"{context.where} carries {dtype}: no learnt entries can stand there",
+            f"{context.where} carries {dtype}: no learned entries can stand there",
             ["insert where integers have become floats: at 'tokens' or 'embedding'"],
         )
     if isinstance(value, Made):

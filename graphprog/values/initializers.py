@@ -1,4 +1,4 @@
-"""Initial values of learnt entries: tokens, activations, given numbers.
+"""Initial values of learned entries: tokens, activations, given numbers.
 
 ``gp.Concatenative(at="tokens", length=20, init="vocabulary")`` starts at random tokens;
 ``init=gp.initializers.text(tokenizer, "Is this review kind?")`` at a text. Both run the source

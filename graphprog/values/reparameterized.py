@@ -219,7 +219,7 @@ class Subspace(Reparameterized):
     times ``scale / √size`` and never changes; z starts at zero.
 
     Attributes:
-        size: how many numbers are learnt.
+        size: how many numbers are learned.
         scale: how far an entry moves, typically, when all of z moves by one.
         start: p, which stays.
 

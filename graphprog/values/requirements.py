@@ -16,7 +16,7 @@ def require_floats(value: torch.Tensor, where: str) -> None:
     """
     if not value.dtype.is_floating_point:
         raise InterfaceError(
-            f"{where} carries {value.dtype}, where a learnt part needs floats",
+            f"{where} carries {value.dtype}, where a learned part needs floats",
             ["act where integers have become floats: at 'tokens' or 'embedding'"],
         )
 

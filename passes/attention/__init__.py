@@ -1,4 +1,4 @@
-"""Attention that a model writes out by hand, matched into one operation.
+"""Passes that fuse attention written out by hand into one operation.
 
 ``match_attention`` is the pass; the other files recognize scores, masks and heads.
 """

@@ -1,4 +1,4 @@
-"""The pass that inserts entries along an axis and derives anew all that follows.
+"""The pass that inserts entries along an axis and adapts everything downstream.
 
 ``extend_axis`` is the pass, ``propagate`` walks the graph, the other files hold the rules for one
 kind of operation or input each. Where a rule cannot prove that a number is the axis, it refuses.

@@ -1,6 +1,6 @@
 """Passes that put keys and values before those of attention, and that derive a KV cache.
 
-Positions and masks are shifted here as for a longer sequence.
+Positions and masks are shifted here as if the sequence were longer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Passes that simplify a captured graph and change no result.
 
 They run at capture: regions are inlined, in-place operations become functional, asserts and
-dropouts go.
+inactive dropout are removed.
 """
 
 from __future__ import annotations

@@ -183,7 +183,7 @@ def test_entries_in_front_of_the_gap_need_an_end() -> None:
     ).shape == (1, 2)
 
 
-def test_label_rows_of_a_learnt_head_are_trained() -> None:
+def test_label_rows_of_a_learned_head_are_trained() -> None:
     _, graph = reader("gpt2")
     program = gp.Program([ASKED, gp.TrainableLayer(at="lm_head:out")], align=gp.Verbalizer(GOOD))
     task = gp.compile(graph, program)

@@ -1,4 +1,4 @@
-"""Text that is learnt on from, and prefixes that are stored as keys and values."""
+"""Text that is learned on from, and prefixes that are stored as keys and values."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_soft_start_from_tokens_needs_no_causal_model() -> None:
 def test_what_has_no_text_for_all_queries_has_no_soft_start() -> None:
     nearest = dataclasses.replace(SHOWN, order="nearest")
     soft = gp.text.soft_prompt(gp.Program([TOLD, nearest]))
-    assert [part.kept for part in soft.manipulations] == ["learnt-prefix", "prefix"]  # type: ignore[union-attr]
+    assert [part.kept for part in soft.manipulations] == ["learned-prefix", "prefix"]  # type: ignore[union-attr]
     for program in (gp.Program([nearest]), gp.Program([gp.Prefix(length=3)])):
         with pytest.raises(ProgramError, match="no text before all queries"):
             gp.text.soft_prompt(program)
@@ -83,7 +83,7 @@ def test_a_trained_prompt_of_tokens_becomes_keys_and_values(name: str, tmp_path:
         assert torch.equal(again(**given).logits, found)
 
 
-@pytest.mark.parametrize("kept", ["prefix", "learnt-prefix", "learnt-tokens"])
+@pytest.mark.parametrize("kept", ["prefix", "learned-prefix", "learned-tokens"])
 def test_text_is_folded_however_it_was_kept(kept: Any) -> None:
     model, graph = reader("gpt2")
     parts = [dataclasses.replace(part, kept=kept) for part in (TOLD, SHOWN)]
@@ -177,12 +177,12 @@ def test_prefixes_that_cannot_be_stored_are_refused() -> None:
         gp.precompute(gp.compile(both, gp.Program([soft])))
 
 
-@pytest.mark.parametrize("kept", ["prefix", "learnt-tokens", "stored"])
+@pytest.mark.parametrize("kept", ["prefix", "learned-tokens", "stored"])
 def test_text_is_written_as_a_folder_of_peft(kept: Any, tmp_path: Path) -> None:
     _, graph = reader("gpt2")
     program = gp.Program([TOLD])
     task = gp.compile(
-        graph, gp.text.soft_prompt(program, "tokens") if kept == "learnt-tokens" else program
+        graph, gp.text.soft_prompt(program, "tokens") if kept == "learned-tokens" else program
     )
     task = gp.precompute(task) if kept == "stored" else task
     gp.peft.save(task, tmp_path, base_model_name_or_path="model", task_type="CAUSAL_LM")

@@ -97,7 +97,7 @@ def test_the_log_probability_is_that_of_the_tokens() -> None:
 
 
 def test_padding_in_front_is_tried_and_else_left_alone() -> None:
-    """Rotary positions stand padding; learnt ones count it, and so lengths are run apart."""
+    """Rotary positions stand padding; learned ones count it, and so lengths are run apart."""
     for name, exact in (("llama", True), ("gpt2", False)):
         cached = _cached(name)
         rows = rows_of(_prompts(), cached.roles, cached.prompt_format)

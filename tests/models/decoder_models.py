@@ -129,7 +129,7 @@ DECODERS: dict[str, Callable[[Any], nn.Module]] = {
     "codegen": lambda t: t.CodeGenForCausalLM(t.CodeGenConfig(**_DEEP, **_ENDS, rotary_dim=4)),
     "gptneo": _neo,
 }
-"""Decoders with learnt, rotary, windowed and ALiBi positions, and attention written out."""
+"""Decoders with learned, rotary, windowed and ALiBi positions, and attention written out."""
 
 TWO_TOWERS: dict[str, Callable[[Any], nn.Module]] = {
     "t5": lambda t: t.T5ForConditionalGeneration(

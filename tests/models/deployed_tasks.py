@@ -79,7 +79,7 @@ UNIT = gp.Contract(space="unit", mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
 
 
 def image_program(align: gp.Alignment | None = None, contract: gp.Contract = UNIT) -> gp.Program:
-    """A placed gray image, a learnt border, a learnt steering vector inside, an alignment."""
+    """A placed gray image, a learned border, a learned steering vector inside, an alignment."""
     return gp.Program(
         [
             gp.ResizePad((1, 8, 8), size=10),

@@ -78,7 +78,7 @@ DECODERS: dict[str, Callable[[Any], nn.Module]] = {
         )
     ),
 }
-"""Decoders with learnt, rotary and windowed positions, with one key head or several."""
+"""Decoders with learned, rotary and windowed positions, with one key head or several."""
 
 
 @functools.cache

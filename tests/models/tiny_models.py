@@ -67,7 +67,7 @@ class Reader(nn.Module):
 
 
 class Located(Reader):
-    """Learnt positions, counted for the tokens at hand, from a longer table."""
+    """Learned positions, counted for the tokens at hand, from a longer table."""
 
     def __init__(self) -> None:
         super().__init__()

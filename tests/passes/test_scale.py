@@ -1,4 +1,4 @@
-"""Scaling by a learnt vector."""
+"""Scaling by a learned vector."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def eager_losses(
     loss: Callable[[Any, Tensor], Tensor],
     optimizer: Any,
 ) -> list[float]:
-    """Train a task by a loop of PyTorch; what it learnt stays in it."""
+    """Train a task by a loop of PyTorch; what it learned stays in it."""
     parameters = [value for value in task.program.parameters() if value.requires_grad]
     made, found = optimizer(parameters), []
     task.train()

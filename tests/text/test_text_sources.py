@@ -77,7 +77,7 @@ def test_text_that_a_model_reads_in_both_directions_is_kept_as_text() -> None:
     ("parts", "message"),
     [
         ([SHOWN, SHOWN], "several parts with demonstrations"),
-        ([TOLD, dataclasses.replace(SHOWN, kept="learnt-prefix")], "kept as"),
+        ([TOLD, dataclasses.replace(SHOWN, kept="learned-prefix")], "kept as"),
     ],
 )
 def test_programs_of_text_that_contradict_themselves_are_refused(parts: Any, message: str) -> None:

@@ -75,9 +75,9 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     for record, other in zip(history.records, found["history"]["records"], strict=True):
         assert other["train_loss"] == pytest.approx(record.train_loss, rel=1e-4)
         assert other["validation_loss"] == pytest.approx(record.validation_loss, rel=1e-4)
-    learnt = safetensors.torch.load_file(tmp_path / "head.safetensors")
+    learned = safetensors.torch.load_file(tmp_path / "head.safetensors")
     for name, value in task.program_state().items():
-        torch.testing.assert_close(learnt[name], value, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(learned[name], value, rtol=1e-3, atol=1e-5)
     score = evaluate(task, VALIDATION)
     assert found["score"] == [score.accuracy, 100, score.confusion.tolist()]
 

@@ -113,7 +113,7 @@ function showCells(ink) {
   $("seen").getContext("2d").putImageData(image, 0, 0);
 }
 
-/** The learnt pattern [3, H, W], brightened so that it is seen. */
+/** The learned pattern [3, H, W], brightened to be visible. */
 function showPattern(tensor) {
   const [, height, width] = tensor.dims;
   const largest = tensor.data.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-9);

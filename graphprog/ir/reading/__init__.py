@@ -1,6 +1,6 @@
 """How graphs are shown to people: folded texts, tables of interfaces, differences, summaries.
 
-Here belongs what only shows. The canonical text, which fingerprints are taken of, is that of
+Code here only displays. The canonical text, from which fingerprints are computed, is that of
 :mod:`graphprog.ir.printing`.
 """
 

@@ -27,8 +27,8 @@ class ConstantInputs(Manipulation):
 
         ConstantInputs(tokenizer(texts, padding=True, return_tensors="pt"))
 
-    The operations on these inputs stay in the graph, so other parts can act on them, such as learnt
-    tokens before the class names. Inputs are bound last, whatever the order of the parts, so the
+    The operations on these inputs stay in the graph, so other parts can act on them, such as
+    learned tokens before the class names. Inputs are bound last, whatever the order of the parts, so the
     other parts act at all lengths that the source allows. The values are saved with the program and
     are constants in every backend.
 

@@ -21,7 +21,7 @@ from graphprog.values.patches import Size
 class VocabularyMap(TokenSource):
     """Take target ids [B, T], each embedded as a combination of source words.
 
-    The vector of target word t is ``Σ_s Θ_ts e_s`` over the source's embedding table: the learnt
+    The vector of target word t is ``Σ_s Θ_ts e_s`` over the source's embedding table: the learned
     linear map of ReprogBERT (Melnyk et al., ICML 2023); with ``top``, only the largest coefficients
     of a word are used, a simple substitute for the sparse coding by K-SVD of R2DL (Vinod et al.,
     2020). Θ is initialized as N(0, 1/V), so that vectors are about as long as those of the source.

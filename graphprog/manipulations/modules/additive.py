@@ -34,7 +34,7 @@ class Additive(Manipulation):
     Attributes:
         at: interface; ``hidden[*]`` adds an independent pattern at each.
         name: name of the part; the kind if empty.
-        value: W, learnt or fixed.
+        value: W, learned or fixed.
         mask: M, where the pattern acts; see :mod:`graphprog.masks`.
         squash: ``none``, ``sigmoid`` or ``tanh``, applied to W.
         clip: (low, high) bounds of the sum in the space of the program, or None. The gradient is

@@ -27,7 +27,7 @@ class Generated(Manipulation):
     """Add a generated pattern, ``clip(x + strength · h(z))``, computed by a small decoder h.
 
     The coordinator of BlackVIP (Oh et al., CVPR 2023), where z consists of the features of a frozen
-    encoder and a learnt trigger vector. z is reshaped to ``channels`` small planes, of 7 by 7 for
+    encoder and a learned trigger vector. z is reshaped to ``channels`` small planes, of 7 by 7 for
     images of 224 by 224. Up to five stages of depthwise transposed convolution, pointwise
     convolution, batch norm and GELU double their size, until a last pointwise convolution maps them
     to the channels of the image. Keeping the number of channels in all stages is our choice. The

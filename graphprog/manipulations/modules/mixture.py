@@ -18,7 +18,7 @@ from graphprog.values.requirements import last_size, require_floats
 @spec("mixture")
 @dataclasses.dataclass(frozen=True)
 class Mixture(Manipulation):
-    """Add a mixture of learnt vectors: ``x_i + Σ_j softmax(W x_i + b)_j p_j``.
+    """Add a mixture of learned vectors: ``x_i + Σ_j softmax(W x_i + b)_j p_j``.
 
     Every token or node computes its own mixture weights. At the node features of a graph network
     this is GPF-plus of Fang et al., NeurIPS 2023; with one vector it is GPF, as is an

@@ -17,7 +17,7 @@ from graphprog.values.requirements import last_size, require_floats
 @spec("projection")
 @dataclasses.dataclass(frozen=True)
 class Projection(Manipulation):
-    """Learnt linear map of the last axis, which starts as the identity.
+    """Learned linear map of the last axis, which starts as the identity.
 
     At ``features`` it adapts the input of a frozen head. The residual form ``x + x Eᵀ`` starts at
     E = 0, and weight decay pulls it toward the source; the other form, ``x Wᵀ``, starts at W = I.

@@ -16,7 +16,7 @@ from graphprog.values.requirements import last_size, require_floats
 @spec("scale")
 @dataclasses.dataclass(frozen=True)
 class Scale(Manipulation):
-    """Multiply a value by a learnt vector along its last axis, which starts at 1.
+    """Multiply a value by a learned vector along its last axis, which starts at 1.
 
     At the keys, the values, and the input of the second linear layer of each feed-forward block
     this is (IA)³ of Liu et al., 2022 (Few-shot parameter-efficient fine-tuning is better and

@@ -1,4 +1,4 @@
-"""Adaption prompts: attention to a learnt prompt, added through a gate that starts at zero."""
+"""Adaption prompts: attention to a learned prompt, added through a gate that starts at zero."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class AdaptionPrompt(Manipulation):
     """Add ``gate · softmax(Q K(P)ᵀ / √d) V(P)`` before the output projection of an attention.
 
     The zero-initialized attention of LLaMA-Adapter (Zhang et al., ICLR 2024). K and V are the
-    model's own frozen projections, applied to a learnt prompt P; the softmax over the prompt is
+    model's own frozen projections, applied to a learned prompt P; the softmax over the prompt is
     separate from that over the tokens. The gate starts at zero, so a new program does not change
     the source's results. For Llama, with queries rotated as in the model::
 

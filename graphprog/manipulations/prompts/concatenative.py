@@ -43,12 +43,12 @@ class Concatenative(Manipulation):
         offset: index of the entry before which to insert: 0 is the beginning, 1 after the class
             token, -1 the end.
         value: the entries, in the shape of the interface without the batch and with ``length`` on
-            the axis: learnt, fixed, reparameterized (:mod:`graphprog.reparameterized`), computed
+            the axis: learned, fixed, reparameterized (:mod:`graphprog.reparameterized`), computed
             from the example (``Conditioned``) or from another part (``Shared``, ``Derived``).
         init: shorthand for ``value=Learnable(init)``: a word, or one of
             :mod:`graphprog.initializers`.
         tables: how to extend a tensor of the model with the fixed length of the axis, such as
-            learnt positions: ``refuse``, or insert ``zeros`` if it is added, so that it does not
+            learned positions: ``refuse``, or insert ``zeros`` if it is added, so that it does not
             affect the new entries.
         until: interface at which the entries are removed again, such as the input of a pooling, or
             ``logits`` for one output per token; empty keeps them.

@@ -41,7 +41,7 @@ class Prefix(Manipulation):
         name: name of the part; the kind if empty.
         length: number of keys, 0 or more.
         value: keys and values of all these operations, [length, operations x 2 x key heads x
-            head size]: for each operation the keys, then the values, head by head. Learnt, fixed,
+            head size]: for each operation the keys, then the values, head by head. Learned, fixed,
             reparameterized (:mod:`graphprog.reparameterized`), or those of a text,
             :class:`TextPrefix`, whose number of tokens is then the length.
         positions: ``shift`` counts positions of the tokens from ``length``, as if the prefix were

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from graphprog.spec.checks import require_choice
 from graphprog.spec.registry import Spec
 
-Kept = Literal["prefix", "text", "learnt-prefix", "learnt-tokens", "stored"]
+Kept = Literal["prefix", "text", "learned-prefix", "learned-tokens", "stored"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class TextPart(Spec):
         kept: how a compiled program keeps text that does not depend on the query. ``prefix``: as
             keys and values of attention, computed once; the model then reads the query alone.
             ``text``: as text, which the model reads again with every query, with all text after
-            it. ``learnt-prefix`` and ``learnt-tokens``: as trained keys and values, or trained
+            it. ``learned-prefix`` and ``learned-tokens``: as trained keys and values, or trained
             token embeddings, that start from the text. ``stored``: as another part of the
             program, which :func:`graphprog.precompute` makes.
 

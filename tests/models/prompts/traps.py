@@ -41,7 +41,7 @@ class Square2D(Prompted):
 
 
 class Table(Prompted):
-    """Learnt positions of exactly the tokens, added behind the place."""
+    """Learned positions of exactly the tokens, added behind the place."""
 
     def make(self) -> None:
         self.positions = nn.Parameter(torch.randn(1, SAME, WIDTH))

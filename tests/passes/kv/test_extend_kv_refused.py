@@ -14,7 +14,7 @@ WORDS, WIDTH = 20, 16
 
 
 class Reader(nn.Module):
-    """One attention over tokens with learnt positions; its scores may get a bias."""
+    """One attention over tokens with learned positions; its scores may get a bias."""
 
     def __init__(self, looked_up: bool = True, bias: str = "") -> None:
         super().__init__()
