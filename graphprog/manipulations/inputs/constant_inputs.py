@@ -28,9 +28,9 @@ class ConstantInputs(Manipulation):
         ConstantInputs(tokenizer(texts, padding=True, return_tensors="pt"))
 
     The operations on these inputs stay in the graph, so other parts can act on them, such as
-    learned tokens before the class names. Inputs are bound last, whatever the order of the parts, so the
-    other parts act at all lengths that the source allows. The values are saved with the program and
-    are constants in every backend.
+    learned tokens before the class names. Inputs are bound last, whatever the order of the parts,
+    so the other parts act at all lengths that the source allows. The values are saved with the
+    program and are constants in every backend.
 
     Attributes:
         inputs: values by name, in the shapes and dtypes of the source. Inputs that share a dynamic
