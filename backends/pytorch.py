@@ -46,7 +46,7 @@ class Compiled:
     """A compiled task; call it like the task. It reads the task's own tensors, not copies.
 
     Attributes:
-        task: what was compiled.
+        task: the compiled task.
         run: the compiled graph: flat tensor inputs to flat outputs.
         report: how it compared with the task.
     """
@@ -176,7 +176,7 @@ class Loaded(Documented):
     """A task read from a ``.pt2`` file; call it with the task's inputs.
 
     Attributes:
-        document: what the file says of itself.
+        document: the JSON document of the file.
         module: the exported graph; ``program.*`` are its trainable parameters.
     """
 

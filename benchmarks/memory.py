@@ -1,4 +1,4 @@
-"""What a remembered text costs at run time, and a step of writing; ratios of one run.
+"""Run time of a text stored as a prefix, and of a decode step; ratios of one run.
 
     python benchmarks/memory.py [tokens remembered]
 
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def fold(model: Any, graph: gp.Graph, remembered: int) -> None:
-    """A query behind a remembered text, the whole text, and the query alone."""
+    """Time a query after a stored text, the whole text, and the query alone."""
     generator = torch.Generator().manual_seed(1)
     text = torch.randint(50_000, (1, remembered), generator=generator)
     query = torch.randint(50_000, (1, QUERY), generator=generator)
@@ -64,9 +64,9 @@ def fold(model: Any, graph: gp.Graph, remembered: int) -> None:
             {
                 "whole text, eager PyTorch": lambda: model(whole, use_cache=False),
                 "query alone, eager PyTorch": lambda: model(query, use_cache=False),
-                "query behind the folded text, PyTorch": lambda: task(query),
+                "query after the stored text, PyTorch": lambda: task(query),
                 "query alone, ONNX Runtime": lambda: alone.run(array),
-                "query behind the folded text, ONNX Runtime": lambda: folded.run(array),
+                "query after the stored text, ONNX Runtime": lambda: folded.run(array),
             }
         )
     full = times["whole text, eager PyTorch"]

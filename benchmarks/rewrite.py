@@ -3,7 +3,7 @@
     python benchmarks/rewrite.py [most nodes]
 
 Stacks of equal transformer blocks with a varying batch and length give graphs of 100 to 20,000
-nodes; the program inserts a prompt, replaces it in front of every block, and a head reads the
+nodes; the program inserts a prompt, replaces it before every block, and a head reads the
 features. Then the same for GPT-2 small, with the memory that compiling takes. The machine
 decides the seconds; what counts are the ratios, and how they grow.
 """
@@ -48,7 +48,7 @@ class Block(nn.Module):
 
 
 class Stack(nn.Module):
-    """Blocks behind one another, the mean, and a head."""
+    """A sequence of blocks, the mean, and a head."""
 
     def __init__(self, blocks: int) -> None:
         super().__init__()

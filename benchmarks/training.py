@@ -46,7 +46,7 @@ def compare(
     batch: tuple[torch.Tensor, ...],
     loss: Loss | None,
 ) -> None:
-    """Take steps in turn, and print a row an engine."""
+    """Take steps in turn, and print one row per engine."""
     optimizer, best = gp.Adam(1e-2), gp.optimize(graph)
     task = gp.compile(best, program)
     function = gp.losses.CausalLM(task) if loss is None else loss

@@ -20,7 +20,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sweep", description=__doc__)
     parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="families to run")
     parser.add_argument("--again", action="store_true", help="run also what is done")
-    parser.add_argument("--failed", nargs="+", metavar="VERDICT", help="run what came out so")
+    parser.add_argument(
+        "--failed", nargs="+", metavar="VERDICT", help="run the cases with these verdicts"
+    )
     parser.add_argument("--checks", nargs="*", default=None, metavar="CHECK", help="which ones")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--seconds", type=float, default=120.0, help="limit for one family")

@@ -16,7 +16,7 @@ class RefusedError(Exception):
 
 
 class NotApplicableError(Exception):
-    """There is no such place in the graph, or nothing to compare with."""
+    """The graph has no such interface, or there is nothing to compare with."""
 
 
 class WrongError(Exception):

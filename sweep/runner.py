@@ -18,7 +18,7 @@ SECONDS = 120.0
 
 @dataclasses.dataclass
 class Account:
-    """What a family's examination has told so far."""
+    """Results of a family's checks so far."""
 
     name: str
     kind: str

@@ -71,7 +71,7 @@ def _confined() -> None:
 
 
 def _attempt(check: str, action: Callable[[], Any], loud: bool) -> Generator[Message, None, Any]:
-    """Do one thing and say what came of it; its result, or None where it failed."""
+    """Run one check and record its outcome; return its result, or None if it failed."""
     yield ("begin", check)
     start = time.perf_counter()
     result, status, reason = None, "passed", ""

@@ -1,7 +1,7 @@
-"""ONNX files that write token after token: keys and values go in and come out.
+"""ONNX files for generation: keys and values are inputs and outputs.
 
-A decoder is one file: with no keys and values before it, it reads a text; with them, what is new.
-An encoder with a decoder is two: what reads at first is beside it, its name ending in
+A decoder-only model is one file: without cached keys and values it reads a whole text, with them
+only new tokens. An encoder-decoder is two files: the name of the one for the prefill ends in
 ``.prefill.onnx``.
 """
 
@@ -45,13 +45,13 @@ Precision = Literal["float32", "int8"]
 
 @dataclasses.dataclass(frozen=True)
 class DecoderReport:
-    """How a file writes, beside the graph that reads whole texts.
+    """Comparison of a decoder file with the graph that reads whole texts.
 
     Attributes:
-        precision: of the weights of linear layers.
+        precision: precision of the weights of linear layers.
         max_absolute: largest difference of a logit, over two texts and one, read in three parts.
-        max_relative: the same as a share of the largest logit.
-        passed: whether that is within the tolerance; in int8 it is reported and not judged.
+        max_relative: the same relative to the largest logit.
+        passed: whether that is within the tolerance; int8 always passes.
     """
 
     precision: str
@@ -67,20 +67,20 @@ def export_decoder(
     precision: Precision = "float32",
     tolerance: float = TOLERANCE,
 ) -> DecoderReport:
-    """Write a model that generates as ONNX, and read texts with it beside the graph.
+    """Export a model for generation as ONNX, and compare it with the graph on texts.
 
     Args:
         model: a task or a graph that :func:`graphprog.with_kv_cache` takes.
         path: the file, written atomically; its name ends in ``.onnx``. Weights of 2 GiB and more
             lie beside it.
-        precision: ``int8`` quantizes the weights of linear layers, and their inputs as they come;
-            the tensors of the program stay as they are.
+        precision: ``int8`` quantizes the weights of linear layers, and their inputs dynamically;
+            the tensors of the program stay unchanged.
         tolerance: largest difference that counts as equal, absolute or relative.
 
     Raises:
         BackendError: no translation, bfloat16, or the results differ.
         FileError: the place cannot be written. As with every error, an old file stays.
-        PassError: the model has no cache.
+        PassError: the model cannot have a KV cache.
 
     Example:
         >>> report = gp.backends.onnx.export_decoder(language, "small.onnx")
@@ -123,7 +123,7 @@ def export_decoder(
 
 
 def _files(path: str | os.PathLike[str]) -> tuple[Path, Path]:
-    """Where the graphs of a decoder lie: of every step, and of the first one."""
+    """Return the paths of a decoder: that of every step, and that of the prefill."""
     return Path(path), prefill_path(path)
 
 
@@ -136,7 +136,7 @@ def _refuse_bfloat16(both: CachedDecoder) -> None:
 
 
 def _lowered(both: CachedDecoder, graph: Graph) -> ir.Model:
-    """The ONNX model of a graph, without metadata."""
+    """Make the ONNX model of a graph, without metadata."""
     inputs, cache = _example(both)
     values = {**inputs, **(cache if graph is both.decode else {})}
     specs = inputs_of(graph)
@@ -182,6 +182,6 @@ def _compared(
     if not passed:
         raise BackendError(
             f"{both.source.name}: ONNX Runtime writes other than the graph: {report}",
-            ["capture the source model in float32", "a higher tolerance"],
+            ["capture the source model in float32", "use a higher tolerance"],
         )
     return report

@@ -1,11 +1,11 @@
-"""ONNX: one file that any ONNX runtime loads, with the program baked in or left overridable.
+"""ONNX export: one file for any ONNX runtime, with the program folded or overridable.
 
-Folded: the program is constant, and whatever depends on it alone is computed at export.
+Folded: the program is constant, and everything that depends only on it is computed at export.
 Overridable: every ``program.*`` tensor stays an initializer of that name which is also an input, so
 that one session serves many programs.
-Inputs: what a saved program holds is not in the file, but plain inputs, which every caller gives;
-for runtimes that replace no initializers, such as those of JavaScript and of inference servers.
-Per row: the file takes a stack of programs, and every row of a batch says which is its own; see
+Inputs: the tensors of a saved program are not in the file, but plain inputs of every call; for
+runtimes that cannot override initializers, such as those of JavaScript and of inference servers.
+Per row: the file takes a stack of programs, and every row of a batch selects its own; see
 :mod:`graphprog.backends.onnx.per_row`.
 
 Inputs and outputs keep their names; the batch axis is called ``batch``. The file's metadata carry
@@ -63,17 +63,17 @@ def export(
     tolerance: float = TOLERANCE,
     inputs: Inputs | None = None,
 ) -> ParityReport:
-    """Write a task as an ONNX file, after running it in ONNX Runtime beside the task itself.
+    """Export a task as an ONNX file, after comparing it in ONNX Runtime with the task itself.
 
     Args:
         task: what to export; it is not changed.
         path: the file, written atomically. Weights of 2 GiB and more lie beside it; see
             :mod:`graphprog.backends.onnx_model.external_data`.
-        program: ``"folded"``, ``"overridable"``, ``"inputs"`` or ``"per_row"``; the module
-            says what each is.
+        program: ``"folded"``, ``"overridable"``, ``"inputs"`` or ``"per_row"``; see the module's
+            docstring.
         opset: version of the operator set, 18 or above; None takes the exporter's default.
         tolerance: as in :func:`graphprog.backends.parity.report.compare`.
-        inputs: examples to compare on, one and all; None takes 1 and 5 random rows.
+        inputs: examples to compare on, the first alone and all; None takes 1 and 5 random rows.
 
     Raises:
         BackendError: no translation; or the results differ, and where first.
@@ -140,7 +140,7 @@ def lower(
 
 
 def run_model(model: ir.Model, inputs: Inputs) -> list[np.ndarray]:
-    """Run an ONNX model on the processor; its inputs in order, its outputs in order."""
+    """Run an ONNX model on the CPU, with inputs and outputs in order."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         with weights_beside(model, path) as ready:

@@ -1,8 +1,8 @@
-"""A folder of ONNX files over one source: a graph for each kind of program, the weights once.
+"""A folder of ONNX files for one source: one graph per kind of program, and shared weights.
 
-What a program does to a graph, prompts of another length for instance, is compiled into the graph,
-so a slot that a program does not use costs it nothing: it is not in its graph. The graphs are
-small; the weights lie beside them in one file.
+The changes of a program, such as a prompt of another length, are compiled into the graph of its
+slot, so other slots cost it nothing. The graphs are small; their weights are in one external data
+file.
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ def export_multi_graph(
 
     Args:
         graph: the source.
-        folder: is made if it is not there. Each slot becomes a file of its name in it, as by
+        folder: created if it does not exist. Each slot becomes a file of its name in it, as by
             ``onnx.export(..., program="per_row")``.
-        slots: a program of each kind, by the name of the slot. What counts is the spec; where an
+        slots: a program of each kind, by the name of the slot. Only the spec counts; if an
             alignment has a number of classes, programs of the slot may have another.
         opset: as in :func:`graphprog.backends.onnx.export`.
         tolerance: likewise.
         inputs: likewise, by the name of the slot.
 
     Returns:
-        How each slot compares with PyTorch.
+        A comparison of each slot with PyTorch.
 
     Raises:
-        BackendError: no slots; a name that is none of a file; or as in ``onnx.export``. Files
-            that were there stay as they were.
+        BackendError: there are no slots, a name is not a file name, or as in ``onnx.export``.
+            Existing files do not change.
         FileError: the place cannot be written.
 
     Example:
@@ -99,13 +99,13 @@ def export_multi_graph(
 
 
 def _check_names(slots: Mapping[str, Program], given: Mapping[str, Inputs]) -> None:
-    """Refuse names that cannot be those of files, and inputs for no slot."""
+    """Check the names of slots and inputs."""
     if not slots:
         raise BackendError("there are no slots", ['slots={"pixels": gp.Program(...), ...}'])
     for name in slots:
         if not _NAME.fullmatch(name):
             raise BackendError(
-                f"slot {name!r} cannot be the name of a file", ["letters, digits, '-' and '_'"]
+                f"slot {name!r} cannot be the name of a file", ["use letters, digits, '-' and '_'"]
             )
     if unknown := sorted(given.keys() - slots.keys()):
         raise BackendError(f"inputs for {', '.join(unknown)}, which are no slots")

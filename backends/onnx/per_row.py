@@ -1,9 +1,9 @@
-"""ONNX files whose rows each have their own program: tensors of programs come stacked.
+"""ONNX files with one program per row: the tensors of programs are stacked.
 
-Beside the model's inputs, such a file takes ``program.row`` [batch] int64, the number of each
-row's program; every tensor of a program under its name, [programs, *S]; and, where programs may
-differ in their number of classes, ``program.classes`` [programs] int64, how many each has. Tensors
-are then padded on that axis, and logits of classes that a row's program does not have are -inf.
+Besides the model's inputs, such a file takes ``program.row`` [batch] int64, the index of each row's
+program; every tensor of a program under its name, [programs, *S]; and, if programs may differ in
+their number of classes, ``program.classes`` [programs] int64, the number of each. Tensors are then
+padded on that axis, and logits of classes that a row's program does not have are -inf.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ _PROGRAMS = "programs"
 
 @dataclasses.dataclass(frozen=True)
 class PerRowModel:
-    """The model of a task whose rows have their own programs.
+    """The ONNX model of a task with one program per row.
 
     Attributes:
-        model: without metadata.
+        model: the model, without metadata.
         axes: see :attr:`graphprog.backends.onnx_model.metadata.Deployed.per_row`.
-        tasks: what to compare with: the task, one with other numbers, and, where the number of
-            classes may be another, one with one more.
+        tasks: tasks to compare with: the task, one with other tensors, and, if the number of
+            classes may differ, one with one more class.
     """
 
     model: ir.Model
@@ -67,13 +67,13 @@ def export_per_row(
     opset: int | None,
     tolerance: float,
 ) -> ParityReport:
-    """Write a task whose rows have their own programs; see :func:`graphprog.backends.onnx.export`.
+    """Export a task with one program per row; see :func:`graphprog.backends.onnx.export`.
 
     Args:
         task: a folded task.
         path: the file.
-        batches: to compare on.
-        example: to trace with.
+        batches: batches to compare on.
+        example: example to trace with.
         opset: as in ``export``.
         tolerance: likewise.
     """
@@ -95,18 +95,18 @@ def export_per_row(
 def lower_per_row(
     task: ReprogrammedModel, example: Inputs, opset: int | None = None
 ) -> PerRowModel:
-    """Make the ONNX model of a task whose rows have their own programs.
+    """Make the ONNX model of a task with one program per row.
 
-    The number of classes is left open where the graph allows it.
+    The number of classes is dynamic if the graph allows it.
 
     Args:
-        task: what to lower.
+        task: the task to lower.
         example: inputs of two rows to trace with.
         opset: as in :func:`graphprog.backends.onnx.export`.
 
     Raises:
-        BackendError: the graph has no axis of examples, or an operation joins program and batch
-            such that rows cannot have their own.
+        BackendError: the graph has no batch axis, or an operation mixes program and batch so that
+            rows cannot have their own programs.
     """
     tasks = [task, perturbed(task)]
     other = _with_one_more_class(task)
@@ -121,7 +121,7 @@ def lower_per_row(
 
 
 def _with_one_more_class(task: ReprogrammedModel) -> ReprogrammedModel | None:
-    """The same task with one more class; None where its program does not have a number of them."""
+    """Return the task with one more class; None if its program has no number of classes."""
     align = task.spec.align
     names = {field.name for field in dataclasses.fields(align)}
     classes = getattr(align, "classes", None)
@@ -139,7 +139,7 @@ def _with_one_more_class(task: ReprogrammedModel) -> ReprogrammedModel | None:
 
 
 def _class_axes(task: ReprogrammedModel, other: ReprogrammedModel) -> dict[str, int | None]:
-    """For every tensor of the program, the axis whose length is the number of classes, if any."""
+    """Return the class axis of every tensor of the program, if it has one."""
     own = task.program_state()
     axes: dict[str, int | None] = {}
     for name, tensor in other.program_state().items():

@@ -1,4 +1,4 @@
-"""A program that is not in the file: its tensors are inputs, which every caller gives."""
+"""Programs that are not in the file: their tensors are inputs of every call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from graphprog.backends.onnx_model.translate import PROGRAM
 def program_as_inputs(
     model: ir.Model, state: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """Make the tensors of a saved program inputs without a value, and the only further ones.
+    """Make the tensors of a saved program inputs without a default, and the only further inputs.
 
     Returns:
         Those that the model has, by name.

@@ -1,4 +1,4 @@
-"""Exported files with the source in fewer bits, and what that costs in agreement and accuracy."""
+"""Quantization of exported files, with a report of agreement and accuracy."""
 
 from __future__ import annotations
 
@@ -38,19 +38,18 @@ _RANDOM_ROWS = 8
 
 @dataclasses.dataclass(frozen=True)
 class QuantizationReport:
-    """A file with its source in fewer bits, beside the file it was made from; prints as a table.
+    """Comparison of a quantized file with the original; prints as a table.
 
     Attributes:
-        source: precision of the source.
-        bytes_before: size of the file it was made from, with the weights beside it.
+        source: precision of the source model.
+        bytes_before: size of the original file, with its external data.
         bytes_after: size of the new file, likewise.
-        rows: how many examples were compared.
+        rows: number of compared examples.
         max_absolute: largest difference of a value of the first output.
-        max_relative: the same as a share of that output's largest magnitude.
-        label_agreement: share of rows whose largest value is at the same place of the last axis.
-        accuracy_before: share of rows of the given label, of the file it was made from; None
-            where no labels were given.
-        accuracy_after: the same of the new file.
+        max_relative: the same relative to that output's largest magnitude.
+        label_agreement: share of rows with the same argmax over the last axis.
+        accuracy_before: accuracy of the original file; None without labels.
+        accuracy_after: accuracy of the new file.
     """
 
     source: Precision
@@ -90,16 +89,16 @@ def quantize(
     program: Program | None = None,
     providers: Providers = "auto",
 ) -> QuantizationReport:
-    """Write an exported file anew with its source in fewer bits, and run both on the same rows.
+    """Quantize the source model of an exported file, and compare both files on the same rows.
 
     The tensors and operations of the program stay in float32, and programs fit both files.
 
-    ``int8``: linear layers and tables are computed in int8, with a scale a channel and inputs
-    quantized as they come; weights of convolutions are stored in int8, with a scale a channel,
-    and computed with in float32. ``float16``: computed in half precision, except for
-    normalizations and softmax; a processor casts back and forth, a GPU gains. ``bfloat16``:
-    weights are stored so and computed with in float32, because ONNX Runtime has no operations in
-    bfloat16 on processors.
+    ``int8``: linear layers and tables are computed in int8, with one scale per channel and
+    dynamically quantized inputs; weights of convolutions are stored in int8, with one scale per
+    channel, and computed in float32. ``float16``: computed in half precision, except for
+    normalizations and softmax; this is faster on GPUs only, because a CPU casts back and forth.
+    ``bfloat16``: weights are stored in bfloat16 and computed in float32, because ONNX Runtime has
+    no bfloat16 operations on CPUs.
 
     Args:
         path: a file that :func:`graphprog.backends.onnx.export` wrote in float32.
@@ -107,8 +106,8 @@ def quantize(
         source: precision of the source.
         inputs: examples to compare on, in the order of the inputs; None takes 8 random rows.
         labels: int64 [N], the class of each row of the first output, for the accuracy.
-        program: what to run both files with, in place of their own.
-        providers: where to run them, as for :class:`graphprog.backends.onnxruntime.Session`.
+        program: the program to run both files with, instead of their own.
+        providers: execution providers, as for :class:`graphprog.backends.onnxruntime.Session`.
 
     Raises:
         BackendError: the precision is unknown, the source is not float32, or the result
@@ -145,7 +144,7 @@ def quantize(
 
 
 def _loaded(path: str | os.PathLike[str]) -> ir.Model:
-    """The model with the type of every value."""
+    """Infer the types of all values of a model."""
     model: ir.Model = ShapeInferencePass()(ir.external_data.load_to_model(ir.load(path))).model
     values = [value for node in model.graph for value in node.outputs]
     unknown = [str(value.name) for value in values if value.dtype is None]
@@ -159,7 +158,7 @@ def _loaded(path: str | os.PathLike[str]) -> ir.Model:
 
 
 def _size(path: str | os.PathLike[str]) -> int:
-    """Bytes of a file, and of the data beside it that it reads."""
+    """Return the size in bytes of a file and its external data."""
     tensors = onnx.load(path, load_external_data=False).graph.initializer
     locations = {
         entry.value for one in tensors for entry in one.external_data if entry.key == "location"
@@ -169,7 +168,7 @@ def _size(path: str | os.PathLike[str]) -> int:
 
 
 def _in_fewer_bits(model: ir.Model, source: Precision) -> ir.Model:
-    """The model with its source in a precision."""
+    """Convert the source of a model to a precision."""
     weights = {v.dtype for name, v in model.graph.initializers.items() if PROGRAM not in name}
     if f"{KEY}.precision" in model.metadata_props or ir.DataType.FLOAT not in weights:
         raise BackendError(
@@ -186,7 +185,7 @@ def _in_fewer_bits(model: ir.Model, source: Precision) -> ir.Model:
 
 
 def _first_output(session: Session, inputs: Sequence[Array], program: Program | None) -> np.ndarray:
-    """The first output for all rows."""
+    """Return the first output for all rows."""
     if batch_axis(session.inputs) is None:
         return session.evaluate(inputs, program)[0]
     return run_in_batches(session, *inputs, program=program)[0]

@@ -1,4 +1,4 @@
-"""ONNX models and files: translation, names, metadata, weights beside the graph, precision.
+"""ONNX models and files: translation, names, metadata, external data, precision.
 
 What is common to all kinds of ONNX files. Whole exports are in :mod:`graphprog.backends.onnx` and
 :mod:`graphprog.backends.onnx_training`.

@@ -19,7 +19,7 @@ from graphprog.ir.inputs import InputSpec, inputs_of
 def exported(
     task: ReprogrammedModel, example: Inputs | None = None, outputs: tuple[str, ...] | None = None
 ) -> ExportedProgram:
-    """Export the rewritten graph anew; its tensors are shared, and keep their names.
+    """Export the rewritten graph; its tensors are shared and keep their names.
 
     Args:
         task: what to export; it is not changed.
@@ -41,7 +41,7 @@ def exported(
 def exported_graph(
     graph: Graph, example: Inputs, outputs: tuple[str, ...], device: torch.device
 ) -> ExportedProgram:
-    """Export a graph anew; see :func:`exported`.
+    """Export a graph; see :func:`exported`.
 
     Args:
         graph: what to export.

@@ -1,4 +1,4 @@
-"""ONNX files on disk: the graph, and weights that do not fit into it beside it.
+"""ONNX files on disk: the graph, and external data for large weights.
 
 One file holds less than 2 GiB. Where a model has more, or several graphs share their weights, these
 lie in a file of their own, ``<stem>-<hash of the content>.data``, each once, however many graphs
@@ -33,7 +33,7 @@ _PAGE = 4096
 
 @contextmanager
 def weights_beside(model: ir.Model, path: str | os.PathLike[str]) -> Iterator[ir.Model]:
-    """Put weights beside the graph where they do not fit; take them away again if that fails.
+    """Move large weights to external data; remove the files if an exception follows.
 
     Inside the block the model is ready to be saved in the folder of ``path``, under any name.
     """
@@ -143,7 +143,7 @@ def describe_model(
     mode: str,
     per_row: Mapping[str, int | None] | None = None,
 ) -> None:
-    """Write into a model's metadata what it is; ``per_row`` as in the document."""
+    """Write the document into a model's metadata; ``per_row`` as in the document."""
     model.producer_name = KEY
     model.producer_version = __version__
     model.graph.name = task.base.name

@@ -1,4 +1,4 @@
-"""What a deployed file says of itself: its contract, its inputs, where it comes from.
+"""Metadata of a deployed file: its contract, its inputs, its source.
 
 The text of one JSON object, stored under the key ``graphprog`` of a file's metadata. It has all
 that a saved program's document has, and the interface of the model around it. Entries that a
@@ -65,7 +65,7 @@ class Deployed:
 
 
 class Documented:
-    """What is run from a deployed file, and says what the file says."""
+    """Base of objects that run a deployed file, with the fields of its document."""
 
     document: Deployed
 
@@ -115,7 +115,7 @@ def describe(task: ReprogrammedModel, per_row: Mapping[str, int | None] | None =
 
 
 def viewer_entries(task: ReprogrammedModel) -> dict[str, str]:
-    """Plain entries that viewers of a file show beside the document."""
+    """Return plain entries for viewers of a file, besides the document."""
     contract = task.spec.contract
     return {
         "program": str(task.spec),

@@ -1,4 +1,4 @@
-"""Dropping what a trace has and nobody needs, before it is translated."""
+"""Removing what a trace does not need, before translation."""
 
 from __future__ import annotations
 

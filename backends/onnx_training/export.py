@@ -71,7 +71,7 @@ def export_training(
     opset: int | None = None,
     tolerance: float = TOLERANCE,
 ) -> ParityReport:
-    """Write a step of training as an ONNX file, after running it beside PyTorch.
+    """Export a training step as an ONNX file, after comparing it with PyTorch.
 
     The file takes a batch, its labels, the learning rate, the tensors of the program and the state
     of the optimizer, and returns the loss, the norm of the gradient, and the new tensors and

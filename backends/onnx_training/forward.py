@@ -1,4 +1,4 @@
-"""The loss of a task as an exported program: what a training step differentiates."""
+"""The loss of a task as an exported program, which a training step differentiates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of what a training step takes and returns."""
+"""Names of the inputs and outputs of a training step."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ LOSS, NORM, READ, NEW = "loss", "gradient_norm", "read", "new."
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Names of what a step takes and returns, in order; a part of the document of a step file.
+    """Names of the inputs and outputs of a step, in order; part of a step file's document.
 
     Attributes:
         inputs: of the task.
         counted: tensors of the program that the step reads, and that counting changes.
         trained: tensors of the program that have a gradient.
         updated: further tensors of the program that the step changes, such as statistics.
-        moments: of the optimizer, one a kind for each trained tensor.
+        moments: moments of the optimizer, one of each kind per trained tensor.
         outputs: of the task that are returned.
     """
 
@@ -30,7 +30,7 @@ class Layout:
 
     @property
     def state(self) -> tuple[str, ...]:
-        """What a step replaces."""
+        """The tensors that a step updates."""
         return (*self.trained, *self.updated, STEP, *self.moments)
 
     @property
@@ -40,6 +40,6 @@ class Layout:
 
     @property
     def results(self) -> tuple[str, ...]:
-        """All outputs of the step; where something is counted, also what the counting reads."""
+        """All outputs of the step, including those that counting reads, if any."""
         read = (READ,) if self.counted else ()
         return (LOSS, NORM, *(NEW + name for name in self.state), *self.outputs, *read)

@@ -1,4 +1,4 @@
-"""What a file with a training step says beside the document that every deployed file has."""
+"""Metadata of a training step file, besides the document of every deployed file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class StepFile:
     """A training step and the program that it begins with.
 
     Attributes:
-        layout: names of what a step takes and returns.
+        layout: names of the inputs and outputs of a step.
         lr: learning rate that the optimizer was described with.
         tensors: of the ordinary program file that is inside.
         document: of that file.

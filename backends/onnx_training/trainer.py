@@ -45,8 +45,8 @@ class Trainer(Documented):
         BackendError: a provider that was asked for is absent or does not start.
 
     Attributes:
-        document: what the file says of itself.
-        layout: names of what a step takes and returns.
+        document: the JSON document of the file.
+        layout: names of the inputs and outputs of a step.
         lr: learning rate of the next steps; a schedule sets it between steps.
         loss: of the last step; NaN before the first.
         gradient_norm: of the last step: of the gradient of all parameters, before clipping.
@@ -133,7 +133,7 @@ class Trainer(Documented):
         return self._accept(dict(zip(others, results, strict=True)), given[LABELS])
 
     def _accept(self, found: dict[str, OrtValue], labels: np.ndarray) -> float:
-        """Let what a run wrote be the state, if it is good."""
+        """Make the outputs of a step the new state, if they are finite."""
         loss, norm = (float(found[name].numpy()) for name in (LOSS, NORM))
         if not math.isfinite(loss) or not math.isfinite(norm):
             what = "gradient" if math.isfinite(loss) else "loss"
@@ -156,7 +156,7 @@ class Trainer(Documented):
         return self._counts
 
     def refresh(self) -> MappingReport:
-        """Replace a counted mapping by what the steps since the last refresh call for.
+        """Recompute a statistical mapping from the counts since the last refresh.
 
         Raises:
             TrainingError: the program counts nothing, or no step was taken since.
@@ -195,7 +195,7 @@ class Trainer(Documented):
         artifact.write(path, {**self._file.tensors, **self.program_state()}, document)
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Go on from a saved program of the same source and spec, with an optimizer anew.
+        """Resume from a saved program of the same source and spec, with a new optimizer.
 
         Raises:
             FileError: it is unreadable, or of another source or spec.
@@ -270,7 +270,7 @@ class Trainer(Documented):
 def _check_labels(
     entry: onnxruntime.NodeArg, inputs: Sequence[InputSpec], batch: Sequence[torch.Tensor]
 ) -> None:
-    """Compare labels with what the step takes.
+    """Check that the step takes the labels.
 
     Raises:
         DataError: they are of another dtype or shape, or not as many as the inputs.

@@ -1,4 +1,4 @@
-"""Many rows through a session, some at a time."""
+"""Running many rows through a session in batches."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def run_in_batches(
     program: ProgramArgument = None,
     progress: bool | None = None,
 ) -> list[np.ndarray]:
-    """All outputs for any number of rows, in memory for a few.
+    """Run any number of rows in batches, with the memory of one batch.
 
     Args:
-        session: what runs them.
-        inputs: in order; each has one entry a row, or serves all batches as it is.
+        session: the session that runs them.
+        inputs: inputs in order; each has one entry per row, or is passed unchanged to all batches.
         rows: largest number that runs at once.
         program: as for ``Session.run``; of a list, one per row, every batch gets its part.
-        progress: False draws no bar; it is drawn on terminals and in notebooks only.
+        progress: False shows no bar; it is shown only on terminals and in notebooks.
 
     Raises:
         BackendError: there are several batches, and an output has no leading axis of rows.

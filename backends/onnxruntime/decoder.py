@@ -1,4 +1,4 @@
-"""ONNX Runtime writing token after token; keys and values stay where they are computed."""
+"""Generation with ONNX Runtime; keys and values stay on the device."""
 
 from __future__ import annotations
 
@@ -37,27 +37,27 @@ Cache = Mapping[str, onnxruntime.OrtValue]
 
 
 def prefill_path(path: str | os.PathLike[str]) -> Path:
-    """Where the graph lies that reads at first, for an encoder with a decoder."""
+    """Return the path of the prefill graph of an encoder-decoder."""
     return Path(path).with_suffix(".prefill.onnx")
 
 
 class Decoder(Documented):
-    """What :func:`graphprog.backends.onnx.export_decoder` wrote, to be given to ``gp.generate``.
+    """A decoder file of :func:`graphprog.backends.onnx.export_decoder`, for ``gp.generate``.
 
     Args:
         path: the ONNX file.
-        tokenizer: of the source model; needed for prompts that are texts.
+        tokenizer: tokenizer of the source model; needed for prompts that are texts.
         providers: as for :class:`graphprog.backends.onnxruntime.Session`.
         options: as for :class:`graphprog.backends.onnxruntime.Session`.
 
     Raises:
         FileError: a file is missing, damaged, or does not write.
-        BackendError: a provider that was asked for is absent or does not start.
+        BackendError: a requested provider is missing or does not start.
 
     Attributes:
-        document: what the file says of itself.
-        roles: what its inputs are.
-        prompt_format: what its program puts around prompts, and how answers are read.
+        document: the JSON document of the file.
+        roles: roles of its inputs.
+        prompt_format: how prompts become tokens, and how answers are parsed.
 
     Example:
         >>> report = gp.backends.onnx.export_decoder(language, "small.onnx")
@@ -102,7 +102,7 @@ class Decoder(Documented):
     def results(
         self, inputs: Mapping[str, torch.Tensor], cache: Cache | None = None
     ) -> tuple[dict[str, torch.Tensor], Cache]:
-        """Compute what is new; as :meth:`graphprog.generation.kv_decoder.CachedDecoder.results`.
+        """Compute the results of new tokens, as ``CachedDecoder.results``.
 
         Raises:
             BackendError: ONNX Runtime fails, for instance on more tokens than there are positions.
@@ -149,7 +149,7 @@ class Decoder(Documented):
         }
 
     def _blank(self, inputs: Mapping[str, torch.Tensor]) -> Cache:
-        """Keys and values of no tokens."""
+        """Return empty keys and values."""
         batch = len(inputs[self.roles.tokens])
         return {
             name: onnxruntime.OrtValue.ortvalue_from_numpy(
@@ -160,7 +160,7 @@ class Decoder(Documented):
 
 
 def _beside(options: Options) -> Options:
-    """Options for the file beside, whose optimized graph is saved beside that of the first."""
+    """Return options for the prefill file, with its own path for the optimized graph."""
     if not isinstance(options, SessionOptions) or options.optimized is None:
         return options
     return dataclasses.replace(options, optimized=prefill_path(options.optimized))
@@ -175,7 +175,7 @@ def _array(value: torch.Tensor) -> np.ndarray:
 
 
 def _nothing(session: onnxruntime.InferenceSession) -> dict[str, tuple[tuple[int, ...], Any]]:
-    """Shape without the batch, and type, of the keys and values of no tokens."""
+    """Return shapes without the batch, and dtypes, of empty keys and values."""
     return {
         entry.name: ((entry.shape[1], 0, entry.shape[3]), _TYPES[entry.type])
         for entry in session.get_inputs()

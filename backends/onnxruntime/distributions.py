@@ -1,11 +1,11 @@
-"""Which distributions of ONNX Runtime are installed: there must be only one."""
+"""Checking that only one distribution of ONNX Runtime is installed."""
 
 from __future__ import annotations
 
 import warnings
 from importlib import metadata
 
-# Each of these installs the module `onnxruntime` over that of the others.
+# Each of these overwrites the module `onnxruntime` of the others.
 ONNXRUNTIME_DISTRIBUTIONS = (
     "onnxruntime",
     "onnxruntime-directml",
@@ -30,8 +30,8 @@ def installed_onnxruntimes() -> tuple[str, ...]:
 def warn_about_rival_onnxruntimes() -> None:
     """Warn when several distributions of ONNX Runtime overwrite one another.
 
-    They share one module, so the files of whichever was installed last win, and removing one
-    removes files of the other: a GPU may silently go unused, or the import may fail.
+    They share one module, so the last installed files win, and removing one distribution removes
+    files of the other: a GPU may silently be unused, or the import may fail.
 
     Warns:
         RuntimeWarning: more than one is installed; names them and the commands that repair it.

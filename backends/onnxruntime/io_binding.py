@@ -1,4 +1,4 @@
-"""A session that reads and writes where it computes: nothing is copied from call to call."""
+"""IO binding: inputs and outputs stay on the device of a session."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class IOBinding:
     """One program of a session, with inputs, outputs and the program on the session's device.
 
     Args:
-        session: what runs.
-        program: as for ``Session.run``; it is brought to the device once.
+        session: the session to run.
+        program: as for ``Session.run``; it is copied to the device once.
 
     Raises:
         BackendError: the program does not fit, or the file has one per row.
 
     Attributes:
-        device: where tensors are taken and returned.
+        device: device of inputs and outputs.
 
     Example:
         >>> session = gp.backends.onnxruntime.Session("task.onnx", "cpu")
@@ -52,7 +52,7 @@ class IOBinding:
         }
 
     def run(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """All outputs, on the device; inputs that are there already are read where they lie.
+        """Run on one batch; outputs are on the device, and inputs there are not copied.
 
         Shapes and types of inputs are checked; ranges are not, which would wait for the device.
 

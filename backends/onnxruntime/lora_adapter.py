@@ -32,20 +32,20 @@ def export_adapter(
 ) -> None:
     """Write a program as an adapter of the file that a session runs.
 
-    The adapter's model version is a number made of the source's fingerprint: the same for all
-    adapters of one source.
+    The adapter's model version is derived from the source's fingerprint: the same for all adapters
+    of one source.
 
     Args:
         session: of a file exported with ``program="overridable"`` or ``"per_row"``. For the
             latter, the adapter is a stack of this one program, and ``program.row`` is all zeros.
         program: what :meth:`Session.run` takes for all rows.
         path: the file, whose name ends in ``.onnx_adapter``; written atomically.
-        version: of the adapter, for whoever reads it.
+        version: version of the adapter, for its users.
 
     Raises:
-        BackendError: the session's program is folded in, or not in the file, or the program
-            does not fit it, or is only a part of one.
-        FileError: the name ends in something else, or the place cannot be written.
+        BackendError: the session's program is folded or not in the file, or the program does not
+            match it or is incomplete.
+        FileError: the name has another ending, or the file cannot be written.
 
     Example:
         >>> session = gp.backends.onnxruntime.Session("task.onnx")

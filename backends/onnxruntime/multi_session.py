@@ -1,4 +1,4 @@
-"""ONNX Runtime: programs of several kinds on one source, each run by the graph of its kind."""
+"""Sessions for several kinds of programs on one source, each with the graph of its kind."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class MultiSession(Programs):
         path: the folder.
         providers: as for :class:`graphprog.backends.onnxruntime.Session`.
         memory: likewise.
-        share: let all graphs read the same weights in memory. Otherwise each arranges those of
-            its linear layers in a copy, for which ONNX Runtime computes faster.
+        share: whether all graphs read the same weights in memory. Otherwise each packs the weights
+            of its linear layers into a copy, with which ONNX Runtime is faster.
 
     Raises:
         FileError: no such folder, a file in it is damaged, or they are of different sources.
 
     Attributes:
-        documents: what the file of each slot says of itself, by the name of the slot.
+        documents: the JSON document of each slot's file, by the name of the slot.
 
     Example:
         >>> slots = {"frames": gp.Program([gp.Additive()], align=gp.FixedMap(classes=2))}
@@ -68,7 +68,7 @@ class MultiSession(Programs):
                 raise FileError("its files are of different sources")
 
     def session(self, slot: str) -> Session:
-        """The session of a slot.
+        """Return the session of a slot.
 
         Raises:
             BackendError: there is no such slot, or a provider does not start.
@@ -87,14 +87,14 @@ class MultiSession(Programs):
         return self._sessions[slot]
 
     def checked(self, program: Program) -> LoadedProgram:
-        """A program with its slot; see :meth:`Programs.checked`."""
+        """Return a program with its slot; see :meth:`Programs.checked`."""
         if isinstance(program, str | os.PathLike):
             return load_for(program, self.documents)
         if isinstance(program, LoadedProgram) and program.slot in self.documents:
             return program
         raise BackendError(
             f"a {type(program).__name__} does not say which slot it is for",
-            ["give the file of a saved program", "session(slot) takes tensors by name"],
+            ["pass the file of a saved program", "pass tensors by name to session(slot)"],
         )
 
     def run(self, *inputs: Array, program: Program | Sequence[Program]) -> np.ndarray:
@@ -106,7 +106,7 @@ class MultiSession(Programs):
                 computed slot by slot.
 
         Returns:
-            Target logits [B, classes]; rows with fewer classes than others are filled up with -inf.
+            Target logits [B, classes]; rows with fewer classes than others are padded with -inf.
 
         Raises:
             BackendError: an unknown program.
@@ -116,7 +116,7 @@ class MultiSession(Programs):
         return self._run(inputs, self._resolved(program))
 
     def predict(self, *inputs: Array, program: Program | Sequence[Program]) -> list[str]:
-        """Label of every row of a batch; arguments as in :meth:`run`.
+        """Return the label of every row of a batch; arguments as in :meth:`run`.
 
         Raises:
             BackendError: a program does not name its classes.
@@ -149,7 +149,7 @@ class MultiSession(Programs):
 
 
 def _document(file: Path) -> Deployed:
-    """What a file says of itself, without loading weights."""
+    """Read the JSON document of a file, without loading weights."""
     with within(file):
         try:
             model = onnx.load(file, load_external_data=False)
@@ -161,9 +161,9 @@ def _document(file: Path) -> Deployed:
 def _share(
     file: Path, options: onnxruntime.SessionOptions, weights: dict[tuple[int, str], Any]
 ) -> list[Any]:
-    """Let a session read weights from the memory that others read them from; returns them.
+    """Make a session read weights that are shared with others; return them.
 
-    They are mapped from the file, so that they are in memory as far as they are used.
+    They are mapped from the file, so only the used parts are in memory.
     """
     options.add_session_config_entry("session.disable_prepacking", "1")
     used = []

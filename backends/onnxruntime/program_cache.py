@@ -1,4 +1,4 @@
-"""Named programs, ready to run: those used least recently lie on disk where memory is limited."""
+"""A cache of loaded programs: if memory is limited, the least recently used are on disk."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Program = LoadedProgram | Mapping[str, Array] | str | os.PathLike[str]
 
 
 class ProgramCache:
-    """Loaded programs by name; may be used from several threads.
+    """Loaded programs by name; safe for several threads.
 
     Args:
-        limit: bytes of tensors to keep in memory, the last one used always; None keeps all.
+        limit: bytes of tensors to keep in memory, always with the last one used; None for all.
     """
 
     def __init__(self, limit: int | None = None) -> None:
@@ -43,7 +43,7 @@ class ProgramCache:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of all programs, in the order in which they were put here."""
+        """Return the names of all programs, in order of insertion."""
         with self._lock:
             return tuple(self._names)
 
@@ -53,10 +53,10 @@ class ProgramCache:
         return self._bytes
 
     def put(self, name: str, program: LoadedProgram) -> None:
-        """Store a program, in place of one of that name.
+        """Store a program, and replace one of that name.
 
         Raises:
-            FileError: another program has to go to disk, and there is no room.
+            FileError: another program must be moved to disk, but there is no space.
         """
         with self._lock:
             if name in self._names:
@@ -65,10 +65,10 @@ class ProgramCache:
             self._keep(name, program)
 
     def get(self, name: str) -> LoadedProgram:
-        """The program of a name that is here; it is then the one used last.
+        """Return the program with a name, and mark it as used last.
 
         Raises:
-            FileError: the disk does not give it back, or takes no other.
+            FileError: it cannot be read from disk, or another cannot be written.
         """
         with self._lock:
             if name in self._kept:
@@ -86,7 +86,7 @@ class ProgramCache:
             return program
 
     def drop(self, name: str) -> None:
-        """Forget a program that is here."""
+        """Remove a program."""
         with self._lock:
             del self._names[name]
             if name in self._kept:
@@ -103,7 +103,7 @@ class ProgramCache:
             self._bytes -= self._kept.pop(oldest).nbytes
 
     def _put_aside(self, name: str, program: LoadedProgram) -> None:
-        if name in self._stored:  # it came from there, and has not changed
+        if name in self._stored:  # it was read from disk, and has not changed
             return
         try:
             if self._folder is None:
@@ -115,20 +115,20 @@ class ProgramCache:
         except Exception as error:
             raise FileError(
                 f"program {name!r} cannot be put aside: {error}",
-                ["memory=None keeps all programs in memory", "TMPDIR names another folder"],
+                ["use memory=None to keep all programs in memory", "set TMPDIR to another folder"],
             ) from error
         self._stored[name] = path, dataclasses.replace(program, tensors={})
 
 
 class Programs(abc.ABC):
-    """What serves programs that were added to it by name."""
+    """Base of sessions that serve programs added by name."""
 
     def __init__(self, memory: int | None) -> None:
         self._cache = ProgramCache(memory)
 
     @abc.abstractmethod
     def checked(self, program: Program) -> LoadedProgram:
-        """A program that can run here, loaded and checked.
+        """Load a program, and check that it can run here.
 
         Raises:
             BackendError: tensors that do not fit.
@@ -136,7 +136,7 @@ class Programs(abc.ABC):
         """
 
     def add(self, name: str, program: Program) -> None:
-        """Name a program, for ``run(..., program=name)``; one of that name is replaced.
+        """Add a program under a name, for ``run(..., program=name)``; replaces one of that name.
 
         Args:
             name: any text that is not empty.
@@ -151,17 +151,17 @@ class Programs(abc.ABC):
         self._cache.put(name, self.checked(program))
 
     def remove(self, name: str) -> None:
-        """Forget a program that was added.
+        """Remove a program that was added.
 
         Raises:
-            BackendError: there is none of that name; says which there are.
+            BackendError: there is no program of that name; lists the names.
         """
         if name not in self._cache.names:
             raise self._unknown(name)
         self._cache.drop(name)
 
     def resolve(self, program: Any) -> LoadedProgram:
-        """The program that a caller means: by name, by file, or itself.
+        """Return the program given by name, by file, or itself.
 
         Raises:
             BackendError: neither a name nor a file, or tensors that do not fit.
@@ -175,13 +175,13 @@ class Programs(abc.ABC):
         return self.checked(program)
 
     def resolve_rows(self, programs: Sequence[Any]) -> list[LoadedProgram]:
-        """The programs of rows; each that is meant several times is one object.
+        """Return the programs of rows; equal ones are one object.
 
         Raises:
             DataError: there are none; otherwise as :meth:`resolve`.
         """
         if not programs:
-            raise DataError("the list of programs is empty", ["one program a row"])
+            raise DataError("the list of programs is empty", ["pass one program per row"])
         texts = {one: self.resolve(one) for one in programs if isinstance(one, str | os.PathLike)}
         others = {id(one): one for one in programs if not isinstance(one, str | os.PathLike)}
         found = {number: self.resolve(one) for number, one in others.items()}
@@ -203,7 +203,7 @@ class Programs(abc.ABC):
         classes: np.ndarray,
         own: tuple[str, ...] = (),
     ) -> Sequence[str]:
-        """Names of classes that programs gave.
+        """Return the names of predicted classes.
 
         Args:
             program: of all rows, or of each; None is that of the file.
@@ -218,10 +218,10 @@ class Programs(abc.ABC):
         if not all(labels):
             raise BackendError(
                 "the program does not name its classes",
-                ["Contract(labels=(...)) in the program", "run(...).argmax(1) gives numbers"],
+                ["use Contract(labels=(...)) in the program", "use run(...).argmax(1) for numbers"],
             )
         return [names[number] for names, number in zip(labels, classes, strict=True)]
 
     def list(self) -> tuple[str, ...]:
-        """Names of the programs that were added, in order."""
+        """Return the names of the added programs, in order."""
         return self._cache.names

@@ -1,4 +1,4 @@
-"""Choosing where ONNX Runtime computes: tried, not trusted, because it falls back in silence."""
+"""Execution providers, tried out because ONNX Runtime silently falls back to another."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 _SUFFIX = "ExecutionProvider"
 _NEWER = ["update ONNX Runtime", "export the task again, with an older opset=..."]
-_BROKEN = ["export the task again: this file is damaged, or data that belong beside it are gone"]
+_BROKEN = ["export the task again: this file is damaged, or its external data are missing"]
 
 
 def open_session(
@@ -29,11 +29,11 @@ def open_session(
     providers: Providers = "auto",
     options: Options = None,
 ) -> onnxruntime.InferenceSession:
-    """Load a model on the providers asked for, and on no others.
+    """Load a model on exactly the requested providers.
 
     Args:
         model: path or bytes of an ONNX file.
-        providers: ``"auto"``: a GPU where one is at hand and works, else the processor. A name
+        providers: ``"auto"``: a GPU if there is one that works, else the CPU. A name
             such as ``"cuda"`` or ``"CUDAExecutionProvider"``, or a sequence of names, or of
             (name, options): exactly these, in order of preference.
         options: of the session; None takes those of ``SessionOptions()``.
@@ -43,7 +43,7 @@ def open_session(
         FileError: the model cannot be loaded by any provider.
 
     Warns:
-        RuntimeWarning: ``auto`` met a GPU that ONNX Runtime cannot use.
+        RuntimeWarning: ``auto`` found a GPU that ONNX Runtime cannot use.
     """
     if options is None or isinstance(options, SessionOptions):
         options = (options or SessionOptions()).made()
@@ -83,7 +83,7 @@ def _open_automatically(
 
 
 def gpu_available() -> bool:
-    """Whether this machine shows an NVIDIA GPU, be torch built for it or not."""
+    """Whether this machine has an NVIDIA GPU, even if torch is not built for it."""
     return torch.cuda.is_available() or Path("/dev/nvidiactl").exists()
 
 
@@ -120,10 +120,10 @@ def _try(
     wanted: Sequence[tuple[str, dict[str, Any]]],
     options: onnxruntime.SessionOptions,
 ) -> onnxruntime.InferenceSession | str:
-    """A session on exactly the wanted providers, or why they do not start.
+    """Return a session on exactly the requested providers, or why they do not start.
 
     Raises:
-        FileError: the processor, which is always there, cannot run the model either.
+        FileError: not even the CPU can run the model.
     """
     source = model if isinstance(model, bytes) else os.fspath(model)
     try:

@@ -52,7 +52,7 @@ class Session(Documented, Programs):
         BackendError: a provider that was asked for is absent or does not start.
 
     Attributes:
-        document: what the file says of itself.
+        document: the JSON document of the file.
         overridable: name to type, such as ``float32[3,96,96]``, of every tensor of the program
             that can be overridden; empty for a folded file.
         program_inputs: those of them that the file does not hold, so that every call gives them.
@@ -263,7 +263,7 @@ class Session(Documented, Programs):
     def _overrides(
         self, program: LoadedProgram | list[LoadedProgram] | None, inputs: Sequence[torch.Tensor]
     ) -> dict[str, np.ndarray]:
-        """What is fed for the program, checked, beside the inputs."""
+        """Return the checked feeds of the program, besides the inputs."""
         if not self.document.per_row:
             assert not isinstance(program, list)
             return {} if program is None else dict(program.tensors)
@@ -284,7 +284,7 @@ class Session(Documented, Programs):
 
 
 def _tensor(value: Any) -> torch.Tensor:
-    """On the processor, sharing memory with an array where it may be written to."""
+    """Convert to a CPU tensor, sharing the memory of a writable array."""
     if isinstance(value, torch.Tensor):
         return value.detach().cpu()
     array = np.asarray(value)

@@ -26,7 +26,7 @@ class SessionOptions:
     """Options of a session or decoder; ONNX Runtime's own object is taken in its place too.
 
     Attributes:
-        threads: that share one operation; None takes one a core.
+        threads: number of threads per operation; None for one per core.
         arena: whether memory is kept for the next run, which is faster, or given back.
         optimization: how far the graph is rewritten when it is loaded.
         optimized: where to save the rewritten graph, so that another session, with

@@ -132,5 +132,5 @@ def require_as_many(programs: int, rows: int) -> None:
     if programs != rows:
         raise DataError(
             f"there are {programs} programs for {rows} rows",
-            ["one program a row", 'program="digits" for all rows'],
+            ["pass one program per row", 'use program="digits" for all rows'],
         )

@@ -66,7 +66,7 @@ class ParityReport:
             that batch.
         label_agreement: share of rows whose largest value is at the same place of the first
             output's last axis; None where that output has fewer than two axes.
-        tolerance: what was asked for.
+        tolerance: the requested tolerance.
         passed: whether, in every output of every batch, the difference is within the tolerance,
             absolute or relative.
         first_divergence: where it did not pass, key of the first interface that differs, if it
@@ -107,7 +107,7 @@ def parity_batches(
     A graph whose batch is fixed has only its own size.
 
     Raises:
-        DataError: the given inputs are not what the task takes.
+        DataError: the task does not take the given inputs.
     """
     if inputs is None:
         sizes = (smallest, 5) if batch_axis(task.inputs) is not None else (1,)

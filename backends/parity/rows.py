@@ -22,7 +22,7 @@ def prove_rows(
     batches: Sequence[Inputs],
     tolerance: float,
 ) -> ParityReport:
-    """Run batches of mixed programs beside the tasks themselves, row by row.
+    """Compare batches of mixed programs with the tasks themselves, row by row.
 
     Args:
         tasks: of the same source and spec, save for the number of classes.

@@ -1,7 +1,7 @@
 """Which arguments of an operation hold the rows of its result.
 
-A rule holds for operations that compute every row along an axis by itself: what some rows of the
-result need of an argument are the same rows, at an axis of its own.
+A rule holds for operations that compute every row along an axis independently: some rows of the
+result need the same rows of an argument, along one of its axes.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class _Interpreter(fx.Interpreter):
         return self.rows[target] if target in self.rows else super().get_attr(target, args, kwargs)
 
     def run_node(self, node: fx.Node) -> Any:
-        """Run an operation, once a row where it reads what is per row."""
+        """Run an operation, mapped over rows if an operand is per row."""
         read = [self.env[one] for one in node.all_input_nodes]
         per_row = any(isinstance(leaf, PerRow) for leaf in pytree.tree_leaves(read))
         if node.op != "call_function" or node.target is operator.getitem or not per_row:
@@ -160,7 +160,7 @@ class _Interpreter(fx.Interpreter):
         return 1 if size == self.symbol else self.env[one]
 
     def _require_any_number(self, node: fx.Node, rows: Sequence[torch.Tensor]) -> None:
-        """Refuse what was traced for one number of rows only."""
+        """Refuse operations traced for a fixed number of rows."""
         size: Any = rows[0].shape[0]
         if isinstance(size, torch.SymInt) and expression(size).is_number:
             raise _refusal(node, "torch maps it over a fixed number of rows only")

@@ -1,4 +1,4 @@
-"""Tables of what stands for operations of ATen."""
+"""Tables of replacements for ATen operations."""
 
 from __future__ import annotations
 

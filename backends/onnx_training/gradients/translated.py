@@ -1,4 +1,4 @@
-"""Which operations have a translation to ONNX, and what stands for those that have none."""
+"""Operations with a translation to ONNX, and replacements for the others."""
 
 from __future__ import annotations
 
