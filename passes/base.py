@@ -16,16 +16,16 @@ from graphprog.rewriting.fake_tracing import keeping_sizes
 from graphprog.spec.registry import Spec
 
 Watcher = Callable[["Pass", Graph, Graph], None]
-"""Called with a pass that has run, the graph it was given, and its result."""
+"""Called with a pass that has run, its input graph and its result."""
 
 _WATCHER: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 
 
 @contextmanager
 def watching(watcher: Watcher) -> Iterator[None]:
-    """Show every pass that runs inside the block, and what it did, to a function.
+    """Call a function with every pass that runs inside the block, its input and its result.
 
-    What the function raises counts as raised by the pass: tests verify every pass this way.
+    An exception of the function counts as one of the pass: tests verify every pass this way.
     """
     token = _WATCHER.set(watcher)
     try:
@@ -36,10 +36,10 @@ def watching(watcher: Watcher) -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True)
 class Pass(Spec):
-    """A rewriting of graphs. Subclasses are frozen dataclasses whose fields are the options.
+    """A rewriting of graphs; subclasses are frozen dataclasses whose fields are the options.
 
     Calling a pass checks :meth:`requires`, runs :meth:`run`, checks :meth:`ensures` and adds an
-    entry to the graph's history. Whether anything changed is read off the canonical text.
+    entry to the graph's history. The canonical text shows whether anything changed.
 
     Example:
         >>> smaller = gp.passes.DropDeadCode()(graph)
@@ -49,23 +49,23 @@ class Pass(Spec):
     """
 
     after: ClassVar[tuple[str, ...]] = ()
-    """Kinds of passes that, where a pipeline has them too, come earlier."""
+    """Kinds of passes that come earlier in a pipeline."""
 
     def requires(self, graph: Graph) -> None:
-        """Raise if the graph is not fit for this pass."""
+        """Check that this pass can run on the graph; raise otherwise."""
 
     @abstractmethod
     def run(self, graph: Graph) -> Graph:
-        """Return the rewritten graph; never touch the one given."""
+        """Return the rewritten graph; never change the given one."""
 
     def ensures(self, before: Graph, after: Graph) -> None:
-        """Raise if the result breaks a promise of this pass."""
+        """Check that the result keeps the promises of this pass; raise otherwise."""
 
     def __call__(self, graph: Graph) -> Graph:
-        """Run under the contract.
+        """Run the pass with its checks.
 
         Raises:
-            PassError: anything went wrong; names this pass and keeps the cause.
+            PassError: the pass failed; names the pass and keeps the cause.
         """
         start = time.perf_counter()
         try:

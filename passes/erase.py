@@ -1,4 +1,4 @@
-"""Take a program out of a graph again: the proof that a rewriting changed nothing else."""
+"""Erasing a program from a graph, the proof that a rewriting changed nothing else."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ class EraseProgram(Pass):
     """
 
     def run(self, graph: Graph) -> Graph:
-        """Restore edges, inputs and outputs; what only the program needed is dead and goes."""
+        """Restore edges, inputs and outputs, and remove what only the program needed."""
         return erased(graph)

@@ -17,7 +17,7 @@ from graphprog.rewriting.fake_tracing import fake_mode_of, running
 
 
 def _structure(graph: Graph, base: Graph) -> None:
-    """The code is well formed; what it names exists; interfaces lie in it."""
+    """Check that the code is well formed, and that names and interfaces refer to it."""
     graph.code.lint()
     placeholders = tuple(str(node.target) for node in graph.placeholders)
     assert set(placeholders) <= set(graph.call_spec.inputs), f"inputs {placeholders}"
@@ -104,5 +104,5 @@ def verify(graph: Graph, base: Graph) -> None:
         except Exception as error:  # a graph that is broken badly makes the check itself stumble
             raise PassError(
                 f"verification of {graph.name} failed, {name}: {error}",
-                ["print(base.diff(graph)) shows what the passes did"],
+                ["compare the graphs: print(base.diff(graph))"],
             ) from error

@@ -31,11 +31,12 @@ from graphprog.compiler.program import Program
 from graphprog.errors import BackendError, FileError
 from graphprog.generation.decoder import text_parts
 from graphprog.generation.kv_decoder import CachedDecoder, with_kv_cache
-from graphprog.generation.verify_cache import Values, inputs_of_length, parts_of
 from graphprog.ir.graph import Graph
 from graphprog.ir.inputs import inputs_of
 from graphprog.passes.attention.split_kv import SplitKV
+from graphprog.passes.kv.cached_step import Values
 from graphprog.passes.kv.kv_layout import KVLayout
+from graphprog.passes.kv.verify_cache import inputs_of_length, parts_of
 from graphprog.spec.registry import to_json
 from graphprog.utils.files import atomic_write
 from graphprog.utils.json import render_json

@@ -20,8 +20,8 @@ from graphprog.backends.onnxruntime.session_options import Options, SessionOptio
 from graphprog.compiler.program import Program
 from graphprog.errors import BackendError, FileError
 from graphprog.generation.decoder import PromptFormat
-from graphprog.generation.kv_decoder import carried
 from graphprog.io.artifact import within
+from graphprog.passes.kv.cached_step import results_and_cache
 from graphprog.spec.registry import from_json
 from graphprog.utils.json import parse_json
 
@@ -125,7 +125,7 @@ class Decoder(Documented):
             shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in inputs.items())
             raise BackendError(f"{self.path}: failed on {shapes}: {error}") from error
         found = dict(zip(names, binding.get_outputs(), strict=True))
-        results, after = carried(found, cache)
+        results, after = results_and_cache(found, cache)
         return {name: torch.from_numpy(value.numpy()) for name, value in results.items()}, after
 
     def advance(

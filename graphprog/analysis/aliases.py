@@ -1,4 +1,4 @@
-"""Aliases of interfaces, found by structure alone: no model class is known here."""
+"""Aliases of interfaces, found by structure alone."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _AFFINE = ("aten::linear", "aten::addmm", "aten::mm", "aten::matmul", "aten::bmm
 
 
 def with_structure(graph: Graph) -> Graph:
-    """Give a graph its interfaces and their aliases."""
-    # in the order in which data meets them, which decides between places with the same uses
+    """Add interfaces and their aliases to a graph."""
+    # in data-flow order, which decides between interfaces with the same uses
     inputs, outputs = model_boundaries(graph)
     sites = inputs | (dict(graph.sites) or module_boundaries(graph))
     named = _Aliases()
@@ -54,7 +54,7 @@ def with_structure(graph: Graph) -> Graph:
 
 
 class _Aliases:
-    """Aliases, with a qualifier where a graph has several candidates."""
+    """Aliases, qualified by tower if a graph has several candidates."""
 
     def __init__(self) -> None:
         self.keys: dict[str, str] = {}
@@ -79,7 +79,7 @@ def _name_blocks(named: _Aliases, chains: list[Chain]) -> None:
 def _name_attention(
     graph: Graph, sites: dict[str, Site], chains: list[Chain], named: _Aliases
 ) -> None:
-    """``attention[k]`` and ``cross_attention[k]``: what the operations of a tower return."""
+    """Name ``attention[k]`` and ``cross_attention[k]``, the results of attention in a tower."""
     towers = dict(zip(_tower_names(chains), chains, strict=True))
     counts: Counter[tuple[str, str]] = Counter()
     for attention in attentions(graph.code):
@@ -96,12 +96,12 @@ def _name_attention(
 
 
 def _lies_in(path: str, chain: Chain) -> bool:
-    """Whether a module lies in a block of a chain."""
+    """Whether a module is inside a block of a chain."""
     return any(f"{path}.".startswith(f"{block.path.split('@')[0]}.") for block in chain)
 
 
 def _tower_names(chains: list[Chain]) -> list[str]:
-    """The first part of the module path in which the towers differ; one tower needs none."""
+    """Return the first part of the module path that differs between towers; "" for one tower."""
     if len(chains) < 2:
         return ["" for _ in chains]
     paths = [chain[0].path.split(".") for chain in chains]
@@ -115,9 +115,9 @@ def _tower_names(chains: list[Chain]) -> list[str]:
 
 
 def _name_tokens(graph: Graph, sites: dict[str, Site], named: _Aliases) -> None:
-    """``tokens``: what looking an integer input up in the largest table gives.
+    """Name ``tokens``: the result of looking up an integer input in the largest table.
 
-    A module that also scales what it looks up gives it scaled, and so it is where prompts act.
+    If the module also scales the result, prompts act on the scaled result.
     """
     tables: dict[str, list[fx.Node]] = {}
     for node in graph.code.nodes:
@@ -133,9 +133,9 @@ def _name_tokens(graph: Graph, sites: dict[str, Site], named: _Aliases) -> None:
 
 
 def _scaled(graph: Graph, sites: Mapping[str, Site], lookup: fx.Node) -> fx.Node:
-    """The output of the module that looks up, where it is the lookup times a number.
+    """Return the output of the module with the lookup, if it is the lookup times a constant.
 
-    Some rows may be others there, such as that of a token which the table does not have.
+    Some rows may differ, such as that of a token that is not in the table.
     """
     site = sites.get(f"{module_path(lookup)}:out")
     node = graph.nodes[site.node] if site else lookup
@@ -153,7 +153,7 @@ def _scaled(graph: Graph, sites: Mapping[str, Site], lookup: fx.Node) -> fx.Node
 
 
 def _name_head(graph: Graph, sites: dict[str, Site], named: _Aliases) -> None:
-    """``logits``: the output of that name, or the only one. ``features``: see below."""
+    """Name ``logits``, the output of that name or the only one, and ``features``."""
     outputs = [key for key in sites if key.startswith("output:")]
     if "output:logits" in outputs:
         outputs = ["output:logits"]
@@ -168,7 +168,7 @@ def _name_head(graph: Graph, sites: dict[str, Site], named: _Aliases) -> None:
 
 
 def _last_affine(graph: Graph, name: str) -> fx.Node | None:
-    """The affine layer with own weights that the logits come from by a single path."""
+    """Return the affine layer with its own weights that leads to the logits by a single path."""
     depends = _depends_on_input(graph)
     node = graph.nodes[name]
     while node.op == "call_function":
@@ -199,7 +199,7 @@ def _depends_on_input(graph: Graph) -> set[fx.Node]:
 def _ensure(
     sites: dict[str, Site], node: fx.Node, edges: list[tuple[fx.Node, int]], key: str
 ) -> str:
-    """The key of this place, which becomes ``key`` if it had none."""
+    """Return the key of this place, or ``key`` for a new one."""
     known = existing(sites, node, edges)
     if not known:
         sites[key] = Site(node.name, tuple(Edge(user.name, slot) for user, slot in edges))

@@ -1,4 +1,4 @@
-"""Attention in a graph: which operations attend, over what, with how many heads."""
+"""Attention operations in a graph: queries, keys, values, masks and heads."""
 
 from __future__ import annotations
 
@@ -54,19 +54,19 @@ class Attention:
 
     @property
     def mask(self) -> fx.Node | None:
-        """The mask, of truth values or of numbers that are added."""
+        """The mask, boolean or additive."""
         node: fx.Node | None = self.argument(3)
         return node
 
     @property
     def causal(self) -> bool:
-        """Whether the operation itself hides what comes later."""
+        """Whether the operation itself applies a causal mask."""
         return bool(self.argument(5, False))
 
     @property
     def repeats(self) -> int:
-        """How often each key head is repeated in front of the operation, for grouped queries."""
-        return repeats_of(behind_memory(self.key))
+        """How often each key head is repeated before the operation, for grouped queries."""
+        return repeats_of(without_prefix(self.key))
 
 
 def attentions(code: fx.Graph) -> list[Attention]:
@@ -74,15 +74,15 @@ def attentions(code: fx.Graph) -> list[Attention]:
     return [Attention(node) for node in code.nodes if node.target is ATTENTION]
 
 
-def behind_memory(heads: fx.Node) -> fx.Node:
-    """The keys or values that come from the sequence, without what a memory put in front."""
+def without_prefix(heads: fx.Node) -> fx.Node:
+    """Return the keys or values of the sequence, without those of a prefix."""
     while "graphprog" in heads.meta and heads.target is torch.ops.aten.cat.default:
         heads = heads.args[0][-1]  # type: ignore[index, assignment]
     return heads
 
 
 def repeats_of(heads: fx.Node) -> int:
-    """How often each head of [B, H, S, d] stands in a row, told by how they were repeated."""
+    """Return how often each head of [B, H, S, d] is repeated, from the repeating operations."""
     shape, node = fake_tensor(heads).shape, heads
     repeated = 1
     while (name := schema_name(node)) in _SAME_VALUES | _REPEATS:
@@ -101,12 +101,12 @@ def repeats_of(heads: fx.Node) -> int:
 
 
 def activations(code: fx.Graph, positions: Collection[str] = ()) -> frozenset[fx.Node]:
-    """What is computed from data: from a float input, or from rows looked up by an input's ids.
+    """Return the activations: nodes computed from a float input, or from looked-up ids.
 
-    Masks, positions and sizes are not: they can be computed for any length.
+    Masks, positions and sizes are not activations: they can be computed for any length.
 
     Args:
-        code: of a graph.
+        code: the operations of a graph.
         positions: names of inputs that hold positions.
     """
     found: set[fx.Node] = set()
@@ -126,13 +126,13 @@ def activations(code: fx.Graph, positions: Collection[str] = ()) -> frozenset[fx
 
 
 def is_cross(attention: Attention) -> bool:
-    """Whether queries come from elsewhere than keys: from another length, or from other inputs."""
-    query, key = attention.query, behind_memory(attention.key)
+    """Whether queries and keys differ in length or in the inputs that they come from."""
+    query, key = attention.query, without_prefix(attention.key)
     if str(fake_tensor(query).shape[-2]) != str(fake_tensor(key).shape[-2]):
         return True
-    return not inputs_behind(query) <= inputs_behind(key)
+    return not input_ancestors(query) <= input_ancestors(key)
 
 
-def inputs_behind(node: fx.Node) -> set[fx.Node]:
-    """The inputs that a value's numbers come from."""
+def input_ancestors(node: fx.Node) -> set[fx.Node]:
+    """Return the inputs that a value depends on."""
     return {part for part in ancestors(node, values_of) if part.op == "placeholder"}

@@ -1,4 +1,4 @@
-"""Where the entries that were inserted on one axis stand in the values behind."""
+"""Axis lineage: positions of inserted entries in later values."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ _EVERYWHERE = ("aten::as_strided", "aten::masked_select", "aten::grid_sampler", 
 
 
 class Lineage:
-    """An axis that an insertion made longer, followed from there to the outputs.
+    """An axis that an insertion extended, followed from there to the outputs.
 
     Attributes:
-        grown: of every value that has the axis, the dimensions that became longer.
-        whole: of these, the ones that are the axis itself, not folded with another.
-        blocked: by value, the operation that moved entries along the axis on the way there, and
-            what is wrong with it.
+        grown: the extended dimensions of every value that has the axis.
+        whole: of these, the dimensions that are the axis itself, not merged with another.
+        blocked: by value, the earlier operation that moved entries along the axis, and the
+            reason.
     """
 
     def __init__(self, graph: Graph, number: int, axis: int) -> None:
         """Follow one insertion.
 
         Args:
-            graph: with the insertion in it.
-            number: of the insertion, of the kind ``axis``.
-            axis: of the value at its interface.
+            graph: the graph with the insertion.
+            number: number of the insertion, of kind ``axis``.
+            axis: axis of the value at its interface.
         """
         insertion = graph.insertions[number]
         self.before = insertion.values_before
@@ -64,10 +64,10 @@ class Lineage:
                 self._follow(node)
 
     def axes_of(self, node: fx.Node) -> frozenset[int]:
-        """The dimensions of a value on which the entries stand where they were inserted.
+        """Return the dimensions of a value with the entries at their original positions.
 
         Raises:
-            RefusalError: a dimension is longer, but where they stand on it is not known.
+            RefusalError: a dimension is longer, but the positions of the entries are unknown.
         """
         if node in self.blocked:
             raise RefusalError(*self.blocked[node])
@@ -77,7 +77,7 @@ class Lineage:
         return grown
 
     def _inherit(self, node: fx.Node, old: fx.Node) -> None:
-        """What a part of the program returns has the entries of what it took."""
+        """Copy the axes of the input of a program part to its result."""
         for known in (self.grown, self.whole, self.blocked):
             if old in known:
                 known[node] = known[old]  # type: ignore[assignment]
@@ -104,17 +104,20 @@ class Lineage:
             self._judge(node, sources)
 
     def _recognize(self, node: fx.Node, value: torch.Tensor, sources: list[fx.Node]) -> None:
-        """The axis in a value that was not there when it became longer: an alignment's."""
+        """Recognize the axis in a value added after the insertion, such as an alignment's."""
         for known in (self.grown, self.whole):
             same = next((one for one in sources if same_shape(value, fake_tensor(one))), None)
             sizes = [fake_tensor(one).shape[dim] for one in sources for dim in known[one]]
             known[node] = known[same] if same is not None else _dims_of(value, sizes)
         sizes = [value.shape[dim] for dim in self.grown[node]]
         if same is None and any(isinstance(size, int) for size in sizes):
-            self.blocked[node] = (node, "a number does not tell whether its length is the axis")
+            self.blocked[node] = (
+                node,
+                "it cannot be determined whether its length is the axis",
+            )
 
     def _judge(self, node: fx.Node, sources: list[fx.Node]) -> None:
-        """Note what came in blocked, and what this operation itself moves."""
+        """Record operands that are blocked, and whether this operation moves entries."""
         for one in sources:
             if one in self.blocked:
                 self.blocked.setdefault(node, self.blocked[one])
@@ -122,7 +125,7 @@ class Lineage:
                 self.blocked.setdefault(node, (node, "it moves entries along the axis"))
 
     def _value(self, node: fx.Node) -> Any:
-        """What a value was right after the insertion, in front of all later ones."""
+        """Return the fake value of a node right after the insertion, before all later ones."""
         for before in self.later:
             if node.name in before:
                 return before[node.name]
@@ -130,12 +133,12 @@ class Lineage:
 
 
 def moves(node: fx.Node, source: fx.Node, dims: frozenset[int]) -> bool:
-    """Whether an operation may put entries of what it reads elsewhere along some dimensions.
+    """Whether an operation may move entries of an operand along some dimensions.
 
     Args:
         node: the operation.
-        source: which of the values that it reads.
-        dims: of the source.
+        source: the operand.
+        dims: dimensions of the operand.
     """
     name = schema_name(node)
     arguments = bound(node)
@@ -153,7 +156,7 @@ def moves(node: fx.Node, source: fx.Node, dims: frozenset[int]) -> bool:
 
 
 def bound(node: fx.Node) -> dict[str, Any]:
-    """The arguments of an operator by their names, with its defaults."""
+    """Return the arguments of an operator by name, with defaults."""
     if not isinstance(node.target, torch._ops.OpOverload):
         return {}
     found = {}
@@ -188,7 +191,7 @@ def _takes_all(arguments: dict[str, Any]) -> bool:
 
 
 def _dims_of(value: torch.Tensor, sizes: Iterable[Any]) -> frozenset[int]:
-    """The dimensions of one of these sizes."""
+    """Return the dimensions with one of these sizes."""
     wanted = list(sizes)
     return frozenset(
         dim

@@ -1,4 +1,4 @@
-"""Interfaces for graphs without taps: from module metadata, or from dominators."""
+"""Interfaces for graphs without taps, from module metadata or from dominators."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graphprog.ir.printing import clean_path, operator_name
 from graphprog.rewriting.edges import uses_of
 
 _NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"
-"""What tracing writes for nodes of no module."""
+"""Metadata that tracing writes for nodes outside any module."""
 
 
 def _site(node: fx.Node, edges: list[tuple[fx.Node, int]], module: str = "") -> Site:
@@ -29,7 +29,7 @@ def is_tensor(node: fx.Node) -> bool:
 
 
 def model_boundaries(graph: Graph) -> tuple[dict[str, Site], dict[str, Site]]:
-    """``input:name`` with all uses of the input, ``output:name`` with the use as a result."""
+    """Return ``input:name`` with all uses of the input, and ``output:name`` with its use."""
     inputs, outputs = {}, {}
     for node in graph.placeholders:
         if node.users:
@@ -42,10 +42,10 @@ def model_boundaries(graph: Graph) -> tuple[dict[str, Site], dict[str, Site]]:
 
 
 def module_boundaries(graph: Graph) -> dict[str, Site]:
-    """What enters and leaves each module, by the module stack that export keeps on nodes.
+    """Return the values that enter and leave each module, from the module stack in metadata.
 
-    Where several values cross a boundary, each gets an index in graph order. Modules that compute
-    nothing leave no trace here, and repeated calls of a module look like one.
+    If several values cross a boundary, each gets an index in graph order. Modules that compute
+    nothing do not appear, and repeated calls of a module look like one.
     """
     inside: defaultdict[str, list[fx.Node]] = defaultdict(list)
     classes: dict[str, str] = {}
@@ -75,7 +75,7 @@ def module_boundaries(graph: Graph) -> dict[str, Site]:
 
 
 def _in_order(graph: Graph, sites: dict[str, Site]) -> dict[str, Site]:
-    """Sites as data meets them: a value leaves inner modules first and enters outer ones first."""
+    """Sort sites in data-flow order: a value leaves inner and enters outer modules first."""
     order = {node.name: position for position, node in enumerate(graph.code.nodes)}
 
     def rank(key: str) -> tuple[int, bool, int]:
@@ -86,7 +86,7 @@ def _in_order(graph: Graph, sites: dict[str, Site]) -> dict[str, Site]:
 
 
 def cut_boundaries(graph: Graph) -> tuple[dict[str, Site], list[str]]:
-    """For graphs without module names: values that everything passes through.
+    """Return boundaries of graphs without module names: values that all data pass through.
 
     Dominators of the first output, seen from the first floating value, split the graph into
     segments. Returns a site ``cut.i:out`` for each, and the keys of the cuts that end the
@@ -128,7 +128,7 @@ def _dominators(graph: Graph) -> list[fx.Node]:
 
 
 def _segments(graph: Graph, cuts: list[fx.Node]) -> list[tuple[str, ...]]:
-    """The operations between consecutive cuts, as a comparable signature."""
+    """Return the operations between consecutive cuts, as comparable signatures."""
     order = {node: position for position, node in enumerate(graph.code.nodes)}
     segments = []
     for first, last in itertools.pairwise(cuts):
@@ -144,7 +144,7 @@ def _segments(graph: Graph, cuts: list[fx.Node]) -> list[tuple[str, ...]]:
 
 
 def _longest_repetition(segments: list[tuple[str, ...]]) -> tuple[int, int, int]:
-    """Start, period and count of the tandem repeat that covers most segments."""
+    """Return start, period and count of the tandem repeat that covers most segments."""
     best = (0, 1, 0)
     for period in range(1, len(segments) // 2 + 1):
         start = 0
@@ -160,7 +160,7 @@ def _longest_repetition(segments: list[tuple[str, ...]]) -> tuple[int, int, int]
 
 
 def existing(sites: dict[str, Site], node: fx.Node, edges: list[tuple[fx.Node, int]]) -> str:
-    """Key of the innermost site with this value and these uses, or an empty string."""
+    """Return the key of the innermost site with this value and these uses, or ""."""
     wanted = {(user.name, slot) for user, slot in edges}
     for key, site in reversed(sites.items()):
         if site.node == node.name and {(e.user, e.slot) for e in site.edges} == wanted:

@@ -1,4 +1,4 @@
-"""What an input beside the tokens means: presence, types, positions or data."""
+"""The meaning of inputs other than tokens: presence, types, positions or data."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _LOOKS_UP = {"aten::embedding", "aten::index_select", "aten::embedding_bag"}
 
 
 def inferred_meaning(node: fx.Node) -> str:
-    """The meaning of an input, by what the graph does with it.
+    """Infer the meaning of an input from its uses in the graph.
 
     Returns:
-        ``present`` or ``zero``; an empty text where nothing in the graph decides.
+        ``present`` or ``zero``; empty if the graph does not determine it.
     """
     value = fake_tensor(node)
     if value.dtype == torch.bool:
         return "present"
     if any(schema_name(user) == "aten::diff" for user in _readers(node)):
-        return ""  # neither presence nor types go on by steps
+        return ""  # neither presence nor types increase by steps
     if not value.dtype.is_floating_point:
         return "zero" if _looked_up(node) else "present"
     added = {schema_name(user) for user in _readers(node)} <= _ADDS
@@ -38,7 +38,7 @@ def inferred_meaning(node: fx.Node) -> str:
 
 
 def _readers(node: fx.Node) -> list[fx.Node]:
-    """What reads a value, also in another shape."""
+    """Return the readers of a value, also in another shape."""
     found: list[fx.Node] = []
     stack = list(node.users)
     while stack:
@@ -51,7 +51,7 @@ def _readers(node: fx.Node) -> list[fx.Node]:
 
 
 def compared_with(node: fx.Node) -> list[int]:
-    """The numbers that an input is compared with, such as that of padding or of a text's end."""
+    """Return the numbers that an input is compared with, such as the id of padding."""
     readers = [user for user in _readers(node) if schema_name(user) in _COMPARES]
     return sorted({user.args[1] for user in readers if isinstance(user.args[1], int)})
 
@@ -61,7 +61,7 @@ def _looked_up(node: fx.Node) -> bool:
 
 
 def neutral_entry(node: fx.Node, meaning: str) -> Any:
-    """The number that stands at the inserted entries of an input."""
+    """Return the value of an input at inserted entries."""
     if meaning == "present":
         return True if fake_tensor(node).dtype == torch.bool else 1
     if fake_tensor(node).dtype.is_floating_point:

@@ -1,4 +1,4 @@
-"""What comes after a value, and which activations come before it or lie beside it."""
+"""Reachability: what depends on a value, and which other activations there are."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _MULTIPLIES = ("aten::linear", "aten::conv", "aten::addmm", "aten::mm", "aten::m
 
 
 class Reachability:
-    """The parts that some uses of a value divide a graph into.
+    """The parts into which some uses of a value divide a graph.
 
     Attributes:
-        after: what depends on the edges, in graph order, up to the ends.
-        after_end: what depends on the edges that are the ends.
-        activations: what comes from the data that the value comes from, before it or beside it:
-            from a float input, or from rows looked up by an integer input. Unlike masks and
-            positions it cannot be computed again at another length.
+        after: nodes that depend on the edges, in graph order, up to the ends.
+        after_end: nodes that depend on the end edges.
+        activations: other nodes computed from the same data as the value: from a float input, or
+            from rows looked up by an integer input. Unlike masks and positions, they cannot be
+            recomputed at another length.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Reachability:
 
 
 def _is_data(node: fx.Node) -> bool:
-    """Whether activations begin here: a float input, or a look-up in a table of weights."""
+    """Whether activations begin here: a float input, or a lookup in a table of weights."""
     if node.op == "placeholder":
         return bool(fake_tensor(node).is_floating_point())
     looks_up = schema_name(node) in ("aten::embedding", "aten::embedding_bag", "aten::index")
@@ -68,9 +68,9 @@ def _is_data(node: fx.Node) -> bool:
 
 
 def tower_inputs(node: fx.Node) -> frozenset[str]:
-    """The inputs of a value that is computed from data by weights, as no mask or position is.
+    """Return the inputs of a value that is computed from data by weights.
 
-    Empty for any other value.
+    Empty for any other value, such as a mask or positions.
     """
     inputs = _inputs(ancestors(node))
     transformed = (
@@ -87,12 +87,12 @@ def _inputs(nodes: Iterable[fx.Node]) -> frozenset[str]:
 
 
 def _closure(code: fx.Graph, starts: set[fx.Node], sizes: bool = False) -> dict[fx.Node, None]:
-    """Some nodes that are not inputs, and all that depend on them.
+    """Return some nodes that are not inputs, and all nodes that depend on them.
 
     Args:
         code: the graph.
-        starts: where to begin.
-        sizes: whether what only depends on the length of a value depends on the value.
+        starts: the nodes to begin with.
+        sizes: whether a node that depends only on the length of a value depends on the value.
     """
     found: dict[fx.Node, None] = {}
     for node in code.nodes:

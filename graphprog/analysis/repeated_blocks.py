@@ -23,7 +23,7 @@ _CONTAINERS = "torch.nn.modules.container."
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """One module call: its path, class, and the keys of its main input and its output."""
+    """A module call: its path, class, and the keys of its main input and output."""
 
     path: str
     module: str
@@ -35,7 +35,7 @@ Chain = tuple[Block, ...]
 
 
 def find_chains(code: fx.Graph, sites: Mapping[str, Site]) -> list[Chain]:
-    """The repeated blocks of each tower of a network, best chain of each tower, in graph order."""
+    """Find the repeated blocks of each tower, the best chain of each, in graph order."""
     nodes = {node.name: node for node in code.nodes}
     families: defaultdict[str, list[Block]] = defaultdict(list)
     for block in _blocks(sites, nodes):
@@ -63,10 +63,10 @@ def _plain(path: str) -> str:
 
 
 def _blocks(sites: Mapping[str, Site], nodes: Mapping[str, fx.Node]) -> list[Block]:
-    """Module calls that have a floating output and a floating main input.
+    """Return module calls with a floating-point output and main input.
 
-    The main input is the first argument. Of several outputs the main one is the first of its
-    shape, since a call can make positions or weights of attention before what it is called for.
+    The main input is the first argument. Of several outputs, the main one is the first with its
+    shape, because a call can compute positions or attention weights before it.
     """
     entering: defaultdict[str, list[str]] = defaultdict(list)
     leaving: defaultdict[str, list[str]] = defaultdict(list)
@@ -86,7 +86,7 @@ def _blocks(sites: Mapping[str, Site], nodes: Mapping[str, fx.Node]) -> list[Blo
 
 
 def _index(key: str) -> float:
-    """The position of an argument or a result; those with names come behind."""
+    """Return the position of an argument or result; named ones come last."""
     suffix = key.rpartition("[")[2].removesuffix("]")
     return int(suffix) if suffix.isdecimal() else math.inf
 
@@ -129,7 +129,7 @@ def _chains(
 
 
 def _origins(node: fx.Node, makers: Mapping[fx.Node, Block]) -> tuple[set[Block], bool]:
-    """Which blocks' outputs a value comes from, and whether an input reaches it around them."""
+    """Return the blocks whose outputs a value comes from, and whether an input bypasses them."""
     hits: set[Block] = set()
     reached_input = False
     seen, stack = {node}, [node]
@@ -141,7 +141,7 @@ def _origins(node: fx.Node, makers: Mapping[fx.Node, Block]) -> tuple[set[Block]
             reached_input = True
         else:
             fresh = [part for part in current.all_input_nodes if part not in seen]
-            # sizes come from anywhere and carry no activations
+            # sizes do not carry activations
             fresh = [part for part in fresh if isinstance(part.meta.get("val"), torch.Tensor)]
             seen.update(fresh)
             stack += fresh

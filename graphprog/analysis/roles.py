@@ -1,4 +1,4 @@
-"""What the inputs of a graph are to someone who writes token after token."""
+"""Roles of the inputs of a graph in generation."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Roles:
     """Which input holds the tokens, and how the others grow with them.
 
     Attributes:
-        inputs: of the graph.
-        tokens: name of the input of token ids [B, S] that are written.
+        inputs: inputs of the graph.
+        tokens: name of the input of token ids [B, S].
         axis: letter of S.
-        meanings: of every input that has the axis: ``tokens``; ``present``, 1 for a new token;
-            ``repeated``, as the token before; ``positions``, one more than the token before;
-            empty where it is not known.
-        logits: name of the result [B, S, V], or [B, P + S, V] behind P inserted tokens.
+        meanings: meaning of every input that has the axis: ``tokens``; ``present``, 1 for a new
+            token; ``repeated``, the value of the previous token; ``positions``, one more than
+            for the previous token; empty if unknown.
+        logits: name of the result [B, S, V], or [B, P + S, V] after P inserted tokens.
         rows: size of the vocabulary.
     """
 
@@ -44,27 +44,27 @@ class Roles:
 
     @property
     def mask(self) -> str | None:
-        """Name of the input [B, S] that says which tokens are present."""
+        """Name of the attention mask [B, S], if there is one."""
         found = [name for name, meaning in self.meanings.items() if meaning == "present"]
         plain = [spec.name for spec in self.inputs if spec.name in found and len(spec.shape) == 2]
         return plain[0] if plain else None
 
     def dim(self, name: str) -> int:
-        """The dimension of an input that counts tokens."""
+        """Return the token dimension of an input."""
         shape = next(spec.shape for spec in self.inputs if spec.name == name)
         return shape.index(self.axis)
 
     def grown(
         self, inputs: Mapping[str, torch.Tensor], new: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """The inputs with one more token in each row.
+        """Append one token to each row of the inputs.
 
         Args:
-            inputs: by name.
+            inputs: inputs by name.
             new: ids [B].
 
         Raises:
-            DataError: how an input goes on is not known.
+            DataError: the role of an input is unknown.
         """
         found = dict(inputs)
         for name, meaning in self.meanings.items():
@@ -80,21 +80,21 @@ class Roles:
                 more = last
             else:
                 raise DataError(
-                    f"how input {name!r} goes on for a new token is not known",
-                    [f'input_roles={{"{name}": "positions"}}, or "present", or "repeated"'],
+                    f"how input {name!r} continues for a new token is unknown",
+                    [f'pass input_roles={{"{name}": "positions"}}, or "present" or "repeated"'],
                 )
             found[name] = torch.cat([value, more], dim)
         return found
 
 
 def roles_of(graph: Graph) -> Roles:
-    """Find them: tokens are what is looked up in a table with a row for each logit.
+    """Find the roles: the tokens are looked up in a table with one row per logit.
 
-    Where no table has as many rows as a result has numbers, they are looked up in the largest one.
-    Logits may have entries for tokens that a program inserted.
+    If no such table exists, they are looked up in the largest table. Logits may have entries for
+    tokens that a program inserted.
 
     Raises:
-        ProgramError: nothing in the graph is looked up by ids, or its logits are not told.
+        ProgramError: the graph has no lookup of ids, or its logits cannot be determined.
     """
     tokens, table, logits = _tokens_and_logits(graph)
     length = expression(fake_tensor(tokens).shape[1])
@@ -110,7 +110,7 @@ def roles_of(graph: Graph) -> Roles:
 
 
 def _tokens_and_logits(graph: Graph) -> tuple[fx.Node, fx.Node, str]:
-    """The input of token ids, the lookup that reads it, and the name of the logits."""
+    """Return the input of token ids, the lookup that reads it, and the name of the logits."""
     results = _results(graph)
     lookups = [
         (ids, node)
@@ -127,7 +127,7 @@ def _tokens_and_logits(graph: Graph) -> tuple[fx.Node, fx.Node, str]:
     ]
     if not pairs:
         raise ProgramError(
-            f"{graph.name}: no input of token ids [B, S], with S varying, leads to "
+            f"{graph.name}: no input of token ids [B, S], with dynamic S, leads to "
             f"{', '.join(results)}",
             ['capture with dynamic_axes={"input_ids": {0: "batch", 1: "sequence"}}'],
         )
@@ -149,7 +149,7 @@ def _tokens_and_logits(graph: Graph) -> tuple[fx.Node, fx.Node, str]:
 
 
 def _results(graph: Graph) -> dict[str, torch.Tensor]:
-    """What may be logits [B, S, V], by name."""
+    """Return results that may be logits [B, S, V], by name."""
     found = {
         name: value
         for name, node in zip(graph.outputs, graph.output_nodes, strict=True)
@@ -162,5 +162,5 @@ def _results(graph: Graph) -> dict[str, torch.Tensor]:
         return found
     raise ProgramError(
         f"{graph.name} returns no logits [B, S, V]: its results are {', '.join(graph.outputs)}",
-        ["an alignment that keeps all tokens: Identity or Parse"],
+        ["use an alignment that keeps all tokens: gp.Identity() or gp.Parse(...)"],
     )

@@ -1,4 +1,4 @@
-"""The inputs of a graph that reads tokens: ids, what says which are there, and the others."""
+"""Inputs of a graph that reads tokens: ids, attention mask, and others."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from graphprog.ir.ops import ids_of, rows_of
 
 @dataclasses.dataclass(frozen=True)
 class TokenInputs:
-    """Which input is which.
+    """The token ids, attention mask and other inputs of a graph.
 
     Attributes:
-        ids: name of the input that is looked up in a table with a row for each logit, or in the
-            largest table where there are no logits.
-        mask: name of the input that is 1 where there is a token: of truth values, or of whole
-            numbers with ``mask`` in its name; empty where there is none.
+        ids: name of the input that is looked up in a table with one row per logit, or in the
+            largest table if there are no logits.
+        mask: name of the input that is 1 for a token: boolean, or integers with ``mask`` in its
+            name; empty if there is none.
         others: names of the remaining inputs.
-        length: of a row; None where it varies.
-        dtypes: of the inputs by name, in the order of the graph.
-        vocabulary: rows of that table.
+        length: length of a row; None if it is dynamic.
+        dtypes: dtypes of the inputs by name, in the order of the graph.
+        vocabulary: number of rows of that table.
     """
 
     ids: str
@@ -38,10 +38,10 @@ class TokenInputs:
 
     @classmethod
     def of(cls, graph: Graph) -> TokenInputs:
-        """Find them.
+        """Find the token inputs of a graph.
 
         Raises:
-            ProgramError: nothing, or more than one input, is looked up as the ids of a text.
+            ProgramError: no input, or more than one, is looked up as the ids of a text.
         """
         tables: dict[fx.Node, int] = {}
         hidden: set[int] = set()
@@ -59,7 +59,7 @@ class TokenInputs:
                 f"{graph.name} takes no input of token ids"
                 if not chosen
                 else f"{graph.name} takes several inputs of token ids: {names}",
-                ["task(...) on tensors; task.prompt.rows(task.prompt.texts(queries)) are tokens"],
+                ["call task(...) with tensors, from task.prompt.rows(task.prompt.texts(queries))"],
             )
         (ids,) = chosen
         rest = [node for node in graph.placeholders if node is not ids]
@@ -79,36 +79,42 @@ class TokenInputs:
     def tensors(
         self, rows: Sequence[Sequence[int]], pad: int, known: Mapping[str, int]
     ) -> dict[str, torch.Tensor]:
-        """All inputs for rows of tokens, by name, each [B, S]; padded behind.
+        """Return all inputs for rows of tokens, by name, each [B, S]; padded on the right.
 
         Args:
             rows: tokens of each row.
-            pad: what stands where a row has none.
-            known: for other inputs, what they have at every token.
+            pad: id of the padding token.
+            known: values of other inputs, the same at every token.
 
         Raises:
-            DataError: an input whose meaning is not known; rows that are too long, or of several
-                lengths where nothing says which tokens are there.
+            DataError: the meaning of an input is unknown; rows are too long, or of several lengths
+                without an attention mask.
         """
         if unknown := [name for name in self.others if name not in known]:
             raise DataError(
-                f"the graph also takes {', '.join(unknown)}, and what a text gives it is not known",
-                ["task(...) on tensors of your own", "capture the model without that argument"],
+                f"the graph also takes {', '.join(unknown)}, whose values for a text are unknown",
+                [
+                    "call task(...) with your own tensors",
+                    "capture the model without that argument",
+                ],
             )
         longest = max(map(len, rows))
         if self.length is not None and longest > self.length:
             raise DataError(
-                f"a text has {longest} tokens, the graph takes {self.length}",
+                f"a text has {longest} tokens, but the graph takes {self.length}",
                 [
-                    "shorter queries, or fewer demonstrations: limit=",
-                    "dynamic_axes={'input_ids': {0: 'batch', 1: 'sequence'}} at capture",
+                    "use shorter queries, or fewer demonstrations: limit=",
+                    "capture with dynamic_axes={'input_ids': {0: 'batch', 1: 'sequence'}}",
                 ],
             )
         size = self.length or longest
         if not self.mask and any(len(row) != size for row in rows):
             raise DataError(
-                "the texts have several lengths, and the graph takes no mask that could say so",
-                ["capture the model with its attention_mask", "texts of one length at a time"],
+                "the texts have several lengths, but the graph takes no attention mask",
+                [
+                    "capture the model with its attention_mask",
+                    "pass texts of one length at a time",
+                ],
             )
         filled = {
             self.ids: [[*row, *[pad] * (size - len(row))] for row in rows],
@@ -120,7 +126,7 @@ class TokenInputs:
 
 def _is_mask(node: fx.Node, ids: fx.Node) -> bool:
     value, like = fake_tensor(node), fake_tensor(ids)
-    # the batches of two inputs may be told apart, where the model never joined them
+    # two inputs may have different batch symbols if the model never joined them
     if value.ndim != 2 or str(value.shape[1]) != str(like.shape[1]):
         return False
     if value.dtype.is_floating_point:
@@ -129,7 +135,7 @@ def _is_mask(node: fx.Node, ids: fx.Node) -> bool:
 
 
 def writes_on(graph: Graph) -> bool:
-    """Whether a graph scores, for every token, which one of its vocabulary comes next."""
+    """Whether a graph returns logits over its vocabulary for the next token of every token."""
     try:
         inputs = TokenInputs.of(graph)
     except ProgramError:
@@ -142,9 +148,9 @@ def writes_on(graph: Graph) -> bool:
 
 
 def sees_ahead(graph: Graph) -> bool | None:
-    """Whether what a graph computes for a token depends on later ones, tried on four tokens.
+    """Whether the results of a graph for a token depend on later ones, tried on four tokens.
 
-    None where no output and no block gives a value for each token, or it cannot be run on ids.
+    None if no output or block has a value per token, or the graph cannot run on ids.
     """
     try:
         inputs = TokenInputs.of(graph)
@@ -170,7 +176,7 @@ def sees_ahead(graph: Graph) -> bool | None:
 
 
 def _results(graph: Graph) -> list[fx.Node]:
-    """What a graph returns, of one dimension at least."""
+    """Return the results of a graph with at least one dimension."""
     nodes = [node for node in graph.output_nodes if isinstance(node, fx.Node)]
     return [node for node in nodes if getattr(node.meta.get("val"), "ndim", 0) > 0]
 

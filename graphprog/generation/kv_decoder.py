@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
 
 import torch
 
@@ -14,9 +12,9 @@ from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
 from graphprog.errors import DataError, ProgramError
 from graphprog.generation.decoder import PromptFormat
-from graphprog.generation.verify_cache import Values, prove
 from graphprog.ir.graph import Graph
 from graphprog.passes.attention.match_attention import matched
+from graphprog.passes.kv.cached_step import Values, cached_step, run_by_name
 from graphprog.passes.kv.kv_cache import CacheKV, ExposeKV
 
 
@@ -61,9 +59,7 @@ class CachedDecoder:
         Raises:
             DataError: an input is missing, or the graph does not run on the inputs.
         """
-        graph = self.decode if cache else self.prefill
-        found = _run(graph, {**inputs, **(cache or {})})
-        return carried(dict(zip(graph.outputs, found, strict=True)), cache)
+        return cached_step(self.prefill, self.decode, inputs, cache)
 
     def advance(self, inputs: Values, cache: Values | None = None) -> tuple[torch.Tensor, Values]:
         """Return logits [B, T, V] of the T tokens that are not in the cache, and the new cache.
@@ -105,7 +101,7 @@ class UncachedDecoder:
     def advance(self, inputs: Values, cache: Values | None = None) -> tuple[torch.Tensor, Values]:
         """Return logits [B, S, V] of all tokens, and an empty cache."""
         with torch.no_grad():
-            found = dict(zip(self.source.outputs, _run(self.source, inputs), strict=True))
+            found = dict(zip(self.source.outputs, run_by_name(self.source, inputs), strict=True))
         return found[self.roles.logits], {}
 
     def select(self, cache: Values, rows: torch.Tensor) -> Values:
@@ -131,36 +127,6 @@ def _check(inputs: Values, cache: Values, roles: Roles) -> None:
         )
 
 
-def _run(graph: Graph, given: Values) -> tuple[Any, ...]:
-    """Run a graph on inputs by name, on the device of its weights."""
-    device = graph.device
-    wanted = [str(node.target) for node in graph.placeholders]
-    if missing := [name for name in wanted if name not in given]:
-        raise DataError(f"{graph.name} also takes {', '.join(missing)}")
-    try:
-        return graph.run([given[name].to(device) for name in wanted])
-    except (IndexError, RuntimeError) as error:
-        own = [name for name in given if not name.startswith(("past_", "cross_"))]
-        shapes = ", ".join(f"{name} {list(given[name].shape)}" for name in own)
-        raise DataError(
-            f"{graph.name} cannot run on {shapes}: {error}", ["use fewer tokens"]
-        ) from error
-
-
-def carried(found: Mapping[str, Any], cache: Mapping[str, Any] | None) -> tuple[Any, Any]:
-    """Split the outputs of a graph into results and cache."""
-    kept = {name: value for name, value in (cache or {}).items() if name.startswith("cross_")}
-    results: dict[str, Any] = {}
-    for name, value in found.items():
-        if name.startswith("present_"):
-            kept[f"past_{name.removeprefix('present_')}"] = value
-        elif name.startswith("cross_"):
-            kept[name] = value
-        else:
-            results[name] = value
-    return results, kept
-
-
 def with_kv_cache(model: Graph | ReprogrammedModel) -> CachedDecoder:
     """Derive the prefill and decode graphs, which have a KV cache, from a graph or a task.
 
@@ -182,9 +148,7 @@ def with_kv_cache(model: Graph | ReprogrammedModel) -> CachedDecoder:
     """
     graph, prompt_format = graph_and_format(model)
     source = matched(graph)
-    found = CachedDecoder(source, ExposeKV()(source), CacheKV()(source), prompt_format)
-    prove(source, found.prefill, found.decode, found.results)
-    return found
+    return CachedDecoder(source, ExposeKV()(source), CacheKV()(source), prompt_format)
 
 
 def graph_and_format(model: Graph | ReprogrammedModel) -> tuple[Graph, PromptFormat]:

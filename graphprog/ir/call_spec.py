@@ -1,4 +1,4 @@
-"""How a model is called: from arguments to a flat list of tensor inputs."""
+"""Call specs: from the arguments of a model to a flat list of tensor inputs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class CallSpec:
         return tuple(name for name in self.names if name is not None)
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
-        """Flatten a call into the tensor inputs, in order; they may all be given by name.
+        """Flatten a call into the tensor inputs, in order; all may be passed by name.
 
         Raises:
             DataError: the call has another structure than at capture, or another constant.
@@ -47,7 +47,7 @@ class CallSpec:
             given = [*("tensor" for _ in args), *(f"{name}=" for name in kwargs)]
             raise DataError(
                 f"the graph takes ({', '.join(wanted)}), but was called with ({', '.join(given)})",
-                ["give the arguments that were given at capture, in the same places"],
+                ["pass the same arguments in the same places as at capture"],
             )
         tensors = []
         for leaf, name, constant in zip(leaves, self.names, self.constants, strict=True):
@@ -62,6 +62,6 @@ class CallSpec:
 
     @classmethod
     def positional(cls, names: tuple[str, ...]) -> CallSpec:
-        """A call with tensors only, by position."""
+        """Return the spec of a call with only tensors, by position."""
         _, tree = pytree.tree_flatten((names, {}))
         return cls(tree, names, (None,) * len(names))

@@ -1,4 +1,4 @@
-"""Running the operations of a graph: as a module over its weights, in evaluation or in training."""
+"""Execution of a graph as a module over its weights, in evaluation or in training."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def executable(
     modes: Sequence[Mode] = (),
     name: str = "Graph",
 ) -> fx.GraphModule:
-    """A runnable module over shared weights, without dead code.
+    """Make a runnable module over shared weights, without dead code.
 
     Args:
-        code: what to run; it is copied.
-        weights: what it reads; they are shared.
-        outputs: nodes to return in place of the code's outputs.
+        code: the operations; they are copied.
+        weights: the tensors that they read; they are shared.
+        outputs: nodes to return instead of the code's outputs.
         device: where the code makes new tensors; None leaves it as captured. The weights are
             wherever they were moved.
         modes: what to compute as in training; updated buffers are returned after the outputs.
@@ -58,7 +58,7 @@ def executable(
 
 
 def _sharing(weights: Weights, code: fx.Graph, name: str) -> fx.GraphModule:
-    """Code as a module; fx copies the tree of attributes it needs, so that ours takes its place."""
+    """Make a module of code that shares the weights; fx itself would copy their tree."""
     runnable = fx.GraphModule(weights, code, class_name=name)
     for child in ("source", "program"):
         if hasattr(runnable, child):
@@ -68,12 +68,12 @@ def _sharing(weights: Weights, code: fx.Graph, name: str) -> fx.GraphModule:
 
 
 def switch(code: fx.Graph, named: Mapping[str, fx.Node], modes: Sequence[Mode]) -> None:
-    """Let code compute what training does, and return the updated buffers as well.
+    """Switch code to training, and return the updated buffers as well.
 
     Args:
-        code: what is changed.
-        named: its nodes, by the names that modes have for them.
-        modes: what training computes in another way.
+        code: the operations to change.
+        named: its nodes, by the names that modes use.
+        modes: values that differ in training.
     """
     for mode in modes:
         named[mode.evaluating].replace_all_uses_with(named[mode.training])
@@ -84,17 +84,17 @@ def switch(code: fx.Graph, named: Mapping[str, fx.Node], modes: Sequence[Mode]) 
 
 @torch.no_grad()
 def write_updates(weights: Weights, modes: Sequence[Mode], values: Sequence[Any]) -> None:
-    """Store what a run in training returned for the program's buffers.
+    """Store the new values of the program's buffers after a training step.
 
     Raises:
-        DataError: they are not finite, as the variance of a single value is not.
+        DataError: they are not finite, such as the variance of a single value.
     """
     paths = [path for mode in modes for path in mode.updates]
     for path, value in zip(paths, values, strict=True):
         if not bool(value.isfinite().all()):
             raise DataError(
                 f"{path} would no longer be finite after this batch",
-                ["train on batches of two rows or more: drop_last=True", "check the data"],
+                ["use batches of two rows or more: drop_last=True", "check the data"],
             )
     for path, value in zip(paths, values, strict=True):
         weights.get_buffer(path).copy_(value)

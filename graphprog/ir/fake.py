@@ -1,4 +1,4 @@
-"""The fake value of a node: shape, dtype and device of what it computes, without numbers."""
+"""Fake values of nodes: shape, dtype and device, without data."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 
 
 def fake_value(node: Any) -> Any:
-    """The fake value of a node: a tensor, a tuple of them, a symbolic size, or a number."""
+    """Return the fake value of a node: a tensor, a tuple of them, a symbolic size, or a number."""
     return node.meta["val"]
 
 
 def fake_tensor(node: Any) -> torch.Tensor:
-    """The fake value of a node that computes a tensor."""
+    """Return the fake value of a node that computes a tensor."""
     value: torch.Tensor = node.meta["val"]
     return value

@@ -1,4 +1,4 @@
-"""Fingerprints: which source model a program belongs to."""
+"""Fingerprints, which identify the source model of a program."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Fingerprint:
 
     @classmethod
     def of(cls, text: str, source: nn.Module) -> Fingerprint:
-        """Fingerprint of a graph's text without provenance and of its weights as they are now."""
+        """Compute the fingerprint of a graph's text without provenance and its current weights."""
         return cls(hashlib.sha256(text.encode()).hexdigest(), weight_hash(source))
 
     def __str__(self) -> str:
@@ -26,7 +26,7 @@ class Fingerprint:
 
 
 def weight_hash(source: nn.Module) -> str:
-    """SHA-256 over name, dtype, shape and bytes of every parameter and buffer, by name."""
+    """Compute SHA-256 over name, dtype, shape and bytes of every parameter and buffer."""
     digest = hashlib.sha256()
     tensors: list[tuple[str, torch.Tensor]] = [
         *source.named_parameters(remove_duplicate=False),

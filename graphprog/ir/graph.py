@@ -1,4 +1,4 @@
-"""The Graph: an immutable handle of a captured, frozen model."""
+"""The graph of a captured, frozen model."""
 
 from __future__ import annotations
 
@@ -41,28 +41,28 @@ _Place = TypeVar("_Place", bound=str | fx.Node)
 class Graph:
     """A captured model as a flat, functional graph of ATen operations.
 
-    Immutable: passes return a new Graph. Weights are shared with the model it came from.
-    Call it like the model; ``print`` it; ask for :meth:`interfaces`.
+    It is immutable: passes return a new graph. Weights are shared with the captured model. Call it
+    like the model, ``print`` it, and list its :meth:`interfaces`.
 
     Attributes:
-        name: of the captured model's class, or the file.
+        name: name of the captured model's class, or of the file.
         code: the operations. Placeholders are the tensor inputs, the output is a flat tuple.
         weights: the tensors; ``weights.source`` is the same object in every derived graph.
         call_spec: pytree shape of ``(args, kwargs)`` with the constants given at capture.
         out_spec: pytree shape of the result.
         outputs: names of the flat outputs.
-        sites: where each interface lies.
-        aliases: alias to interface key.
-        choices: alias that is ambiguous to the qualified aliases.
-        symbols: symbolic sizes to their canonical letters.
-        insertions: what programs put in.
-        modes: what training computes in another way.
-        parts: part of the program to the node of the value that it shares with other parts.
-        history: passes that ran, with what they did and their time; prints as a table.
-        hints: what is known of the model beyond its operations: ``mean`` and ``std`` of its
-            images, ``labels`` of its classes, name or folder of its ``tokenizer``.
-        base: the graph that the first insertion was made in; None where nothing is inserted.
-        tokenizer: of the model; None where it has none, or none was given.
+        sites: location of each interface.
+        aliases: interface key by alias.
+        choices: qualified aliases by ambiguous alias.
+        symbols: canonical letters of symbolic sizes.
+        insertions: changes made by programs.
+        modes: values that differ in training.
+        parts: nodes of values shared between parts of the program, by part.
+        history: passes that ran, with their effect and time; prints as a table.
+        hints: further facts about the model: ``mean`` and ``std`` of its images, ``labels`` of its
+            classes, name or folder of its ``tokenizer``.
+        base: the graph before the first insertion; None if nothing is inserted.
+        tokenizer: tokenizer of the model, if one was given.
 
     Example:
         >>> place = graph.interfaces().resolve("features")
@@ -89,7 +89,7 @@ class Graph:
     tokenizer: Any = dataclasses.field(default=None, repr=False)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Graph:
-        """The graph itself: it never changes, and its weights are shared."""
+        """Return the graph itself: it is immutable, and its weights are shared."""
         return self
 
     @cached_property
@@ -99,7 +99,7 @@ class Graph:
 
     @cached_property
     def output_nodes(self) -> tuple[Any, ...]:
-        """The flat outputs: nodes, or constants the model returns."""
+        """The flat outputs: nodes, or constants that the model returns."""
         return tuple(self.code.output_node().args[0])  # type: ignore[arg-type]
 
     @cached_property
@@ -109,7 +109,7 @@ class Graph:
 
     @property
     def source(self) -> Graph:
-        """The graph without any program: the one that the first insertion was made in."""
+        """The graph without a program, from before the first insertion."""
         return self.base or self
 
     @cached_property
@@ -119,7 +119,7 @@ class Graph:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are; where the inputs were at capture if there are none."""
+        """The device of the weights; without weights, that of the inputs at capture."""
         tensors = itertools.chain(self.weights.parameters(), self.weights.buffers())
         return next(tensors, fake_tensor(self.placeholders[0])).device
 
@@ -129,13 +129,13 @@ class Graph:
         device: torch.device | None = None,
         training: bool = False,
     ) -> fx.GraphModule:
-        """A runnable module over the graph's own weights, without dead code.
+        """Make a runnable module over the graph's own weights, without dead code.
 
         Args:
-            outputs: names of nodes to return in place of the graph's outputs.
+            outputs: names of nodes to return instead of the graph's outputs.
             device: where the code makes new tensors; None leaves it as captured. The weights are
                 wherever they were moved.
-            training: compute what training does, and return updated buffers after the outputs.
+            training: compute as in training, and return updated buffers after the outputs.
         """
         nodes = None if outputs is None else [self.nodes[name] for name in outputs]
         modes = self.modes if training else ()
@@ -148,9 +148,9 @@ class Graph:
         return {(own, False): self.module}
 
     def run(self, flat: Sequence[torch.Tensor], training: bool = False) -> tuple[Any, ...]:
-        """Run on the flat tensor inputs, on the device they are on; returns the flat outputs.
+        """Run on the flat tensor inputs, on their device; returns the flat outputs.
 
-        In training, :attr:`modes` hold, and the buffers that they update are changed.
+        In training, :attr:`modes` apply, and their buffers are updated.
         """
         variant = (flat[0].device, training and bool(self.modes))
         if variant not in self._variants:
@@ -163,19 +163,19 @@ class Graph:
         return outputs
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the graph; takes and returns what the captured model takes and returns."""
+        """Run the graph, with the arguments and results of the captured model."""
         flat = self.run(self.call_spec.bind(args, kwargs))
         return pytree.tree_unflatten(flat, self.out_spec)
 
     def evaluate(
         self, interfaces: Iterable[_Place], inputs: Sequence[torch.Tensor]
     ) -> dict[_Place, torch.Tensor]:
-        """The values at some places, from one run that stops after the last of them.
+        """Return the values at interfaces, from one run that stops after the last of them.
 
-        It runs without gradients and in evaluation, where the weights are; so are the values.
+        It runs in evaluation, without gradients, on the device of the weights.
 
         Args:
-            interfaces: keys or aliases; a node of :attr:`code` stands for what it computes.
+            interfaces: keys or aliases, or nodes of :attr:`code`.
             inputs: all tensor inputs, in order, on any device.
 
         Raises:
@@ -192,14 +192,14 @@ class Graph:
         return dict(zip(places, values, strict=True))
 
     def interfaces(self, pattern: str = "*", *, verbose: bool = False) -> InterfaceTable:
-        """All places where a program can act; prints as a table, with repeated blocks folded.
+        """List the places where a program can act; prints as a table, with repeated blocks folded.
 
         Args:
-            pattern: of the keys or aliases wanted, such as ``blocks.3.*``; ``*`` is any text.
-            verbose: print every place.
+            pattern: pattern of keys or aliases, such as ``blocks.3.*``; ``*`` matches any text.
+            verbose: print every interface.
 
         Raises:
-            InterfaceError: no interface matches; nearest names are offered.
+            InterfaceError: no interface matches; the message suggests the nearest names.
         """
         if pattern == "*" and not verbose:
             return self._interfaces
@@ -233,44 +233,44 @@ class Graph:
 
     @cached_property
     def bare_text(self) -> str:
-        """The canonical text without provenance, which fingerprints are taken of."""
+        """The canonical text without provenance, the input of fingerprints."""
         return graph_text(self, provenance=False)
 
     def __str__(self) -> str:
-        """The text to read, with repeated blocks folded; :attr:`text` has every line."""
+        """Return the text for people, with repeated blocks folded; :attr:`text` has every line."""
         return folded_text(self)
 
     def __repr__(self) -> str:
         return f"<Graph {self.name}: {len(self.nodes)} nodes, {len(self.sites)} interfaces>"
 
     def diff(self, other: Graph) -> str:
-        """The operations in which two graphs differ, whatever their values are called.
+        """Return the operations in which two graphs differ, whatever the names of their values.
 
-        ``graph.diff(task.graph)`` shows what a program did. Values whose shape alone differs,
-        because that of what they are computed from does, are not shown. Empty if the two graphs
-        are the same.
+        ``graph.diff(task.graph)`` shows the changes of a program. Values of which only the shape
+        differs, because the shapes of their operands do, are not shown. Empty if the graphs are
+        the same.
         """
         derived = self.history[:1] == other.history[:1] != ()
         return diff_text(self, other, derived)
 
     def summary(self) -> GraphSummary:
-        """Inputs, outputs, parameters, blocks, and where programs of each kind fit."""
+        """Summarize inputs, outputs, parameters, blocks, and where programs of each kind fit."""
         return summary_of(self, self.interfaces(), self.weights)
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
-        """Hash of the canonical text and of every source weight, taken once."""
+        """Hash of the canonical text and of every source weight, computed once."""
         return Fingerprint.of(self.bare_text, self.weights.source)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the graph and its weights to a file, which :meth:`load` reads without the model.
 
-        Interfaces, aliases and hints are kept, and the name of the tokenizer; history and source
-        lines are not. A result of a class of its own is a dictionary afterwards. The file is
-        written tensor by tensor, and is whole or not there.
+        Interfaces, aliases, hints and the name of the tokenizer are saved; history and source lines
+        are not. A result of a custom class becomes a dictionary. The file is written atomically,
+        tensor by tensor.
 
         Raises:
-            FileError: there is a program in the graph, or something that a file cannot hold.
+            FileError: the graph has a program in it, or something that cannot be stored.
         """
         write_graph(self, path)
 
@@ -284,23 +284,24 @@ class Graph:
     ) -> Graph:
         """Read a graph that :meth:`save` wrote; it has the same fingerprint and the same results.
 
-        Nothing in the file is executed: operations are those of PyTorch that compute, and their
-        shapes come from running them without numbers.
+        Nothing in the file is executed: operations are those of PyTorch that only compute, and
+        shapes come from running them on fake values.
 
         Args:
-            path: of the file.
-            tokenizer: of the model, for programs of text; ``hints["tokenizer"]`` says which.
-            device: where to put the weights.
+            path: path of the file.
+            tokenizer: tokenizer of the model, for programs of text; ``hints["tokenizer"]`` names
+                it.
+            device: device for the weights.
 
         Raises:
-            FileError: there is no such file, it is damaged or was changed, or it needs operations
-                that this version of PyTorch does not have.
+            FileError: there is no such file, it is damaged or modified, or this version of PyTorch
+                lacks one of its operations.
         """
         graph = read_graph(path, cls, torch.device(device))
         return graph if tokenizer is None else dataclasses.replace(graph, tokenizer=tokenizer)
 
     def weight_hash(self) -> str:
-        """Hash of the source weights as they are in memory now."""
+        """Compute the hash of the current source weights."""
         return weight_hash(self.weights.source)
 
 
@@ -313,13 +314,13 @@ def _kind_of(key: str, aliases: tuple[str, ...]) -> str:
 
 
 def require_graph(graph: object) -> None:
-    """Raise where something else is given, most likely the model itself.
+    """Check that an argument is a graph, and not, for example, the model itself.
 
     Raises:
-        ProgramError: says how to get a graph.
+        ProgramError: it is not; says how to get a graph.
     """
     if not isinstance(graph, Graph):
         raise ProgramError(
             f"a graph is needed, not a {type(graph).__name__}",
-            ["graph = gp.capture(model, (example,))"],
+            ["capture the model first: graph = gp.capture(model, (example,))"],
         )

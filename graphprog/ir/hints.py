@@ -1,4 +1,4 @@
-"""What is known of a model beyond its operations: how its images were normalized, its labels."""
+"""Hints: facts about a model beyond its operations, such as normalization and labels."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ folder of the tokenizer."""
 
 
 def checked_hints(hints: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Hints with tuples in place of lists.
+    """Check hints, and convert lists to tuples.
 
     Raises:
-        ProgramError: one is unknown, or not of its type.
+        ProgramError: a hint is unknown or has the wrong type.
     """
     found: dict[str, Any] = {}
     for name, value in (hints or {}).items():

@@ -1,4 +1,4 @@
-"""What a graph takes: names, shapes and dtypes of its inputs, and examples of them."""
+"""Inputs of a graph: names, shapes and dtypes, checks, and random examples."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _HALF = (torch.float16, torch.bfloat16)
 
 @dataclasses.dataclass(frozen=True)
 class InputSpec:
-    """Name, shape (letters for axes of varying length) and dtype of one input.
+    """Name, shape (letters for dynamic axes) and dtype of one input.
 
     Attributes:
-        captured: the sizes that the example had at capture; empty where they are not known.
+        captured: sizes of the example at capture; empty if unknown.
     """
 
     name: str
@@ -35,7 +35,7 @@ class InputSpec:
 
 
 def inputs_of(graph: Graph) -> tuple[InputSpec, ...]:
-    """The inputs of a graph, in order."""
+    """Return the inputs of a graph, in order."""
     specs = []
     for node in graph.placeholders:
         value = fake_tensor(node)
@@ -51,7 +51,7 @@ def inputs_of(graph: Graph) -> tuple[InputSpec, ...]:
 
 
 def _captured(size: Any) -> int | None:
-    """The number behind a size; asking a SymInt for its int would fix it."""
+    """Return the example of a size; ``int()`` of a SymInt would fix it."""
     if not isinstance(size, torch.SymInt):
         return int(size)
     return int(size.node.hint) if size.node.has_hint() else None
@@ -62,10 +62,10 @@ def _is_fixed(size: int | str) -> bool:
 
 
 def batch_axis(inputs: Sequence[InputSpec]) -> str | None:
-    """Letter of the first axis that varies and comes first in an input; None if none does.
+    """Return the letter of the batch axis: the first dynamic axis 0 of an input; None without one.
 
-    Where integers of another varying length come along, such as the edges [2, E] of a graph,
-    what comes first are parts of one example and not examples.
+    If there are integers of another dynamic length, such as the edges [2, E] of a graph network,
+    axis 0 holds parts of one example and not examples.
     """
     points = [spec.shape for spec in inputs if not spec.dtype.is_floating_point and spec.shape]
     if any(isinstance(shape[0], int) and not all(map(_is_fixed, shape)) for shape in points):
@@ -75,7 +75,7 @@ def batch_axis(inputs: Sequence[InputSpec]) -> str | None:
 
 
 def rows_of(inputs: Sequence[InputSpec], values: Sequence[torch.Tensor]) -> int:
-    """Length of the batch axis; 1 where it does not vary."""
+    """Return the length of the batch axis; 1 if it is fixed."""
     axis = batch_axis(inputs)
     pairs = zip(inputs, values, strict=True)
     return next((len(value) for spec, value in pairs if axis and spec.shape[:1] == (axis,)), 1)
@@ -84,9 +84,9 @@ def rows_of(inputs: Sequence[InputSpec], values: Sequence[torch.Tensor]) -> int:
 def random_inputs(
     inputs: Sequence[InputSpec], batch: int, bounds: tuple[float, float], seed: int
 ) -> tuple[torch.Tensor, ...]:
-    """Random tensors on the CPU: floats uniform in ``bounds``, integers 0 or 1, each row with a 1.
+    """Return random tensors on the CPU: uniform floats in ``bounds``, integers 0 or 1.
 
-    Varying axes other than a first one keep the length they had at capture, or get 8.
+    Each row of integers has a 1. Dynamic axes other than axis 0 have their length at capture, or 8.
     """
     generator = torch.Generator().manual_seed(seed)
     low, high = bounds
@@ -101,7 +101,7 @@ def random_inputs(
             value = torch.rand(shape, generator=generator) * (high - low) + low
         else:
             value = torch.randint(0, 2, shape, generator=generator)
-            if len(shape) > 1:  # in a mask of zeros, attention has nothing to attend to
+            if len(shape) > 1:  # with a mask of zeros, attention has nothing to attend to
                 value[..., 0] = 1
         found.append(value.to(spec.dtype))
     return tuple(found)
@@ -111,7 +111,7 @@ def check_type(spec: InputSpec, value: Any) -> None:
     """Check shape and dtype of one input.
 
     Raises:
-        DataError: with what was expected and what was given.
+        DataError: it differs; the message has both.
     """
     if not isinstance(value, torch.Tensor):
         raise DataError(f"input {spec.name!r} must be a tensor, not {type(value).__name__}")
@@ -128,7 +128,7 @@ def check_type(spec: InputSpec, value: Any) -> None:
 
 
 def _allows(wanted: int | str, size: int) -> bool:
-    """Whether an axis may have a size: its own, any, or any multiple, as for ``8*S``."""
+    """Whether an axis may have a size: a fixed one, any, or any multiple, as for ``8*S``."""
     if isinstance(wanted, int):
         return wanted == size
     factor, times, _ = wanted.partition("*")
@@ -142,8 +142,8 @@ def _advice(spec: InputSpec, value: torch.Tensor, fits: bool) -> list[str]:
     if fits:
         return [f"value.to({spec.dtype})"]
     if value.ndim == len(spec.shape) - 1:
-        return ["value[None]: a single example needs a batch axis in front"]
+        return ["use value[None]: a single example needs a batch axis"]
     return [
-        "give examples of that shape; channels come before height and width",
-        "gp.ResizePad(shape=...) in the program resizes and pads examples of its shape",
+        "pass examples of that shape; channels come before height and width",
+        "use gp.ResizePad(shape=...) in the program to resize and pad examples",
     ]

@@ -30,12 +30,12 @@ class Interface:
     Attributes:
         key: serializable name, such as ``input:images`` or ``layers.3:out``.
         kind: one of ``input``, ``embedding``, ``hidden``, ``output``.
-        node: name of the graph node that makes the value.
-        edges: the uses a program at this interface replaces; siblings keep the old value.
+        node: name of the graph node that computes the value.
+        edges: the uses that a program at this interface replaces; other uses keep the old value.
         shape: sizes; symbolic ones are canonical letters such as ``B``.
         dtype: dtype of the value.
         aliases: other names of this place, such as ``hidden[3]``.
-        module: class of the module whose boundary it is; empty where it is not one of a module.
+        module: class of the module at whose boundary it is; empty if there is none.
 
     Example:
         >>> place = graph.interfaces().resolve("hidden[1]")
@@ -54,7 +54,7 @@ class Interface:
 
     @property
     def type_text(self) -> str:
-        """Such as ``f32[B,3,224,224]``."""
+        """Return dtype and shape, such as ``f32[B,3,224,224]``."""
         return f"{dtype_text(self.dtype)}[{','.join(map(str, self.shape))}]"
 
 
@@ -74,15 +74,15 @@ _DTYPES = {
 
 
 def dtype_text(dtype: torch.dtype) -> str:
-    """Short name of a dtype: ``f32``, ``i64``, ``bool``."""
+    """Return the short name of a dtype: ``f32``, ``i64``, ``bool``."""
     return _DTYPES.get(dtype, str(dtype).removeprefix("torch."))
 
 
 class InterfaceTable(Mapping[str, Interface]):
     """All interfaces of a graph, by key; prints as a table; resolves aliases and ``[*]``.
 
-    What prints is folded unless ``verbose``: repeated blocks stand there once, and modules
-    without an operation, such as dropouts, are left out. The mapping is complete in any case.
+    The printed table is folded unless ``verbose``: repeated blocks appear once, and modules without
+    an operation, such as dropouts, are left out. The mapping is always complete.
     """
 
     def __init__(
@@ -110,11 +110,11 @@ class InterfaceTable(Mapping[str, Interface]):
         return len(self._interfaces)
 
     def resolve(self, name: str) -> Interface:
-        """The one interface a key or alias names.
+        """Return the one interface that a key or alias names.
 
         Raises:
-            InterfaceError: unknown (nearest names are offered), ambiguous (choices are listed),
-                or a wildcard where one place is wanted.
+            InterfaceError: the name is unknown (the message suggests the nearest names), ambiguous
+                (it lists the choices), or a wildcard.
         """
         if name in self._interfaces:
             return self._interfaces[name]
@@ -127,7 +127,7 @@ class InterfaceTable(Mapping[str, Interface]):
         if name in self._choices:
             raise self._ambiguous(name, self._choices[name])
         if "*" in name:
-            raise InterfaceError(f"{name!r} names several interfaces where one is wanted")
+            raise InterfaceError(f"{name!r} names several interfaces, but one is needed")
         calls = [key for key in self._interfaces if key.startswith(name + ":")]
         if calls:
             raise InterfaceError(
@@ -136,10 +136,9 @@ class InterfaceTable(Mapping[str, Interface]):
         raise self._unknown(name)
 
     def resolve_all(self, name: str) -> tuple[Interface, ...]:
-        """Like :meth:`resolve`, for several places in graph order.
+        """Return several interfaces in graph order; otherwise like :meth:`resolve`.
 
-        ``*`` in place of an index matches all; ``hidden[2:5]``, ``hidden[:-1]`` are ranges as
-        Python has them.
+        ``*`` as an index matches all; ``hidden[2:5]`` and ``hidden[:-1]`` are Python ranges.
         """
         if (range_ := _RANGE.fullmatch(name)) is not None:
             every = self.resolve_all(f"{range_['stem']}[*]")
@@ -168,15 +167,15 @@ class InterfaceTable(Mapping[str, Interface]):
         return tuple(found.values())
 
     def select(self, pattern: str = "*", verbose: bool = False) -> InterfaceTable:
-        """The interfaces whose key or alias matches.
+        """Return the interfaces whose key or alias matches.
 
         Args:
-            pattern: ``*`` stands for any text, as in ``blocks.3.*``; or a name or a range as for
+            pattern: ``*`` matches any text, as in ``blocks.3.*``; or a name or a range as for
                 :meth:`resolve_all`.
-            verbose: whether every place prints.
+            verbose: whether to print every interface.
 
         Raises:
-            InterfaceError: there is no such interface; nearest names are offered.
+            InterfaceError: there is no such interface; the message suggests the nearest names.
         """
         glob = re.compile(re.escape(pattern).replace(r"\*", ".*"))
         found = [

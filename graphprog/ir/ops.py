@@ -1,4 +1,4 @@
-"""Operations of a graph: what they are called, and what their values come from."""
+"""Operations of a graph: their names, and where their values come from."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from graphprog.ir.sizes import same_size
 from graphprog.ir.weights import Weights
 
 RESHAPES = frozenset({"aten::view", "aten::reshape", "aten::_unsafe_view", "aten::unflatten"})
-"""Operations that are told the lengths of their result."""
+"""Operations that take the shape of their result as an argument."""
 
 REGROUPS = RESHAPES | {"aten::flatten"}
-"""Operations that keep the order of the numbers."""
+"""Operations that keep the order of the elements."""
 
 VIEWS = REGROUPS | {"aten::expand"}
 
@@ -27,25 +27,25 @@ KEEPS_NUMBERS = frozenset(
     {"aten::view", "aten::reshape", "aten::to", "aten::_to_copy", "aten::clone"}
     | {"aten::contiguous", "aten::unsqueeze", "aten::squeeze"}
 )
-"""Operations that return the ids they read, in another shape or type."""
+"""Operations that return the ids that they read, in another shape or dtype."""
 
 _LIKE = {f"aten::{name}_like" for name in ("zeros", "ones", "full", "empty", "rand", "randn")}
 
 
 def schema_name(node: fx.Node) -> str:
-    """Such as ``aten::relu``; empty for anything but an operator overload."""
+    """Return a name such as ``aten::relu``; empty if the node does not call an operator."""
     target = node.target
     return target._schema.name if isinstance(target, torch._ops.OpOverload) else ""
 
 
 def sources_of(node: fx.Node) -> list[fx.Node]:
-    """What numbers or lengths of a result come from; ``x.new_ones(4)`` only takes a type from x."""
+    """Return what values or shape of a result depend on; ``x.new_ones(4)`` takes only x's dtype."""
     typed = schema_name(node).startswith("aten::new_")
     return [part for part in node.all_input_nodes if not (typed and part is node.args[0])]
 
 
 def values_of(node: fx.Node) -> list[fx.Node]:
-    """What the numbers of a result come from; ``zeros_like(x)`` only takes a length from x."""
+    """Return what the values of a result depend on; ``zeros_like(x)`` takes only x's shape."""
     like = schema_name(node) in _LIKE
     return [part for part in sources_of(node) if not (like and part is node.args[0])]
 
@@ -54,11 +54,11 @@ def ancestors(
     node: fx.Node,
     parts: Callable[[fx.Node], Iterable[fx.Node]] = operator.attrgetter("all_input_nodes"),
 ) -> list[fx.Node]:
-    """A node and all that it is computed from.
+    """Return a node and all nodes that it is computed from.
 
     Args:
-        node: where to begin.
-        parts: what a node comes from.
+        node: the node to begin with.
+        parts: returns the operands of a node.
     """
     found, stack = {node: None}, [node]
     while stack:
@@ -69,7 +69,7 @@ def ancestors(
 
 
 def ids_of(node: fx.Node) -> fx.Node | None:
-    """The input by whose numbers a node looks a table up; None where it does no such thing."""
+    """Return the input of ids that a node looks up in a table; None if it is not a lookup."""
     if schema_name(node) != "aten::embedding":
         return None
     ids = node.args[1]
@@ -81,12 +81,12 @@ def ids_of(node: fx.Node) -> fx.Node | None:
 
 
 def rows_of(node: fx.Node) -> int:
-    """How many rows the table of a lookup has."""
+    """Return the number of rows in the table of a lookup."""
     return int(fake_tensor(node.args[0]).shape[0])
 
 
 def number_of(value: Any, weights: Weights) -> float | None:
-    """The number that an argument is, whatever the inputs; None where it is none.
+    """Return the constant that an argument is for any inputs; None if it is not constant.
 
     Args:
         value: a number, or a node of one entry that is computed from the model's own tensors.
@@ -99,7 +99,7 @@ def number_of(value: Any, weights: Weights) -> float | None:
 
 
 def _computed(node: fx.Node, weights: Weights) -> torch.Tensor | None:
-    """The value of a node that no input reaches, if all it is computed from has one entry."""
+    """Compute a node that does not depend on inputs, if all its ancestors have one entry."""
     value = node.meta.get("val")
     single = isinstance(value, torch.Tensor) and all(same_size(size, 1) for size in value.shape)
     if not single or node.op == "placeholder":

@@ -1,4 +1,4 @@
-"""Canonical text of a graph: one line a node, no addresses, symbols renamed."""
+"""Canonical text of a graph: one line per node, no addresses, symbols renamed."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _COLUMN = 96
 
 
 class Printable(Protocol):
-    """What is printed of a graph."""
+    """The fields of a graph that are printed."""
 
     @property
     def name(self) -> str:
-        """What the model is called."""
+        """Name of the model."""
 
     @property
     def code(self) -> fx.Graph:
@@ -46,15 +46,15 @@ class Printable(Protocol):
 
 
 def graph_text(graph: Printable, provenance: bool = True) -> str:
-    """One line a node, weights by name, values numbered in order.
+    """Print one line per node, with weights by name and values numbered in order.
 
-    Values of a program are numbered apart, under the name of its part, so that the source reads
-    the same with and without it.
+    Values of a program are numbered separately, under the name of its part, so that the source
+    prints the same with and without it.
 
     Args:
-        graph: what to print.
-        provenance: also say what the model is called, and which module or insertion a node comes
-            from. Fingerprints leave this out, since a file on disk may not carry it.
+        graph: the graph to print.
+        provenance: also print the name of the model, and the module or insertion that a node comes
+            from. Fingerprints leave this out, because it may not be in a file.
     """
     names = value_names(graph)
     lines = [signature(graph, graph.name if provenance else "")]
@@ -67,7 +67,7 @@ def graph_text(graph: Printable, provenance: bool = True) -> str:
 
 
 def value_names(graph: Printable) -> dict[fx.Node, str]:
-    """What every node is called in the text."""
+    """Return the name of every node in the text."""
     names: dict[fx.Node, str] = {}
     numbers: defaultdict[str, itertools.count[int]] = defaultdict(itertools.count)
     for node in graph.code.nodes:
@@ -83,17 +83,17 @@ def value_names(graph: Printable) -> dict[fx.Node, str]:
 
 
 def part_of(node: fx.Node) -> str:
-    """The part of a program that a node belongs to; empty for the source's own."""
+    """Return the part of a program that a node belongs to; empty for the source model."""
     return str(node.meta.get("graphprog", "")).removeprefix("program.")
 
 
 def returned(graph: Printable, names: Mapping[fx.Node, str]) -> str:
-    """The last line."""
+    """Return the last line: the results."""
     return f"  return {', '.join(_value(item, names, graph) for item in graph.output_nodes)}"
 
 
 def signature(graph: Printable, name: str) -> str:
-    """The first line: inputs and outputs with their types."""
+    """Return the first line: inputs and outputs with their types."""
     inputs = ", ".join(
         f"{node.target}: {value_type(node.meta.get('val'), graph)}" for node in graph.placeholders
     )
@@ -107,7 +107,7 @@ def signature(graph: Printable, name: str) -> str:
 def node_line(
     graph: Printable, node: fx.Node, names: Mapping[fx.Node, str], provenance: bool = True
 ) -> str:
-    """The line of one node, with its type and where it comes from."""
+    """Return the line of one node, with its type and provenance."""
     text = f"  {names[node]} = {call_text(graph, node, names)}"
     text = f"{text}  {value_type(node.meta.get('val'), graph)}"
     where = provenance_of(node)
@@ -117,19 +117,19 @@ def node_line(
 
 
 def call_text(graph: Printable, node: fx.Node, names: Mapping[fx.Node, str]) -> str:
-    """The operation and its arguments."""
+    """Return the operation and its arguments."""
     arguments = [_value(item, names, graph) for item in node.args]
     arguments += [f"{key}={_value(item, names, graph)}" for key, item in node.kwargs.items()]
     return f"{operator_name(node)}({', '.join(arguments)})"
 
 
 def provenance_of(node: fx.Node) -> str:
-    """The part of a program that a node belongs to, or the path of its module."""
+    """Return the part of a program that a node belongs to, or the path of its module."""
     return str(node.meta.get("graphprog", "")) or module_path(node)
 
 
 def operator_name(node: fx.Node) -> str:
-    """Name of the operation without namespace; overloads other than the default are kept."""
+    """Return the name of the operation without namespace, with an overload other than default."""
     target = node.target
     if isinstance(target, torch._ops.OpOverload):
         name = target._schema.name.removeprefix("aten::")
@@ -139,21 +139,21 @@ def operator_name(node: fx.Node) -> str:
 
 
 def module_path(node: fx.Node) -> str:
-    """Path of the innermost module that made the node, or an empty string."""
+    """Return the path of the innermost module that called the node, or an empty string."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     path = clean_path(stack[-1][0]) if stack else ""
     return "" if path.endswith("metadata_hook") else path
 
 
 def clean_path(path: str) -> str:
-    """A module path without the frames that tracing adds in front."""
+    """Remove the prefix that tracing adds to a module path."""
     for prefix in ("L['self']", "L__self__"):
         path = path.removeprefix(prefix)
     return path.strip(".")
 
 
 def value_type(value: Any, graph: Printable) -> str:
-    """Such as ``f32[B,10]``; sizes of several results in parentheses."""
+    """Return a type such as ``f32[B,10]``; several results are in parentheses."""
     if isinstance(value, torch.Tensor):
         sizes = ",".join(str(size_text(size, graph.symbols)) for size in value.shape)
         return f"{dtype_text(value.dtype)}[{sizes}]"

@@ -1,4 +1,4 @@
-"""What a graph remembers: where its interfaces lie, what was put in, which passes ran."""
+"""Records of a graph: sites of interfaces, insertions, modes, and the history of passes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WIDEST = 64
 
 @dataclasses.dataclass(frozen=True)
 class Site:
-    """Where an interface lies in one graph: a node, the uses concerned, the module's class."""
+    """The location of an interface: a node, some of its uses, the module's class."""
 
     node: str
     edges: tuple[Edge, ...]
@@ -23,20 +23,20 @@ class Site:
 
 @dataclasses.dataclass(frozen=True)
 class Insertion:
-    """What a pass put in, and how to take it out again.
+    """A change that a pass made, and how to undo it.
 
     Attributes:
-        kind: what was replaced: a ``value`` on some of its uses, the length of an ``axis``, the
+        kind: what was changed: a ``value`` on some of its uses, the length of an ``axis``, the
             ``prefix`` of attention, a model ``input``, inputs that are ``bound``, or the
             ``output`` of the model.
-        name: of the program's part.
+        name: name of the program's part.
         at: key of the interface.
-        result: node that stands there now.
-        original: node that stood there; for an output, the node the alignment reads; for an
-            input, the name of the input.
-        undo: restores what stood there, in an Editor of a graph that has the insertion last.
-        label: of the manipulation; a wildcard makes several parts of one.
-        values_before: by node, the fake values that the insertion changed.
+        result: the node that is there now.
+        original: the node that was there before; for an output, the node that the alignment
+            reads; for an input, the name of the input.
+        undo: restores the original, in an Editor of a graph whose last insertion this is.
+        label: label of the manipulation; with a wildcard, one manipulation has several parts.
+        values_before: the fake values that the insertion changed, by node.
     """
 
     kind: str
@@ -53,12 +53,12 @@ class Insertion:
 
 @dataclasses.dataclass(frozen=True)
 class Mode:
-    """A value of the graph that training computes in another way.
+    """A value of the graph that is computed differently in training.
 
     Attributes:
-        evaluating: node that everything reads.
-        training: node that everything reads in training; dead code otherwise.
-        updates: tensor of the program to the node of the value it has after a run in training.
+        evaluating: the node that is read in evaluation.
+        training: the node that is read in training; dead code otherwise.
+        updates: for tensors of the program, the nodes of their values after a training step.
     """
 
     evaluating: str
@@ -67,7 +67,7 @@ class Mode:
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """All nodes it is about."""
+        """All nodes of the mode."""
         return (self.evaluating, self.training, *self.updates.values())
 
 
@@ -99,7 +99,7 @@ class Steps(tuple[Step, ...]):
         return Steps(found) if isinstance(found, tuple) else found
 
     def followed_by(self, step: Step) -> Steps:
-        """The history with one more step."""
+        """Return the history with one more step."""
         return Steps((*self, step))
 
     def __str__(self) -> str:
@@ -119,7 +119,7 @@ def _shortened(text: str) -> str:
 
 
 def _effect(step: Step, before: int) -> str:
-    """Such as ``+3 nodes, 231 in all``."""
+    """Return a text such as ``+3 nodes, 231 in all``."""
     if not step.changed:
         return "nothing"
     if not before:

@@ -19,11 +19,11 @@ SLICE_END = 2**63 - 1
 """The end of a slice that takes everything up to the last entry, as ATen writes it."""
 
 _EXAMPLES = (2, 3, 17, 64, 997, 4_801, 10_007, 16_000, 99_999)
-"""Lengths for which sizes are compared that algebra cannot compare."""
+"""Lengths at which sizes are compared numerically if algebra cannot compare them."""
 
 
 def expression(size: Any) -> sympy.Expr:
-    """A size as an expression over the symbols of its graph."""
+    """Return a size as an expression over the symbols of its graph."""
     if is_symbolic(size):
         found: sympy.Expr = size.node.expr
         return found
@@ -32,13 +32,13 @@ def expression(size: Any) -> sympy.Expr:
 
 
 def same_size(one: Size, other: Size) -> bool:
-    """Whether two sizes are equal whatever the symbols stand for; asks no shape guard."""
+    """Whether two sizes are equal for all values of the symbols; adds no shape guard."""
     first, second = (_any_count(expression(size)) for size in (one, other))
     return bool(first == second or sympy.expand(first - second) == 0)
 
 
 def counts_data(size: Size) -> bool:
-    """Whether a size depends on data, such as how many entries of a mask are true."""
+    """Whether a size depends on data, such as the number of true entries of a mask."""
     return bool(_counts(expression(size)))
 
 
@@ -47,7 +47,7 @@ def _counts(size: sympy.Expr) -> list[sympy.Symbol]:
 
 
 def _any_count(size: sympy.Expr) -> sympy.Expr:
-    """A size in which all counts of data have one name, since they are named anew at each run."""
+    """Rename all data-dependent counts to one symbol, because every run renames them."""
     if not (counts := _counts(size)):
         return size
     mark = sympy.Symbol("count", integer=True, nonnegative=True)
@@ -55,9 +55,9 @@ def _any_count(size: sympy.Expr) -> sympy.Expr:
 
 
 def same_for_examples(one: Size, other: Size) -> bool:
-    """Whether two sizes are equal for many lengths, where no rule of algebra shows it.
+    """Whether two sizes are equal at many lengths, if algebra cannot show that they are equal.
 
-    Divisions that are nested in other ways, such as ``(s//2)//2`` and ``s//4``, are equal so.
+    An example is divisions nested differently, such as ``(s//2)//2`` and ``s//4``.
     """
     first, second = expression(one), expression(other)
     symbols = sorted(first.free_symbols | second.free_symbols, key=str)
@@ -69,7 +69,7 @@ def same_for_examples(one: Size, other: Size) -> bool:
 
 
 def same_shape(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two traced tensors have the same shape, size for size."""
+    """Whether two traced tensors have the same shape."""
     return one.ndim == other.ndim and all(map(same_size, one.shape, other.shape))
 
 
@@ -79,12 +79,12 @@ def has_length(value: Any, size: Size) -> bool:
 
 
 def is_symbolic(value: Any) -> bool:
-    """Whether a value is a size, or computed from sizes, that may vary."""
+    """Whether a value is a dynamic size, or computed from dynamic sizes."""
     return isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool)
 
 
 def differ(one: Any, other: Any) -> bool:
-    """Whether two traced values have other shapes, or are other sizes."""
+    """Whether two traced values differ in shape, or are different sizes."""
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         return not same_shape(one, other)
     if isinstance(one, list | tuple):
@@ -94,10 +94,10 @@ def differ(one: Any, other: Any) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Stretch:
-    """An axis of ``size`` entries that gets ``added`` more.
+    """An axis of ``size`` entries that is extended by ``added`` entries.
 
-    A symbolic size decides by itself which other sizes are the same axis: those that hold its
-    expression. A size that is a number decides nothing, and equal numbers are not taken for it.
+    A symbolic size determines which other sizes are the same axis: those that contain its
+    expression. A numeric size does not, and equal numbers are not assumed to be the axis.
     """
 
     size: Size
@@ -105,11 +105,11 @@ class Stretch:
 
     @property
     def symbolic(self) -> bool:
-        """Whether the size varies, so that it is recognized wherever it stands."""
+        """Whether the size is dynamic, and so recognized in other sizes."""
         return not expression(self.size).is_number
 
     def after(self, size: Any) -> sympy.Expr:
-        """What an expression becomes when the axis is longer."""
+        """Return an expression after the extension."""
         old = expression(size)
         axis = expression(self.size)
         if axis.is_number:
@@ -126,7 +126,7 @@ class Stretch:
         return old
 
     def stated(self, size: torch.SymInt, grown: torch.SymInt) -> torch.SymInt:
-        """What a size of this axis becomes, said by a stand-in for the longer axis."""
+        """Return a size of this axis after the extension, given a stand-in for the longer axis."""
         axis, longer = expression(self.size), expression(grown)
         symbols = list(axis.free_symbols)
         after = self.after(size)
@@ -139,11 +139,11 @@ class Stretch:
         return found
 
     def growth(self, size: Any) -> sympy.Expr:
-        """By how much a size grows; zero for sizes that are not of this axis."""
+        """Return the growth of a size; zero for sizes of other axes."""
         return sympy.expand(self.after(size) - expression(size))
 
     def carried_by(self, value: Any) -> bool:
-        """Whether a value's shape, or a size itself, holds the axis."""
+        """Whether a size, or the shape of a value, contains the axis."""
         sizes = value.shape if isinstance(value, torch.Tensor) else [value]
         return any(is_symbolic(size) and self.after(size) != expression(size) for size in sizes)
 
@@ -152,12 +152,12 @@ _EXAMPLE = 10_007
 
 
 def stand_in(size: torch.SymInt, added: int) -> torch.SymInt:
-    """A size of its own for an axis that got longer.
+    """Return a new symbolic size for an extended axis.
 
-    Kernels ask whether sizes divide and compare, which can be answered for a symbol but often not
-    for a sum. Its example is a large prime that the axis could have, so that it equals and
-    divides nothing by chance, and what capture took for equal, such as a slice of a table of
-    positions and the sequence, is equal for it. :func:`resolve` says later what it stands for.
+    Kernels ask about divisibility and order of sizes, which can be answered for a symbol but often
+    not for a sum. Its example is a large prime that the axis could have, so that it does not equal
+    or divide other sizes by chance, and sizes that capture assumed to be equal, such as a slice of
+    a position table and the sequence, are equal. :func:`resolve` later sets its value.
     """
     environment: ShapeEnv = size.node.shape_env
     known = environment.bound_sympy(size.node.expr)
@@ -170,7 +170,7 @@ def stand_in(size: torch.SymInt, added: int) -> torch.SymInt:
 
 
 def fresh_size(like: torch.SymInt, hint: int) -> torch.SymInt:
-    """A size that nothing is known of, for the graph that another size belongs to."""
+    """Return a size without known properties, for the graph of another size."""
     environment: ShapeEnv = like.node.shape_env
     source = ConstantSource(f"grown_{len(environment.var_to_range)}")
     symbol = environment.create_symbol(hint, source, DimDynamic.DYNAMIC, None)
@@ -180,7 +180,7 @@ def fresh_size(like: torch.SymInt, hint: int) -> torch.SymInt:
 
 
 def _relied_on(environment: ShapeEnv, size: torch.SymInt) -> list[Callable[[int], bool]]:
-    """The equations of this size alone that capture relied on, as tests of a length."""
+    """Return the equations of only this size that capture relied on, as tests of a length."""
     symbol = expression(size)
     equations = {guard.expr for guard in environment.guards if isinstance(guard.expr, sympy.Eq)}
     return [
@@ -195,6 +195,6 @@ def _holds(equation: sympy.Eq, symbol: sympy.Symbol, length: int) -> bool:
 
 
 def resolve(grown: torch.SymInt, size: torch.SymInt, added: int) -> None:
-    """Let a stand-in mean the old size and what was added, wherever it has been used."""
+    """Set a stand-in to the old size plus the added entries, wherever it is used."""
     environment: ShapeEnv = grown.node.shape_env
     environment._set_replacement(grown.node._expr, size.node.expr + added, "an axis was extended")

@@ -15,7 +15,7 @@ _PREFERRED = ("B", "S", "T", "U", "V")
 def name_symbols(
     shapes: list[tuple[tuple[Any, ...], Mapping[int, str]]],
 ) -> dict[sympy.Symbol, sympy.Symbol]:
-    """Give each free symbol of the input shapes a letter.
+    """Assign a letter to each free symbol of the input shapes.
 
     Args:
         shapes: for every input, its shape and the names the user gave its axes; a named axis
@@ -42,7 +42,7 @@ def name_symbols(
 def with_letters(
     names: Mapping[sympy.Symbol, sympy.Symbol], sizes: Mapping[str, torch.SymInt]
 ) -> dict[sympy.Symbol, sympy.Symbol]:
-    """Names with those of further sizes, by the letter that each gets where it is free."""
+    """Add names of further sizes, by the letter that each gets if it is free."""
     found, taken = dict(names), {str(letter) for letter in names.values()}
     for wanted, size in sizes.items():
         letters = [wanted, *_PREFERRED, *(f"N{i}" for i in range(1, 1000))]
@@ -53,7 +53,7 @@ def with_letters(
 
 
 def size_text(size: Any, names: Mapping[sympy.Symbol, sympy.Symbol]) -> int | str:
-    """A size as an int, or as text over the canonical letters."""
+    """Return a size as an int, or as text over the canonical letters."""
     if isinstance(size, torch.SymInt):
         expression = size.node.expr
         if expression.is_number:

@@ -1,4 +1,4 @@
-"""The tensors a graph reads: the frozen source's, and the program's."""
+"""The tensors that a graph reads: those of the frozen source model and of the program."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class Adding(Protocol):
     """A part of a program that adds the same pattern to every row."""
 
     def pattern(self) -> torch.Tensor:
-        """What is added, in float32."""
+        """Return the added pattern, in float32."""
 
 
 class ProgramParts(nn.Module):
     """The modules of a program, one child for each part.
 
-    Printing gives the text of the program, if it is known, and the tensors with their shapes.
+    Prints as the text of the program, if known, and the tensors with their shapes.
 
     Args:
         parts: the modules by name.
-        text: of the program that they belong to.
+        text: text of the program that they belong to.
     """
 
     def __init__(self, parts: Mapping[str, nn.Module] | None = None, text: str = "") -> None:
@@ -40,7 +40,7 @@ class ProgramParts(nn.Module):
         self._text = text
 
     def described(self, text: str) -> ProgramParts:
-        """The same modules, with the text of their program."""
+        """Return the same modules with the text of their program."""
         return ProgramParts(dict(self.named_children()), text)
 
     def __repr__(self) -> str:
@@ -53,7 +53,7 @@ class ProgramParts(nn.Module):
         return "\n".join([*filter(None, [self._text]), *lines])
 
     def patterns(self) -> dict[str, torch.Tensor]:
-        """What the additive parts add, by part, in float32 and without gradient."""
+        """Return the patterns of the additive parts, by part, in float32 and without gradient."""
         return {
             name: part.pattern().detach()
             for name, part in self.named_children()
@@ -61,12 +61,12 @@ class ProgramParts(nn.Module):
         }
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
-        """Draw the additive parts; see :func:`graphprog.utils.plots.plot_program`."""
+        """Plot the additive parts; see :func:`graphprog.utils.plots.plot_program`."""
         return plot_program(self.patterns(), path)
 
 
 class Weights(nn.Module):
-    """Root of all tensors a graph reads: ``source.*`` (frozen) and ``program.*``."""
+    """Root of all tensors that a graph reads: ``source.*`` (frozen) and ``program.*``."""
 
     def __init__(self, source: nn.Module, program: ProgramParts | None = None) -> None:
         super().__init__()
@@ -75,11 +75,11 @@ class Weights(nn.Module):
 
 
 def copied_tree(module: nn.Module, wanted: Container[str] | None = None) -> nn.Module:
-    """The same tensors in a new tree of modules, which can then be changed.
+    """Copy a tree of modules over the same tensors, so that it can be changed.
 
     Args:
         module: the tree.
-        wanted: paths of the tensors to take; None takes all.
+        wanted: paths of the tensors to include; None for all.
     """
     copy = nn.Module()
     for path, tensor in _tensors(module):

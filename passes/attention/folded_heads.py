@@ -1,4 +1,4 @@
-"""Heads of attention that are folded into the batch: their number, read off the reshapes around."""
+"""Attention heads folded into the batch: their number, from the surrounding reshapes."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _AFFINE = {"aten::linear", "aten::addmm", "aten::layer_norm"}
 
 @dataclasses.dataclass(frozen=True)
 class Folding:
-    """[B * heads, T, d] stands for [B, heads, T, d]."""
+    """Folding of [B, heads, T, d] into [B * heads, T, d]."""
 
     heads: int
 
     def unfolded_by(self, node: fx.Node) -> fx.Node | None:
-        """The value [B, heads, T, d] that a folded one is made of, where there is one."""
+        """Return the value [B, heads, T, d] that a folded one was computed from, if any."""
         source = node.args[0] if schema_name(node) in REGROUPS else None
         return source if isinstance(source, fx.Node) and _folds(source, node) else None
 
 
 def folding_of(query: fx.Node, weights: Sequence[fx.Node], result: fx.Node) -> Folding | None:
-    """How many heads queries have that are folded; None where nothing around them tells.
+    """Return the number of folded heads; None if the surrounding reshapes do not show it.
 
     Args:
         query: [N, T, d].
@@ -53,7 +53,7 @@ def folding_of(query: fx.Node, weights: Sequence[fx.Node], result: fx.Node) -> F
 
 
 def _folds(whole: fx.Node, folded: fx.Node) -> bool:
-    """Whether a value of four dimensions has the entries of a folded one, heads apart."""
+    """Whether a value of four dimensions is a folded value with separate heads."""
     value, other = whole.meta.get("val"), fake_tensor(folded)
     if not isinstance(value, torch.Tensor) or value.ndim != 4 or other.ndim != 3:
         return False
@@ -64,7 +64,7 @@ def _folds(whole: fx.Node, folded: fx.Node) -> bool:
 
 
 def _origin(node: fx.Node) -> fx.Node:
-    """What a value comes from, but for its type and a factor."""
+    """Follow a value back through changes of dtype and multiplication by a number."""
     while schema_name(node) in _SAME and isinstance(node.args[0], fx.Node):
         node = node.args[0]
     return node

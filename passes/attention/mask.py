@@ -1,4 +1,4 @@
-"""What attention written out by hand does to its scores, done to one mask that is added."""
+"""One additive mask that combines all changes of scores in attention of single operations."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _OPS = torch.ops.aten
 
 
 class MaskBuilder:
-    """Puts operations before a node; what is written twice is one node.
+    """Inserts operations before a node; equal operations are one node.
 
     Args:
-        edit: of the graph.
+        edit: editor of the graph.
         before: the operation whose place and module they take.
-        known: what was written before earlier operations.
+        known: operations inserted so far.
     """
 
     def __init__(self, edit: Editor, before: fx.Node, known: dict[str, fx.Node]) -> None:
@@ -32,7 +32,7 @@ class MaskBuilder:
         self.known = known
 
     def put(self, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
-        """The result of an operation."""
+        """Return the result of an operation."""
         key = f"{target}{args}{sorted(kwargs.items())}"
         if key not in self.known:
             node = self.edit.call(target, args, self.before, "", kwargs)
@@ -41,11 +41,11 @@ class MaskBuilder:
         return self.known[key]
 
     def cast(self, node: fx.Node, dtype: torch.dtype) -> fx.Node:
-        """A value in another type."""
+        """Convert a value to another dtype."""
         return node if fake_tensor(node).dtype == dtype else self.put(_OPS.to.dtype, node, dtype)
 
     def unfolded(self, node: fx.Node, folding: Folding | None) -> fx.Node:
-        """A value [B * H, ...] as [B, H, ...]."""
+        """Reshape a value [B * H, ...] to [B, H, ...]."""
         if folding is None:
             return node
         whole = folding.unfolded_by(node)
@@ -55,13 +55,13 @@ class MaskBuilder:
 
 
 def mask_of(writer: MaskBuilder, pattern: Pattern, keys: fx.Node) -> tuple[fx.Node | None, float]:
-    """The mask that is added to scaled scores, and their scale.
+    """Compute the mask to add to scaled scores, and their scale.
 
-    Every step is taken with the mask in the place of the scores, which are not there yet: so one
-    mask comes out as the model would have masked a score of zero.
+    Every step is applied to the mask instead of the scores, so the result is what the model
+    computes for scores of zero.
 
     Args:
-        writer: of new operations.
+        writer: inserts new operations.
         pattern: the attention.
         keys: [B, H, S, d].
     """
@@ -97,7 +97,7 @@ def _filled(writer: MaskBuilder, mask: fx.Node | None, step: Step, pattern: Patt
 
 
 def _term(writer: MaskBuilder, step: Step, folding: Folding | None) -> fx.Node:
-    """What is added to scores, or masks them, as it broadcasts to [B, H, T, S]."""
+    """Return a bias or mask as it broadcasts to [B, H, T, S]."""
     node = step.operand
     assert node is not None
     value = fake_tensor(node)

@@ -1,4 +1,4 @@
-"""Rewrite attention that a model writes out by hand into one operation."""
+"""Rewriting of attention written as single operations into one operation."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _OPS = torch.ops.aten
 @spec("match-attention")
 @dataclasses.dataclass(frozen=True)
 class MatchAttention(Pass):
-    """Make ``scaled_dot_product_attention`` of softmax(q k^T * scale + masks) v.
+    """Replace softmax(q k^T * scale + masks) v by ``scaled_dot_product_attention``.
 
-    Found by operations alone. Equal up to rounding, and the value that it replaces keeps its shape
-    and type; where all keys of a query are hidden by -inf, a model may give NaN where this does
-    not. Interfaces of scores and weights vanish, and ``attention[k]`` names the results. What
-    cannot be matched stays; :func:`explain` says why.
+    Matching uses operations alone. Results are equal up to rounding, with the same shape and dtype;
+    if all keys of a query are masked by -inf, the model may return NaN where this does not.
+    Interfaces of scores and weights are removed, and ``attention[k]`` names the results. What does
+    not match stays unchanged; :func:`explain` says why.
 
     Example:
         >>> matched = gp.passes.MatchAttention()(language)  # here it is fused already
@@ -42,26 +42,26 @@ class MatchAttention(Pass):
     """
 
     def run(self, graph: Graph) -> Graph:
-        """Rewrite every attention that is found."""
+        """Rewrite every match."""
         edit = Editor(graph, str(self))
         found = matches(edit.code, graph.weights)
         if not found:
             return graph
         known: dict[str, fx.Node] = {}
         for softmax in [pattern.softmax for pattern in found]:
-            # found again, since what it reads may have been rewritten meanwhile
+            # matched again, because its operands may have been rewritten
             _rewrite(edit, pattern_at(softmax, graph.weights), known)
         edit.erase_dead()
         return _named(edit.finish())
 
 
 def matched(graph: Graph) -> Graph:
-    """A graph in which attention is one operation; the graph itself where nothing is matched."""
+    """Return a graph in which attention is one operation; the graph itself without a match."""
     return MatchAttention()(graph) if matches(graph.code, graph.weights) else graph
 
 
 def matches(code: fx.Graph, weights: Weights) -> list[Pattern]:
-    """The attention that :class:`MatchAttention` rewrites, in the order of its results."""
+    """Return the attention that :class:`MatchAttention` rewrites, in the order of its results."""
     found: list[Pattern] = []
     for softmax in softmaxes(code):
         with contextlib.suppress(StoppedError):  # which :func:`explain` reports
@@ -70,10 +70,10 @@ def matches(code: fx.Graph, weights: Weights) -> list[Pattern]:
 
 
 def explain(graph: Graph) -> list[str]:
-    """For every softmax of a graph, what was found of attention and where matching stopped.
+    """Report, for every softmax of a graph, how far matching came and where it stopped.
 
     Returns:
-        One text a softmax, in order: the operations from softmax back to the product of queries
+        One text per softmax, in order: the operations from softmax back to the product of queries
         and keys and on to the values, and the operation, module and source line of the first that
         does not fit. One that :class:`MatchAttention` rewrites is reported as attention.
     """
@@ -92,7 +92,7 @@ def explain(graph: Graph) -> list[str]:
 
 
 def _rewrite(edit: Editor, pattern: Pattern, known: dict[str, fx.Node]) -> None:
-    """Put one operation in the place of the product of weights and values."""
+    """Replace the product of weights and values by one operation."""
     old = pattern.result
     writer = MaskBuilder(edit, old, known)
     source = pattern.transposed.args[0] if _swaps(pattern.transposed) else None
@@ -112,7 +112,7 @@ def _rewrite(edit: Editor, pattern: Pattern, known: dict[str, fx.Node]) -> None:
 
 
 def _swaps(node: fx.Node) -> bool:
-    """Whether a node swaps the last two dimensions of what it reads, and nothing else."""
+    """Whether a node only swaps the last two dimensions of its operand."""
     name, ndim = schema_name(node), fake_tensor(node).ndim
     if name == "aten::transpose":
         return {int(dim) % ndim for dim in node.args[1:]} == {ndim - 2, ndim - 1}  # type: ignore[arg-type]
@@ -123,7 +123,7 @@ def _swaps(node: fx.Node) -> bool:
 
 
 def _named(graph: Graph) -> Graph:
-    """Name what the new operations return; everything else keeps its name."""
+    """Name the results of the new operations; all other names stay."""
     named = with_structure(graph)
     new = {alias: key for alias, key in named.aliases.items() if _is_attention(alias)}
     aliases = {alias: key for alias, key in graph.aliases.items() if not _is_attention(alias)}

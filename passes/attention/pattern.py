@@ -1,4 +1,4 @@
-"""Attention written out by hand: softmax of a product of queries and keys, times the values."""
+"""The pattern of attention: softmax of a product of queries and keys, times the values."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from graphprog.passes.attention.score_chain import PRODUCTS, Step, StoppedError,
 
 SOFTMAX = {"aten::softmax", "aten::_softmax", "aten::special_softmax"}
 _ABSORBS = 32.0
-"""How large the spacing of numbers at a fill must be, for it to swallow a score added to it."""
+"""The spacing of floats at a fill value from which an added score is rounded away."""
 _HIDES = -1e4
-"""A score of which the weight is zero beside any other."""
+"""A score whose weight is zero next to any other score."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Pattern:
-    """One attention that was found.
+    """A match of attention.
 
     Attributes:
-        softmax: over the keys.
-        product: of queries and keys.
-        query: [B, H, T, d] or folded, as the product reads them.
-        transposed: the keys, with their last two dimensions swapped.
-        steps: what happens to the scores, in order.
-        result: the product of weights and values.
-        value: the values.
-        folding: how heads are folded into the batch; None where they are not.
+        softmax: softmax over the keys.
+        product: product of queries and keys.
+        query: queries [B, H, T, d] or folded, as the product reads them.
+        transposed: keys, with their last two dimensions swapped.
+        steps: operations on the scores, in order.
+        result: product of weights and values.
+        value: values.
+        folding: how heads are folded into the batch; None if they are not.
     """
 
     softmax: fx.Node
@@ -48,20 +48,20 @@ class Pattern:
 
     @property
     def dtype(self) -> torch.dtype:
-        """In which attention is computed: what hides a key must not overflow."""
+        """The dtype in which attention is computed; mask values must not overflow."""
         return _dtype_of(self.steps, self.product)
 
 
 def softmaxes(code: fx.Graph) -> list[fx.Node]:
-    """Every softmax of a graph, in order."""
+    """Return every softmax of a graph, in order."""
     return [node for node in code.nodes if schema_name(node) in SOFTMAX]
 
 
 def pattern_at(softmax: fx.Node, weights: Weights) -> Pattern:
-    """The attention that a softmax belongs to.
+    """Match the attention around a softmax.
 
     Raises:
-        StoppedError: names the operation that cannot be rewritten as attention, and why.
+        StoppedError: names the operation that does not match, and why.
     """
     scores, dim = softmax.args[:2]
     assert isinstance(scores, fx.Node)
@@ -89,7 +89,7 @@ def pattern_at(softmax: fx.Node, weights: Weights) -> Pattern:
 
 
 def _weighted(softmax: fx.Node, found: list[fx.Node]) -> tuple[fx.Node, fx.Node, list[fx.Node]]:
-    """The product of weights and values, the values, and what is between softmax and it."""
+    """Return the product of weights and values, the values, and the nodes up to the product."""
     node, between = softmax, list[fx.Node]()
     while True:
         readers = list(node.users)
@@ -115,7 +115,7 @@ def _weighted(softmax: fx.Node, found: list[fx.Node]) -> tuple[fx.Node, fx.Node,
 
 
 def _dtype_of(steps: Sequence[Step], product: fx.Node) -> torch.dtype:
-    """The widest type in which scores are masked; that of the product where they are not."""
+    """Return the widest dtype in which scores are masked; without a mask, that of the product."""
     masks = [step.node for step in steps if step.kind in ("add", "fill", "keep")]
     dtypes = [fake_tensor(node).dtype for node in masks or [product]]
     widest: torch.dtype = functools.reduce(torch.promote_types, dtypes)
@@ -125,11 +125,11 @@ def _dtype_of(steps: Sequence[Step], product: fx.Node) -> torch.dtype:
 def _hiding(
     steps: Sequence[Step], dtype: torch.dtype, found: Sequence[fx.Node]
 ) -> tuple[Step, ...]:
-    """The steps with fills that hide whatever score they are added to.
+    """Return the steps, with fill values that hide any score that they are added to.
 
-    A fill replaces the score, and what is added does not, which shows where all keys of a query
-    are filled: unless nothing of the score is left beside it. Where fills of one number are all
-    the masks there are, any number that hides gives the same weights, so the smallest is taken.
+    A fill replaces the score, but an added mask does not, which makes a difference if all keys of a
+    query are filled, unless the score is rounded away. If fills of one number are the only masks,
+    any number that hides a score gives the same weights, so the smallest is used.
     """
     fills = [step for step in steps if step.kind in ("fill", "keep")]
     limits = torch.finfo(dtype)

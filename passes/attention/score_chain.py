@@ -1,4 +1,4 @@
-"""The operations between the product of queries and keys and softmax, walked back from there."""
+"""The chain of operations from softmax back to the product of queries and keys."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from graphprog.ir.weights import Weights
 from graphprog.rewriting.refusal import RefusalError
 
 PRODUCTS = {"aten::matmul": 0, "aten::bmm": 0, "aten::baddbmm": 1}
-"""Products, and at which argument their factors begin."""
+"""Products, and the position of their first factor."""
 
 
 class StoppedError(RefusalError):
     """Matching stops at an operation.
 
     Attributes:
-        found: the operations that were matched before, from softmax on.
+        found: the operations matched before, beginning with softmax.
     """
 
     def __init__(self, node: fx.Node, why: str, found: Sequence[fx.Node]) -> None:
@@ -36,10 +36,10 @@ class Step:
     """An operation between the product and softmax.
 
     Attributes:
-        kind: what it does to the scores; ``fill`` where the mask is true, ``keep`` where it is.
+        kind: its effect on the scores; ``fill`` where the mask is true, ``keep`` where it is true.
         node: the operation.
-        operand: the tensor that is added, or the mask; None where only a number counts.
-        number: what scores are multiplied with or filled with, or the sign of what is added.
+        operand: the added tensor, or the mask; None for a number alone.
+        number: the factor or fill value of the scores, or the sign of the added tensor.
     """
 
     kind: Literal["scale", "add", "fill", "keep", "shape"]
@@ -57,7 +57,7 @@ class Walk:
     def scores(
         self, node: fx.Node, reader: fx.Node, found: list[fx.Node]
     ) -> tuple[list[Step], fx.Node]:
-        """The steps in the order in which they are computed, and the product before them."""
+        """Return the steps in order of computation, and the product before them."""
         if len(node.users) > 1:
             raise StoppedError(node, "its result is read by other operations as well", found)
         check_kept(node, reader, found)
@@ -80,7 +80,7 @@ class Walk:
         raise StoppedError(node, "the scores are computed in a way that has no counterpart", found)
 
     def _product(self, node: fx.Node, found: list[fx.Node]) -> list[Step]:
-        """What the product itself adds and multiplies."""
+        """Return the steps inside the product itself: a bias and factors."""
         slot = PRODUCTS[schema_name(node)]
         ndims = {fake_tensor(part).ndim for part in node.all_input_nodes[-2:]}
         if fake_tensor(node).ndim not in (3, 4) or ndims != {fake_tensor(node).ndim}:
@@ -98,14 +98,14 @@ class Walk:
         return steps + ([Step("add", node, bias, beta)] if beta != 0 else [])
 
     def same(self, node: fx.Node) -> list[tuple[int, Step | None]]:
-        """What keeps the numbers."""
+        """Match an operation that keeps the values."""
         value, source = fake_tensor(node), fake_tensor(node.args[0])
         if not value.is_floating_point():
             return []
         return [(0, Step("shape", node, None, 1.0) if value.ndim != source.ndim else None)]
 
     def scaled(self, node: fx.Node) -> list[tuple[int, Step | None]]:
-        """What multiplies with a number, or divides by one."""
+        """Match multiplication or division by a number."""
         found: list[tuple[int, Step | None]] = []
         divides = schema_name(node) == "aten::div"
         for slot in (0,) if divides else (0, 1):
@@ -116,7 +116,7 @@ class Walk:
         return found
 
     def added(self, node: fx.Node) -> list[tuple[int, Step | None]]:
-        """What adds a mask or a bias, or takes it away."""
+        """Match addition or subtraction of a mask or bias."""
         sign = -1.0 if schema_name(node) == "aten::sub" else 1.0
         alpha = number_of(node.kwargs.get("alpha", 1), self.weights)
         found: list[tuple[int, Step | None]] = []
@@ -127,11 +127,11 @@ class Walk:
             if isinstance(other, fx.Node) and isinstance(fake_tensor(other), torch.Tensor):
                 found.append((slot, Step("add", node, other, sign * alpha)))
             elif not isinstance(other, fx.Node):
-                found.append((slot, None))  # one number more in all scores changes no weight
+                found.append((slot, None))  # a constant added to all scores changes no weight
         return found
 
     def filled(self, node: fx.Node) -> list[tuple[int, Step | None]]:
-        """What replaces scores by a number where a mask says so."""
+        """Match a fill of masked scores with a number."""
         if schema_name(node) == "aten::masked_fill":
             places: list[tuple[int, int, int, Literal["fill", "keep"]]] = [(0, 1, 2, "fill")]
         else:
@@ -155,7 +155,7 @@ _STEPS: dict[str, Any] = {
 
 
 def check_kept(node: fx.Node, reader: fx.Node, found: list[fx.Node]) -> None:
-    """Refuse where queries or keys of the scores become other dimensions on the way."""
+    """Refuse steps that move the query or key dimension of the scores."""
     before, after = fake_tensor(node).shape, fake_tensor(reader).shape
     same = len(before) == len(after) and all(map(alike, before, after))
     folds = {len(before), len(after)} == {3, 4} and schema_name(reader) in VIEWS
@@ -164,5 +164,5 @@ def check_kept(node: fx.Node, reader: fx.Node, found: list[fx.Node]) -> None:
 
 
 def alike(one: Size, other: Size) -> bool:
-    """Whether two sizes are the same at any length."""
+    """Whether two sizes are equal at all lengths."""
     return same_size(one, other) or same_for_examples(one, other)

@@ -1,4 +1,4 @@
-"""Attention over a prefix and over tokens apart, for runtimes that copy what they concatenate."""
+"""Separate attention over a prefix and over tokens, for runtimes that copy in concatenation."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from graphprog.spec.registry import spec
 @spec("split-kv")
 @dataclasses.dataclass(frozen=True)
 class SplitKV(Pass):
-    """Write attention out, so that keys and values of a prefix are read where they are stored.
+    """Split attention into operations that read keys and values of a prefix without a copy.
 
     softmax([q m^T, q k^T] + mask) [v_m; v] is computed without [m; k] and [v_m; v]: the prefix,
     the same for all rows, is then a constant that is neither repeated for each row nor copied.
-    All of it is computed transposed, where the prefix is the left factor of every product: a
-    runtime reads that as it lies, and would rearrange a right one for a handful of queries.
+    Everything is computed transposed, so that the prefix is the left factor of every product: a
+    runtime reads a left factor in place, but would pack a right one for a few queries.
     Equal up to the order of a sum.
 
     Example:
@@ -50,7 +50,7 @@ class SplitKV(Pass):
 
 
 def _parts(joined: fx.Node) -> tuple[fx.Node, fx.Node] | None:
-    """A prefix [H, P, d] and the keys or values [B, H, S, d] after it; None without one."""
+    """Return a prefix [H, P, d] and the keys or values [B, H, S, d] after it; None without one."""
     if "graphprog" not in joined.meta or joined.target is not torch.ops.aten.cat.default:
         return None
     operands: Any = joined.args[0]
@@ -96,7 +96,7 @@ def _write_out(
 
 
 def _bias(mask: fx.Node, query: fx.Node, call: Callable[..., fx.Node]) -> fx.Node:
-    """What a mask adds to scores: once for all attentions that read it."""
+    """Return the additive form of a mask, shared by all attention operations that read it."""
     if fake_tensor(mask).dtype != torch.bool:
         return mask
     ops, dtype = torch.ops.aten, fake_tensor(query).dtype

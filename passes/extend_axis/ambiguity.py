@@ -1,8 +1,8 @@
 """Ambiguities: numbers that may be the length of a fixed axis or something else.
 
-A length that was fixed when the model was captured stands in the graph as a number. Where the
-operation runs with the number as it is and with the longer length alike, either could be meant:
-such an operation is refused, and followed once the axis may vary.
+A length that capture fixed is a number in the graph. If an operation runs both with this number and
+with the longer length, either could be meant: it is refused. It can be rewritten if the axis is
+dynamic.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from graphprog.rewriting.refusal import RefusalError
 _DECIDED = RESHAPES | {"aten::expand"}
 _DECIDED |= {f"aten::{name}" for name in ("arange", "ones", "zeros", "full", "empty", "eye")}
 _DECIDED |= {f"aten::new_{name}" for name in ("ones", "zeros", "full", "empty")}
-"""Operations that are decided elsewhere: by lining up factors, or by what reads them."""
+"""Operations that other rules decide: by aligning factors, or by their readers."""
 _NO_LENGTHS = {"dim", "dims", "dim0", "dim1", "start_dim", "end_dim", "axis", "source"} | {
     *("destination", "stride", "padding", "dilation", "groups", "output_padding"),
     *("padding_idx", "correction", "alpha", "memory_format"),
@@ -43,9 +43,9 @@ def refuse_ambiguous(context: Context, node: fx.Node, concerned: bool) -> None:
     """Refuse a node that may hold the length of the axis as a number.
 
     Args:
-        context: of the extension, of an axis of fixed length.
-        node: what has been run again, or need not be.
-        concerned: whether anything that it reads is longer.
+        context: context of the extension of an axis with a fixed length.
+        node: a node that was run again, or need not be.
+        concerned: whether any of its operands is longer.
 
     Raises:
         RefusalError: it may.
@@ -85,7 +85,7 @@ def _refuse(node: fx.Node, what: str) -> None:
 
 
 def _changed_lengths(context: Context, node: fx.Node) -> set[int]:
-    """The old lengths of the dimensions that are longer now, of all that a node reads."""
+    """Return the old lengths of all extended dimensions of a node's operands."""
     found = {int(context.axis.size)}
     for part in node.all_input_nodes:
         old, new = context.old_value(part), fake_tensor(part)
@@ -128,7 +128,7 @@ def _refuse_bounds(context: Context, node: fx.Node) -> None:
 
 
 def _named_leaves(node: fx.Node) -> Iterator[tuple[str, int, Any]]:
-    """Every leaf of a node's arguments, with the argument's name and its slot."""
+    """Yield every leaf of a node's arguments, with argument name and slot."""
     if not isinstance(node.target, torch._ops.OpOverload):
         return
     names = [argument.name for argument in node.target._schema.arguments]

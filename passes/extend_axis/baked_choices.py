@@ -1,6 +1,6 @@
 """Choices baked into a graph: paddings and windows that Python computed from a length.
 
-Such a choice is not in the graph as an operation: at another length it would be another one.
+Such a choice is not an operation in the graph, but at another length it would be different.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PADS = {"aten::pad", "aten::constant_pad_nd"}
 
 
 def refuse_baked_choice(context: Context, node: fx.Node) -> None:
-    """Refuse an operation whose numbers hint that they go with the length.
+    """Refuse an operation whose numbers suggest that they depend on the length.
 
     Raises:
         RefusalError: it pads up to a length, pads to a multiple of a stride, or cuts into windows
@@ -75,7 +75,7 @@ def _refuse_remainder(context: Context, node: fx.Node) -> None:
 
 
 def _lengths(context: Context, node: fx.Node) -> tuple[list[Size], list[Size]]:
-    """Sizes of what a node reads, before and now."""
+    """Return the sizes of a node's operands, before and after."""
     source = node.args[0]
     assert isinstance(source, fx.Node)
     return list(context.old_value(source).shape), list(fake_tensor(source).shape)

@@ -1,4 +1,4 @@
-"""What the rules of an axis extension read and change."""
+"""The context of an axis extension, which its rules read and change."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.fake_execution import Kernels
 
 Demands = Mapping[int, Any]
-"""Dimensions of a value, and the length each must have."""
+"""Dimensions of a value, with their required lengths."""
 
 Change = tuple[str, int, Any]
-"""A leaf that was replaced: node, position, and what stood there (a node by its name)."""
+"""A replaced leaf: node, position, and original (a node by its name)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class InsertionPoint:
-    """Where an axis becomes longer.
+    """The point at which an axis is extended.
 
     Attributes:
         old: the value before.
-        new: the value with more entries, which the edges read already.
+        new: the value with more entries, which the edges already read.
         edges: the uses that read it.
-        axis: its length, and how much is added.
-        offset: before which entry the new ones stand; -1 is after the last.
+        axis: its length, and the number of added entries.
+        offset: position of the first new entry; -1 for after the last entry.
     """
 
     old: fx.Node
@@ -47,7 +47,7 @@ class InsertionPoint:
 
 @dataclasses.dataclass(frozen=True)
 class End:
-    """Where the entries are taken out again.
+    """A point at which the entries are removed again.
 
     Attributes:
         node: the value.
@@ -59,7 +59,7 @@ class End:
 
     @classmethod
     def at(cls, edit: Editor, place: Interface) -> End:
-        """The end at an interface."""
+        """Return the end at an interface."""
         return cls(edit.node(place.node), frozenset(edit.edges(place.edges)))
 
 
@@ -67,15 +67,15 @@ class Context(ABC):
     """The state of an axis extension, and the edits that rules make.
 
     Attributes:
-        edit: of the graph.
-        point: where the axis becomes longer.
-        reach: the nodes after it, which are derived again in place.
-        part: of the program, to which new nodes belong.
+        edit: editor of the graph.
+        point: where the axis is extended.
+        reach: the nodes after it, which are re-derived in place.
+        part: part of the program that new nodes belong to.
         kernels: run operations on fake values.
-        before: fake values of nodes whose axis is longer by now, when it was shorter.
-        factors: what merged dimensions are made of, by node and dimension.
-        originals: what stood at each leaf that was replaced in what is derived again.
-        reader: the node that is derived at the moment; new nodes stand before it.
+        before: original fake values of nodes with an extended axis.
+        factors: factors of merged dimensions, by node and dimension.
+        originals: originals of the leaves replaced in re-derived nodes.
+        reader: the node being re-derived; new nodes are inserted before it.
         size: the new length.
     """
 
@@ -94,15 +94,15 @@ class Context(ABC):
 
     @property
     def axis(self) -> Stretch:
-        """The length of the axis, and how much is added."""
+        """The length of the axis, and the number of added entries."""
         return self.point.axis
 
     @abstractmethod
     def demand(self, node: fx.Node, wanted: dict[int, Any], additive: bool) -> fx.Node:
-        """A node with some dimensions at another length, since a reader cannot do without.
+        """Return a node with other lengths of some dimensions, as a reader requires.
 
         Args:
-            node: what is read.
+            node: the node that is read.
             wanted: dimensions and their new lengths.
             additive: whether the reader adds it, so that zeros change nothing.
 
@@ -111,11 +111,11 @@ class Context(ABC):
         """
 
     def old_value(self, node: fx.Node) -> Any:
-        """What a node's value was when the axis was shorter."""
+        """Return the original fake value of a node."""
         return self.before.get(node, node.meta.get("val"))
 
     def put(self, node: fx.Node, slot: int, value: Any) -> None:
-        """Replace a leaf of a node, and remember what stood there at first."""
+        """Replace a leaf of a node, and record the original."""
         old = leaves_of(node)[slot]
         if old is value:
             return
@@ -124,14 +124,14 @@ class Context(ABC):
             self.originals.setdefault((node, slot), old)
 
     def copy_call(self, target: Any, args: Any, like: fx.Node) -> fx.Node:
-        """A new operation before the node that is derived, in place of ``like``."""
+        """Insert an operation before the node being re-derived, in place of ``like``."""
         node = self.edit.call(target, args, before=self.reader, part=self.part)
         self.before[node] = fake_tensor(like)
         self.as_variable(node)
         return node
 
     def as_variable(self, node: fx.Node) -> None:
-        """Let a value have the new length as a size of its own, not as a sum."""
+        """Give a value the new length as a symbol, not as a sum."""
         value, total = fake_value(node), expression(self.axis.size) + self.axis.added
         if not isinstance(value, torch.Tensor) or not self.axis.symbolic:
             return

@@ -1,4 +1,4 @@
-"""R2: insert entries along an axis of a value, and derive again everything that follows."""
+"""R2: insert entries along an axis of a value, and re-derive all later operations."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ _ROUNDS = 8
 @spec("extend-axis")
 @dataclasses.dataclass(frozen=True)
 class ExtendAxis(Pass):
-    """Insert entries into the value at an interface and adapt everything that follows.
+    """Insert entries into the value at an interface, and adapt all later operations.
 
-    What reads the value from outside of the interface keeps it. Sizes, masks, positions and side
-    inputs that belong to the axis are computed again at the new length for what follows.
+    Readers outside the interface keep the old value. Sizes, masks, positions and side inputs of the
+    axis are recomputed at the new length for later operations.
 
     Attributes:
-        op: what is inserted, and where.
-        seed: of random initial values.
+        op: the entries, and where to insert them.
+        seed: seed of random initial values.
 
     Example:
         >>> longer = gp.passes.ExtendAxis(gp.Concatenative(at="tokens", length=4))(language)
@@ -59,8 +59,8 @@ class ExtendAxis(Pass):
         """Insert, or refuse.
 
         Raises:
-            PassError: something that follows cannot be longer: names operation, module and source
-                line, and the nearest interface where the same entries can be inserted.
+            PassError: a later operation cannot take a longer axis; names operation, module and
+                source line, and the nearest interface where the same entries can be inserted.
         """
         place = graph.interfaces().resolve(self.op.at)
         try:
@@ -78,14 +78,14 @@ class ExtendAxis(Pass):
             extended = self._once(graph, place, side_inputs)
             if side_inputs.axis_dims == axis_dims:
                 return extended
-            # an input turned out to be longer: begin again with it
+            # an input turned out to be longer: start over with it
             axis_dims = side_inputs.axis_dims
         raise AssertionError("the inputs that carry the axis do not settle")
 
     def _axis_dims(self, graph: Graph, place: Interface) -> Mapping[str, frozenset[int]]:
-        """The integer inputs whose length, a number, is that of the axis.
+        """Return the integer inputs with the fixed length of the axis.
 
-        They are found by asking for a longer value at the interface: the length comes from the
+        They are found by requesting a longer value at the interface: the length comes from the
         inputs that can deliver it.
         """
         size = fake_value(graph.nodes[place.node]).shape[self.op.axis]
@@ -157,7 +157,7 @@ class ExtendAxis(Pass):
         side_inputs: SideInputs,
         label: str,
     ) -> Propagation:
-        """Derive again what comes after the point, up to where the entries end."""
+        """Re-derive the operations after the point, up to the ends."""
         op = self.op
         end = End.at(edit, graph.interfaces().resolve(op.until)) if op.until else None
         propagation = Propagation(edit, point, side_inputs, label, end)
@@ -173,7 +173,7 @@ class ExtendAxis(Pass):
         return propagation
 
     def _remedies(self, graph: Graph, place: Interface) -> list[str]:
-        """The nearest interface where it works, found by trying."""
+        """Return the nearest interface where it works, found by trial."""
         order = {name: position for position, name in enumerate(graph.nodes)}
         here = order[place.node]
         others = [
@@ -193,12 +193,12 @@ class ExtendAxis(Pass):
 
 @dataclasses.dataclass(frozen=True)
 class RestoreAxis:
-    """Undo: an axis has its length again, and what follows reads what it read.
+    """Undo of an extension: restores the axis and the operands of later operations.
 
     Attributes:
-        changes: the leaves that were replaced, in order.
-        values: fake values before, by node.
-        uses: of the value at the interface.
+        changes: the replaced leaves, in order.
+        values: original fake values, by node.
+        uses: uses of the value at the interface.
     """
 
     changes: tuple[Change, ...]
@@ -215,7 +215,7 @@ class RestoreAxis:
 
 
 def _joined(edit: Editor, old: fx.Node, entries: fx.Node, op: Concatenative, label: str) -> fx.Node:
-    """The value with the entries between its own."""
+    """Return the value with the entries inserted."""
     ops, value, before = torch.ops.aten, fake_value(old), entries.next
 
     def call(target: object, *args: object) -> fx.Node:
@@ -239,7 +239,7 @@ def _joined(edit: Editor, old: fx.Node, entries: fx.Node, op: Concatenative, lab
 
 
 def _lengthened(graph: Graph, place: Interface, size: int) -> dict[str, frozenset[int]]:
-    """The inputs to which earlier insertions into the same axis gave this length."""
+    """Return the inputs that earlier insertions into the same axis gave this length."""
     parts = {node.meta.get("graphprog") for node in ancestors(graph.nodes[place.node])}
     return {
         name: frozenset(

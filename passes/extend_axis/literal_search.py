@@ -23,7 +23,7 @@ _MOST = 3
 _UNDECIDED = "several of its lengths may be the axis, and nothing decides"
 
 Option = tuple[int, int | None, Any]
-"""A change to try: leaf, dimension of it or None for the literal itself, new length."""
+"""A change to try: leaf, its dimension or None for a literal, and the new length."""
 
 
 def has_lengths(value: Any, wanted: Demands) -> bool:
@@ -34,12 +34,12 @@ def has_lengths(value: Any, wanted: Demands) -> bool:
 
 
 def search_lengths(context: Context, node: fx.Node, wanted: Demands, reason: str) -> None:
-    """Put the smallest change of literals and operands into a node under which it runs.
+    """Apply the smallest change of literals and operands with which a node runs.
 
     Args:
-        context: of the extension.
-        node: what does not run as it is.
-        wanted: lengths that the result must have.
+        context: context of the extension.
+        node: the node that does not run unchanged.
+        wanted: required lengths of the result.
         reason: why it does not run.
 
     Raises:
@@ -63,13 +63,13 @@ def search_lengths(context: Context, node: fx.Node, wanted: Demands, reason: str
 
 
 def cannot_follow(reason: str) -> str:
-    """A refusal, with the first line of what an operation said where it said anything."""
+    """Return a refusal, with the first line of an operation's error if there is one."""
     line = reason.partition("\n")[0][:160]
     return "it cannot follow the longer axis" + (f" ({line})" if line else "")
 
 
 def _refuse_more(node: fx.Node, choice: tuple[Option, ...], options: list[Option]) -> None:
-    """Refuse to lengthen something that is made of numbers where more of it may be the axis.
+    """Refuse to extend a value built from numbers if another of its dimensions may be the axis.
 
     Raises:
         RefusalError: the node runs as well, to a longer result, if another dimension is lengthened.
@@ -86,7 +86,7 @@ def _refuse_more(node: fx.Node, choice: tuple[Option, ...], options: list[Option
 def _aligned(
     context: Context, node: fx.Node, options: list[Option], wanted: Demands
 ) -> tuple[Option, ...]:
-    """The lengths that broadcast to the wanted ones, one for one, however many they are."""
+    """Return the lengths that broadcast to the wanted ones."""
     leaves, ndim = leaves_of(node), getattr(context.old_value(node), "ndim", 0)
     return tuple(
         (slot, dim, size)
@@ -96,7 +96,7 @@ def _aligned(
 
 
 def _options(context: Context, node: fx.Node, wanted: Demands) -> Iterator[Option]:
-    """Every length in a node that equals the old length of something that grew."""
+    """Return every length in a node that equals the old length of an extended dimension."""
     shape = getattr(context.old_value(node), "shape", ())
     varying = [(shape[dim], size) for dim, size in wanted.items() if not isinstance(size, int)]
     lengths: dict[int, int] = {}
@@ -123,13 +123,13 @@ def _options(context: Context, node: fx.Node, wanted: Demands) -> Iterator[Optio
 
 
 def _works(node: fx.Node, choice: tuple[Option, ...], wanted: Demands) -> bool:
-    """Whether the node runs, and has the wanted lengths, with some lengths changed."""
+    """Whether the node runs with some lengths changed, and has the wanted lengths."""
     result = _result(node, choice)
     return result is not None and (not wanted or has_lengths(result, wanted))
 
 
 def _result(node: fx.Node, choice: tuple[Option, ...]) -> Any:
-    """What the node gives with some lengths changed; None where it does not run."""
+    """Return the result of the node with some lengths changed; None if it does not run."""
     shapes: dict[int, list[Any]] = {}
     literals: dict[int, int] = {}
     leaves = leaves_of(node)
@@ -150,7 +150,7 @@ def _result(node: fx.Node, choice: tuple[Option, ...]) -> Any:
 
 
 def _apply(context: Context, node: fx.Node, choice: tuple[Option, ...]) -> None:
-    """Put the changes that work into the node."""
+    """Apply the changes that work to the node."""
     demands: dict[int, dict[int, Any]] = {}
     for slot, dim, size in choice:
         if dim is None:

@@ -1,4 +1,4 @@
-"""Propagation of a longer axis: everything after an insertion point is derived again."""
+"""Propagation of a longer axis: everything after an insertion point is re-derived."""
 
 from __future__ import annotations
 
@@ -27,12 +27,11 @@ _SLICE = torch.ops.aten.slice.Tensor
 
 
 class Propagation(Context):
-    """Make everything after an insertion point agree with the longer axis.
+    """Propagation of a longer axis from an insertion point to the outputs.
 
-    What comes after the point keeps its nodes: their sources are replaced and their values are
-    computed anew by running the operations. What lies elsewhere and holds the axis (masks,
-    positions, sizes, padded inputs) is computed a second time at the new length, so that what
-    comes before the point stays as it is.
+    Nodes after the point are kept: their operands are replaced, and their values are recomputed by
+    running the operations. Other nodes with the axis (masks, positions, sizes, padded inputs) are
+    computed a second time at the new length, so that nodes before the point do not change.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class Propagation(Context):
         self._demanded: dict[tuple[fx.Node, tuple[tuple[int, str], ...], bool], fx.Node] = {}
 
     def run(self) -> None:
-        """Derive everything again.
+        """Re-derive everything after the point.
 
         Raises:
             RefusalError: names the node where it is not possible, and why.
@@ -73,12 +72,12 @@ class Propagation(Context):
                     reader,
                 )
         self._move_interfaces()
-        for node in reversed(self.edit.code.nodes):  # what was tried and then taken otherwise
+        for node in reversed(self.edit.code.nodes):  # leftovers of trials
             if node in self.before and node not in self.reach and not node.users:
                 self.edit.code.erase_node(node)
 
     def _move_interfaces(self) -> None:
-        """Let interfaces follow the leaves that were replaced."""
+        """Move interfaces along with replaced leaves."""
         moves: defaultdict[tuple[fx.Node, fx.Node], set[Slot]] = defaultdict(set)
         for (node, slot), old in self.originals.items():
             if isinstance(old, fx.Node):
@@ -87,9 +86,9 @@ class Propagation(Context):
             self.edit.redirect(old, slots, new, set())
 
     def lengthen(self, node: fx.Node, dim: int) -> None:
-        """Compute a value before the point once more, with a longer dimension.
+        """Compute a value before the point again, with a longer dimension.
 
-        Nothing is done with it: the inputs that it takes are known afterwards.
+        The result is not used: it only shows which inputs the value needs.
         """
         meanings = self.side_inputs.meanings
         self.reach = Reachability(self.edit.code, node, (), meanings, recomputable=True)
@@ -98,20 +97,20 @@ class Propagation(Context):
             self.demand(node, {dim: self.size}, additive=False)
 
     def changes(self) -> tuple[Change, ...]:
-        """Every leaf that was replaced after the point."""
+        """Return every replaced leaf after the point."""
         return tuple(
             (node.name, slot, old.name if isinstance(old, fx.Node) else old)
             for (node, slot), old in self.originals.items()
         )
 
     def values_before(self) -> dict[str, Any]:
-        """What the values of changed nodes were, by name."""
+        """Return the original values of changed nodes, by name."""
         return {node.name: value for node, value in self.before.items() if node in self.reach}
 
     def _derive(self, node: fx.Node) -> None:
-        """Let one node after the point read what is longer, and run it again."""
+        """Make one node after the point read longer operands, and run it again."""
         if node.op == "output":
-            return  # what is returned from before the point, or beside it, stays as it is
+            return  # results that do not depend on the point stay
         self.reader = node
         for slot, leaf in enumerate(leaves_of(node)):
             if isinstance(leaf, fx.Node) and leaf not in self.reach and leaf is not self.point.new:
@@ -125,7 +124,7 @@ class Propagation(Context):
         node.meta["val"] = value
 
     def _concerned(self, node: fx.Node) -> bool:
-        """Whether anything that a node reads is another than before."""
+        """Whether any operand of a node has changed."""
         if any((node, slot) in self.originals for slot in range(len(leaves_of(node)))):
             return True
         return any(
@@ -134,7 +133,7 @@ class Propagation(Context):
         )
 
     def extended(self, node: fx.Node) -> fx.Node:
-        """A node that does not come after the point, at the new length; itself if none changes.
+        """Return a node outside the reach at the new length; itself if it does not change.
 
         Raises:
             RefusalError: it holds the axis and comes from the activations before the point.
@@ -169,7 +168,7 @@ class Propagation(Context):
             self._unsettled[node] = self.reader
 
     def _size(self, node: fx.Node, value: Any) -> fx.Node:
-        """A size, or several values at once, at the new length."""
+        """Return a size, or several values, at the new length."""
         if isinstance(value, list | tuple):
             return self._clone(node, {})
         more = self.axis.growth(value) if is_symbolic(value) else sympy.Integer(0)
@@ -186,7 +185,7 @@ class Propagation(Context):
         return self._clone(node, {})
 
     def _clone(self, node: fx.Node, wanted: dict[int, Any]) -> fx.Node:
-        """A second copy of a node that reads what is longer; itself where nothing is.
+        """Copy a node so that it reads longer operands; return itself if there are none.
 
         Args:
             node: the original, which stays for its other readers.
@@ -204,11 +203,11 @@ class Propagation(Context):
                 set_leaf(copy, slot, new)
         self.before[copy] = fake_tensor(node)
         copy.meta["val"] = derive(self, copy, wanted or None)
-        self.reader.prepend(copy)  # after what it came to read meanwhile
+        self.reader.prepend(copy)  # after its new operands
         return copy
 
     def demand(self, node: fx.Node, wanted: dict[int, Any], additive: bool) -> fx.Node:
-        """A node with some dimensions at another length; see :meth:`Context.demand`."""
+        """Return a node with other lengths of some dimensions; see :meth:`Context.demand`."""
         key = (node, tuple(sorted((dim, str(size)) for dim, size in wanted.items())), additive)
         if key not in self._demanded:
             self._demanded[key] = self._with_lengths(node, wanted, additive)
@@ -224,10 +223,10 @@ class Propagation(Context):
         return self._clone(node, wanted)
 
     def take_out(self, end: End, dim: int) -> None:
-        """Let the uses of an end read its value without the entries.
+        """Make the uses of an end read its value without the entries.
 
         Raises:
-            RefusalError: something after the end also reads a longer value from before it.
+            RefusalError: a node after the end also reads a longer value from before it.
         """
         reader, value = end.node.next, end.node
         added, offset = self.axis.added, self.point.offset

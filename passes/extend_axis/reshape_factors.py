@@ -1,8 +1,8 @@
-"""Which output dimensions of a reshape hold an axis, found by lining up factors, never by value.
+"""Tracking an axis through a reshape by aligning factors, never by comparing lengths.
 
-A reshape keeps the order of elements, so its input and output dimensions are two ways of cutting
-one sequence of factors. Lining them up from the left tells which output dimension holds which
-input dimension, even where several have the same length.
+A reshape keeps the order of elements, so its input and output dimensions are two ways of grouping
+one sequence of factors. Aligning them from the left shows which output dimension holds which input
+dimension, even if several have the same length.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ def whole(before: Size, after: Size) -> Factors:
 
 
 class SplitError(Exception):
-    """A reshape cuts the axis itself, or mixes it with others in a way that cannot be followed."""
+    """A reshape splits the axis itself, or mixes it with others in a way that cannot be tracked."""
 
 
 def reshaped(inputs: Sequence[Factors], outputs: Sequence[Size]) -> list[Factors]:
-    """The parts of every output dimension of a reshape.
+    """Return the parts of every output dimension of a reshape.
 
     Args:
         inputs: parts of the input's dimensions.
-        outputs: lengths of the output's dimensions before anything became longer.
+        outputs: lengths of the output's dimensions before the extension.
 
     Raises:
-        SplitError: an output dimension ends inside of a part that moves, or a part that had one
-            entry can be any of several.
+        SplitError: an output dimension ends inside a part that changes, or a part with one entry
+            can be any of several.
     """
     pending = [factor for factors in inputs for factor in factors]
     _refuse_ones(pending, [expression(size) for size in outputs])
@@ -63,7 +63,7 @@ def reshaped(inputs: Sequence[Factors], outputs: Sequence[Size]) -> list[Factors
 
 
 def _refuse_ones(parts: Sequence[Factor], outputs: Sequence[sympy.Expr]) -> None:
-    """Refuse a part that had one entry where the output has more or fewer such dimensions."""
+    """Refuse a part of one entry if the output has more or fewer such dimensions."""
     before = [factor.before for factor in parts]
     places, targets = _ones(before), _ones(outputs)
     for factor, place in zip(parts, _products(before), strict=True):
@@ -73,18 +73,18 @@ def _refuse_ones(parts: Sequence[Factor], outputs: Sequence[sympy.Expr]) -> None
 
 
 def _ones(sizes: Sequence[sympy.Expr]) -> Counter[sympy.Expr]:
-    """How many dimensions of one entry follow how many elements."""
+    """Count dimensions of one entry by the number of elements before them."""
     pairs = zip(sizes, _products(sizes), strict=True)
     return Counter(place for size, place in pairs if size == 1)
 
 
 def _products(sizes: Sequence[sympy.Expr]) -> list[sympy.Expr]:
-    """The product of all sizes before each."""
+    """Return the product of all sizes before each."""
     return [sympy.expand(math.prod(sizes[:at], start=sympy.Integer(1))) for at in range(len(sizes))]
 
 
 def _take(pending: list[Factor], wanted: sympy.Expr) -> list[Factor]:
-    """Take parts from the front until their lengths multiply to what is wanted."""
+    """Take parts from the left until the product of their lengths is the wanted length."""
     if wanted == 1:
         return [pending.pop(0)] if pending and pending[0].before == 1 else []
     taken: list[Factor] = []
@@ -109,7 +109,7 @@ def _divides(part: sympy.Expr, total: sympy.Expr) -> bool:
 
 
 def _split(factor: Factor, got: sympy.Expr, wanted: sympy.Expr) -> tuple[Factor, Factor]:
-    """Cut a part of fixed length in two."""
+    """Split a part of fixed length in two."""
     if factor.moves:
         raise SplitError("the axis itself is cut")
     need = sympy.cancel(wanted / got)
@@ -120,5 +120,5 @@ def _split(factor: Factor, got: sympy.Expr, wanted: sympy.Expr) -> tuple[Factor,
 
 
 def length(factors: Factors) -> sympy.Expr:
-    """Length of a dimension after its parts became longer."""
+    """Return the length of a dimension after the extension of its parts."""
     return sympy.expand(math.prod((factor.after for factor in factors), start=sympy.Integer(1)))

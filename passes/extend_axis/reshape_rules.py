@@ -1,4 +1,4 @@
-"""Reshapes and merges of an axis of fixed length: which dimensions hold it, factor by factor."""
+"""Rules for reshapes and merges of an axis of fixed length, by factors of dimensions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MERGES = {"aten::flatten", "aten::repeat", "aten::repeat_interleave"}
 
 
 def adapt_reshape(context: Context, node: fx.Node, wanted: Demands | None) -> None:
-    """Set the literals of a reshape to the lengths that follow from its input."""
+    """Set the literals of a reshape to the lengths implied by its input."""
     if wanted:
         _demand_reshaped(context, node, wanted)
     source = node.args[0]
@@ -47,7 +47,7 @@ def adapt_reshape(context: Context, node: fx.Node, wanted: Demands | None) -> No
             continue
         if isinstance(leaf, int):
             context.put(node, slot, int(after))
-        else:  # a varying size times the length, which it was multiplied with as a number
+        else:  # a dynamic size times the length, which is a number
             ratio = sympy.cancel(after / before)
             less = context.copy_call(operator.floordiv, (leaf, int(ratio.q)), leaf)
             context.put(node, slot, context.copy_call(operator.mul, (less, int(ratio.p)), leaf))
@@ -55,7 +55,7 @@ def adapt_reshape(context: Context, node: fx.Node, wanted: Demands | None) -> No
 
 
 def record_merge(context: Context, node: fx.Node, wanted: Demands | None) -> None:
-    """Remember what the dimensions of a merge without literals are made of."""
+    """Record the factors of the dimensions of a merge without literals."""
     source = node.args[0]
     assert isinstance(source, fx.Node)
     parts = _parts(context, source)
@@ -82,7 +82,7 @@ def _note(context: Context, node: fx.Node, parts: list[Factors]) -> None:
 
 
 def _parts(context: Context, node: fx.Node) -> list[Factors]:
-    """The parts of every dimension of what a node holds now."""
+    """Return the parts of every dimension of a node's current value."""
     old, new = context.old_value(node), fake_tensor(node)
     found = []
     for dim, (before, after) in enumerate(zip(old.shape, new.shape, strict=True)):
@@ -94,7 +94,7 @@ def _parts(context: Context, node: fx.Node) -> list[Factors]:
 
 
 def _inherited(context: Context, node: fx.Node, before: Any, after: Any) -> Factors | None:
-    """The parts of a merged dimension, from the operand that it came from unchanged."""
+    """Return the parts of a merged dimension, from the operand that has it unchanged."""
     seen: set[fx.Node] = set()
     stack = [node]
     while stack:
@@ -116,7 +116,7 @@ def _inherited(context: Context, node: fx.Node, before: Any, after: Any) -> Fact
 
 
 def _demand_reshaped(context: Context, node: fx.Node, wanted: Demands) -> None:
-    """Ask the input of a reshape for the dimension that the wanted one is made of."""
+    """Request the input dimension of a reshape that determines the wanted one."""
     source = node.args[0]
     assert isinstance(source, fx.Node)
     shape, target = fake_tensor(source).shape, list(context.old_value(node).shape)

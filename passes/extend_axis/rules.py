@@ -1,9 +1,9 @@
-"""Adapt an operation to operands that are longer: its literals, then its other operands.
+"""Rules that adapt an operation to longer operands: its literals, then its other operands.
 
-A length that is written as a number is changed only where it *is* the axis. For reshapes that is
-read off the factors (:mod:`graphprog.passes.extend_axis.reshape_rules`). For anything else the
-operation itself decides: every change of a literal or of another operand's length is tried on fake
-values, and the smallest one under which the operation runs is taken
+A numeric length is changed only if it *is* the axis. For reshapes, the factors show this
+(:mod:`graphprog.passes.extend_axis.reshape_rules`). For other operations, every change of a literal
+or of another operand's length is tried on fake values, and the smallest change with which the
+operation runs is used
 (:mod:`graphprog.passes.extend_axis.literal_search`).
 """
 
@@ -28,18 +28,18 @@ from graphprog.rewriting.refusal import RefusalError
 
 
 def derive(context: Context, node: fx.Node, wanted: Demands | None) -> Any:
-    """Run a node on what it reads now, after the rest of it is adapted.
+    """Adapt a node to its current operands, and run it.
 
     Args:
-        context: of the extension.
-        node: what to run; its literals and operands may be replaced.
-        wanted: lengths that the result must have.
+        context: context of the extension.
+        node: the node to run; its literals and operands may be replaced.
+        wanted: required lengths of the result.
 
     Returns:
         The value of the node.
 
     Raises:
-        RefusalError: it cannot follow.
+        RefusalError: the node cannot be adapted.
     """
     name = schema_name(node)
     refuse_baked_choice(context, node)
@@ -57,7 +57,7 @@ def derive(context: Context, node: fx.Node, wanted: Demands | None) -> Any:
 
 
 def _run(context: Context, node: fx.Node, wanted: Demands) -> Any:
-    """Run a node, if need be with other literals or operands."""
+    """Run a node, if necessary with other literals or operands."""
     reason = "its length is not computed from what it reads"
     try:
         value = context.kernels.run(node)
@@ -75,12 +75,12 @@ def _run(context: Context, node: fx.Node, wanted: Demands) -> Any:
 
 
 def _is_cut(value: torch.Tensor) -> bool:
-    """Whether a length is a quotient that may have a rest."""
+    """Whether a length is a quotient that may have a remainder."""
     return any(expression(size).has(FloorDiv) for size in value.shape)
 
 
 def _adapt_expand(context: Context, node: fx.Node, wanted: Demands | None) -> None:
-    """Let an expanded dimension keep the length of its operand, or take the wanted one."""
+    """Set an expanded dimension to the length of its operand, or to the wanted length."""
     source, sizes = node.args[0], node.args[1]
     assert isinstance(source, fx.Node)
     assert isinstance(sizes, list | tuple)
@@ -100,7 +100,7 @@ def _adapt_expand(context: Context, node: fx.Node, wanted: Demands | None) -> No
 
 
 def _adapt_slice(context: Context, node: fx.Node, wanted: Demands | None) -> None:
-    """Let a slice that went to the end go to the new end; give a wanted one more of its source."""
+    """Extend a slice that ended at the end of its source, or a slice with a wanted length."""
     source, dim, _, end = (*node.args, 0, 0, SLICE_END)[:4] if len(node.args) < 4 else node.args[:4]
     assert isinstance(source, fx.Node)
     assert isinstance(dim, int)
@@ -124,7 +124,7 @@ def _adapt_slice(context: Context, node: fx.Node, wanted: Demands | None) -> Non
 
 
 def _adapt_index(context: Context, node: fx.Node, wanted: Demands | None) -> None:
-    """Give what is read at positions along the axis as many entries as there are positions."""
+    """Extend a table that is read at positions to the number of positions."""
     source, positions = node.args[0], node.args[1]
     assert isinstance(source, fx.Node)
     assert isinstance(positions, list | tuple)
@@ -144,7 +144,7 @@ def _adapt_index(context: Context, node: fx.Node, wanted: Demands | None) -> Non
 
 
 def _adapt_positions(context: Context, node: fx.Node) -> None:
-    """Read as many entries as there are by now, where there were as many positions as entries."""
+    """Extend positions to the number of entries, if both had the same length before."""
     source, positions = node.args[0], node.args[1]
     assert isinstance(source, fx.Node)
     assert isinstance(positions, list | tuple)
@@ -166,7 +166,7 @@ def _adapt_positions(context: Context, node: fx.Node) -> None:
 
 
 def _may_be_axis(context: Context, size: Any) -> bool:
-    """Whether a length that has not grown may be that of the axis."""
+    """Whether an unchanged length may be that of the axis."""
     axis = context.axis
     if not axis.symbolic:
         return same_size(size, axis.size)
@@ -185,4 +185,4 @@ _RULES: dict[str, Callable[[Context, fx.Node, Demands | None], None]] = {
     "aten::slice": _adapt_slice,
     "aten::index": _adapt_index,
 }
-"""What adapts an operation whose lengths are numbers, by schema name."""
+"""Rules for operations with numeric lengths, by schema name."""

@@ -1,4 +1,4 @@
-"""Side inputs and tables: what stands at the new entries where a value comes from outside."""
+"""Side inputs and tables: their values at the new entries."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ _SIDE = "side"
 
 
 class SideInputs:
-    """How inputs and tables that carry the axis become longer.
+    """Policy for extending inputs and tables that have the axis.
 
     Attributes:
-        meanings: of side inputs, by name: ``present`` (1 or True), ``zero`` or ``positions``.
-        tables: policy for tensors of the model that carry the axis: ``refuse``, or ``zeros``
-            where they are added, so that the new entries get none of it.
-        axis_dims: the dimensions of inputs of fixed length that turned out to carry the axis.
+        meanings: meanings of side inputs, by name: ``present`` (1 or True), ``zero`` or
+            ``positions``.
+        tables: policy for tensors of the model that have the axis: ``refuse``, or ``zeros`` if they
+            are added, so that they do not change the new entries.
+        axis_dims: dimensions of inputs of fixed length that have the axis.
     """
 
     def __init__(
@@ -39,10 +40,10 @@ class SideInputs:
         self._told: dict[str, str] = {}
 
     def extended(self, context: Context, node: fx.Node, wanted: Mapping[int, Any]) -> fx.Node:
-        """A model input with entries in the place of the inserted ones.
+        """Return a model input extended by values for the inserted entries.
 
         Raises:
-            RefusalError: its length is a multiple of the axis, or its meaning is not known.
+            RefusalError: its length is a multiple of the axis, or its meaning is unknown.
         """
         axis, name = context.axis, key_of(node)
         shape = fake_tensor(node).shape
@@ -77,10 +78,10 @@ class SideInputs:
     def table(
         self, context: Context, node: fx.Node, wanted: Mapping[int, Any], additive: bool
     ) -> fx.Node:
-        """A tensor of the model with entries for the inserted ones.
+        """Return a tensor of the model extended by values for the inserted entries.
 
         Raises:
-            RefusalError: the policy, or what it is used for, does not allow it.
+            RefusalError: the policy, or the use of the tensor, does not allow it.
         """
         if self.tables == "refuse":
             raise RefusalError(
@@ -99,18 +100,18 @@ class SideInputs:
 
 
 def is_side_input(node: fx.Node, size: Size) -> bool:
-    """Whether a value is an input, or one to which an earlier insertion gave this length."""
+    """Whether a value is an input, or was extended to this length by an earlier insertion."""
     longer = _SIDE in node.meta and has_length(fake_tensor(node), size)
     return node.op == "placeholder" or longer
 
 
 def key_of(node: fx.Node) -> str:
-    """The name of an input, or of the node at which it is longer."""
+    """Return the name of an input, or of the node at which it was extended."""
     return str(node.target) if node.op == "placeholder" else node.name
 
 
 def join(context: Context, value: fx.Node, dim: int, fill: Any, like: fx.Node) -> fx.Node:
-    """Put entries of one number between those of a value, at the offset of the insertion."""
+    """Insert constant entries into a value, at the offset of the insertion."""
     ops, point = torch.ops.aten, context.point
     ndim = fake_tensor(value).ndim
     before = [0, 0] * (ndim - 1 - dim)
@@ -136,7 +137,7 @@ def join(context: Context, value: fx.Node, dim: int, fill: Any, like: fx.Node) -
 
 
 def _positions(context: Context, node: fx.Node, value: fx.Node, dim: int) -> fx.Node:
-    """Positions where the inserted entries count: those after them move on."""
+    """Insert positions for the inserted entries; positions after them are shifted."""
     ops, point = torch.ops.aten, context.point
     if point.offset < 0:
         raise RefusalError(node, "positions of entries inserted at the end are not known")

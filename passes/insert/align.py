@@ -1,4 +1,4 @@
-"""R4: align the outputs."""
+"""R4: align the outputs to target logits."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ PART = "align"
 @spec("align")
 @dataclasses.dataclass(frozen=True)
 class Align(Pass):
-    """Let the graph return target logits, computed from an output or a feature.
+    """Make the graph return target logits, computed from an output or a feature.
 
-    The one new output is called ``logits``. What only the old outputs need is dead code from
-    then on, and is not run.
+    The single new output is called ``logits``. Operations that only the old outputs need become
+    dead code, which is not run.
 
     Attributes:
-        by: the alignment; ``by.at`` says what it reads.
-        seed: of random initial values.
+        by: the alignment; ``by.at`` names the interface that it reads.
+        seed: seed of random initial values.
 
     Example:
         >>> aligned = gp.passes.Align(gp.FixedMap(classes=2))(graph)
@@ -49,7 +49,7 @@ class Align(Pass):
     after = ("insert", "replace-input", "replace-tokens")
 
     def requires(self, graph: Graph) -> None:
-        """A graph is aligned once."""
+        """Check that the outputs are not aligned yet."""
         if any(insertion.kind == "output" for insertion in graph.insertions):
             raise PassError("the graph's outputs are already aligned")
 
@@ -94,11 +94,11 @@ class Align(Pass):
 
 @dataclasses.dataclass(frozen=True)
 class RestoreOutputs:
-    """Undo: the graph returns what the model returned.
+    """Undo of an alignment: the graph returns the outputs of the model again.
 
     Attributes:
         nodes: names of the nodes, or constants.
-        names: of the outputs.
+        names: names of the outputs.
         tree: their pytree shape.
     """
 
@@ -107,7 +107,7 @@ class RestoreOutputs:
     tree: pytree.TreeSpec
 
     def __call__(self, edit: Editor) -> None:
-        """Return the old outputs, under their names."""
+        """Restore the old outputs and their names."""
         edit.set_outputs(
             [edit.node(item) if isinstance(item, str) else item for item in self.nodes]
         )
@@ -115,7 +115,7 @@ class RestoreOutputs:
 
 
 def affine(value: fx.Node) -> tuple[fx.Node, ...]:
-    """What an affine layer reads, its weight and its bias; empty where a value is not its result.
+    """Return input, weight and bias of an affine layer; empty if the value is not its result.
 
     The value is then needed no more, and is not computed.
     """

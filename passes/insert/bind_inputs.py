@@ -1,4 +1,4 @@
-"""Give inputs once: constants take the place of placeholders, and sizes become numbers."""
+"""Binding inputs: constants replace placeholders, and sizes become numbers."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from graphprog.rewriting.fake_tracing import fake_mode_of, running
 from graphprog.spec.registry import spec
 
 Place = tuple[int, str, str, Any, str]
-"""Number of an input, its name, its node and fake value, and the node in its place."""
+"""Index, name, node and fake value of an input, and the node that replaces it."""
 
 
 @spec("bind-inputs")
 @dataclasses.dataclass(frozen=True)
 class BindInputs(Pass):
-    """Let the model read given tensors in place of inputs, and take the others only.
+    """Replace inputs of the model by constant tensors; the others stay inputs.
 
-    Lengths that varied with those inputs are numbers from then on.
+    Dynamic lengths of those inputs become numbers.
 
     Attributes:
-        op: says what the inputs are.
+        op: the manipulation with the constant tensors.
 
     Example:
         >>> bound = gp.passes.BindInputs(gp.ConstantInputs({"ids": ids}))(pairs)
@@ -46,7 +46,7 @@ class BindInputs(Pass):
     after = ("insert", "replace-input", "replace-tokens", "extend-axis", "extend-kv")
 
     def requires(self, graph: Graph) -> None:
-        """The inputs exist, what they are given suits them, and one is left.
+        """Check that the inputs exist, that the tensors match them, and that one input is left.
 
         Raises:
             InterfaceError: there is no such input, or no other one.
@@ -75,7 +75,7 @@ class BindInputs(Pass):
                 )
 
     def run(self, graph: Graph) -> Graph:
-        """Put the constants in the place of the inputs, and run what reads them again."""
+        """Replace the inputs by the constants, and recompute dependent fake values."""
         edit = Editor(graph, str(self))
         label = unique_label(graph, self.op.label)
         given = dict(self.op.inputs)
@@ -103,12 +103,12 @@ class BindInputs(Pass):
 
 @dataclasses.dataclass(frozen=True)
 class UnbindInputs:
-    """Undo: what is constant is an input again.
+    """Undo of a binding: the constants become inputs again.
 
     Attributes:
-        places: of the inputs.
-        values: fake values of all that depends on them, by node.
-        call_spec: how the graph was called.
+        places: names and positions of the inputs.
+        values: original fake values of all dependent nodes, by node.
+        call_spec: the original call spec of the graph.
     """
 
     places: tuple[Place, ...]
@@ -116,7 +116,7 @@ class UnbindInputs:
     call_spec: CallSpec
 
     def __call__(self, edit: Editor) -> None:
-        """Put placeholders in the place of the constants."""
+        """Replace the constants by placeholders."""
         for number, name, old, value, constant in self.places:
             inputs = edit.code.find_nodes(op="placeholder")
             place = edit.code.inserting_before(inputs[number]) if number < len(inputs) else None
@@ -131,7 +131,7 @@ class UnbindInputs:
 
 
 def _constant(edit: Editor, old: fx.Node, label: str, module: Held) -> fx.Node:
-    """Read a tensor of the program in the place of an input."""
+    """Read a tensor of the program instead of an input."""
     path = module.path(str(old.target))
     with edit.code.inserting_after(edit.code.find_nodes(op="placeholder")[-1]):
         node = edit.code.create_node("get_attr", f"program.{label}.{path}")
@@ -143,7 +143,7 @@ def _constant(edit: Editor, old: fx.Node, label: str, module: Held) -> fx.Node:
 
 
 def _run_again(edit: Editor, constants: list[fx.Node]) -> dict[str, Any]:
-    """New values for all that depends on the constants; returns the old ones by node.
+    """Recompute the fake values that depend on the constants; return the old ones by node.
 
     Raises:
         PassError: an operation does not run at these lengths.
@@ -157,7 +157,7 @@ def _run_again(edit: Editor, constants: list[fx.Node]) -> dict[str, Any]:
             before[node.name] = node.meta.get("val")
             try:
                 node.meta = {**node.meta, "val": kernels.run(node)}
-            except Exception as error:  # operations raise whatever they like
+            except Exception as error:  # operations raise exceptions of every kind
                 where = f" in {path}" if (path := module_path(node)) else ""
                 raise PassError(
                     f"constant-inputs: {operator_name(node)}{where} does not run on inputs of "

@@ -27,16 +27,15 @@ from graphprog.values.context import BuildContext
 @spec("insert")
 @dataclasses.dataclass(frozen=True)
 class Insert(Pass):
-    """Let the uses of an interface read what a manipulation makes of its value.
+    """Make the uses of an interface read the result of a manipulation of its value.
 
-    Siblings that read the same value from outside of the interface keep it. Shape and dtype stay
-    as they are. A wildcard such as ``hidden[*]`` inserts an independent copy at every match. What
-    the manipulation ``reads`` may be computed later in the graph, as long as it does not depend on
-    the value that changes.
+    Readers outside the interface keep the old value. Shape and dtype do not change. A wildcard such
+    as ``hidden[*]`` inserts an independent copy at every match. The values that the manipulation
+    ``reads`` may be computed later in the graph if they do not depend on the changed value.
 
     Attributes:
-        op: the manipulation; ``op.at`` says where.
-        seed: of random initial values.
+        op: the manipulation; ``op.at`` names the interface.
+        seed: seed of random initial values.
 
     Example:
         >>> changed = gp.passes.Insert(gp.Additive(at="hidden[1]"))(graph)
@@ -54,7 +53,7 @@ class Insert(Pass):
         several = len(places) > 1 or "*" in self.op.at
         edit = Editor(graph, str(self))
         for number, place in enumerate(places):
-            if number and self.op.reads:  # what is read may be what the last place shares
+            if number and self.op.reads:  # it may read a value that the last place shares
                 graph = edit.finish()
                 edit = Editor(graph, str(self))
             label = unique_label(graph, f"{self.op.label}_{number}" if several else self.op.label)
@@ -84,12 +83,12 @@ class Insert(Pass):
 
 @dataclasses.dataclass(frozen=True)
 class RestoreUses:
-    """Undo: what reads a new value reads the old one again.
+    """Undo of an insertion: readers of the new value read the old one again.
 
     Attributes:
         result: node of the new value.
         original: node of the old value.
-        order: names of all nodes in their order before, if it had to change.
+        order: names of all nodes in their original order, if it changed.
     """
 
     result: str
@@ -104,12 +103,12 @@ class RestoreUses:
 
 @dataclasses.dataclass(frozen=True)
 class RestoreInput:
-    """Undo: the model takes its own input again.
+    """Undo of a replaced input: the model takes its own input again.
 
     Attributes:
-        name: of the input.
+        name: name of the input.
         value: fake value of the old input.
-        result: node that was computed in its place.
+        result: node that replaced it.
     """
 
     name: str
@@ -128,17 +127,17 @@ class RestoreInput:
 def one_or_two(
     results: tuple[fx.Node, ...], module: torch.nn.Module, where: str
 ) -> tuple[fx.Node, fx.Node]:
-    """What takes the value's place, and what the part shares; both at once where it is one."""
+    """Return the new value, and the value that the part shares; often the same."""
     if len(results) not in (1, 2):
         raise InterfaceError(
             f"{where}: {type(module).__name__} returns {len(results)} values",
-            ["return the value that takes the place of the first argument"],
+            ["return the tensor that replaces the first argument"],
         )
     return results[0], results[-1]
 
 
 def ordered(edit: Editor, where: str, reads: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Put nodes after what they read by now; returns their order before, if it had to change."""
+    """Move nodes after their operands; return the original order if it changed."""
     if is_ordered(edit.code):
         return None
     before = tuple(edit.graph.nodes)
@@ -163,7 +162,7 @@ def same_type(where: str, value: torch.Tensor, new: fx.Node) -> None:
 
 
 def unique_label(graph: Graph, label: str) -> str:
-    """A name for a part of the program that is not taken yet: ``name``, ``name_1``, ..."""
+    """Return a free name for a part of the program: ``name``, ``name_1``, ..."""
     taken = {name for name, _ in graph.weights.program.named_children()}
     if label not in taken:
         return label
@@ -173,10 +172,10 @@ def unique_label(graph: Graph, label: str) -> str:
 @spec("replace-input")
 @dataclasses.dataclass(frozen=True)
 class ReplaceInput(Pass):
-    """Let the model take another input, from which a manipulation computes the old one.
+    """Replace an input of the model by another, from which a manipulation computes the old one.
 
     Attributes:
-        op: the manipulation, such as a placement; it has the new input's ``shape``.
+        op: the manipulation, such as ResizePad; it has the new input's ``shape``.
 
     Example:
         >>> place = gp.ResizePad(shape=(1, 8, 8))
@@ -188,7 +187,7 @@ class ReplaceInput(Pass):
     shape: tuple[int, ...]
 
     def requires(self, graph: Graph) -> None:
-        """An input is replaced once, before anything else is done to it."""
+        """Check that the input is not changed yet."""
         place = graph.interfaces().resolve(self.op.at)
         if not place.key.startswith("input:"):
             raise InterfaceError(f"{self.op.kind} acts on a model input, not at {place.key}")

@@ -1,4 +1,4 @@
-"""What a manipulation reads beside the value at its interface."""
+"""Operands of a manipulation besides the value at its interface."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from graphprog.rewriting.fake_tracing import fake_mode_of
 
 
 def at_place(reads: tuple[str, ...], at: str, place: Interface) -> tuple[str, ...]:
-    """Let the ``*`` of further inputs be what the ``*`` of ``at`` is at one place.
+    """Replace the ``*`` in names of operands by the indices that match ``at`` at one place.
 
-    The first ``*`` of a name stands for the first of ``at``, the second for the second. The index
+    The first ``*`` of a name matches the first of ``at``, the second the second. The index
     in a range such as ``hidden[2:5]`` counts as one.
 
     Raises:
         ProgramError: a name has more of them than ``at``.
     """
-    at = re.sub(r"\[-?\d*:-?\d*\]$", "[*]", at)  # a range is some of all
+    at = re.sub(r"\[-?\d*:-?\d*\]$", "[*]", at)  # a range is a subset of all
     pattern = re.compile(re.escape(at).replace(r"\*", r"([^:.\[\]]*)"))
     matches = filter(None, map(pattern.fullmatch, (place.key, *place.aliases)))
     stars = next((match.groups() for match in matches), ())
@@ -43,7 +43,7 @@ def at_place(reads: tuple[str, ...], at: str, place: Interface) -> tuple[str, ..
 
 
 def read(edit: Editor, graph: Graph, name: str, where: str) -> fx.Node:
-    """The node of one further input.
+    """Return the node of one operand.
 
     Args:
         edit: the graph being edited.
@@ -75,10 +75,10 @@ def read(edit: Editor, graph: Graph, name: str, where: str) -> fx.Node:
 
 
 def input_named(code: fx.Graph, name: str) -> fx.Node:
-    """The model's input of a name.
+    """Return the input of the model with a name.
 
     Raises:
-        PassError: there is none.
+        PassError: there is no such input.
     """
     node: fx.Node
     for node in code.find_nodes(op="placeholder"):
@@ -88,7 +88,7 @@ def input_named(code: fx.Graph, name: str) -> fx.Node:
 
 
 def _tensor(edit: Editor, graph: Graph, path: str, where: str) -> fx.Node:
-    """Read a tensor of the source or of the program, before everything else."""
+    """Insert a read of a source or program tensor, before all operations."""
     tensors: dict[str, torch.Tensor] = {}
     tensors |= dict(graph.weights.named_parameters(remove_duplicate=False))
     tensors |= dict(graph.weights.named_buffers(remove_duplicate=False))

@@ -31,14 +31,14 @@ _READS_SIZES = ("sym_size", "sym_numel", "new_zeros", "new_ones", "new_full", "n
 @spec("replace-tokens")
 @dataclasses.dataclass(frozen=True)
 class ReplaceTokens(Pass):
-    """Let the model take another input than ids, from which a manipulation computes the tokens.
+    """Replace the input of ids by another input, from which a manipulation computes the tokens.
 
-    What else the source asks of the ids is their shape; it is answered by zeros of that shape.
+    Otherwise the source model reads only the shape of the ids, from zeros of that shape.
 
     Attributes:
         op: the manipulation; ``op.at`` is an interface like ``tokens``, at the result of looking
             ids up in a table.
-        seed: of random initial values.
+        seed: seed of random initial values.
 
     Example:
         >>> changed = gp.passes.ReplaceTokens(gp.VocabularyMap(words=10))(language)
@@ -49,7 +49,7 @@ class ReplaceTokens(Pass):
     seed: int = 0
 
     def requires(self, graph: Graph) -> None:
-        """The ids are an input that is replaced once, before anything else is done to it."""
+        """Check that the ids are an input that is not changed yet."""
         place = graph.interfaces().resolve(self.op.at)
         changed = {insertion.at for insertion in graph.insertions}
         if place.key in changed:
@@ -97,17 +97,17 @@ class ReplaceTokens(Pass):
 
 
 def _with_ids(module: nn.Module, dtype: torch.dtype) -> RemovableHandle:
-    """Let a module return, beside its tokens, zeros in the shape of ids."""
+    """A module that also returns zeros in the shape of ids."""
 
     def add(_: nn.Module, args: Any, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        # under another name, since erasing gives all uses of the result back to the source
+        # under another name, because erasing gives all uses of the result back to the source
         return torch.ops.aten.alias(tokens), tokens.new_zeros(tokens.shape[:2], dtype=dtype)
 
     return module.register_forward_hook(add)
 
 
 def _lookup(tokens: fx.Node, where: str) -> tuple[fx.Node, str]:
-    """The input whose ids are looked up, and the path of the table.
+    """Return the input whose ids are looked up, and the path of the table.
 
     Raises:
         InterfaceError: the value is not the result of looking an input up.
@@ -129,7 +129,7 @@ def _lookup(tokens: fx.Node, where: str) -> tuple[fx.Node, str]:
 
 
 def _refuse_other_readers(ids: fx.Node, tokens: fx.Node) -> None:
-    """Refuse a model that reads what the ids say elsewhere.
+    """Refuse a model that reads the values of ids elsewhere.
 
     Raises:
         InterfaceError: names the operation and its module.

@@ -1,4 +1,4 @@
-"""Passes that put keys and values before those of attention, and that derive a KV cache.
+"""Passes that prepend keys and values in attention, and that derive a KV cache.
 
 Positions and masks are shifted here as if the sequence were longer.
 """

@@ -1,4 +1,4 @@
-"""The derivation of a graph that reads kept keys and values, and computes the last tokens alone."""
+"""Rewriting to a decode graph: it reads cached keys and values, and computes the last tokens."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ PART = "cache"
 
 
 class DecodeRewrite:
-    """Let what is computed from data be computed for the last tokens.
+    """Rewrites activations to be computed for the last tokens only.
 
-    What is not, masks, positions and sizes, stays that of all tokens; where data meet it, its
-    last entries are read. ``past`` are the keys and values of the tokens that are left out.
+    Masks, positions and sizes stay those of all tokens; operations on activations read their last
+    entries. ``past`` are the keys and values of the other tokens.
     """
 
     def __init__(self, edit: Editor, slots: KVLayout) -> None:
@@ -50,7 +50,7 @@ class DecodeRewrite:
             Keys and values of all tokens, ``present_key_0`` and so on.
 
         Raises:
-            RefusalError: names the node that has no such counterpart.
+            RefusalError: names the node that cannot be rewritten.
         """
         slots = self.slots
         with running(fake_mode_of(fake_tensor(slots.own[0].node))):
@@ -72,14 +72,14 @@ class DecodeRewrite:
         return dict(zip(slots.names("present"), whole, strict=True))
 
     def _last(self, past: fx.Node) -> fx.Node:
-        """How many tokens are computed: all but those whose keys are given."""
+        """The number of computed tokens: all but those with given keys."""
         skipped = self.edit.call(torch.ops.aten.sym_size.int, (past, 2), self.first, PART)
         last = self.edit.call(operator.sub, (self.total, skipped), self.first, PART)
         last.meta["val"] = self.kept
         return last
 
     def _input(self, name: str, heads: Heads, length: int | torch.SymInt) -> fx.Node:
-        """An input for keys or values, each head once."""
+        """Add an input for keys or values, each head once."""
         value = fake_tensor(heads.node)
         batch, count, _, width = value.shape
         shape = [batch, count // heads.repeats, length, width]
@@ -93,7 +93,7 @@ class DecodeRewrite:
             self.edit.redirect(heads.node, {heads.edge}, self._repeated(given, heads), set())
 
     def _join(self, past: fx.Node, heads: Heads) -> fx.Node:
-        """Put kept keys or values before new ones; returns all, each head once."""
+        """Prepend cached keys or values to new ones; return all, each head once."""
         ops, reader = torch.ops.aten, heads.edge[0]
         known = set(uses_of(heads.node))
         batch, count, _, width = fake_tensor(past).shape
@@ -113,7 +113,7 @@ class DecodeRewrite:
         return whole
 
     def _repeated(self, node: fx.Node, heads: Heads) -> fx.Node:
-        """Every head as often as the operation reads it."""
+        """Repeat every head as often as the operation reads it."""
         if heads.repeats == 1:
             return node
         ops, reader = torch.ops.aten, heads.edge[0]
@@ -125,7 +125,7 @@ class DecodeRewrite:
         return flat
 
     def _derive(self, node: fx.Node) -> None:
-        """Let one operation on data read the last entries of what is not data, and run it again."""
+        """Make an operation on activations read the last entries of other operands, and run it."""
         if node in self.joined or node.op != "call_function":
             return
         if node not in self.data:
@@ -141,7 +141,7 @@ class DecodeRewrite:
         node.meta["val"] = self.kernels.run(node)
 
     def _counterpart(self, node: fx.Node, slot: int, leaf: fx.Node) -> fx.Node:
-        """What an operation on data reads in the place of a value of all tokens."""
+        """Return the operand that replaces a value of all tokens."""
         own = leaf in self.data and leaf.op != "placeholder"
         if own or leaf in self.joined or leaf.op == "get_attr":
             return leaf
@@ -160,7 +160,7 @@ class DecodeRewrite:
         return self.last_entries.of(leaf, dims[0], node) if dims else leaf
 
     def _attend(self, one: Attention) -> None:
-        """Write out the mask that an operation applies by itself."""
+        """Make the mask that an operation applies itself an operand."""
         if one.mask is not None:
             if one.mask in self.data:
                 raise RefusalError(one.mask, "the mask is computed from data", one.node)
@@ -178,7 +178,7 @@ class DecodeRewrite:
         return is_symbolic(value) and self.axis.carried_by(value)
 
     def _size(self, node: fx.Node, kept: bool) -> fx.Node:
-        """A size for the last tokens, or for all."""
+        """Return a size for the last tokens, or for all."""
         if (node, kept) not in self._sizes:
             self._sizes[node, kept] = self._measured(node, kept)
         return self._sizes[node, kept]
@@ -209,7 +209,7 @@ class DecodeRewrite:
 
 
 def _data(code: fx.Graph) -> frozenset[fx.Node]:
-    """What is computed from data, and what has the shape of such a value."""
+    """Return activations, and nodes with the shape of an activation."""
     found = set(activations(code))
     for node in code.nodes:
         if node.op != "call_function" or not isinstance(node.meta.get("val"), torch.Tensor):

@@ -1,4 +1,4 @@
-"""Masks as operands: what an attention operation hides by itself, written out."""
+"""Explicit masks: the causal mask of an attention operation as an operand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from graphprog.rewriting.editor import Editor
 
 
 def causal_mask(edit: Editor, attention: Attention, sizes: Sequence[fx.Node], part: str) -> fx.Node:
-    """A mask of these sizes [T, S] before an operation, true where a key is not later."""
+    """Insert a mask [T, S] before an operation, true where a key is not later than the query."""
     ops, reader = torch.ops.aten, attention.node
     kind = {"dtype": torch.bool, "device": fake_tensor(attention.query).device}
     ones = edit.call(ops.ones.default, (list(sizes),), reader, part, kind)
@@ -21,7 +21,7 @@ def causal_mask(edit: Editor, attention: Attention, sizes: Sequence[fx.Node], pa
 
 
 def set_mask(attention: Attention, mask: fx.Node) -> None:
-    """Let an operation read a mask in the place of what it hides by itself."""
+    """Make an operation read a mask instead of applying its own."""
     node = attention.node
     args = [attention.argument(position) for position in range(3)]
     node.args = (*args, mask, attention.argument(4, 0.0), False)

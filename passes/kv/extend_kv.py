@@ -1,4 +1,4 @@
-"""R3: put keys and values before those that attention reads."""
+"""R3: prepend keys and values to those that attention reads."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from graphprog.values.text_prefix import TextPrefix
 @spec("extend-kv")
 @dataclasses.dataclass(frozen=True)
 class ExtendKV(Pass):
-    """Concatenate keys and values at attention; masks and positions follow.
+    """Prepend keys and values in attention, and adapt masks and positions.
 
-    What attention reads beside queries, keys and values is computed a second time for a sequence
-    with so many more entries before it, and its rows of those entries are dropped: so masks of any
-    kind, relative positions and windows are what the model would compute.
+    Operands of attention other than queries, keys and values are computed a second time for a
+    sequence with the entries of the prefix, and the rows of those entries are dropped. So masks of
+    any kind, relative positions and windows are those that the model would compute.
 
     Attributes:
-        op: the prefix, and at which operations.
-        seed: of random initial values.
+        op: the prefix; ``op.at`` names the attention operations.
+        seed: seed of random initial values.
 
     Example:
         >>> longer = gp.passes.ExtendKV(gp.Prefix(length=4))(language)
@@ -57,7 +57,7 @@ class ExtendKV(Pass):
 
         Raises:
             InterfaceError: a place is not the result of attention.
-            PassError: a mask or a position cannot follow: names operation, module, source line.
+            PassError: a mask or position cannot be adapted: names operation, module, source line.
         """
         places = graph.interfaces().resolve_all(self.op.at)
         edit = Editor(graph, str(self))
@@ -88,7 +88,7 @@ class ExtendKV(Pass):
         found: Sequence[Attention],
         entries: Sequence[fx.Node],
     ) -> None:
-        """Add attention to the prefix alone, times gates that come after the keys and values."""
+        """Add attention over the prefix alone, multiplied by gates stored after keys and values."""
         for number, (place, attention) in enumerate(zip(places, found, strict=True)):
             gate = entries[2 * len(found) + number]
             pair = entries[2 * number], entries[2 * number + 1]
@@ -104,7 +104,7 @@ class ExtendKV(Pass):
         found: Sequence[Attention],
         entries: Sequence[fx.Node],
     ) -> None:
-        """Put the prefix before the keys and values of every operation; masks follow."""
+        """Prepend the prefix to the keys and values of every operation, and adapt masks."""
         before: dict[fx.Node, Call] = {}
         try:
             for group in _by_length(found).values():
@@ -122,7 +122,7 @@ class ExtendKV(Pass):
         edit.record(Insertion("prefix", label, where, node, node, undo, self.op.label))
 
     def ensures(self, before: Graph, after: Graph) -> None:
-        """Prove that a remembered text stands for the text itself.
+        """Prove that the prefix of a text replaces the text itself.
 
         Raises:
             PassError: it does not.
@@ -135,7 +135,7 @@ class ExtendKV(Pass):
     def _follow(
         self, edit: Editor, label: str, group: Sequence[Attention], before: dict[fx.Node, Call]
     ) -> None:
-        """Let masks, and positions where tokens attend to themselves, follow the longer keys."""
+        """Adapt masks, and positions in self-attention, to the longer keys."""
         size = fake_tensor(group[0].key).shape[-2]
         side_inputs = SideInputs(dict(self.op.input_roles), "refuse", {})
         shift = ShiftedMasks(edit, group[0].key, Stretch(size, self.op.length), side_inputs, label)
@@ -147,7 +147,7 @@ class ExtendKV(Pass):
 
 @dataclasses.dataclass(frozen=True)
 class RestoreCalls:
-    """Undo: attention, and what counts positions, has its arguments again."""
+    """Undo of a prefix: restores the arguments of attention and of positions."""
 
     calls: tuple[Call, ...]
 
@@ -158,12 +158,12 @@ class RestoreCalls:
 
 
 def _read_by(found: Sequence[Attention]) -> list[str]:
-    """Names of the keys and values that operations read."""
+    """Return the names of the keys and values that operations read."""
     return [node.name for one in found for node in (one.key, one.value)]
 
 
 def _attention(edit: Editor, place: Interface) -> Attention:
-    """The attention operation whose result lies at a place."""
+    """Return the attention operation whose result is at an interface."""
     node = edit.node(place.node)
     if node.target is not ATTENTION:
         raise InterfaceError(
@@ -179,7 +179,7 @@ def _attention(edit: Editor, place: Interface) -> Attention:
 
 
 def _by_length(found: Sequence[Attention]) -> dict[tuple[str, bool], list[Attention]]:
-    """Operations over the same axis share what is computed for it."""
+    """Group operations over the same axis, which share computations."""
     groups: dict[tuple[str, bool], list[Attention]] = {}
     for one in found:
         size = str(expression(fake_tensor(one.key).shape[-2]))
@@ -195,7 +195,7 @@ def _added(
     gate: fx.Node,
     place: Interface,
 ) -> fx.Node:
-    """Add attention to the prefix alone, multiplied by a gate; returns the sum."""
+    """Add attention over the prefix alone, multiplied by a gate; return the sum."""
     ops, node = torch.ops.aten, attention.node
     uses = set(uses_of(node))
     following = node.next
@@ -213,7 +213,7 @@ def _added(
 
 
 def _join(edit: Editor, label: str, node: fx.Node, slot: int, new: fx.Node) -> None:
-    """Put entries [H, P, d] before the keys or values that an operation reads."""
+    """Prepend entries [H, P, d] to the keys or values that an operation reads."""
     ops, old = torch.ops.aten, node.args[slot]
     assert isinstance(old, fx.Node)
     known = set(uses_of(old))

@@ -1,4 +1,4 @@
-"""KV cache: a graph that computes the last tokens alone, and reads what the others left."""
+"""KV cache: graphs that return keys and values, and that compute only the last tokens."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from graphprog.ir.symbols import with_letters
 from graphprog.passes.base import Pass
 from graphprog.passes.kv.decode_rewrite import PART, DecodeRewrite
 from graphprog.passes.kv.kv_layout import KVLayout
+from graphprog.passes.kv.verify_cache import prove
 from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.refusal import RefusalError
 from graphprog.spec.registry import spec
@@ -27,10 +28,10 @@ from graphprog.spec.registry import spec
 @spec("expose-kv")
 @dataclasses.dataclass(frozen=True)
 class ExposeKV(Pass):
-    """Return keys and values of attention, [B, key heads, S, d], beside what depends on the tokens.
+    """Return keys and values of attention, [B, key heads, S, d], with the results per token.
 
     ``present_key_0``, ``present_value_0`` and so on are those of the tokens, ``cross_key_0`` and
-    so on those of what does not change from token to token, such as an encoder's result.
+    so on those of a sequence that does not change between tokens, such as an encoder's result.
 
     Example:
         >>> exposed = gp.passes.ExposeKV()(language)
@@ -63,11 +64,14 @@ class ExposeKV(Pass):
 class CacheKV(Pass):
     """Take keys and values of the first P tokens as inputs, and compute the last S - P tokens.
 
-    Everything else stays as it is: the inputs are those of all S tokens, and so masks, windows and
-    positions are what the model makes of S tokens; only what is computed from data is computed for
-    the last S - P. Inputs ``past_key_0``, ``past_value_0``, ... [B, key heads, P, d] and outputs
+    The other inputs are those of all S tokens, so masks, windows and positions are those that the
+    model computes for S tokens; only activations are computed for the last S - P. Inputs
+    ``past_key_0``, ``past_value_0``, ... [B, key heads, P, d] and outputs
     ``present_key_0``, ... [B, key heads, S, d] belong to the operations in order; those that attend
     to something else take ``cross_key_0``, ... whole. P may be 0.
+
+    Nothing but attention may read other tokens. This is tried out: random tokens are read in parts,
+    and the results are compared with those of reading them at once.
 
     Example:
         >>> step = gp.passes.CacheKV()(language)
@@ -79,8 +83,8 @@ class CacheKV(Pass):
         """Derive the graph.
 
         Raises:
-            PassError: something reads other tokens in a way that has no cache; names operation,
-                module and source line.
+            PassError: an operation reads other tokens in a way that cannot be cached; names
+                operation, module and source line.
         """
         edit = Editor(graph, str(self))
         slots = KVLayout.of(edit.code)
@@ -94,9 +98,17 @@ class CacheKV(Pass):
         edit.changes["symbols"] = with_letters(graph.symbols, lengths)
         return _finished(edit, {**kept, **present})
 
+    def ensures(self, before: Graph, after: Graph) -> None:
+        """Reading in parts computes what reading at once does; names the operation that does not.
+
+        Raises:
+            PassError: a result depends on more than keys and values of other tokens.
+        """
+        prove(before, ExposeKV()(before), after)
+
 
 def _written(edit: Editor, slots: KVLayout) -> dict[str, fx.Node]:
-    """The results that depend on the tokens, by name."""
+    """Return the results that depend on the tokens, by name."""
     reached = {
         node
         for node in edit.code.find_nodes(op="placeholder")
@@ -115,7 +127,7 @@ def _is_tensor(node: fx.Node) -> bool:
 
 
 def _finished(edit: Editor, outputs: Mapping[str, fx.Node]) -> Graph:
-    """The graph with these outputs by name, and those inputs that they need."""
+    """Return the graph with these outputs by name, and the inputs that they need."""
     edit.drop_sites([key for key in edit.sites if key.startswith("output:")])
     edit.insertions, edit.modes, edit.parts = [], [], {}
     edit.set_outputs(list(outputs.values()))
@@ -136,7 +148,7 @@ def _finished(edit: Editor, outputs: Mapping[str, fx.Node]) -> Graph:
 
 
 def _drop_inputs(edit: Editor) -> None:
-    """Remove inputs of which nothing or only a size is read that another input has too."""
+    """Remove unused inputs, and inputs used only for a size that another input has."""
     inputs = edit.code.find_nodes(op="placeholder")
     sized = torch.ops.aten.sym_size.int
     unread = [node for node in inputs if all(user.target is sized for user in node.users)]
@@ -152,7 +164,7 @@ def _drop_inputs(edit: Editor) -> None:
 
 
 def _like(size: fx.Node, inputs: list[fx.Node]) -> tuple[fx.Node, int] | None:
-    """The input, and its dimension, that has a size too."""
+    """Return another input with a size, and its dimension."""
     for node in inputs:
         for dim, found in enumerate(fake_tensor(node).shape):
             if expression(found) == expression(fake_tensor(size)) and same_size(

@@ -1,4 +1,4 @@
-"""Where keys and values are kept from token to token: which attention, in which order, by name."""
+"""Layout of a KV cache: attention operations, their order, and names of keys and values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import fx
 
-from graphprog.analysis.attention import Attention, attentions, inputs_behind, is_cross
+from graphprog.analysis.attention import Attention, attentions, input_ancestors, is_cross
 from graphprog.errors import PassError
 from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.sizes import expression, is_symbolic, same_size
@@ -21,7 +21,7 @@ class Heads:
     Attributes:
         attention: the operation.
         node: the heads [B, H, S, d], without what a prefix put before them.
-        edge: by which they are read.
+        edge: the use that reads them.
         repeats: how often each head is repeated.
     """
 
@@ -32,7 +32,7 @@ class Heads:
 
     @classmethod
     def of(cls, attention: Attention, slot: int) -> Heads:
-        """The keys of an operation, or at slot 2 the values."""
+        """Return the keys of an operation, or the values for slot 2."""
         edge, heads = (attention.node, slot), attention.argument(slot)
         while "graphprog" in heads.meta and heads.target is torch.ops.aten.cat.default:
             parts = heads.args[0]
@@ -42,12 +42,12 @@ class Heads:
 
 @dataclasses.dataclass(frozen=True)
 class KVLayout:
-    """The attention of a graph that writes one token after another.
+    """The attention of a graph that is decoded token by token.
 
     Attributes:
-        own: attends to the tokens themselves; keys and values of each operation in turn.
-        cross: attends to something that does not change from token to token; likewise.
-        axis: how many tokens there are.
+        own: self-attention over the tokens; keys and values of each operation in turn.
+        cross: attention over a sequence that does not change between tokens; likewise.
+        axis: the number of tokens.
     """
 
     own: tuple[Heads, ...]
@@ -56,12 +56,12 @@ class KVLayout:
 
     @classmethod
     def of(cls, code: fx.Graph) -> KVLayout:
-        """Find them: the last attention of a graph reads the tokens that are written.
+        """Find the attention of a graph; the last operation reads the generated tokens.
 
         Raises:
             PassError: there is no attention, or the number of tokens is fixed.
         """
-        found = [one for one in attentions(code) if inputs_behind(one.key)]
+        found = [one for one in attentions(code) if input_ancestors(one.key)]
         if not found:
             raise PassError(
                 "there is no attention whose keys and values could be kept",
@@ -91,6 +91,6 @@ class KVLayout:
         )
 
     def names(self, kind: str) -> list[str]:
-        """Names of inputs or outputs: ``past``, ``present`` or ``cross``, in the order of heads."""
+        """Return names of inputs or outputs: ``past``, ``present`` or ``cross``, in order."""
         heads = self.cross if kind == "cross" else self.own
         return [f"{kind}_{('key', 'value')[n % 2]}_{n // 2}" for n in range(len(heads))]

@@ -1,4 +1,4 @@
-"""The last entries of a value, computed from no more than they need."""
+"""Computing only the last entries of a value."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FILLED = {"aten::ones", "aten::zeros", "aten::full", "aten::new_ones", "aten::n
 
 
 def length_of(edit: Editor, size: Size, part: str) -> fx.Node | None:
-    """A size, read off an input before all operations; None where no input has it."""
+    """Return a size from an input, before all operations; None if no input has it."""
     for node in edit.code.find_nodes(op="placeholder"):
         for dim, found in enumerate(fake_tensor(node).shape):
             if same_size(found, size):
@@ -41,9 +41,9 @@ def length_of(edit: Editor, size: Size, part: str) -> fx.Node | None:
 class LastEntries:
     """Compute the last ``kept`` entries of values along an axis.
 
-    A mask is made of comparisons of positions: what only its last rows need is made of the last
-    positions, so that the whole of it is never computed. Where an operation is not known to work
-    entry by entry, its result is cut.
+    A mask compares positions: its last rows are computed from the last positions, so that the whole
+    mask is never computed. If an operation is not known to work entry by entry, its result is
+    sliced.
     """
 
     def __init__(self, edit: Editor, kept: fx.Node, part: str) -> None:
@@ -55,12 +55,12 @@ class LastEntries:
         self._from: fx.Node | None = None
 
     def of(self, node: fx.Node, dim: int, reader: fx.Node) -> fx.Node:
-        """The last entries of a value.
+        """Return the last entries of a value.
 
         Args:
             node: the value.
             dim: the dimension, not negative.
-            reader: the operations are put before it.
+            reader: the operations are inserted before it.
         """
         if (node, dim) not in self._known:
             self._known[node, dim] = self._computed(node, dim, reader)
@@ -97,7 +97,7 @@ class LastEntries:
         return self._typed(cut, node, dim)
 
     def _typed(self, new: fx.Node, old: fx.Node, dim: int) -> fx.Node:
-        """Say the type of a value that is shorter than an old one."""
+        """Set the fake value of a node that is shorter than an old one."""
         value = fake_tensor(old)
         shape = list(value.shape)
         shape[dim] = fake_value(self.kept)
@@ -107,7 +107,7 @@ class LastEntries:
         return new
 
     def _aligned(self, node: fx.Node, dim: int) -> dict[int, int]:
-        """The operands that have a dimension, by the position of their leaf."""
+        """Return the operands with a dimension, by the position of their leaf."""
         shape = fake_tensor(node).shape
         found = {}
         for slot, leaf in enumerate(leaves_of(node)):
@@ -126,12 +126,12 @@ class LastEntries:
         operands: dict[int, int],
         sizes: int | None = None,
     ) -> fx.Node:
-        """An operation once more, on the last entries of operands.
+        """Copy an operation, on the last entries of its operands.
 
         Args:
             node: the operation.
-            dim: of its result.
-            reader: the copy is put before it.
+            dim: dimension of its result.
+            reader: the copy is inserted before it.
             operands: the dimension in each operand that has it, by the position of its leaf.
             sizes: the place of the length in a list of sizes that the operation takes.
         """
@@ -152,7 +152,7 @@ class LastEntries:
 
 
 def _inner(node: fx.Node, dim: int) -> int | None:
-    """The dimension of the first operand that an operation moves to ``dim``."""
+    """Return the dimension of the first operand that an operation moves to ``dim``."""
     name, ndim = schema_name(node), fake_tensor(node).ndim
     args: Any = node.args
     if name == "aten::unsqueeze":
@@ -167,13 +167,13 @@ def _inner(node: fx.Node, dim: int) -> int | None:
 
 
 def _joined(cat: fx.Node) -> int:
-    """The dimension along which values are joined."""
+    """Return the dimension along which values are concatenated."""
     args: Any = cat.args
     return int(args[1] if len(args) > 1 else 0) % int(fake_tensor(cat).ndim)
 
 
 def _to_the_end(node: fx.Node, dim: int) -> bool:
-    """Whether a slice goes to the end of a dimension, every entry."""
+    """Whether a slice takes every entry up to the end of a dimension."""
     defaults = (None, 0, None, None, 1)
     args: tuple[Any, ...] = (*node.args, *defaults[len(node.args) :])
     source, at, _, end, step = args

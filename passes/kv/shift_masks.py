@@ -1,4 +1,4 @@
-"""Masks and positions of a sequence with more entries before it, for a data path without them."""
+"""Shifting masks and positions as for a sequence with a prefix, which activations lack."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from graphprog.rewriting.refusal import RefusalError
 
 
 class ShiftedMasks:
-    """Compute what attention reads beside keys and values for a longer sequence.
+    """Computes the masks and positions of a longer sequence.
 
-    Everything that is not computed from data is computed a second time, as if entries stood before
-    the sequence. Attention gets all columns of such a mask and the rows of its own queries; other
-    operations, where positions move, the last entries of what they read.
+    Nodes other than activations are computed a second time, as if the prefix were part of the
+    sequence. Attention reads all columns of such a mask and the rows of its own queries; if
+    positions shift, other operations read the last entries.
     """
 
     def __init__(
@@ -51,14 +51,14 @@ class ShiftedMasks:
         self._rows = None if length is None else LastEntries(edit, length, part)
 
     def run(self, group: Sequence[fx.Node], moves: bool) -> None:
-        """Let operations follow.
+        """Adapt attention operations and positions.
 
         Args:
             group: attention operations over the axis.
-            moves: whether the positions of the data move on.
+            moves: whether the positions of the tokens shift.
 
         Raises:
-            RefusalError: something cannot follow.
+            RefusalError: an operation cannot be adapted.
         """
         size, longer = self.axis.size, self.propagation
         attending = {node: Attention(node) for node in group}
@@ -85,7 +85,7 @@ class ShiftedMasks:
         self._erase_unread()
 
     def _erase_unread(self) -> None:
-        """Remove what was computed for all rows of a mask of which the last are read."""
+        """Remove the unused rows of masks of which only the last rows are read."""
         own = {*self.propagation.before} - {self.propagation.point.new}
         if self._rows is not None:
             own |= {self._rows.kept, *self._rows.made}
@@ -94,7 +94,7 @@ class ShiftedMasks:
                 self.edit.code.erase_node(node)
 
     def _refuse_unknown_positions(self, group: Iterable[Attention]) -> None:
-        """Refuse tokens that are not known as data, so that neither are their positions."""
+        """Refuse tokens that are not known as activations, because their positions are unknown."""
         for attention in group:
             for part in (attention.query, attention.key, attention.value):
                 if part not in self.data:
@@ -109,7 +109,7 @@ class ShiftedMasks:
         self.before.setdefault(node, Call.of(node))
 
     def _moved(self, node: fx.Node) -> list[tuple[fx.Node, int, fx.Node]]:
-        """What a node of the data path reads beside data, counted on."""
+        """Return the shifted operand of an operation on activations."""
         found: list[tuple[fx.Node, int, fx.Node]] = []
         if ids_of(node) is not None:
             return found  # ids are data
@@ -118,7 +118,7 @@ class ShiftedMasks:
             if not side or not isinstance(leaf.meta.get("val"), torch.Tensor):
                 continue
             if node.target is ATTENTION and slot == 3:
-                continue  # of attention that has no prefix
+                continue  # for attention without a prefix
             value = fake_tensor(leaf)
             if self.axis.symbolic and self.axis.carried_by(value):
                 found.append((node, slot, self._tail(leaf)))
@@ -134,7 +134,7 @@ class ShiftedMasks:
         return found
 
     def _tail(self, side: fx.Node) -> fx.Node:
-        """The last entries of a longer side value, as many as it had."""
+        """Return the last entries of an extended value, with its original length."""
         if side not in self._tails:
             grown = self.propagation.extended(side)
             for dim in range(fake_tensor(side).ndim):
@@ -145,7 +145,7 @@ class ShiftedMasks:
         return self._tails[side]
 
     def _grows(self, side: fx.Node, dim: int) -> bool:
-        """Whether a dimension has an entry for every token, so that the last are those of data."""
+        """Whether a dimension has one entry per token, so that the last entries are the tokens'."""
         more = self.axis.growth(fake_tensor(side).shape[dim])
         if more not in (0, self.axis.added):
             raise RefusalError(
@@ -163,7 +163,7 @@ class ShiftedMasks:
         return node
 
     def _mask(self, attention: Attention) -> list[tuple[fx.Node, fx.Node]]:
-        """The mask of an operation with columns for the prefix; none where nothing is hidden."""
+        """Return the mask of an operation with columns for the prefix; None without a mask."""
         mask = attention.mask
         if mask is None:
             return [(attention.node, self._causal(attention))] if attention.causal else []
@@ -196,7 +196,7 @@ class ShiftedMasks:
         return self._rows.of(grown, value.ndim - 2, self.propagation.reader)
 
     def _causal(self, attention: Attention) -> fx.Node:
-        """The mask of an operation that hides later keys: the prefix is never hidden."""
+        """Return the mask of a causal operation: the prefix is never masked."""
         ops, reader, part = torch.ops.aten, attention.node, self.part
         read = (attention.query, attention.key)
         lengths = str([fake_tensor(node).shape[2] for node in read])

@@ -1,4 +1,4 @@
-"""The proof that the prefix of a text stands for the text itself: both are run and compared."""
+"""The proof that the prefix of a text replaces the text itself: both are run and compared."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from graphprog.values.text_prefix import lookup_of, run_on
 
 PROBE = 5
 TOLERANCES = {torch.float64: 1e-8, torch.float32: 1e-4}
-"""How far outputs may be off, as a share of the largest magnitude; in halves 0.02."""
+"""Tolerance relative to the largest magnitude; 0.02 in half precision."""
 
 
 def prove(
@@ -58,9 +58,9 @@ def prove(
 
 
 def _queries(lookup: Lookup) -> list[list[int]]:
-    """Two random queries that end alike."""
+    """Return two random queries with the same ending."""
     generator = torch.Generator().manual_seed(0)
-    # what the model looks for among the ids, such as the end of a text, stands in both
+    # ids that the model looks for, such as the end of a text, are in both
     marks = [number for number in compared_with(lookup.ids) if 0 <= number < lookup.size]
     rows = torch.randint(lookup.size, (2, PROBE), generator=generator).tolist()
     return [[*row, *marks] for row in rows]
@@ -69,7 +69,7 @@ def _queries(lookup: Lookup) -> list[list[int]]:
 def _refuse_sight(
     graph: Graph, where: str, texts: Sequence[Sequence[int]], length: int, nodes: Sequence[str]
 ) -> None:
-    """Refuse a model in which what follows a text changes its keys and values, bit for bit."""
+    """Refuse a model in which tokens after a text change its keys and values, bit for bit."""
     lookup = lookup_of(graph, where)
     found = [run_on(graph, lookup, text, tuple(nodes)) for text in texts]
     for name, one, other in zip(nodes, *found, strict=True):

@@ -1,4 +1,4 @@
-"""Passes that simplify a captured graph and change no result.
+"""Passes that simplify a captured graph without changing its results.
 
 They run at capture: regions are inlined, in-place operations become functional, asserts and
 inactive dropout are removed.

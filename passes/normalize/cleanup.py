@@ -1,4 +1,4 @@
-"""Small normalizing passes: what torch.export leaves in a graph and a rewriter does not want."""
+"""Cleanup passes for operations that torch.export leaves in a graph."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class DropAsserts(Pass):
     """
 
     def run(self, graph: Graph) -> Graph:
-        """Remove the checks; what only they read dies with them."""
+        """Remove the checks, and operations that only they read."""
         edit = Editor(graph, str(self))
         for node in reversed(edit.code.nodes):
             if schema_name(node) in _ASSERTS:
@@ -45,7 +45,7 @@ class DropAsserts(Pass):
 @spec("drop-dropout")
 @dataclasses.dataclass(frozen=True)
 class DropDropout(Pass):
-    """Remove dropout that is off, and aliases: both return their argument unchanged.
+    """Remove inactive dropout and aliases, which return their argument unchanged.
 
     Example:
         >>> smaller = gp.passes.DropDropout()(graph)
@@ -53,7 +53,7 @@ class DropDropout(Pass):
     """
 
     def run(self, graph: Graph) -> Graph:
-        """Rewire readers of a dead dropout to its argument."""
+        """Rewire readers of an inactive dropout to its argument."""
         edit = Editor(graph, str(self))
         for node in list(edit.code.nodes):
             name = schema_name(node)
@@ -66,7 +66,7 @@ class DropDropout(Pass):
 @spec("drop-copies")
 @dataclasses.dataclass(frozen=True)
 class DropCopies(Pass):
-    """Replace copies into a tensor by what is copied: a copy passes no gradient on.
+    """Replace copies into a tensor by the copied value, because a copy stops gradients.
 
     Example:
         >>> smaller = gp.passes.DropCopies()(graph)
@@ -76,7 +76,7 @@ class DropCopies(Pass):
     after = ("functionalize",)
 
     def run(self, graph: Graph) -> Graph:
-        """Read the source in the type and shape of the target."""
+        """Read the source with dtype and shape of the target."""
         edit = Editor(graph, str(self))
         for node in list(edit.code.nodes):
             if schema_name(node) != "aten::copy":
@@ -95,7 +95,7 @@ class DropCopies(Pass):
 @spec("drop-dead-code")
 @dataclasses.dataclass(frozen=True)
 class DropDeadCode(Pass):
-    """Remove operations whose result nobody reads.
+    """Remove operations whose results are not used.
 
     Example:
         >>> smaller = gp.passes.DropDeadCode()(graph)
@@ -103,7 +103,7 @@ class DropDeadCode(Pass):
     """
 
     def run(self, graph: Graph) -> Graph:
-        """Erase them; the graph is functional, so none has an effect."""
+        """Erase them; the graph is functional, so they have no side effects."""
         edit = Editor(graph, str(self))
         edit.erase_dead()
         return edit.finish()
@@ -122,7 +122,7 @@ class ResolveTaps(Pass):
     after = ("functionalize", "inline-regions")
 
     def run(self, graph: Graph) -> Graph:
-        """An interface's edges are what is read through its tap, other taps included."""
+        """Return the edges of an interface: all uses through its tap, and through other taps."""
         edit = Editor(graph, str(self))
         taps = [node for node in edit.code.nodes if schema_name(node) == "graphprog::tap"]
         for tap in taps:

@@ -47,7 +47,7 @@ def _may_alias(node: fx.Node) -> bool:
 
 
 def functional_form(node: fx.Node) -> torch._ops.OpOverload | None:
-    """The overload that computes the same without writing, such as ``relu`` for ``relu_``."""
+    """Return the overload that computes the same without writing: ``relu`` for ``relu_``."""
     assert isinstance(node.target, torch._ops.OpOverload)
     namespace, name = node.target._schema.name.split("::")
     packet = getattr(getattr(torch.ops, namespace), name.removesuffix("_"), None)
@@ -61,7 +61,7 @@ def functional_form(node: fx.Node) -> torch._ops.OpOverload | None:
 
 
 def can_functionalize(code: fx.Graph) -> bool:
-    """Whether every write is of the simple sort, and none is hidden in a region."""
+    """Whether every write is simple, and none is inside a region."""
     bodies = [
         body
         for body in (getattr(code.owning_module, str(n.target), None) for n in code.nodes)
@@ -78,7 +78,7 @@ def _all_nodes(body: fx.GraphModule) -> Iterator[fx.Node]:
 
 
 def _is_simple(node: fx.Node) -> bool:
-    """Whether a write fills a whole value, of which no view is read, and keeps to its dtype."""
+    """Whether a write fills a whole value without views that are read, and keeps its dtype."""
     whole = functional_form(node) is not None and not _views(_root(node.args[0]))
     values = [part.meta.get("val") for part in node.all_input_nodes]
     # x += y keeps the dtype of x, where x + y may widen it
@@ -86,7 +86,7 @@ def _is_simple(node: fx.Node) -> bool:
 
 
 def _root(node: object) -> fx.Node:
-    """Follow operations that return their very argument back to the first maker."""
+    """Follow operations that return their argument itself back to its origin."""
     assert isinstance(node, fx.Node)
     while _same(node):
         node = node.args[0]
@@ -103,7 +103,7 @@ def _same(node: fx.Node) -> bool:
 
 
 def _family(root: fx.Node) -> list[fx.Node]:
-    """All nodes whose value is the very same tensor as ``root``'s."""
+    """Return all nodes whose value is the same tensor as that of ``root``."""
     found = [root]
     for node in found:
         found += [user for user in node.users if _same(user) and user.args[0] is node]
@@ -111,7 +111,7 @@ def _family(root: fx.Node) -> list[fx.Node]:
 
 
 def _views(root: fx.Node) -> bool:
-    """Whether a partial view touches the tensor: as its maker, or as a reader of it."""
+    """Whether the tensor is a partial view, or a partial view of it is read."""
     if root.op == "call_function" and _may_alias(root):
         return True
     return any(
@@ -124,9 +124,9 @@ def _views(root: fx.Node) -> bool:
 @spec("functionalize")
 @dataclasses.dataclass(frozen=True)
 class Functionalize(Pass):
-    """Make in-place operations functional, so that a value means the same wherever it is read.
+    """Make in-place operations functional, so that a node always has the same value.
 
-    Later readers of any name of the written tensor are rewired to the new value. Writes through
+    Later readers of any alias of the written tensor are rewired to the new value. Writes through
     views are not handled here: capture functionalizes such models with torch.export's own
     decomposition before this pass.
 
@@ -151,7 +151,7 @@ class Functionalize(Pass):
                 raise CaptureError(
                     f"the model writes in place in {node.target} (module {module_path(node)!r}), "
                     "in a way that cannot be made functional",
-                    ["write x = x + y in place of x += y there"],
+                    ["write x = x + y instead of x += y there"],
                 )
 
     def run(self, graph: Graph) -> Graph:

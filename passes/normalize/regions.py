@@ -1,4 +1,4 @@
-"""Regions: bodies of code that torch.export wraps, such as no-grad blocks, put in place."""
+"""Inlining of regions: code that torch.export wraps, such as no-grad blocks."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from graphprog.rewriting.editor import Editor
 from graphprog.spec.registry import spec
 
 _REGIONS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
-"""Calls of a body that do not change its numbers, and the position of the body."""
+"""Wrappers that do not change the values of their body, and the position of the body."""
 
 
 @spec("inline-regions")
 @dataclasses.dataclass(frozen=True)
 class InlineRegions(Pass):
-    """Put the body of no-grad and disabled-autocast regions in place of the call.
+    """Replace calls of no-grad and disabled-autocast regions by their bodies.
 
-    Both compute the same numbers outside of their region; gradients may then flow through what
+    Bodies compute the same values outside their region; gradients may then flow through what
     was a no-grad region, which adds zero where the region holds constants of the position only.
 
     Example:
@@ -57,7 +57,7 @@ def _is_region(node: fx.Node) -> bool:
         raise CaptureError(
             f"the model has control flow in its graph: {node.target} (module "
             f"{module_path(node)!r})",
-            ["compute both branches and choose with torch.where"],
+            ["compute both branches, and select with torch.where"],
         )
     return True
 

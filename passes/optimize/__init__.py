@@ -1,6 +1,6 @@
 """Passes that make a graph faster within a stated tolerance.
 
-Each says what it saved; :func:`graphprog.optimize` runs them.
+Each reports what it saved; :func:`graphprog.optimize` runs them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Fold batch normalization into the convolution in front of it."""
+"""Fold batch normalization into the preceding convolution."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CONVOLUTIONS = ("aten::conv1d", "aten::conv2d", "aten::conv3d")
 @spec("fold-batch-norm")
 @dataclasses.dataclass(frozen=True)
 class FoldBatchNorm(Pass):
-    """Scale each convolution's weights by the batch normalization behind it, and drop the latter.
+    """Scale each convolution's weights by the following batch normalization, and remove it.
 
     An optimization of a *source*, before any program: the result is a source graph of its own,
     with its own fingerprint, equal to the first up to rounding. The folded weights are new

@@ -1,4 +1,4 @@
-"""Fold zero padding into the convolution behind it."""
+"""Fold zero padding into the following convolution."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ def optimize(graph: Graph) -> Graph:
 
     Folds batch normalization and zero padding into convolutions, and lays images out with the
     channel innermost. The result equals the source up to rounding, not bit for bit, and is a
-    source of its own: programs trained on it belong to it. ``history`` says what each pass did.
+    source of its own: programs trained on it belong to it. ``history`` shows what each did.
 
     Raises:
         PassError: the graph has a program in it.

@@ -220,7 +220,7 @@ def test_chains_of_thought_are_drawn_and_vote() -> None:
     )
     assert votes[1] == gp.text.vote([text.text[:1] for text in drawn[6:12]])
     _, graph = text_models.reader("gpt2")
-    with pytest.raises(ProgramError, match="nothing reads them"):
+    with pytest.raises(ProgramError, match="there is no parser"):
         gp.generation.self_consistent(graph, ["Review: a"], num_return_sequences=2)
     ask = gp.generation.as_callable(graph, max_new_tokens=5, ends=[])
     trigger = gp.text.ZeroShotCoT("Say which it is.", "So it is")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -155,6 +156,8 @@ class _Mixed(nn.Module):
             x = x + self.narrow(functional.pad(x.transpose(1, 2), (2, 0))).transpose(1, 2)
         if self.between == "sum":
             x = x.cumsum(1)
+        if self.between == "mean":
+            x = x + x.mean(1, keepdim=True)
         q = x.unflatten(-1, (2, 8)).transpose(1, 2)
         causal = self.between != "both ways"
         y = functional.scaled_dot_product_attention(q, q, q, is_causal=causal)
@@ -166,16 +169,20 @@ class _Mixed(nn.Module):
     [
         ("convolution", "conv1d.*\n.*test_kv_decoder.py"),
         ("sum", "cumsum.*\n.*test_kv_decoder.py"),
+        ("mean", "add.*\n.*test_kv_decoder.py"),
         ("both ways", "tokens see later tokens"),
     ],
 )
-def test_what_has_no_cache_is_refused_by_name(between: str, told: str) -> None:
+@pytest.mark.parametrize("derive", [gp.with_kv_cache, CacheKV()], ids=["cached", "pass alone"])
+def test_what_has_no_cache_is_refused_by_name(
+    derive: Callable[[gp.Graph], object], between: str, told: str
+) -> None:
     """The operation that reads other tokens is named, with the line it comes from."""
     torch.manual_seed(0)
     ids = torch.randint(31, (2, 7))
     graph = gp.capture(_Mixed(between).eval(), (ids,), {}, {"ids": {0: "batch", 1: "sequence"}})
     with pytest.raises(PassError, match=f"(?s)cannot have a KV cache.*{told}"):
-        gp.with_kv_cache(graph)
+        derive(graph)
 
 
 def test_what_writes_nothing_is_refused() -> None:

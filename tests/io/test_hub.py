@@ -152,11 +152,11 @@ def test_refusals_of_the_hub_say_what_to_do(program: Path, hub: HubServer) -> No
     push(program, "me/digits", token=TOKEN)
     with pytest.raises(FileError, match=r"(?s)other.safetensors.*check filename="):
         pull("me/digits", "other.safetensors")
-    with pytest.raises(FileError, match=r"(?s)me/digits.*make the branch first"):
+    with pytest.raises(FileError, match=r"(?s)me/digits.*create the branch first"):
         pull("me/digits", revision="trial")
-    with pytest.raises(FileError, match=r"(?s)me/digits.*make the branch first"):
+    with pytest.raises(FileError, match=r"(?s)me/digits.*create the branch first"):
         push(program, "me/digits", token=TOKEN, revision="trial")
-    with pytest.raises(FileError, match=r"(?s)a/b/c.*give a folder as a Path"):
+    with pytest.raises(FileError, match=r"(?s)a/b/c.*pass a folder as a Path"):
         pull("a/b/c")
 
 

@@ -74,7 +74,7 @@ def test_an_unknown_interface_offers_the_nearest() -> None:
         places.resolve("hiden[1]")
     with pytest.raises(InterfaceError, match="no interface"):
         places.resolve_all("nowhere.*:out")
-    with pytest.raises(InterfaceError, match="several interfaces where one is wanted"):
+    with pytest.raises(InterfaceError, match="several interfaces, but one is needed"):
         places.resolve("hidden[*]")
 
 

@@ -165,6 +165,14 @@ class TwoResults(nn.Module):
         return {"scores": self.head(hidden), "hidden": hidden}
 
 
+class Averaged(Reader):
+    """Every token also reads the mean of all."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.table(ids)
+        return self.head(self.mix(x) + x.mean(1, keepdim=True))
+
+
 @dataclasses.dataclass(frozen=True)
 class Tiny:
     """A model to build, a call of it, and the axes that vary."""
@@ -184,6 +192,7 @@ _COMPARED = {"x": torch.zeros(2, 6), "ids": _ids(4).repeat(2, 1)[:3]}
 
 TINY: dict[str, Tiny] = {
     "reader": Tiny(Reader, {"ids": _ids()}, _TEXT),
+    "averaged": Tiny(Averaged, {"ids": _ids()}, _TEXT),
     "located": Tiny(Located, {"ids": _ids()}, _TEXT),
     "grouped": Tiny(functools.partial(Reader, keys=1), {"ids": _ids()}, _TEXT),
     "bidirectional": Tiny(functools.partial(Reader, bidirectional), {"ids": _ids()}, _TEXT),

@@ -216,7 +216,7 @@ class Fixing(gp.Manipulation):
 def test_code_that_fixes_a_size_is_refused_and_spoils_nothing(how: str) -> None:
     _, graph = captured("residual")
     program = gp.Program([Fixing(how, at="hidden[0]")])
-    with pytest.raises(PassError, match=r"(?s)blocks.0:out: Module cannot run.*let sizes vary"):
+    with pytest.raises(PassError, match=r"(?s)blocks.0:out: Module cannot run.*keep sizes dynamic"):
         gp.compile(graph, program)
     verify(graph, graph)
     (x,), _ = CASES["residual"].call(5)

@@ -91,7 +91,7 @@ def test_fields_of_text_parts_are_checked() -> None:
         gp.Instruction("a", kept="somehow")  # type: ignore[arg-type]
     with pytest.raises(ProgramError, match="but there is no limit"):
         gp.Demonstrations(REVIEWS, TEMPLATE, reserve=3)
-    with pytest.raises(ProgramError, match="reserve 9 leaves nothing"):
+    with pytest.raises(ProgramError, match="reserve 9 must be less than the limit 9"):
         gp.Demonstrations(REVIEWS, TEMPLATE, limit=9, reserve=9)
 
 

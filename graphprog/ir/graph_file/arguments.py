@@ -1,7 +1,7 @@
 """Arguments of operations, and structures of values, as JSON.
 
-What JSON has stands for itself, lists for lists. Anything else is an object of one entry, whose
-name is its type: ``{"node": "relu"}``, ``{"dtype": "float32"}``, ``{"tuple": [...]}``.
+JSON values are themselves, lists are lists. Any other value is an object of one entry, whose name
+is its type: ``{"node": "relu"}``, ``{"dtype": "float32"}``, ``{"tuple": [...]}``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _KINDS: dict[str, type] = {
 
 
 def argument_json(value: Any) -> Any:
-    """One argument as JSON.
+    """Convert one argument to JSON.
 
     Raises:
         FileError: a file cannot hold such a value.
@@ -54,14 +54,14 @@ def argument_json(value: Any) -> Any:
 
 
 def argument_of(value: Any, nodes: Mapping[str, fx.Node]) -> Any:
-    """The argument that JSON stands for.
+    """Convert JSON to an argument.
 
     Args:
         value: the JSON.
         nodes: the nodes so far, by name.
 
     Raises:
-        FileError: it stands for nothing, or reads a node that does not come before.
+        FileError: it is not an argument, or reads a node that does not come before.
     """
     if isinstance(value, int) and abs(value) >= _LARGEST:
         raise FileError(f"the number {value!r:.40} is larger than any argument")
@@ -74,7 +74,7 @@ def argument_of(value: Any, nodes: Mapping[str, fx.Node]) -> Any:
     ((kind, held),) = value.items()
     if kind == "node":
         if held not in nodes:
-            raise FileError(f"it reads {held!r:.80}, and no operation before it has that name")
+            raise FileError(f"it reads {held!r:.80}, but no operation before it has that name")
         return nodes[held]
     if kind in ("tuple", "slice", "complex") and isinstance(held, list):
         parts = [argument_of(part, nodes) for part in held]
@@ -109,12 +109,12 @@ def _named(kind: str, text: str) -> Any:
 
 
 def structure_json(tree: pytree.TreeSpec, results: bool) -> Any:
-    """The structure of arguments or results as JSON; ``"*"`` is a leaf.
+    """Convert the structure of arguments or results to JSON; ``"*"`` is a leaf.
 
     Args:
         tree: the structure.
-        results: let a result of a class of its own, such as a dataclass of a model library, become
-            a dictionary.
+        results: convert a result of a custom class, such as a dataclass of a model library, to a
+            dictionary.
 
     Raises:
         FileError: it has values of other classes.
@@ -149,10 +149,10 @@ def _fields(value: Any) -> dict[Any, Any] | None:
 
 
 def structure_of(value: Any) -> pytree.TreeSpec:
-    """The structure that JSON stands for.
+    """Convert JSON to a structure.
 
     Raises:
-        FileError: it stands for none.
+        FileError: it is not a structure.
     """
     return pytree.tree_structure(_marks(value))
 

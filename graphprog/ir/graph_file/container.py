@@ -37,15 +37,15 @@ _DTYPES = {
 def write_container(
     path: str | os.PathLike[str], tensors: Mapping[str, torch.Tensor], document: Mapping[str, Any]
 ) -> Path:
-    """Write the file atomically; no more than one tensor is in memory beside the model's own.
+    """Write the file atomically, with at most one copy of a tensor in memory.
 
     Args:
-        path: of the file; its folder must exist.
-        tensors: on any device, dense; each is stored contiguous.
+        path: path of the file; its folder must exist.
+        tensors: dense tensors on any device; each is stored contiguously.
         document: JSON values.
 
     Raises:
-        FileError: a tensor or the document cannot be stored, or the place cannot be written.
+        FileError: a tensor or the document cannot be stored, or the file cannot be written.
     """
     text = render_json(document, "document")
     if len(text) > _MAX_DOCUMENT:
@@ -56,7 +56,7 @@ def write_container(
                 f"weight {name!r}: {tensor.dtype}, {tensor.layout}, on {tensor.device}: "
                 "only dense tensors of plain numbers, with their values, can be stored"
             )
-    # the widest numbers first, so that every tensor lies at a multiple of its own width
+    # the widest dtypes first, so that every tensor is aligned to its own width
     ordered = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
 
     def write(temporary: Path) -> None:
@@ -91,7 +91,7 @@ def _write_tensor(file: BinaryIO, tensor: torch.Tensor) -> None:
 
 
 class Container:
-    """A file that is open for reading.
+    """An open file of tensors and a document.
 
     Attributes:
         document: its JSON document.
@@ -106,7 +106,7 @@ class Container:
         return name in self._names
 
     def tensor(self, name: str) -> torch.Tensor:
-        """One tensor, read now."""
+        """Read one tensor."""
         found: torch.Tensor = self._file.get_tensor(name)
         return found
 

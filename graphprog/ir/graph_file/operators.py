@@ -28,15 +28,15 @@ _NAMES = {function: name for name, function in _NUMBERS.items()}
 
 @functools.cache
 def _dispatched() -> frozenset[str]:
-    """What PyTorch computes by its dispatcher; its script interpreter also opens files."""
+    """Return the operators of PyTorch's dispatcher; its script interpreter also opens files."""
     return frozenset(torch._C._dispatch_get_all_op_names())
 
 
 def operator_text(target: Any) -> str:
-    """The name under which an operation is stored.
+    """Return the name under which an operation is stored.
 
     Raises:
-        FileError: it is not one that a file may name.
+        FileError: it is not allowed in a file.
     """
     if isinstance(target, torch._ops.OpOverload):
         text = f"{target._schema.name}.{target._overloadname}"
@@ -51,10 +51,10 @@ def operator_text(target: Any) -> str:
 
 
 def operator_of(text: Any) -> Callable[..., Any]:
-    """The operation of a name.
+    """Return the operation with a name.
 
     Raises:
-        FileError: there is none here, or it does something other than compute.
+        FileError: there is none, or it does more than compute.
     """
     if not isinstance(text, str):
         raise FileError(f"{text!r:.80} does not name an operation")

@@ -38,9 +38,9 @@ def read_graph(
     """Read a file that :func:`write_graph` wrote; see :meth:`Graph.load`.
 
     Args:
-        path: of the file.
-        build: makes a graph of its fields.
-        device: where to put the weights.
+        path: path of the file.
+        build: makes a graph from its fields.
+        device: device for the weights.
     """
     try:
         with open_container(path, device) as file:
@@ -106,7 +106,7 @@ def _fields(file: Container) -> dict[str, Any]:
 
 
 def _source(file: Container) -> nn.Module:
-    """The tree of weights; each tensor is read once, tied ones are one object."""
+    """Read the tree of weights; each tensor is read once, tied ones are one object."""
     root = nn.Module()
     shared: dict[tuple[str, bool], torch.Tensor] = {}
     for path, entry in file.document["weights"].items():
@@ -154,7 +154,7 @@ def _tensor(file: Container, path: str, entry: Mapping[str, Any]) -> torch.Tenso
 def _code(
     document: Mapping[str, Any], sizes: Sizes, source: nn.Module
 ) -> tuple[fx.Graph, dict[str, fx.Node]]:
-    """The operations, with fake values from running them one after another."""
+    """Build the operations, with fake values from running them in order."""
     code = fx.Graph()
     nodes: dict[str, fx.Node] = {}
     frames = [
@@ -187,7 +187,7 @@ def _code(
 
 
 def _parameter_name(name: Any) -> str:
-    """The name of an input, which becomes that of a parameter in Python."""
+    """Check the name of an input, which becomes the name of a Python parameter."""
     if not isinstance(name, str) or not name.isidentifier():
         raise FileError(f"{name!r:.80} is not the name of an input")
     return name
@@ -200,7 +200,7 @@ def _create(
     entry: Mapping[str, Any],
     arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {}),
 ) -> fx.Node:
-    """A node under its own name, by which others read it."""
+    """Create a node with its stored name, by which others read it."""
     name = entry["node"]
     node = code.create_node(kind, target, *arguments, name=name)
     if node.name != name:

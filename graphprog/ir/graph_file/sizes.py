@@ -38,7 +38,7 @@ Tree = int | str | list[Any]
 
 
 def size_tree(size: Any) -> Tree:
-    """A size, or an expression of sizes, as JSON.
+    """Convert a size, or an expression of sizes, to JSON.
 
     Raises:
         FileError: it has an operation that a file cannot hold.
@@ -59,7 +59,7 @@ def size_tree(size: Any) -> Tree:
 
 
 def size_of(tree: Any, symbols: Mapping[str, sympy.Symbol]) -> Any:
-    """The expression of a tree; its parts are counted first, so that none takes long.
+    """Convert a tree to an expression; its parts are counted first, to bound the time.
 
     Raises:
         FileError: it is not a size, or one larger than any model's.
@@ -109,7 +109,7 @@ def _applied(name: str, parts: list[Any]) -> Any:
 def sizes_document(
     environment: ShapeEnv, sizes: Iterable[Any], letters: Mapping[sympy.Symbol, sympy.Symbol]
 ) -> dict[str, Any]:
-    """The symbols of some sizes: their letters, examples and ranges, and what capture relied on."""
+    """Return the symbols of sizes: letters, examples, ranges, and relations from capture."""
     free = {symbol for size in sizes for symbol in expression(size).free_symbols}
     ordered = sorted(free, key=str)
     known = [
@@ -140,10 +140,10 @@ def _symbol_entry(
 
 
 class Sizes:
-    """The sizes of a graph that is read.
+    """The symbolic sizes of a graph that is being read.
 
     Attributes:
-        environment: that all of them belong to.
+        environment: the shape environment that all of them belong to.
         letters: canonical letters, by symbol.
     """
 
@@ -183,7 +183,7 @@ class Sizes:
         return found
 
     def size(self, tree: Any) -> int | torch.SymInt:
-        """A size as tensors have it."""
+        """Convert a tree to a size of a tensor."""
         found = size_of(tree, self._symbols)
         if found.is_Integer:
             return int(found)

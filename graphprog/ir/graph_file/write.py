@@ -28,7 +28,7 @@ VERSION = 1
 
 
 class Storable(Printable, Protocol):
-    """What is stored of a graph; see :class:`graphprog.ir.graph.Graph`."""
+    """The fields of a graph that are stored; see :class:`graphprog.ir.graph.Graph`."""
 
     @property
     def weights(self) -> Weights:
@@ -36,15 +36,15 @@ class Storable(Printable, Protocol):
 
     @property
     def call_spec(self) -> CallSpec:
-        """How it is called."""
+        """Structure of its arguments."""
 
     @property
     def out_spec(self) -> pytree.TreeSpec:
-        """How results are returned."""
+        """Structure of its results."""
 
     @property
     def sites(self) -> Mapping[str, Site]:
-        """Where interfaces lie."""
+        """Locations of interfaces."""
 
     @property
     def aliases(self) -> Mapping[str, str]:
@@ -56,15 +56,15 @@ class Storable(Printable, Protocol):
 
     @property
     def insertions(self) -> tuple[Insertion, ...]:
-        """What programs put in."""
+        """Changes made by programs."""
 
     @property
     def hints(self) -> Mapping[str, Any]:
-        """What is known of the model."""
+        """Further facts about the model."""
 
     @property
     def tokenizer(self) -> Any:
-        """Of the model, or None."""
+        """Tokenizer of the model, or None."""
 
     @property
     def bare_text(self) -> str:
@@ -76,7 +76,7 @@ def write_graph(graph: Storable, path: str | os.PathLike[str]) -> Path:
     if graph.insertions:
         raise FileError(
             f"{graph.name} has a program in it, and a graph file holds none",
-            ["task.graph.source.save(path), and gp.save(task, path) for the program"],
+            ["use task.graph.source.save(path), and gp.save(task, path) for the program"],
         )
     tensors, entries = _tensors(graph.weights.source)
     document = {
@@ -95,12 +95,12 @@ def write_graph(graph: Storable, path: str | os.PathLike[str]) -> Path:
 
 
 def text_hash(text: str) -> str:
-    """SHA-256 of a graph's text without provenance, in hexadecimal."""
+    """Return the SHA-256 of a graph's text without provenance, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _tensors(source: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """What is stored, tied weights once; and how each path reads it."""
+    """Return the tensors to store, tied weights once, and how each path reads them."""
     parameters = dict(source.named_parameters(remove_duplicate=False))
     every = {**parameters, **dict(source.named_buffers(remove_duplicate=False))}
     stored: dict[str, torch.Tensor] = {}
@@ -128,7 +128,7 @@ def _tensors(source: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, Any]
 
 
 def memory_order(strides: Sequence[int]) -> list[int]:
-    """The dimensions of a dense tensor in the order in which they lie in memory."""
+    """Return the dimensions of a dense tensor in memory order."""
     return sorted(range(len(strides)), key=lambda dim: strides[dim], reverse=True)
 
 

@@ -1,4 +1,4 @@
-"""How graphs are shown to people: folded texts, tables of interfaces, differences, summaries.
+"""Graphs as text for people: folded texts, tables of interfaces, differences, summaries.
 
 Code here only displays. The canonical text, from which fingerprints are computed, is that of
 :mod:`graphprog.ir.printing`.

@@ -1,4 +1,4 @@
-"""What differs between two graphs: operations, whatever their values are called."""
+"""Differences between the operations of two graphs, whatever the names of their values."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from graphprog.ir.printing import (
 
 
 def diff_text(before: Printable, after: Printable, derived: bool) -> str:
-    """The lines that differ, each stretch under the place where it begins; empty for none.
+    """Return the lines that differ, in hunks with their location; empty if there are none.
 
-    Operations are matched first, and values then have the same name in both, so that another
-    numbering is not a difference. Nor is another shape of a result where that of an argument is
-    another. Lines of ``before`` begin with ``-``, those of ``after`` with ``+``.
+    Operations are matched first, and matched values have the same name in both, so that another
+    numbering is not a difference. Nor is another shape of a result if the shape of an argument
+    differs. Lines of ``before`` begin with ``-``, those of ``after`` with ``+``.
 
     Args:
         before: one graph.
@@ -49,7 +49,7 @@ def diff_text(before: Printable, after: Printable, derived: bool) -> str:
 
 
 class _Match:
-    """Nodes of one graph that are those of another."""
+    """Matched nodes of two graphs."""
 
     def __init__(self) -> None:
         self.after: dict[fx.Node, fx.Node] = {}
@@ -97,7 +97,7 @@ def _kind(node: fx.Node) -> tuple[Any, str, str]:
 
 
 def _read_by_both(one: fx.Node, other: fx.Node) -> Iterator[tuple[fx.Node, fx.Node]]:
-    """Operations of one kind that two matched nodes read in the same place."""
+    """Yield operations of the same kind that two matched nodes read in the same place."""
     leaves, others = (pytree.tree_leaves((node.args, node.kwargs)) for node in (one, other))
     for leaf, other_leaf in zip(leaves, others, strict=False):
         if isinstance(leaf, fx.Node) and isinstance(other_leaf, fx.Node):
@@ -109,7 +109,7 @@ def _read_by_both(one: fx.Node, other: fx.Node) -> Iterator[tuple[fx.Node, fx.No
 def _names_after(
     after: Printable, match: _Match, before: Mapping[fx.Node, str]
 ) -> dict[fx.Node, str]:
-    """Names of the second graph's values: those of the first where they are the same."""
+    """Return names for the second graph's values: those of the first for matched nodes."""
     names, taken = value_names(after), set(before.values())
     numbers: defaultdict[str, itertools.count[int]] = defaultdict(itertools.count)
     for node in after.code.nodes:
@@ -124,7 +124,7 @@ def _names_after(
 
 @dataclasses.dataclass
 class _Hunk:
-    """Lines that differ without one between them that does not."""
+    """Consecutive lines that differ."""
 
     where: str = ""
     gone: list[str] = dataclasses.field(default_factory=list)
@@ -139,7 +139,7 @@ class _Hunk:
 def _hunks(
     before: Printable, after: Printable, match: _Match, names: Mapping[fx.Node, str]
 ) -> Iterator[_Hunk]:
-    """What differs, in the order of the second graph."""
+    """Yield the differences, in the order of the second graph."""
     heads = signature(before, ""), signature(after, "")
     if heads[0] != heads[1]:
         yield _Hunk("inputs and outputs", [heads[0]], [heads[1]])
@@ -183,7 +183,7 @@ def _is_same(
     match: _Match,
     names: Mapping[fx.Node, str],
 ) -> bool:
-    """Whether two matched operations read the same, and differ in shape only if that does."""
+    """Whether two matched operations read the same, with shapes that differ only if operands do."""
     if call_text(before, old, names) != call_text(after, new, names):
         return False
 

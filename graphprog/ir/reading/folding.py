@@ -1,4 +1,4 @@
-"""Rows that repeat in a text, such as those of a network's blocks, to be printed once."""
+"""Folding of repeated rows in a text, such as those of a network's blocks."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _TRIED = 64
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One row: a name, whose numbers may count up from repeat to repeat, and what stays.
+    """One row: a name, whose numbers may increase from repeat to repeat, and a constant rest.
 
     Attributes:
         name: such as ``blocks.3.norm1:in``.
-        rest: what is equal in every repeat.
+        rest: the part that is equal in every repeat.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Row:
 
     @property
     def pattern(self) -> Hashable:
-        """What rows that may repeat each other have in common."""
+        """Return what is equal in rows that may repeat each other."""
         return _NUMBER.sub("#", self.name), self.rest
 
 
@@ -40,16 +40,16 @@ class Run:
 
     @property
     def stop(self) -> int:
-        """The first row behind it."""
+        """The first row after the run."""
         return self.start + self.period * self.count
 
     @property
     def saved(self) -> int:
-        """How many lines are saved; several rows get a line of their own above them."""
+        """The number of lines saved; a run of several rows gets an extra line above it."""
         return self.period * (self.count - 1) - (self.period > 1)
 
     def last(self, row: int) -> int:
-        """The last repeat of one of its first rows."""
+        """Return the last repeat of one of its first rows."""
         return row + self.period * (self.count - 1)
 
 
@@ -60,15 +60,15 @@ Linked = Callable[[Run], bool]
 def folded(
     rows: Sequence[Row], least: int = 2, linked: Linked = lambda run: True
 ) -> Iterator[int | Run]:
-    """Rows by number, and runs of repeats in their place.
+    """Fold rows: return row numbers, and runs in place of repeated rows.
 
-    Repeats are equal but for numbers in names, and each of these counts up by one or stays. A run
-    begins where a block does.
+    Repeats are equal except for numbers in names, each of which increases by one or stays. A run
+    begins at the beginning of a block.
 
     Args:
         rows: all rows.
-        least: lines that a run has to save.
-        linked: a further condition, asked of the first two repeats, the first three, and so on.
+        least: minimum number of lines that a run must save.
+        linked: a further condition, checked for the first two repeats, the first three, and so on.
     """
     patterns = [row.pattern for row in rows]
     places: defaultdict[Hashable, list[int]] = defaultdict(list)
@@ -95,7 +95,7 @@ def folded(
 def _longest(
     rows: Sequence[Row], patterns: Sequence[Hashable], start: int, period: int, linked: Linked
 ) -> Run:
-    """The run with most repeats for a start and a period."""
+    """Return the run with the most repeats for a start and a period."""
     run, steps = Run(start, period, 1), None
     while run.stop + period <= len(rows):
         before, after = run.stop - period, run.stop
@@ -125,14 +125,14 @@ def _is_of_blocks(rows: Sequence[Row], run: Run) -> bool:
 
 
 def _steps(name: str, following: str) -> tuple[int, ...] | None:
-    """By how much each number grows; None where one does by anything but 0 or 1."""
+    """Return the increase of each number; None if one is other than 0 or 1."""
     pairs = zip(_NUMBER.findall(name), _NUMBER.findall(following), strict=True)
     steps = tuple(int(after) - int(before) for before, after in pairs)
     return steps if set(steps) <= {0, 1} else None
 
 
 def ranged(first: str, last: str, text: str = "{}–{}") -> str:
-    """A name of which each number that differs is a range: ``blocks.0–11.norm1:in``."""
+    """Return a name with a range for each number that differs: ``blocks.0–11.norm1:in``."""
     return "".join(
         one if one == other else text.format(one, other)
         for one, other in zip(_NUMBER.split(first), _NUMBER.split(last), strict=True)
@@ -140,12 +140,12 @@ def ranged(first: str, last: str, text: str = "{}–{}") -> str:
 
 
 def starred(first: str, last: str) -> str:
-    """A name of which each number that differs is ``*``: ``blocks.*.norm1:in``."""
+    """Return a name with ``*`` for each number that differs: ``blocks.*.norm1:in``."""
     return ranged(first, last, "*")
 
 
 def range_label(first: str, last: str, text: str = "{}–{}") -> str:
-    """The beginning of a name up to the number that differs, as a range: ``blocks.0–11``."""
+    """Return a name up to the number that differs, as a range: ``blocks.0–11``."""
     found = ""
     for one, other in zip(_NUMBER.split(first), _NUMBER.split(last), strict=True):
         if one != other:

@@ -1,4 +1,4 @@
-"""The text of a graph to read: repeated blocks once, weights by the module they belong to."""
+"""The text of a graph for people: repeated blocks are folded, weight names are relative."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _TO_THE_END = str(2**63 - 1)
 
 
 def folded_text(graph: Printable) -> str:
-    """One line for each node; repeats are one block with the values that go from one to the next.
+    """Print one line per node, and repeats as one block with the values passed between them.
 
-    Blocks are folded where they differ only in the numbers of modules, weights and values.
-    Weights of the module that a line comes from are written without its path.
+    Blocks are folded if they differ only in the numbers of modules, weights and values. Weights of
+    the module that a line comes from are printed without its path.
     """
     nodes = [node for node in graph.code.nodes if node.op == "call_function"]
     names = value_names(graph)
@@ -54,7 +54,7 @@ def _row(graph: Printable, node: fx.Node, names: Mapping[fx.Node, str]) -> Row:
 
 
 class _Links:
-    """Which values the nodes of repeats read: the same, or those one repeat later."""
+    """Values that the nodes of repeats read: the same ones, or those one repeat later."""
 
     def __init__(self, nodes: Sequence[fx.Node]) -> None:
         self._nodes = nodes
@@ -136,12 +136,12 @@ def _cells(
 
 
 def _short(name: str, where: str) -> str:
-    """``.weight`` for a weight of the module that the line comes from."""
+    """Shorten a weight of the module that the line comes from to ``.weight``."""
     return name.removeprefix(where) if where and name.startswith(f"{where}.") else name
 
 
 def _aligned(lines: Sequence[str | tuple[str, str, str]]) -> list[str]:
-    """Cells below each other; those that are far too long push only their own line."""
+    """Align cells in columns; an overlong cell shifts only its own line."""
     cells = [line for line in lines if not isinstance(line, str)]
     first = max((len(line[0]) for line in cells if len(line[0]) <= _WIDEST), default=0)
     second = max((len(line[1]) for line in cells if len(line[1]) <= _WIDEST // 3), default=0)

@@ -1,4 +1,4 @@
-"""Interfaces as text: aliases first, then every place in the order in which data meets them."""
+"""Interfaces as text: aliases first, then every interface in data-flow order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _INDEX = re.compile(r"\[\d+\]")
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """What is shown of an interface: see :class:`graphprog.ir.interface.Interface`."""
+    """The printed fields of an interface: see :class:`graphprog.ir.interface.Interface`."""
 
     key: str
     kind: str
@@ -29,13 +29,13 @@ class Place:
 def interface_text(
     places: Sequence[Place], choices: Mapping[str, tuple[str, ...]], verbose: bool
 ) -> str:
-    """A table of aliases, and one of interfaces.
+    """Return a table of aliases and one of interfaces.
 
     Args:
         places: the interfaces, in order.
-        choices: ambiguous aliases, and what they may be.
-        verbose: one row for each; else repeated blocks are folded, and modules that return what
-            they are given are left out.
+        choices: qualified aliases by ambiguous alias.
+        verbose: print one row for each; else repeated blocks are folded, and modules that return
+            their input are left out.
     """
     shown = list(places) if verbose else _with_operation(places)
     body = columns(_rows(shown, verbose), ("interface", "kind", "value", "uses"))
@@ -50,7 +50,7 @@ def interface_text(
 
 
 def _with_operation(places: Sequence[Place]) -> list[Place]:
-    """Places without those of modules that return what they are given."""
+    """Drop the interfaces of modules that return their input."""
     nodes: defaultdict[str, dict[str, set[str]]] = defaultdict(lambda: {"in": set(), "out": set()})
     for place in places:
         path, _, end = place.key.rpartition(":")

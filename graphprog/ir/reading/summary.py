@@ -1,4 +1,4 @@
-"""What a graph is, and where programs of each kind fit, in one short table."""
+"""Summary of a graph, and of where programs of each kind fit, as one short table."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Tower:
     """Repeated blocks that follow each other.
 
     Attributes:
-        name: that stands before its aliases; empty where a graph has one tower.
-        blocks: how many there are.
-        values: type of what the blocks return, such as ``f32[B,197,192]``; of the first and the
-            last where these differ.
+        name: prefix of its aliases; empty if the graph has one tower.
+        blocks: number of blocks.
+        values: type of the blocks' outputs, such as ``f32[B,197,192]``; of the first and the last
+            block if they differ.
         attention: number of attention operations.
-        cross_attention: number of those that read another sequence.
+        cross_attention: number of attention operations over another sequence.
     """
 
     name: str
@@ -49,20 +49,20 @@ class Tower:
 
 @dataclasses.dataclass(frozen=True)
 class GraphSummary:
-    """What a graph is; prints as a table.
+    """Summary of a graph; prints as a table.
 
     Attributes:
-        name: of the model.
-        inputs: names to types, such as ``f32[B,3,224,224]``.
+        name: name of the model.
+        inputs: types by name, such as ``f32[B,3,224,224]``.
         outputs: likewise.
-        operations: how many there are.
-        interfaces: how many there are.
-        parameters: numbers in the source's parameters, each tensor once.
-        bytes: their size.
-        program_parameters: numbers in the program's parameters.
+        operations: number of operations.
+        interfaces: number of interfaces.
+        parameters: number of values in the source model's parameters, each tensor once.
+        bytes: size of the parameters in bytes.
+        program_parameters: number of values in the program's parameters.
         towers: runs of repeated blocks.
-        programs: kind of program to the places where it fits; empty where there is none. Axes are
-            those that the operations allow, found without trying: compiling a program decides.
+        programs: interfaces by kind of program; empty if there are none. Axes are those that the
+            operations allow, without a trial: only compiling a program proves that it fits.
     """
 
     name: str
@@ -95,7 +95,7 @@ class GraphSummary:
 
 
 def summary_of(graph: Printable, table: InterfaceTable, weights: Weights) -> GraphSummary:
-    """The summary of a graph with its interfaces and weights."""
+    """Return the summary of a graph with its interfaces and weights."""
     named = zip(graph.outputs, graph.output_nodes, strict=True)
     aliases = {alias: place for place in table.values() for alias in place.aliases}
     return GraphSummary(
@@ -134,7 +134,7 @@ def _titled(title: str, lines: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _split(alias: str) -> tuple[str, str]:
-    """The tower of an alias, and what it is: ``hidden`` of ``vision.hidden[3]``."""
+    """Split an alias into tower and kind: ``vision.hidden[3]`` into ``vision`` and ``hidden``."""
     stem = alias.partition("[")[0] if alias.endswith("]") else alias
     tower, _, name = stem.rpartition(".")
     return tower, name
@@ -198,7 +198,7 @@ def _widths(aliases: Mapping[str, Interface], name: str) -> str:
 
 
 def _growing(graph: Printable, aliases: Mapping[str, Interface]) -> str:
-    """Axes that may be longer, by alias: all but the batch and that of the features."""
+    """Return axes that may be extended, by alias: all but the batch and the features."""
     nodes = {node.name: node for node in graph.code.nodes}
     found: defaultdict[tuple[int, ...], list[str]] = defaultdict(list)
     for alias, place in aliases.items():
@@ -213,7 +213,7 @@ def _growing(graph: Printable, aliases: Mapping[str, Interface]) -> str:
 
 
 def _feature_axis(node: fx.Node) -> int:
-    """The axis that the nearest layer with weights works along; the last where there is none."""
+    """Return the feature axis of the nearest layer with weights; the last axis without one."""
     shape, waiting, seen = list(fake_tensor(node).shape), [node], {node}
     while waiting and len(seen) < _STEPS:
         here = waiting.pop(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,12 +15,12 @@ from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.graph import Graph
 from graphprog.ir.ops import ids_of, rows_of
 from graphprog.ir.sizes import same_size
+from graphprog.passes.kv.cached_step import Values, cached_step, run_by_name
 from graphprog.passes.kv.kv_layout import KVLayout
 from graphprog.passes.kv.verify_prefix import TOLERANCES
 from graphprog.rewriting.refusal import RefusalError
 from graphprog.utils.numerics import Difference, difference
 
-Values = Mapping[str, torch.Tensor]
 Advance = Callable[[Values, Any], tuple[Values, Any]]
 """From inputs of all tokens so far and a cache to results by name and the new cache."""
 
@@ -27,20 +28,19 @@ LENGTHS = (4, 5, 11)
 """Tokens read at first, then one more, then several more."""
 
 
-def prove(source: Graph, prefill: Graph, decode: Graph, advance: Advance) -> None:
+def prove(source: Graph, prefill: Graph, decode: Graph) -> None:
     """Read tokens in three parts with a KV cache, and compare with reading them at once.
 
     Args:
         source: the graph without a cache.
         prefill: the graph that reads the first part.
         decode: the graph that reads the others.
-        advance: runs one of the two; see :func:`parts_of`.
 
     Raises:
         PassError: a result differs; names the first operation that differs.
     """
     try:
-        for part in parts_of(source, advance):
+        for part in parts_of(source, functools.partial(cached_step, prefill, decode)):
             if not all(gap.within(part.tolerance) for gap in part.gaps.values()):
                 raise _differing(source, decode if part.done else prefill, part)
     except DataError as error:
@@ -77,13 +77,14 @@ def parts_of(source: Graph, advance: Advance, rows: int = 2) -> Iterator[Part]:
         source: the graph that reads it at once.
         advance: reads the tokens that are not in the cache.
         rows: number of texts.
+
+    Raises:
+        PassError: the graph does not run on a text of that length.
     """
     axis = KVLayout.of(source.code).axis
     whole_text = inputs_of_length(source, axis, LENGTHS[-1], rows)
-    device = source.device
     with torch.no_grad():
-        found = source.run([value.to(device) for value in whole_text.values()])
-        whole = dict(zip(source.outputs, found, strict=True))
+        whole = dict(zip(source.outputs, _read(source, whole_text), strict=True))
         cache: Any = None
         done = 0
         for length in LENGTHS:
@@ -93,10 +94,20 @@ def parts_of(source: Graph, advance: Advance, rows: int = 2) -> Iterator[Part]:
                 name: _gap(whole[name].cpu(), value.cpu(), _dims(source, name, axis), done)
                 for name, value in results.items()
             }
-            kind = next(value.dtype for value in results.values() if value.is_floating_point())
-            tolerance = TOLERANCES.get(kind, 0.02)
+            kinds = [value.dtype for value in results.values() if value.is_floating_point()]
+            tolerance = TOLERANCES.get(kinds[0], 0.02) if kinds else 0.0
             yield Part(done, whole_text, {**part, **(cache or {})}, gaps, tolerance)
             cache, done = after, length
+
+
+def _read(source: Graph, whole_text: Values) -> tuple[Any, ...]:
+    try:
+        return run_by_name(source, whole_text)
+    except DataError as error:
+        raise PassError(
+            f"whether {source.name} can have a KV cache cannot be verified: {error.what}",
+            [f"use a model that reads {LENGTHS[-1]} tokens"],
+        ) from error
 
 
 def inputs_of_length(
