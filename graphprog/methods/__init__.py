@@ -1,9 +1,8 @@
-"""Published methods by name.
+"""Published methods as compositions of manipulations.
 
 Each function returns the manipulations of a method, with the defaults of its paper or of the
-authors' code, for ``gp.Program([*gp.methods.ia3(...), ...], align=...)``. Where a method says how
-outputs are read, its docstring names the alignment. Nothing here needs a mechanism of its own: a
-method is a composition of manipulations.
+authors' code, for ``gp.Program([*gp.methods.ia3(...), ...], align=...)``. If a method defines how
+outputs are read, its docstring names the alignment. New mechanisms do not belong here.
 """
 
 from __future__ import annotations

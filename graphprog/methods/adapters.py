@@ -1,4 +1,4 @@
-"""Methods that put small networks beside a frozen model."""
+"""Adapter methods: small networks added to a frozen model."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from graphprog.manipulations.prompts.adaption_prompt import AdaptionPrompt
 
 
 def houlsby(attention: str, feed_forward: str, reduction: float = 16) -> tuple[Adapter, ...]:
-    """Adapters of Houlsby et al., ICML 2019: behind attention and behind feed-forward, with SiLU.
+    """Adapters of Houlsby et al., ICML 2019: after attention and after feed-forward, with SiLU.
 
     Args:
-        attention: what the attention blocks give, before it is added to the residual stream:
+        attention: output of the attention blocks, before it is added to the residual stream:
             ``layers.*.attention:out``.
-        feed_forward: likewise, what the feed-forward blocks give.
-        reduction: how much narrower the bottleneck is.
+        feed_forward: likewise, output of the feed-forward blocks.
+        reduction: ratio of the width to that of the bottleneck.
 
     Example:
         >>> parts = gp.methods.houlsby("layers.*.out:out", "layers.*.mlp:out", reduction=4)
@@ -29,11 +29,11 @@ def houlsby(attention: str, feed_forward: str, reduction: float = 16) -> tuple[A
 
 
 def pfeiffer(feed_forward: str, reduction: float = 16) -> tuple[Adapter, ...]:
-    """Adapters of Pfeiffer et al., EACL 2021: behind feed-forward only, with ReLU.
+    """Adapters of Pfeiffer et al., EACL 2021: after feed-forward only, with ReLU.
 
     Args:
-        feed_forward: what the feed-forward blocks give: ``layers.*.mlp:out``.
-        reduction: how much narrower the bottleneck is.
+        feed_forward: output of the feed-forward blocks: ``layers.*.mlp:out``.
+        reduction: ratio of the width to that of the bottleneck.
 
     Example:
         >>> parts = gp.methods.pfeiffer("layers.*.mlp:out", reduction=4)
@@ -48,10 +48,10 @@ def parallel_adapter(
     """Scaled parallel adapters of He et al., ICLR 2022: beside feed-forward, with ReLU.
 
     Args:
-        feed_forward: what the feed-forward blocks give: ``layers.*.mlp:out``.
-        beside: what they read: ``layers.*.mlp:in``.
-        reduction: how much narrower the bottleneck is.
-        scale: factor of what is added.
+        feed_forward: output of the feed-forward blocks: ``layers.*.mlp:out``.
+        beside: input of the feed-forward blocks: ``layers.*.mlp:in``.
+        reduction: ratio of the width to that of the bottleneck.
+        scale: factor of the output of the bottleneck.
 
     Example:
         >>> parts = gp.methods.parallel_adapter("layers.*.mlp:out", "layers.*.mlp:in")
@@ -69,19 +69,19 @@ def llama_adapter(
     rotary: tuple[str, ...] = (),
     length: int = 10,
 ) -> tuple[AdaptionPrompt, ...]:
-    """LLaMA-Adapter of Zhang et al., ICLR 2024: a prompt in the attention, behind a zero gate.
+    """LLaMA-Adapter of Zhang et al., ICLR 2024: attention to a prompt, through a gate from zero.
 
-    The paper has it in the topmost layers. See :class:`graphprog.AdaptionPrompt` for other
+    The paper applies it to the topmost layers. See :class:`graphprog.AdaptionPrompt` for other
     layouts of the projections, and an example.
 
     Args:
-        attended: what the output projections read: ``layers.*.self_attn.o_proj:in``.
-        queries: what the query projections give.
-        keys: ``source.<path>`` of the key projections' weights, and biases where there are.
-        values: likewise for the values.
-        heads: of the queries.
+        attended: input of the output projections: ``layers.*.self_attn.o_proj:in``.
+        queries: output of the query projections.
+        keys: ``source.<path>`` of the key projections' weights, and of their biases if any.
+        values: likewise for the value projections.
+        heads: number of query heads.
         rotary: interfaces of cosine and sine of the rotary embedding.
-        length: entries of a prompt.
+        length: number of entries per prompt.
 
     Example:
         >>> keys, values = (("source.layers.*.k.weight",), ("source.layers.*.v.weight",))

@@ -1,4 +1,4 @@
-"""Methods for graph networks."""
+"""Methods for graph neural networks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def gpf(features: int, at: str = "input") -> tuple[Additive, ...]:
     """Graph prompt feature of Fang et al., NeurIPS 2023: one vector, added to every node.
 
     Args:
-        features: d, width of a node's features.
+        features: d, width of the node features.
         at: interface of the node features [nodes, d].
 
     Example:
@@ -26,7 +26,7 @@ def gpf(features: int, at: str = "input") -> tuple[Additive, ...]:
 
 
 def gpf_plus(count: int = 5, at: str = "input") -> tuple[Mixture, ...]:
-    """GPF-plus of the same paper: every node adds its own mixture of ``count`` vectors.
+    """GPF-plus of Fang et al., NeurIPS 2023: every node adds its own mixture of ``count`` vectors.
 
     Example:
         >>> parts = gp.methods.gpf_plus(count=5, at="features")  # of a graph network: at="input:x"

@@ -1,4 +1,4 @@
-"""Methods in which a small network sees the image."""
+"""Methods for images in which a small network computes the pattern."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from graphprog.manipulations.modules.sample_mask import SampleMask
 def smm(layers: int = 5, patch: int = 8, at: str = "input") -> tuple[SampleMask, ...]:
     """Sample-specific multi-channel masks of Cai et al., ICML 2024.
 
-    On images resized to the whole canvas, ``gp.ResizePad(shape, size=...)``, with an
-    :class:`~graphprog.IterativeMap`. The paper trains with Adam at 0.01, and the 6-layer network
-    at 0.001.
+    The paper resizes images to the whole canvas, ``gp.ResizePad(shape, size=...)``, uses an
+    :class:`~graphprog.IterativeMap`, and trains with Adam at a learning rate of 0.01, or 0.001 for
+    the 6-layer network.
 
     Args:
         layers: 5 for ResNets, 6 for vision transformers.
-        patch: pixels that share a weight.
+        patch: side length of the squares of pixels that share a weight.
         at: interface of the images.
 
     Example:
@@ -30,14 +30,15 @@ def smm(layers: int = 5, patch: int = 8, at: str = "input") -> tuple[SampleMask,
 def blackvip(
     encoder: nn.Module, clip: tuple[float, float] | None, strength: float = 1.0, at: str = "input"
 ) -> tuple[Generated, ...]:
-    """BlackVIP of Oh et al., CVPR 2023: a decoder paints prompts from a frozen encoder's features.
+    """BlackVIP of Oh et al., CVPR 2023: a decoder makes prompts from a frozen encoder's features.
 
     The paper trains it without gradients of the source.
 
     Args:
-        encoder: images to features [B, f]; the paper has a masked autoencoder's class token.
-        clip: bounds of valid pixels in the space the program acts in.
-        strength: ε; the paper has 0.2 to 1, by data set.
+        encoder: maps images to features [B, f]; the paper uses the class token of a masked
+            autoencoder.
+        clip: bounds of valid pixels in the space of the program.
+        strength: ε, from 0.2 to 1 in the paper, depending on the data set.
         at: interface of the images.
 
     Example:

@@ -1,4 +1,4 @@
-"""Prefix tuning by name: learned keys and values for attention."""
+"""Prefix tuning methods: learnt keys and values of attention."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from graphprog.values.reparameterized import MLP
 def prefix_tuning(
     tokens: int = 10, hidden: int | None = 512, inputs: int = 512, at: str = "attention[*]"
 ) -> Parts:
-    """Prefix tuning (Li & Liang, ACL 2021): keys and values in front of those of every layer.
+    """Prefix tuning (Li & Liang, ACL 2021): keys and values before those of every layer.
 
     Args:
-        tokens: how many; 2·L·n·(key heads x head size) parameters when saved.
-        hidden: width of the network that they come out of while they are trained; None trains
-            them as they are.
-        inputs: of that network, for each token.
+        tokens: n, number of virtual tokens; 2·L·n·(key heads x head size) parameters when saved.
+        hidden: width of the network that computes them during training; None trains them directly.
+        inputs: input width of that network.
         at: attention operations, such as ``encoder.attention[*]`` of a model that has several.
 
     Example:
@@ -29,12 +28,11 @@ def prefix_tuning(
 
 
 def p_tuning_v2(tokens: int = 20, hidden: int | None = None, at: str = "attention[*]") -> Parts:
-    """P-tuning v2 (Liu et al., ACL 2022): a prefix in every layer, beside a trained head.
+    """P-tuning v2 (Liu et al., ACL 2022): a prefix in every layer, for use with a trained head.
 
     Args:
-        tokens: how many.
-        hidden: width of a network that they come out of while they are trained; None trains them as
-            they are.
+        tokens: number of virtual tokens.
+        hidden: width of a network that computes them during training; None trains them directly.
         at: attention operations.
 
     Example:

@@ -1,6 +1,6 @@
-"""Prompt tuning by name: learned entries on the sequence.
+"""Prompt tuning methods: learnt entries in the sequence.
 
-The alignment is up to the task: ``LinearHead(at="features")`` for classification as in VPT, none
+The alignment depends on the task: ``LinearHead(at="features")`` for classification as in VPT, none
 for language modeling.
 """
 
@@ -20,11 +20,12 @@ Parts = tuple[Manipulation, ...]
 
 
 def prompt_tuning(tokens: int = 20, init: str | Init = "vocabulary") -> Parts:
-    """Prompt tuning (Lester et al., EMNLP 2021): learned tokens in front of the embedded text.
+    """Prompt tuning (Lester et al., EMNLP 2021): learnt tokens before the embedded text.
 
     Args:
-        tokens: how many; n·d parameters.
-        init: ``vocabulary``, ``normal``, or the embeddings of words that describe the task.
+        tokens: n, number of tokens; n·d parameters.
+        init: ``vocabulary``, ``normal``, or an initializer such as
+            ``gp.initializers.text(tokenizer, "...")`` with words that describe the task.
 
     Example:
         >>> parts = gp.methods.prompt_tuning(tokens=4, init="vocabulary")
@@ -35,12 +36,12 @@ def prompt_tuning(tokens: int = 20, init: str | Init = "vocabulary") -> Parts:
 
 
 def p_tuning(tokens: int = 20, hidden: int = 128, encoder: str = "mlp") -> Parts:
-    """P-tuning (Liu et al., 2021): prompt tokens out of a small network, folded when saved.
+    """P-tuning (Liu et al., 2021): prompt tokens computed by a small network, merged when saved.
 
     Args:
-        tokens: how many.
+        tokens: number of tokens.
         hidden: width of the network.
-        encoder: ``mlp`` of three layers, or ``lstm`` with two layers behind.
+        encoder: ``mlp`` of three layers, or ``lstm`` followed by two linear layers.
 
     Example:
         >>> parts = gp.methods.p_tuning(tokens=4, hidden=8, encoder="lstm")
@@ -58,13 +59,13 @@ def vpt_shallow(
     offset: int = 1,
     at: str = "embedding",
 ) -> Parts:
-    """VPT-shallow (Jia et al., ECCV 2022): learned tokens behind the class token.
+    """VPT-shallow (Jia et al., ECCV 2022): learnt tokens after the class token.
 
     Args:
-        tokens: how many; n·d parameters.
-        init: what they start from; None is the paper's U(±√(6/(3p²+d))) for patches of 16.
-        offset: 1 behind the class token, 0 where there is none, -1 at the end.
-        at: where the sequence enters the blocks.
+        tokens: n, number of tokens; n·d parameters.
+        init: initial values; None is the paper's U(±√(6/(3p²+d))) for patches of 16.
+        offset: 1 after the class token, 0 without a class token, -1 at the end.
+        at: interface where the sequence enters the blocks.
 
     Example:
         >>> parts = gp.methods.vpt_shallow(tokens=4, offset=0, at="tokens")
@@ -84,15 +85,15 @@ def vpt_deep(
     depth: int | None = None,
     shared: bool = False,
 ) -> Parts:
-    """VPT-deep (Jia et al., ECCV 2022): fresh tokens in the same slots in front of every block.
+    """VPT-deep (Jia et al., ECCV 2022): new tokens in the same slots before every block.
 
     Args:
-        tokens: how many a block; L·n·d parameters.
-        init: what they start from; None is the paper's U(±√(6/(3p²+d))) for patches of 16.
-        offset: 1 behind the class token, 0 where there is none, -1 at the end.
-        tower: of a model that has several, such as ``vision``.
-        depth: in front of how many blocks from the first on; None is all.
-        shared: the same tokens in front of every block.
+        tokens: n, number of tokens per block; L·n·d parameters.
+        init: initial values; None is the paper's U(±√(6/(3p²+d))) for patches of 16.
+        offset: 1 after the class token, 0 without a class token, -1 at the end.
+        tower: tower of a model with several, such as ``vision``.
+        depth: number of blocks with tokens, from the first one; None is all.
+        shared: whether to use the same tokens before every block.
 
     Example:
         >>> parts = gp.methods.vpt_deep(tokens=4, offset=0)
@@ -125,14 +126,14 @@ def maple(
     text: str = "text",
     vision: str = "vision",
 ) -> Parts:
-    """MaPLe (Khattak et al., CVPR 2023): text prompts, and vision prompts that are maps of them.
+    """MaPLe (Khattak et al., CVPR 2023): text prompts, and linear maps of them as vision prompts.
 
-    Text prompts stand behind the first token, vision prompts at the end; both are replaced in
-    front of the blocks up to ``depth``, the vision ones by a linear map of the text ones.
+    Text prompts are inserted after the first token, vision prompts at the end; both are replaced
+    before each block up to ``depth``, the vision prompts by a linear map of the text prompts.
 
     Args:
-        tokens: how many.
-        depth: in front of how many blocks of either tower.
+        tokens: number of tokens per prompt.
+        depth: number of blocks with prompts in each tower.
         text: name of the text tower.
         vision: name of the vision tower.
 

@@ -1,4 +1,4 @@
-"""Methods that scale what a frozen model computes."""
+"""Methods that scale activations of a frozen model."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from graphprog.manipulations.modules.scale import Scale
 
 
 def ia3(keys: str, values: str, feed_forward: str) -> tuple[Scale, ...]:
-    """(IA)³ of Liu et al., NeurIPS 2022: keys, values and inner activations, each times a vector.
+    """(IA)³ of Liu et al., NeurIPS 2022: scale keys, values and inner activations by vectors.
 
-    Parameters: in every layer, the widths of the keys, the values and the inner activations.
+    Number of parameters per layer: the widths of keys, values and inner activations.
 
     Args:
-        keys: what the key projections give: ``layers.*.attention.k_proj:out``. Where one layer
-            projects queries, keys and values, its output, as PEFT does it; then leave ``values``
-            empty.
-        values: what the value projections give.
-        feed_forward: what the second linear layers of the feed-forward blocks read:
+        keys: output of the key projections: ``layers.*.attention.k_proj:out``. If one layer
+            projects queries, keys and values, its output, as in PEFT; then leave ``values`` empty.
+        values: output of the value projections.
+        feed_forward: input of the second linear layer of the feed-forward blocks:
             ``layers.*.mlp.down_proj:in``.
 
     Example:
@@ -27,12 +26,12 @@ def ia3(keys: str, values: str, feed_forward: str) -> tuple[Scale, ...]:
 
 
 def graph_prompt(at: str) -> tuple[Scale, ...]:
-    """GraphPrompt of Liu et al., WWW 2023: node vectors times a vector, in front of the readout.
+    """GraphPrompt of Liu et al., WWW 2023: scale node vectors before the readout.
 
-    The paper compares pooled vectors with class prototypes by cosine.
+    The paper compares pooled vectors with class prototypes by cosine similarity.
 
     Args:
-        at: what the readout reads, [nodes, d].
+        at: input of the readout, [nodes, d].
 
     Example:
         >>> parts = gp.methods.graph_prompt(at="features")  # of a graph network: before its readout

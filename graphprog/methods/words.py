@@ -1,4 +1,4 @@
-"""Methods that let text models read what is no text."""
+"""Methods for language models on inputs that are not text."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ def time_llm(
 ) -> tuple[Prototypes, ...]:
     """Time-LLM of Jin et al., ICLR 2024: series attend to prototypes of words.
 
-    The paper puts a prompt in words in front, and reads the last patches by a linear layer.
+    The paper also puts a text prompt before the series, and reads the last patches by a linear
+    layer.
 
     Args:
-        patch: values in a patch.
-        stride: from one patch to the next.
-        prototypes: how many.
+        patch: number of time steps per patch.
+        stride: distance between patches.
+        prototypes: number of prototypes.
         at: interface of the tokens.
 
     Example:
@@ -31,7 +32,7 @@ def time_llm(
 def reprogbert(words: int, at: str = "tokens") -> tuple[VocabularyMap, ...]:
     """ReprogBERT of Melnyk et al., ICML 2023: target words as linear combinations of source words.
 
-    The paper maps outputs back by a linear layer, and has twenty amino acids.
+    The paper maps outputs back by a linear layer; its target words are the 20 amino acids.
 
     Args:
         words: size of the target vocabulary.
@@ -45,11 +46,11 @@ def reprogbert(words: int, at: str = "tokens") -> tuple[VocabularyMap, ...]:
 
 
 def r2dl(words: int, top: int = 8, at: str = "tokens") -> tuple[VocabularyMap, ...]:
-    """R2DL of Vinod et al., 2020, with sparse combinations, learned by gradients in place of K-SVD.
+    """R2DL of Vinod et al., 2020: sparse combinations, learnt by gradients instead of K-SVD.
 
     Args:
         words: size of the target vocabulary.
-        top: coefficients of a word that count; the number is ours.
+        top: number of coefficients used per word; the default is our choice.
         at: interface of the tokens.
 
     Example:

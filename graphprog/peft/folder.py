@@ -1,4 +1,4 @@
-"""A checkpoint folder of PEFT: a configuration and tensors."""
+"""Checkpoint folders of PEFT: a configuration and tensors."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ PROMPT, ENCODER, MULTITASK, PREFIX, SCALING = (
 )
 PROMPTS = (PROMPT, ENCODER, MULTITASK)
 OUTSIDE = (*PROMPTS, PREFIX)
-"""Methods that leave the modules of the model as they are."""
+"""Methods that do not change modules of the model."""
 KINDS = (*OUTSIDE, SCALING)
 
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """What is in a checkpoint folder.
+    """Content of a checkpoint folder.
 
     Attributes:
-        name: of the folder, for messages.
+        name: name of the folder, for messages.
         config: the adapter's configuration.
-        tensors: its tensors, by their names there.
+        tensors: the adapter's tensors by name.
     """
 
     name: str
@@ -50,33 +50,33 @@ class Folder:
 
     @property
     def kind(self) -> str:
-        """The method, as PEFT calls it."""
+        """PEFT's name of the method."""
         return str(self.config.get("peft_type"))
 
     def number(self, name: str, default: int | None = None) -> int:
-        """A whole number of the configuration.
+        """Read a non-negative integer of the configuration.
 
         Raises:
-            FileError: it is something else.
+            FileError: the entry is something else.
         """
         value = self.config.get(name)
         value = default if value is None else value
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise FileError(f"{self.name}: {name} is {value!r:.60}, not a number")
+            raise FileError(f"{self.name}: {name} must be an integer, not {value!r:.60}")
         return value
 
     def tensor(self, name: str) -> torch.Tensor:
-        """One of the tensors, in float32.
+        """Get a tensor by name, in float32.
 
         Raises:
-            FileError: there is none of that name.
+            FileError: there is no such tensor.
         """
         if name not in self.tensors:
             raise FileError(f"{self.name}: {TENSORS} has no {name!r}")
         return self.tensors[name].to(torch.float32)
 
     def modules(self) -> dict[str, dict[str, torch.Tensor]]:
-        """Tensors of modules of the model, by the path that each has there."""
+        """Tensors of the model's modules, by module path and name."""
         found: dict[str, dict[str, torch.Tensor]] = {}
         for name, tensor in self.tensors.items():
             if not name.startswith("base_model."):
@@ -91,7 +91,7 @@ class Folder:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One part of a program and what it has learned, by name within the part."""
+    """One part of a program, and its learnt tensors by name."""
 
     part: Manipulation
     state: dict[str, torch.Tensor]
@@ -101,7 +101,7 @@ def read(path: str | os.PathLike[str], revision: str | None, token: str | None) 
     """Read a folder, or a repository of the Hugging Face Hub.
 
     Raises:
-        FileError: something is missing, damaged, or of a method that is not read.
+        FileError: a file is missing or corrupt, or the method is not supported.
     """
     given = path if isinstance(path, str) else Path(path)
     folder = folder_of(given)
@@ -114,12 +114,12 @@ def read(path: str | os.PathLike[str], revision: str | None, token: str | None) 
     if not files[1].exists():
         raise FileError(
             f"{name}: there is no {TENSORS}",
-            ["save it with safe_serialization=True: nothing that is pickled is read here"],
+            ["save it with safe_serialization=True; pickles are not loaded"],
         )
     try:
         tensors = safetensors.torch.load_file(files[1])
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise FileError(f"{name}: {TENSORS} is damaged: {error}") from error
+        raise FileError(f"{name}: {TENSORS} is corrupt: {error}") from error
     return Folder(name, config, tensors)
 
 
@@ -128,15 +128,16 @@ def _config(name: str, file: Path) -> Mapping[str, Any]:
         text = file.read_text("utf-8")
     except (OSError, ValueError) as error:
         raise FileError(
-            f"{name}: {CONFIG} cannot be read: {error}", ["name a checkpoint folder of PEFT"]
+            f"{name}: {CONFIG} cannot be read: {error}", ["give a checkpoint folder of PEFT"]
         ) from error
     config = parse_json(text, f"{name}: {CONFIG}")
     if not isinstance(config, dict):
-        raise FileError(f"{name}: {CONFIG} holds no object")
+        raise FileError(f"{name}: {CONFIG} must be a JSON object")
     kind = config.get("peft_type")
     if kind not in KINDS:
         raise FileError(
-            f"{name}: a checkpoint of {kind!r:.60} is not read: what is read is {', '.join(KINDS)}"
+            f"{name}: checkpoints of {kind!r:.60} are not supported; supported are "
+            f"{', '.join(KINDS)}"
         )
     return config
 
@@ -144,16 +145,16 @@ def _config(name: str, file: Path) -> Mapping[str, Any]:
 def write(
     path: str | os.PathLike[str], config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
 ) -> None:
-    """Write a folder, which is made; each of its files is replaced as a whole.
+    """Write a folder and create it if needed; each file is replaced atomically.
 
     Raises:
-        FileError: it cannot be written.
+        FileError: the folder cannot be written.
     """
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FileError(f"{folder}: cannot be made: {error.strerror}") from error
+        raise FileError(f"{folder}: cannot be created: {error.strerror}") from error
     dense = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     metadata = {"format": "pt"}
     atomic_write(folder / TENSORS, lambda file: safetensors.torch.save_file(dense, file, metadata))

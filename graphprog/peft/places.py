@@ -1,4 +1,4 @@
-"""Where PEFT acts: its names of modules as interfaces of a graph."""
+"""Interfaces of a graph at which PEFT acts, by its module names."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ ENCODER_IDS, DECODER_IDS = "input_ids", "decoder_input_ids"
 
 
 def tokens_of(graph: Graph, ids: str = ENCODER_IDS) -> str:
-    """The interface behind the module in which an input's ids are looked up.
+    """Find the interface after the embedding module of an input's ids.
 
-    What such a module does beyond the lookup, such as scaling, lies in front of it.
+    It comes after everything that the module computes, such as scaling.
 
     Raises:
-        InterfaceError: nothing is looked up, or several inputs are and none is called ``ids``.
+        InterfaceError: no input is embedded, or several are and none is called ``ids``.
     """
     table = graph.interfaces()
     qualified = f"{ids}.tokens"
@@ -27,7 +27,7 @@ def tokens_of(graph: Graph, ids: str = ENCODER_IDS) -> str:
 
 
 def module_key(graph: Graph, path: str, end: str, name: str) -> str:
-    """The interface at one end of a module, ``in`` or ``out``.
+    """Find the interface at one end of a module, ``in`` or ``out``.
 
     Raises:
         FileError: the graph has no such module, or calls it several times.
@@ -39,22 +39,22 @@ def module_key(graph: Graph, path: str, end: str, name: str) -> str:
         module = keys[0].removesuffix(f":{end}")
         if f"{module}@1:{end}" in table:
             raise FileError(
-                f"{name}: the graph calls {module!r} several times, and a part of a program stands "
-                "at one call"
+                f"{name}: the graph calls {module!r} several times, but a part of a program acts "
+                "on one call"
             )
         return keys[0]
     near = difflib.get_close_matches(wanted, table, n=4, cutoff=0.4)
     raise FileError(
-        f"{name}: the graph has no place {wanted!r}",
+        f"{name}: the graph has no interface {wanted!r}",
         [
-            *([f"nearest: {', '.join(near)}"] if near else []),
-            "capture the very model that was trained: the class and the task are part of it",
+            *([f"check the nearest names: {', '.join(near)}"] if near else []),
+            "capture the model that was trained, with the same class and task",
         ],
     )
 
 
 def same_place(graph: Graph, one: str, other: str) -> bool:
-    """Whether two interfaces are the same value for all that reads it."""
+    """Whether two interfaces are the same value with the same uses."""
     try:
         places = [graph.interfaces().resolve(name) for name in (one, other)]
     except InterfaceError:

@@ -1,4 +1,4 @@
-"""Prefix tuning of PEFT: keys and values of all layers in one tensor."""
+"""Prefix tuning of PEFT, with keys and values of all layers in one tensor."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _SELF, _DECODER = "attention[*]", "decoder.attention[*]"
 
 
 def reached(graph: Graph) -> str:
-    """The attention operations that PEFT gives a prefix: those of a decoder where there are two."""
+    """The attention operations that PEFT prefixes: those of the decoder if there are two towers."""
     return _DECODER if "decoder.attention[0]" in graph.aliases else _SELF
 
 
 def read_prefix(folder: Folder, graph: Graph, at: str) -> Part:
-    """The memory of a folder.
+    """Read the prefix of a folder.
 
     Raises:
         FileError: the tensor does not fit the attention operations of the graph.
-        InterfaceError: the graph has none.
+        InterfaceError: the graph has no attention.
     """
     length = folder.number("num_virtual_tokens")
     rows = folder.tensor("prompt_embeddings")
@@ -43,21 +43,24 @@ def read_prefix(folder: Folder, graph: Graph, at: str) -> Part:
     layers = len(graph.interfaces().resolve_all(at))
     if layers != pairs:
         raise FileError(
-            f"{folder.name}: the prefix is for {pairs} layers, the graph attends {layers} times at "
-            f"{at}",
-            ["capture the model that it was trained for", "at='...' with as many operations"],
+            f"{folder.name}: the prefix is for {pairs} layers, but the graph has {layers} "
+            f"attention operations at {at}",
+            [
+                "capture the model that it was trained for",
+                f"set at='...' to {pairs} attention operations",
+            ],
         )
     order = layer_order(layers, folder.number("num_transformer_submodules", 1))
     blocks = rows.reshape(length, layers, -1)
-    memory = Prefix(at=at, name="prefix", length=length, value=Learnable())
-    return Part(memory, {"rows.value": blocks[:, order].flatten(1)})
+    prefix = Prefix(at=at, name="prefix", length=length, value=Learnable())
+    return Part(prefix, {"rows.value": blocks[:, order].flatten(1)})
 
 
 def layer_order(layers: int, submodules: int) -> list[int]:
-    """Which pair of keys and values PEFT gives to each layer.
+    """The index of the pair of keys and values that PEFT gives to each layer.
 
-    With an encoder and a decoder it lays all pairs out twice and takes two for a layer, of which
-    self attention gets the first.
+    With an encoder and a decoder it repeats all pairs and takes two per layer, of which self
+    attention uses the first.
     """
     if submodules == 2:
         return [2 * layer % layers for layer in range(layers)]
@@ -67,21 +70,24 @@ def layer_order(layers: int, submodules: int) -> list[int]:
 def prefix_fields(
     graph: Graph, spec: Prefix, rows: torch.Tensor, name: str
 ) -> tuple[torch.Tensor, dict[str, Any]]:
-    """The tensor that PEFT reads as this memory, and its configuration.
+    """Convert a prefix to PEFT's tensor and configuration.
 
     Raises:
-        ProgramError: PEFT has no place for it; says why.
+        ProgramError: PEFT cannot represent the prefix; says why.
     """
     graph = matched(graph)
     places = graph.interfaces().resolve_all(spec.at)
     usual = graph.interfaces().resolve_all(reached(graph))
     if [place.key for place in places] != [place.key for place in usual]:
         raise ProgramError(
-            f"PEFT puts a prefix at {reached(graph)}; {name!r} stands at {spec.at}",
-            [f"gp.Prefix(at={reached(graph)!r})"],
+            f"PEFT puts a prefix at {reached(graph)}, but {name!r} is at {spec.at}",
+            [f"use gp.Prefix(at={reached(graph)!r})"],
         )
     if spec.positions != "shift":
-        raise ProgramError(f"PEFT counts the prefix; {name!r} keeps positions")
+        raise ProgramError(
+            f"PEFT shifts positions by the prefix, but {name!r} keeps positions",
+            ["set positions='shift'"],
+        )
     layers = len(places)
     both = reached(graph) == _DECODER
     blocks = rows.reshape(len(rows), layers, -1)
@@ -91,7 +97,7 @@ def prefix_fields(
     if not torch.equal(laid[:, order], blocks):
         raise ProgramError(
             f"PEFT gives layers {order.index(order[0])} and {order[1:].index(order[0]) + 1} of a "
-            f"decoder the same keys and values; those of {name!r} differ"
+            f"decoder the same keys and values, but those of {name!r} differ"
         )
     width = rows.shape[1] // (2 * layers)
     key = fake_tensor(Attention(graph.nodes[places[0].node]).key)

@@ -1,4 +1,4 @@
-"""From a checkpoint folder of PEFT to a task."""
+"""Load a checkpoint folder of PEFT as a task."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ def load(
     revision: str | None = None,
     token: str | None = None,
 ) -> ReprogrammedModel:
-    """Compile a checkpoint of PEFT into the model that it was trained for.
+    """Load a PEFT checkpoint and compile it into the model that it was trained for.
 
     Prompt tuning, P-tuning and multitask prompt tuning become entries at ``tokens``, of the
-    encoder where there are two; prefix tuning becomes a memory of attention, of the decoder where
-    there are two; (IA)³ becomes scalings. Heads that were trained along become
-    parts as well. All of it can be trained on.
+    encoder if there are two towers; prefix tuning becomes a prefix of attention, of the decoder if
+    there are two towers; (IA)³ becomes scalings. Heads in ``modules_to_save`` become parts as well.
+    All parts can be trained further.
 
     Args:
         path: a folder with ``adapter_config.json`` and ``adapter_model.safetensors``, or
             ``owner/name`` on the Hugging Face Hub.
         graph: the captured base model, of the class and number of labels that was trained.
-        task: which of the tasks of multitask prompt tuning.
-        at: attention operations that a prefix acts on in place of those of PEFT, such as
-            ``encoder.attention[*]``, which PEFT does not reach.
+        task: index of the task of multitask prompt tuning.
+        at: attention operations of a prefix in place of PEFT's, such as ``encoder.attention[*]``,
+            which PEFT does not support.
         revision: branch, tag or commit on the Hub.
         token: access token for the Hub.
 
     Raises:
         FileError: the folder is incomplete, of another method, or for another model; says what.
-        InterfaceError: the graph looks no token ids up.
+        InterfaceError: the graph embeds no token ids.
 
     Example:
         >>> prompted = gp.compile(language, gp.Program(gp.methods.prompt_tuning(tokens=4)))
@@ -81,7 +81,7 @@ def load(
 
 
 def _prompts(folder: Folder, graph: Graph, task: int) -> Iterator[Part]:
-    """The prompt, and the decoder's own where multitask prompt tuning has one."""
+    """The prompt, and the decoder's prompt of multitask prompt tuning if any."""
     length = folder.number("num_virtual_tokens")
     entries = folder.tensor("prompt_embeddings")
     submodules = len(entries) // length if length else 0
@@ -92,7 +92,7 @@ def _prompts(folder: Folder, graph: Graph, task: int) -> Iterator[Part]:
         )
     multitask = folder.kind == MULTITASK
     towers = [("prompt", tokens_of(graph))]
-    if multitask and submodules == 2:  # the others keep a second half that nothing reads
+    if multitask and submodules == 2:  # other methods do not use the second half
         towers.append(("decoder_prompt", tokens_of(graph, DECODER_IDS)))
     for number, (name, at) in enumerate(towers):
         rows = slice(number * length, (number + 1) * length)
@@ -121,7 +121,7 @@ def _task_of(folder: Folder, task: int) -> dict[str, torch.Tensor]:
 
 
 def _of_modules(folder: Folder, graph: Graph) -> Iterator[Part]:
-    """Scalings, and layers that were trained along."""
+    """Scalings, and other trained layers."""
     for path, tensors in folder.modules().items():
         if set(tensors) == {_VECTOR}:
             yield _scaling(folder, graph, path, tensors[_VECTOR])
@@ -132,9 +132,9 @@ def _of_modules(folder: Folder, graph: Graph) -> Iterator[Part]:
             yield Part(part, {f"layer.{name}": tensor for name, tensor in tensors.items()})
         else:
             raise FileError(
-                f"{folder.name}: {path} was trained along, and is no affine layer: it has "
+                f"{folder.name}: {path} was trained but is not an affine layer; it has "
                 f"{', '.join(tensors)}",
-                ["save it in the base model, and capture that"],
+                ["save it in the base model, and capture that model"],
             )
 
 
@@ -150,7 +150,7 @@ def _scaling(folder: Folder, graph: Graph, path: str, vector: torch.Tensor) -> P
 
 
 def _is_feedforward(folder: Folder, path: str) -> bool:
-    """Whether what goes into a module is scaled, not what comes out."""
+    """Whether the input of a module is scaled, not its output."""
     wanted = folder.config.get("feedforward_modules")
     if isinstance(wanted, str):
         try:
@@ -166,9 +166,9 @@ def _check_layer(folder: Folder, graph: Graph, path: str, weight: torch.Tensor) 
     sizes = tuple(table[key].shape[-1] for key in keys)
     if sizes != tuple(weight.shape):
         raise FileError(
-            f"{folder.name}: {path} was trained with a weight of shape {tuple(weight.shape)}, the "
-            f"graph's has {sizes}",
-            ["make the base model with the same number of labels, and capture it again"],
+            f"{folder.name}: {path} was trained with a weight of shape {tuple(weight.shape)}, but "
+            f"the graph's has {sizes}",
+            ["capture the base model with the same number of labels"],
         )
 
 

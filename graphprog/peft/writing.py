@@ -1,4 +1,4 @@
-"""From a task to a checkpoint folder of PEFT."""
+"""Save a task as a checkpoint folder of PEFT."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _HEADS: dict[str, tuple[str, ...]] = {
     "TOKEN_CLS": ("classifier", "score"),
     "QUESTION_ANS": ("qa_outputs",),
 }
-"""Modules that PEFT trains along for a task, and expects in every folder of it."""
+"""Modules that PEFT always trains for a task type, and expects in every folder of it."""
 
 
 def save(
@@ -42,22 +42,22 @@ def save(
     task_type: str,
     kind: str | None = None,
 ) -> None:
-    """Write a program as a checkpoint folder that ``PeftModel.from_pretrained`` reads.
+    """Save a program as a checkpoint folder that ``PeftModel.from_pretrained`` reads.
 
     Args:
-        task: a prompt in front of the tokens, a prefix, or scalings of modules; layers that are
-            :class:`~graphprog.TrainableLayer` go along. Computed entries are written as plain
-            ones.
+        task: a prompt before the tokens, a prefix, or scalings of modules, optionally with
+            :class:`~graphprog.TrainableLayer` parts. Reparameterized entries are saved as plain
+            entries.
         path: the folder.
-        base_model_name_or_path: what PEFT is to call the base model.
+        base_model_name_or_path: name of the base model in PEFT's configuration.
         task_type: ``CAUSAL_LM``, ``SEQ_CLS``, ``TOKEN_CLS``, ``QUESTION_ANS``, ``SEQ_2_SEQ_LM``
             or ``FEATURE_EXTRACTION``.
-        kind: ``PROMPT_TUNING`` or ``P_TUNING`` for a prompt, which PEFT then computes alike; by
-            default the first, which it also trains on. Low-rank entries are
+        kind: ``PROMPT_TUNING`` (the default) or ``P_TUNING`` for a prompt, with the same results in
+            PEFT, which can train only the first one further. Low-rank entries are
             ``MULTITASK_PROMPT_TUNING``, a prefix is ``PREFIX_TUNING``, scalings are ``IA3``.
 
     Raises:
-        ProgramError: PEFT has no place for a part of the program; says which and why.
+        ProgramError: PEFT cannot represent a part of the program; says which and why.
         FileError: the folder cannot be written.
 
     Example:
@@ -68,8 +68,8 @@ def save(
     require_choice("", "task_type", task_type, TASKS)
     if not task.spec.align.is_identity:
         raise ProgramError(
-            f"PEFT has no place for the alignment {task.spec.align}",
-            ['gp.TrainableLayer(at="classifier:out") trains the head of the source itself'],
+            f"PEFT cannot represent the alignment {task.spec.align}",
+            ['train the head of the source instead: gp.TrainableLayer(at="classifier:out")'],
         )
     parts = list(_parts(task))
     found = _kind(parts, kind)
@@ -98,7 +98,7 @@ def save(
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """One part of a task: where it lies, what it is, what it has learned."""
+    """One part of a task: its insertion, its spec, and its learnt tensors."""
 
     insertion: Insertion
     spec: Manipulation
@@ -110,27 +110,30 @@ def _parts(task: ReprogrammedModel) -> Iterator[_Part]:
     specs = {part.label: part for part in program.acting}
     for insertion in task.graph.insertions:
         if insertion.label not in specs:
-            raise ProgramError(f"PEFT has no place for {insertion.name!r}, at {insertion.at}")
+            raise ProgramError(f"PEFT cannot represent {insertion.name!r}, at {insertion.at}")
         module = getattr(task.program, insertion.name)
         yield _Part(insertion, specs[insertion.label], module.state_dict())
 
 
 def _kind(parts: list[_Part], wanted: str | None) -> str:
-    """The method that a program is, as PEFT calls it."""
+    """PEFT's name of the method of a program."""
     main = [part for part in parts if not isinstance(part.spec, TrainableLayer)]
     for part in main:
         if not isinstance(part.spec, Concatenative | Prefix | Scale):
             raise ProgramError(
-                f"PEFT has no place for {part.insertion.name!r}, which is {part.spec.kind}",
-                ["a prompt, a prefix, or scalings of modules", "gp.save(task, path)"],
+                f"PEFT cannot represent {part.insertion.name!r}, which is {part.spec.kind}",
+                [
+                    "use a prompt, a prefix, or scalings of modules",
+                    "save it in our format: gp.save(task, path)",
+                ],
             )
         if isinstance(part.spec, Prefix) and part.spec.gates:
             name = part.insertion.name
-            raise ProgramError(f"PEFT adds no prefix behind gates; {name!r} has them")
+            raise ProgramError(f"PEFT has no prefixes with gates, but {name!r} has them")
     prompts = [part for part in main if isinstance(part.spec, Concatenative | Prefix)]
     if len(prompts) > 1 or (prompts and len(main) > 1) or not main:
         raise ProgramError(
-            f"a folder of PEFT holds one prompt or prefix, or scalings; this program has "
+            f"a folder of PEFT has one prompt or prefix, or scalings, but this program has "
             f"{', '.join(part.insertion.name for part in main) or 'neither'}"
         )
     if not prompts:
@@ -155,9 +158,9 @@ def _prompt(
     base, name = task.base, part.insertion.name
     if (spec.axis, spec.offset) != (1, 0) or not same_place(base, spec.at, tokens_of(base)):
         raise ProgramError(
-            f"PEFT puts a prompt in front of the tokens; {name!r} stands at {spec.at}, axis "
+            f"PEFT puts a prompt before the tokens, but {name!r} is at {spec.at}, axis "
             f"{spec.axis}, offset {spec.offset}",
-            [f"gp.Concatenative(at={tokens_of(base)!r}, axis=1, offset=0)"],
+            [f"use gp.Concatenative(at={tokens_of(base)!r}, axis=1, offset=0)"],
         )
     if isinstance(spec.value, LowRank):
         state = {path.rpartition(".")[2]: tensor for path, tensor in part.state.items()}
@@ -178,7 +181,7 @@ def _prompt(
 
 
 def _prefix(task: ReprogrammedModel, parts: list[_Part]) -> tuple[torch.Tensor, dict[str, Any]]:
-    """The tensor and the configuration of a prefix."""
+    """Tensor and configuration of a prefix."""
     part = next(part for part in parts if isinstance(part.spec, Prefix))
     assert isinstance(part.spec, Prefix)
     name = part.insertion.name
@@ -188,7 +191,7 @@ def _prefix(task: ReprogrammedModel, parts: list[_Part]) -> tuple[torch.Tensor, 
 
 
 def _method(spec: Concatenative, kind: str, width: int) -> dict[str, Any]:
-    """What the configuration says of one method only."""
+    """Configuration entries of one method only."""
     value = spec.value
     if kind == folder.MULTITASK:
         assert isinstance(value, LowRank)
@@ -213,8 +216,8 @@ def _scalings(parts: list[_Part]) -> tuple[dict[str, torch.Tensor], dict[str, An
         path, _, end = part.insertion.at.rpartition(":")
         if end not in ("in", "out") or path in ends:
             raise ProgramError(
-                f"PEFT scales what goes into a module or what comes out of it, once; "
-                f"{part.insertion.name!r} stands at {part.insertion.at}"
+                f"PEFT scales the input or the output of a module, once, but "
+                f"{part.insertion.name!r} is at {part.insertion.at}"
             )
         ends[path] = end
         vector = part.state["value"]
@@ -226,7 +229,7 @@ def _scalings(parts: list[_Part]) -> tuple[dict[str, torch.Tensor], dict[str, An
 def _layers(
     task: ReprogrammedModel, parts: list[_Part], heads: tuple[str, ...]
 ) -> dict[str, torch.Tensor]:
-    """Tensors of layers that were trained along, and of heads that PEFT expects anyway."""
+    """Tensors of trained layers, and of heads that PEFT always expects."""
     found: dict[str, torch.Tensor] = {}
     for name, tensor in task.source.state_dict().items():
         if _belongs(name, heads):
@@ -242,5 +245,5 @@ def _layers(
 
 
 def _belongs(name: str, heads: tuple[str, ...]) -> bool:
-    """Whether a tensor is that of a head, or of a part of one."""
+    """Whether a tensor belongs to a head or a part of one."""
     return any(part.endswith(head) for part in name.split(".")[:-1] for head in heads)

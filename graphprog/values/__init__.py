@@ -1,7 +1,7 @@
-"""Values inside a program: learnable, fixed or computed, how they start, and where they act.
+"""Values of a program: learnable, fixed or computed, with initial values, masks and patches.
 
-Here belong initializers, reparameterizations, conditioning, masks and patches. What is done with a
-value at an interface belongs to a manipulation.
+Initializers, reparameterizations, conditioning, masks and patches. Manipulations say how a value is
+used at an interface.
 """
 
 from __future__ import annotations

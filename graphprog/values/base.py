@@ -1,4 +1,4 @@
-"""Configuration λ: where a manipulation's numbers come from, learned or fixed."""
+"""Values of manipulations, configuration λ: learnt, fixed or stored tensors."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ INITS = ("zeros", "ones", "normal", "uniform", "vocabulary")
 @spec("learnable")
 @dataclasses.dataclass(frozen=True)
 class Learnable(Spec):
-    """A tensor that training changes.
+    """Learnable tensor with initial values.
 
     Attributes:
         init: ``zeros``, ``ones``, ``normal`` N(0, scale²) or ``uniform`` U(-scale, scale); for
             entries also ``vocabulary``, random tokens; or one of :mod:`graphprog.initializers`.
-        scale: spread of the random inits; factor of the others.
-        shape: shape without the batch; None takes the interface's own, with 1 for axes of
-            varying length. It must broadcast to the interface.
+        scale: scale of random initial values; factor of the others.
+        shape: shape without the batch; None takes the shape of the interface, with 1 for dynamic
+            axes. It must broadcast to the interface.
 
     Example:
         >>> prompt = gp.Concatenative(at="tokens", length=4, value=gp.Learnable("normal", 0.1))
@@ -41,7 +41,7 @@ class Learnable(Spec):
 
     def __post_init__(self) -> None:
         if not isinstance(self.init, Init):
-            remedy = "one of gp.initializers, such as gp.initializers.Vocabulary(among=5000)"
+            remedy = "use one of gp.initializers, such as gp.initializers.Vocabulary(among=5000)"
             require_choice(self.kind, "init", self.init, INITS, [remedy])
         if self.shape is not None:
             object.__setattr__(self, "shape", tuple(self.shape))
@@ -54,10 +54,10 @@ class Learnable(Spec):
         owner.register_parameter("value", nn.Parameter(value))
 
     def start(self, context: BuildContext) -> torch.Tensor:
-        """The initial values, float32, of the context's shape.
+        """Compute the initial values, float32, of the context's shape.
 
         Raises:
-            ProgramError: they cannot be had there; says why.
+            ProgramError: they cannot be computed at this interface; says why.
         """
         if self.init in ("zeros", "ones"):
             return torch.full(context.shape, self.scale if self.init == "ones" else 0.0)
@@ -71,12 +71,12 @@ class Learnable(Spec):
         if tuple(value.shape) != context.shape:
             raise ProgramError(
                 f"{context.where}: {init.kind} gives values of shape {tuple(value.shape)}, "
-                f"the entries have {context.shape}"
+                f"but the entries have {context.shape}"
             )
         return value * self.scale if self.scale != 1.0 else value.clone()
 
     def folded(self) -> Learnable:
-        """The same without initial values that hold tensors: what was learned takes their place."""
+        """Copy without initial values that hold tensors, which learnt values replace."""
         held = isinstance(self.init, Activations | Given)
         return Learnable(shape=self.shape) if held else self
 
@@ -84,7 +84,7 @@ class Learnable(Spec):
 @spec("fixed")
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fixed(Spec):
-    """A given tensor that never changes; its shape broadcasts to the interface.
+    """Fixed tensor, whose shape broadcasts to the interface.
 
     Example:
         >>> direction = torch.randn(8, 1, 1)
@@ -96,7 +96,7 @@ class Fixed(Spec):
 
     def __post_init__(self) -> None:
         if not isinstance(self.tensor, torch.Tensor):
-            raise ProgramError(f"Fixed takes a tensor, not {type(self.tensor).__name__}")
+            raise ProgramError(f"Fixed takes a tensor, not a {type(self.tensor).__name__}")
         object.__setattr__(self, "tensor", self.tensor.detach().clone())
 
     def attach(self, owner: nn.Module, context: BuildContext) -> None:
@@ -114,10 +114,10 @@ class Fixed(Spec):
 @spec("stored")
 @dataclasses.dataclass(frozen=True)
 class Stored(Spec):
-    """A tensor of the interface's shape that is saved, loaded and swapped like what is learned.
+    """Stored tensor that is saved, loaded and swapped like a learnt one, but not trained.
 
-    :func:`graphprog.precompute` puts keys and values there, once and for all. Before, they
-    are zero.
+    It has the shape of the interface. :func:`graphprog.precompute` fills it with keys and values;
+    before that, it is zero.
     """
 
     def attach(self, owner: nn.Module, context: BuildContext) -> None:
@@ -130,10 +130,10 @@ Value = Learnable | Fixed
 
 
 def check_broadcast(where: str, what: str, shape: tuple[int, ...], value: torch.Tensor) -> None:
-    """Check that a tensor added to every row of ``value`` keeps its shape.
+    """Check that a tensor broadcasts to the shape of every row of ``value``.
 
     Raises:
-        ProgramError: with both shapes, and the shape a per-channel vector would need.
+        ProgramError: names both shapes, and the shape that a per-channel vector needs.
     """
     sizes: tuple[int | torch.SymInt, ...] = tuple(value.shape[1:])
     target = tuple(None if isinstance(size, torch.SymInt) else size for size in sizes)
@@ -143,11 +143,10 @@ def check_broadcast(where: str, what: str, shape: tuple[int, ...], value: torch.
     if fits:
         return
     shown = shape_text(value)
-    remedies = [
-        "a shape that broadcasts to it without the batch, with 1 for an axis of varying length"
-    ]
+    remedies = ["use a shape that broadcasts to it without the batch, with 1 for dynamic axes"]
     if len(shape) == 1 and len(target) > 1 and shape[0] == target[0]:
-        remedies = [f"one number a channel has shape {(shape[0], *(1,) * (len(target) - 1))} here"]
+        per_channel = (shape[0], *(1,) * (len(target) - 1))
+        remedies = [f"use shape {per_channel} for one value per channel"]
     raise ProgramError(
         f"{where}: {what} of shape {shape} does not broadcast to {shown}",
         remedies,
@@ -155,7 +154,7 @@ def check_broadcast(where: str, what: str, shape: tuple[int, ...], value: torch.
 
 
 def shape_text(value: torch.Tensor) -> str:
-    """Shape of a traced value for people: ``[B, 64, 8, 8]``, with ``?`` for other varying axes."""
+    """Shape of a traced value as text: ``[B, 64, 8, 8]``, with ``?`` for other dynamic axes."""
     sizes: list[int | torch.SymInt] = list(value.shape)
     names = [
         str(size) if isinstance(size, int) else "?" if axis else "B"

@@ -1,4 +1,4 @@
-"""Prompts that depend on the input: P + π(z), with π a small network of a feature vector z."""
+"""Conditional prompts: P + π(z), with π a small network applied to a feature vector z."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ __all__ = ["Conditioned"]
 @spec("conditioned")
 @dataclasses.dataclass(frozen=True)
 class Conditioned(Spec):
-    """Learned vectors, each moved by the same function of the example's features: v_j + π(z).
+    """Learnt vectors shifted by a function of the example's features: v_j + π(z).
 
     π is Linear – ReLU – Linear with a bottleneck, the meta-net of CoCoOp (Zhou et al., CVPR 2022);
-    it has the usual start of linear layers, so that the examples differ from the first step on.
+    it is initialized like linear layers, so examples have different vectors from the first step.
     With d-dimensional features and vectors, P vectors and a reduction of 16 it has
     P·d + d·(d/16) + d/16 + (d/16)·d + d parameters.
 
     Attributes:
-        features: what gives the features [B, f]: an interface, or what another part shares; see
+        features: the features [B, f]: an interface, or the second output of another part; see
             :attr:`Manipulation.reads`.
-        value: the vectors before they are moved.
+        value: the vectors before the shift.
         reduction: the bottleneck has f // reduction units.
 
     Example:
@@ -65,7 +65,7 @@ class Conditioned(Spec):
             raise InterfaceError(
                 f"{where}: {self.features} of shape {shape_text(features)} is not one vector per "
                 "example",
-                ["read the features behind the pooling, such as 'features'"],
+                ["read features after the pooling: features='features'"],
             )
         assert context.axis is not None
         count, width = context.shape[context.axis - 1], context.shape[-1]
@@ -92,6 +92,6 @@ class MetaNet(nn.Module):
         )
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Move every vector by the same function of the features."""
+        """Shift every vector by the same function of the features."""
         moves: torch.Tensor = self.net(features)
         return self.value.to(features.dtype) + moves[:, None, :]

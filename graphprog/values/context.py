@@ -1,4 +1,4 @@
-"""What a part of a program is built for."""
+"""Build context: the value, inputs and random generator for which a part is built."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from graphprog.rewriting.fake_tracing import running
 
 @dataclasses.dataclass(frozen=True)
 class BuildContext:
-    """The value at an interface, what is read beside it, and where random numbers come from.
+    """Context in which the module of a part is built: value, inputs, and random generator.
 
-    Values are fake tensors: they have shape, dtype and device, and hold no numbers.
+    Values are fake tensors: they have shape, dtype and device, but no data.
 
     Attributes:
-        value: at the interface [B, ...], in its dtype; sizes that vary are symbolic.
+        value: value at the interface [B, ...], in its dtype; dynamic sizes are symbolic.
         where: key of the interface, for messages.
-        generator: source of all randomness, on the CPU.
-        read: values of what the part ``reads``, in that order.
-        layer: input [..., n], weight [m, n] and, where it has one, bias [m] of the affine layer
-            that gives the value, where the module takes these in place of the value.
-        graph: what the interface lies in; None where initial values may not look at it.
-        nodes: names of the nodes at the interfaces that share the module, most often one.
-        axis: of the value along which the entries of a prompt stand; None where it is no prompt.
+        generator: random generator, on the CPU.
+        read: values of the inputs that the part ``reads``, in that order.
+        layer: input [..., n], weight [m, n] and, if any, bias [m] of the affine layer that computes
+            the value, if the module takes these in place of the value.
+        graph: graph of the interface; None if initial values cannot depend on it.
+        nodes: names of the nodes at the interfaces that share the module, usually one.
+        axis: axis of the value along which prompt entries are inserted; None without entries.
     """
 
     value: torch.Tensor
@@ -42,23 +42,23 @@ class BuildContext:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the value without its batch axis; axes of varying length count as 1."""
+        """Shape of the value without its batch axis, with 1 for dynamic axes."""
         sizes: tuple[int | torch.SymInt, ...] = tuple(self.value.shape[1:])
         return tuple(1 if isinstance(size, torch.SymInt) else size for size in sizes)
 
     def of_shape(self, sizes: Sequence[int | torch.SymInt]) -> BuildContext:
-        """The same for a value [B, *sizes] of the same dtype."""
+        """Copy for a value [B, *sizes] of the same dtype."""
         value = self.value
         mode = running(value.fake_mode) if isinstance(value, FakeTensor) else nullcontext()
         with mode:
             return dataclasses.replace(self, value=value.new_empty((value.shape[0], *sizes)))
 
     def with_entries(self, axis: int, length: int) -> BuildContext:
-        """The same for ``length`` entries along an axis of the value."""
+        """Copy for ``length`` entries along an axis of the value."""
         sizes = list(self.value.shape[1:])
         sizes[axis - 1] = length
         return dataclasses.replace(self.of_shape(sizes), axis=axis)
 
     def placed(self, rows: torch.Tensor) -> torch.Tensor:
-        """Rows [n, ...], one per entry, in the shape of the value without its batch axis."""
+        """Move rows [n, ...], one per entry, to the axis of the entries."""
         return rows if self.axis is None else rows.movedim(0, self.axis - 1)

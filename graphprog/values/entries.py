@@ -1,4 +1,4 @@
-"""Entries of a prompt: the module that gives them, whatever they are made of."""
+"""Prompt entries: modules that hold or compute them."""
 
 from __future__ import annotations
 
@@ -17,20 +17,24 @@ from graphprog.values.layers import affine
 
 @runtime_checkable
 class Made(Protocol):
-    """A value whose entries a module computes, from what other parts of the program share."""
+    """Value whose entries are computed by a module, possibly from other parts of the program."""
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """What the module takes; see :attr:`graphprog.Manipulation.reads`."""
+        """Inputs of the module; see :attr:`graphprog.Manipulation.reads`."""
 
     def entries(self, context: BuildContext) -> nn.Module:
-        """The module: what is read -> entries of the context's shape, with or without a batch."""
+        """Make the module: inputs -> entries of the context's shape, with or without a batch."""
 
 
 @spec("shared")
 @dataclasses.dataclass(frozen=True)
 class Shared(Spec):
-    """The entries of another part of the program, put in once more."""
+    """Reuse the entries of another part of the program.
+
+    Attributes:
+        of: name of the other part.
+    """
 
     of: str
 
@@ -40,7 +44,7 @@ class Shared(Spec):
         return (f"program.{self.of}",)
 
     def entries(self, context: BuildContext) -> nn.Module:
-        """Nothing of its own.
+        """Make a module that returns the other part's entries.
 
         Raises:
             ProgramError: the other part's entries have another shape.
@@ -52,13 +56,13 @@ class Shared(Spec):
 @spec("derived")
 @dataclasses.dataclass(frozen=True)
 class Derived(Spec):
-    """A learned affine map of the entries of another part of the program, entry by entry.
+    """Learnt affine map of the entries of another part of the program, applied to each entry.
 
     It couples prompts of two towers: the vision prompts of MaPLe (Khattak et al., CVPR 2023) are
-    such a map of its text prompts.
+    linear maps of its text prompts.
 
     Attributes:
-        of: name of the other part, which has as many entries.
+        of: name of the other part, which has the same number of entries.
     """
 
     of: str
@@ -69,7 +73,7 @@ class Derived(Spec):
         return (f"program.{self.of}",)
 
     def entries(self, context: BuildContext) -> nn.Module:
-        """The map from the last axis of the other entries to that of these.
+        """Make the map from the last axis of the other entries to that of these.
 
         Raises:
             ProgramError: the other part has another number of entries.
@@ -84,12 +88,12 @@ def _require_shape(of: str, context: BuildContext, shape: tuple[int, ...]) -> No
     if tuple(value.shape)[-len(shape) :] != shape:
         raise ProgramError(
             f"{context.where}: {of!r} shares a value of shape {shape_text(value)}, not {shape}",
-            ["give both parts the same length"],
+            ["set the same length= on both parts"],
         )
 
 
 class Entries(nn.Module):
-    """Forward: the value at the interface, of which only the type counts, and what is read.
+    """Forward: the value at the interface, which is not used, and inputs -> entries.
 
     Returns the entries, without batch or with one, in the dtype of the interface.
     """
@@ -108,17 +112,17 @@ class Entries(nn.Module):
 
 
 def entries_module(value: Learnable | Fixed | Stored | Made, context: BuildContext) -> Entries:
-    """The module that gives the entries of a prompt, of the shape of the context's value.
+    """Make the module of prompt entries of the shape of the context's value.
 
     Raises:
-        InterfaceError: the interface holds no floats.
-        ProgramError: the entries do not fit.
+        InterfaceError: the value is not floating point.
+        ProgramError: the entries have another shape.
     """
     dtype = context.value.dtype
     if not dtype.is_floating_point:
         raise InterfaceError(
-            f"{context.where} carries {dtype}: no learned entries can stand there",
-            ["insert where integers have become floats: at 'tokens' or 'embedding'"],
+            f"{context.where} has dtype {dtype}: learnt entries need floating point",
+            ["choose an interface after the embedding: at='tokens' or at='embedding'"],
         )
     if isinstance(value, Made):
         return Entries(dtype, value.entries(context))

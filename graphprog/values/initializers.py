@@ -1,10 +1,9 @@
-"""Initial values of learned entries: tokens, activations, given numbers.
+"""Initial values of learnt entries: tokens, activations, given tensors.
 
-``gp.Concatenative(at="tokens", length=20, init="vocabulary")`` starts at random tokens;
-``init=gp.initializers.text(tokenizer, "Is this review kind?")`` at a text. Both run the source
-graph from token ids to the interface, so that whatever it does there (scaling, norms, positions,
-its dtype) is in the values. Which tokens they are is part of the program as text; so is the seed of
-what is random.
+``gp.Concatenative(at="tokens", length=20, init="vocabulary")`` starts from random tokens;
+``init=gp.initializers.text(tokenizer, "Is this review kind?")`` from a text. Both run the source
+graph from token ids to the interface, so the values include its scaling, norms, positions and
+dtype. The token ids and the random seed are part of the program's text.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ __all__ = ["Activations", "Given", "Init", "PatchUniform", "Tokens", "Vocabulary
 
 @dataclasses.dataclass(frozen=True)
 class Init(Spec):
-    """Base of initial values that are more than a word.
+    """Base of initializers that have options.
 
     Example:
         >>> init = gp.initializers.Vocabulary(among=100)
@@ -38,17 +37,17 @@ class Init(Spec):
 
     @abstractmethod
     def values(self, context: BuildContext) -> torch.Tensor:
-        """The initial values, float32, of the shape ``context.shape``."""
+        """Compute the initial values, float32, of shape ``context.shape``."""
 
 
 @spec("from-tokens")
 @dataclasses.dataclass(frozen=True)
 class Tokens(Init):
-    """What the source makes of given tokens at the interface.
+    """Initialize with the source's values of given tokens at the interface.
 
     Attributes:
-        ids: token ids, one an entry; several in parentheses are averaged to one entry. Too many
-            are cut off, too few are repeated from the first on.
+        ids: token ids, one per entry; a tuple of several is averaged to one entry. Surplus ids are
+            dropped; too few are repeated from the first one.
 
     Example:
         >>> init = gp.initializers.Tokens((72, 105, (33, 46)))  # the third is a mean of two
@@ -62,13 +61,15 @@ class Tokens(Init):
         ids = tuple(_plain(item) for item in _plain(self.ids))
         object.__setattr__(self, "ids", ids)
         if not ids or any(item == () for item in ids):
-            raise ProgramError("there are no tokens to start from", ["Tokens((101, 2003, 102))"])
+            raise ProgramError(
+                "there are no tokens to start from", ["give ids: Tokens((101, 2003, 102))"]
+            )
 
     def values(self, context: BuildContext) -> torch.Tensor:
-        """One entry a token, or a group of tokens.
+        """One entry per token or group of tokens.
 
         Raises:
-            ProgramError: no token ids lead to the interface, or there are no such ids.
+            ProgramError: the interface does not depend on token ids, or an id is out of range.
         """
         source = Lookup.of(context.graph, context.where)
         count = _count(context)
@@ -82,10 +83,10 @@ class Tokens(Init):
 @spec("from-vocabulary")
 @dataclasses.dataclass(frozen=True)
 class Vocabulary(Init):
-    """What the source makes of random tokens at the interface; ``init="vocabulary"`` is this.
+    """Initialize with the source's values of random tokens; short: ``init="vocabulary"``.
 
     Attributes:
-        among: draw from the first so many ids only, such as the 5,000 most common of a
+        among: draw only from the first ``among`` ids, such as the 5,000 most common of a
             vocabulary sorted by frequency (Lester et al., EMNLP 2021); None draws from all.
 
     Example:
@@ -98,10 +99,10 @@ class Vocabulary(Init):
 
     def __post_init__(self) -> None:
         if self.among is not None and self.among < 1:
-            raise ProgramError(f"among={self.among} leaves no token to draw")
+            raise ProgramError(f"among={self.among} leaves no tokens; it must be at least 1")
 
     def values(self, context: BuildContext) -> torch.Tensor:
-        """Distinct entries where the vocabulary has so many tokens."""
+        """Entries of distinct tokens, if the vocabulary is large enough."""
         source = Lookup.of(context.graph, context.where)
         count, size = _count(context), min(source.size, self.among or source.size)
         return context.placed(source.rows(context, _drawn(count, size, context.generator).tolist()))
@@ -110,11 +111,11 @@ class Vocabulary(Init):
 @spec("from-activations")
 @dataclasses.dataclass(frozen=True, eq=False)
 class Activations(Init):
-    """What the source computes at the interface for real examples.
+    """Initialize with the source's activations at the interface for real examples.
 
     Attributes:
-        inputs: the source's tensor inputs, in order. A saved program does not keep them.
-        order: ``random`` takes entries of all examples at random, ``first`` in order.
+        inputs: the source's tensor inputs, in order. They are not saved with the program.
+        order: ``random`` draws entries of all examples, ``first`` takes them in order.
 
     Example:
         >>> init = gp.initializers.Activations(ids, order="first")
@@ -132,10 +133,10 @@ class Activations(Init):
         require_choice(self.kind, "order", self.order, ("random", "first"))
 
     def values(self, context: BuildContext) -> torch.Tensor:
-        """One entry for each that was taken; they repeat where the examples have fewer.
+        """Entries of the examples, repeated if there are too few.
 
         Raises:
-            DataError: the examples are not what the source takes.
+            DataError: the examples do not match the inputs of the source.
         """
         rows = observed(context, self.inputs)
         count = _count(context)
@@ -147,7 +148,7 @@ class Activations(Init):
 @spec("from-tensor")
 @dataclasses.dataclass(frozen=True, eq=False)
 class Given(Init):
-    """Numbers of your own, of exactly the shape of the entries: [n, d] at ``tokens``.
+    """Initialize with a given tensor of exactly the shape of the entries: [n, d] at ``tokens``.
 
     Example:
         >>> init = gp.initializers.Given(torch.zeros(3, 16))
@@ -159,15 +160,15 @@ class Given(Init):
 
     def __post_init__(self) -> None:
         if not isinstance(self.tensor, torch.Tensor):
-            raise ProgramError(f"Given takes a tensor, not {type(self.tensor).__name__}")
+            raise ProgramError(f"Given takes a tensor, not a {type(self.tensor).__name__}")
         object.__setattr__(self, "tensor", self.tensor.detach().clone())
 
     def values(self, context: BuildContext) -> torch.Tensor:
-        """The numbers, in float32."""
+        """The tensor, in float32."""
         if tuple(self.tensor.shape) != context.shape:
             raise ProgramError(
                 f"{context.where}: the initial values have shape {tuple(self.tensor.shape)}, "
-                f"the entries {context.shape}"
+                f"but the entries have {context.shape}"
             )
         return self.tensor.to(torch.float32)
 
@@ -175,13 +176,13 @@ class Given(Init):
 @spec("patch-uniform")
 @dataclasses.dataclass(frozen=True)
 class PatchUniform(Init):
-    """U(±√(6 / (c·p² + d))): the bound of a patch embedding, as VPT starts its prompts.
+    """Uniform initial values of VPT prompts, U(±√(6 / (c·p² + d))), the bound of a patch embedding.
 
     Jia et al., ECCV 2022. d is the last axis of the interface.
 
     Attributes:
-        size: p, side of a patch in pixels.
-        channels: c, of the image.
+        size: p, side length of a patch in pixels.
+        channels: c, number of channels of the image.
 
     Example:
         >>> init = gp.initializers.PatchUniform(size=16, channels=3)
@@ -201,13 +202,13 @@ class PatchUniform(Init):
 def text(
     tokenizer: Callable[[str], Any], texts: str | Iterable[str], average: bool = False
 ) -> Tokens:
-    """The tokens of a text, or of several such as the names of classes.
+    """Make an initializer from the tokens of one or several texts, such as class names.
 
     Args:
-        tokenizer: turns a text into ids, or into a mapping with ``input_ids``. To leave out what
-            marks begin and end: ``lambda text: tokenizer(text, add_special_tokens=False)``.
-        texts: one text or several, whose tokens follow one another.
-        average: make one entry of each text, the mean of its tokens.
+        tokenizer: returns ids of a text, or a mapping with ``input_ids``. To leave out special
+            tokens: ``lambda text: tokenizer(text, add_special_tokens=False)``.
+        texts: one text or several, whose tokens are concatenated.
+        average: whether each text becomes one entry, the mean of its tokens.
 
     Example:
         >>> init = gp.initializers.text(tokenizer, "Is it?")
@@ -224,17 +225,17 @@ def text(
 
 
 def _count(context: BuildContext) -> int:
-    """How many entries are wanted."""
+    """Number of entries."""
     if context.axis is None:
         raise ProgramError(
-            f"{context.where}: this value does not consist of entries that tokens could stand for",
-            ["gp.Concatenative(at=..., length=..., init=...)"],
+            f"{context.where}: this value does not consist of entries that tokens can initialize",
+            ["use gp.Concatenative(at=..., length=..., init=...)"],
         )
     return context.shape[context.axis - 1]
 
 
 def _drawn(count: int, size: int, generator: torch.Generator) -> torch.Tensor:
-    """Numbers below ``size`` [count], distinct as far as there are enough."""
+    """Random numbers below ``size`` [count], distinct if ``size`` is large enough."""
     rounds = [torch.randperm(size, generator=generator) for _ in range(0, max(count, 1), size)]
     return torch.cat(rounds)[:count]
 

@@ -1,4 +1,4 @@
-"""Layers of program modules, with initial values from a generator."""
+"""Layers of program modules, initialized from a random generator."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ ACTIVATIONS = {
 
 
 class Affine(nn.Linear):
-    """A linear layer in float32 that takes and gives any float dtype: [..., n] -> [..., m]."""
+    """Linear layer with float32 parameters for any float dtype: [..., n] -> [..., m]."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map the last axis."""
-        bias: torch.Tensor | None = self.bias  # torch says that there always is one
+        bias: torch.Tensor | None = self.bias  # torch annotates it as always present
         bias = None if bias is None else bias.to(x.dtype)
         return functional.linear(x, self.weight.to(x.dtype), bias)
 
@@ -32,7 +32,7 @@ class Affine(nn.Linear):
 def affine(
     inputs: int, outputs: int, generator: torch.Generator, bias: bool = True, zero: bool = False
 ) -> Affine:
-    """A linear layer of zeros, or with the usual uniform start: U(±1/√inputs)."""
+    """Make a linear layer, initialized as zeros or as usual: U(±1/√inputs)."""
     layer = Affine(inputs, outputs, bias=bias)
     restart(layer, generator)
     if zero:

@@ -1,4 +1,4 @@
-"""Masks: which entries of a value an additive program may touch."""
+"""Masks: the entries of a value that an additive pattern changes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Mask(Spec):
-    """Base of masks; 1 where the program acts, 0 elsewhere.
+    """Base of masks, which are 1 where the pattern acts and 0 elsewhere.
 
     Example:
         >>> frame = gp.masks.border(width=2)
@@ -37,13 +37,13 @@ class Mask(Spec):
 
     @abstractmethod
     def tensor(self, shape: tuple[int, ...]) -> torch.Tensor:
-        """Float32 mask that broadcasts to values of this shape (without the batch axis)."""
+        """Make the float32 mask for values of this shape (without the batch axis)."""
 
 
 @spec("full-mask")
 @dataclasses.dataclass(frozen=True)
 class FullMask(Mask):
-    """The whole value.
+    """Mask of the whole value.
 
     Example:
         >>> everywhere = gp.masks.FullMask()
@@ -59,7 +59,7 @@ class FullMask(Mask):
 @spec("border-mask")
 @dataclasses.dataclass(frozen=True)
 class BorderMask(Mask):
-    """Everything but a centered box; see :func:`border`.
+    """Mask of everything except for a centered box; see :func:`border`.
 
     Example:
         >>> frame = gp.masks.BorderMask(inner=(2, 2))
@@ -91,7 +91,7 @@ class BorderMask(Mask):
 @spec("patch-mask")
 @dataclasses.dataclass(frozen=True)
 class PatchMask(Mask):
-    """A box at a fixed place; see :func:`patch`.
+    """Mask of a box at a fixed position; see :func:`patch`.
 
     Example:
         >>> corner = gp.masks.PatchMask(size=(2, 2), corner=(0, 0))
@@ -107,7 +107,9 @@ class PatchMask(Mask):
         canvas = last_axes("patch mask", shape, len(self.size))
         ends = [start + size for start, size in zip(self.corner, self.size, strict=True)]
         if any(end > limit for end, limit in zip(ends, canvas, strict=True)):
-            raise ProgramError(f"patch mask: {self.size} at {self.corner} leaves canvas {canvas}")
+            raise ProgramError(
+                f"patch mask: {self.size} at {self.corner} exceeds the canvas {canvas}"
+            )
         mask = torch.zeros(canvas)
         mask[tuple(slice(s, e) for s, e in zip(self.corner, ends, strict=True))] = 1
         return mask.expand(shape).clone()
@@ -116,7 +118,7 @@ class PatchMask(Mask):
 @spec("given-mask")
 @dataclasses.dataclass(frozen=True, eq=False)
 class GivenMask(Mask):
-    """A tensor of the user's.
+    """Mask given as a tensor; see :func:`given`.
 
     Example:
         >>> half = gp.masks.GivenMask(torch.tensor([1.0, 0.0]))
@@ -147,20 +149,22 @@ def last_axes(what: str, shape: tuple[int, ...], axes: int) -> tuple[int, ...]:
     """Sizes of the last axes of a value.
 
     Raises:
-        ProgramError: the value has fewer.
+        ProgramError: the value has fewer axes.
     """
     if axes > len(shape):
-        raise ProgramError(f"{what}: {axes} axes of a value of shape {shape}, without the batch")
+        raise ProgramError(
+            f"{what}: a value of shape {shape}, without the batch, has fewer than {axes} axes"
+        )
     return shape[len(shape) - axes :]
 
 
 def leading_pad(canvas: int, inner: int) -> int:
-    """Entries in front of a centered box; of an odd rest, the front gets the extra one."""
+    """Number of entries before a centered box; if the margin is odd, the extra one is before."""
     return (canvas - inner + 1) // 2
 
 
 def full() -> FullMask:
-    """The whole value.
+    """Make a mask of the whole value.
 
     Example:
         >>> pattern = gp.Additive(mask=gp.masks.full())
@@ -171,11 +175,11 @@ def full() -> FullMask:
 
 
 def border(inner: int | tuple[int, ...] | None = None, width: int | None = None) -> BorderMask:
-    """Everything but a centered box.
+    """Make a mask of everything except for a centered box.
 
     Args:
-        inner: size of the box; one number means a square along the last two axes, a tuple gives
-            one size an axis, so ``(16000,)`` leaves the middle of a waveform alone.
+        inner: size of the box; one number means a square along the last two axes, a tuple has one
+            size per axis, so ``(16000,)`` leaves the middle of a waveform unchanged.
         width: in place of ``inner``, width of the frame on every side of the last two axes; a
             frame of half the canvas or more covers all of it.
 
@@ -194,7 +198,7 @@ def border(inner: int | tuple[int, ...] | None = None, width: int | None = None)
 
 
 def patch(size: int | tuple[int, ...], corner: tuple[int, ...] = (0, 0)) -> PatchMask:
-    """A box of ``size`` whose first entry is at ``corner``, along the last axes.
+    """Make a mask of a box of ``size`` whose first entry is at ``corner``, along the last axes.
 
     Example:
         >>> pattern = gp.Additive(mask=gp.masks.patch(4, corner=(0, 12)))
@@ -202,12 +206,12 @@ def patch(size: int | tuple[int, ...], corner: tuple[int, ...] = (0, 0)) -> Patc
     """
     sizes = (size,) * len(corner) if isinstance(size, int) else tuple(size)
     if len(sizes) != len(corner) or min(sizes, default=0) < 1 or min(corner, default=0) < 0:
-        raise ProgramError(f"patch: size {sizes} and corner {corner} do not fit each other")
+        raise ProgramError(f"patch: size {sizes} and corner {corner} do not match")
     return PatchMask(sizes, tuple(corner))
 
 
 def given(values: torch.Tensor) -> GivenMask:
-    """A mask of your own, of any shape that broadcasts to the interface (without batch).
+    """Make a mask from a tensor of any shape that broadcasts to the interface (without batch).
 
     Example:
         >>> pattern = gp.Additive(mask=gp.masks.given(torch.eye(16)))

@@ -1,4 +1,4 @@
-"""Patches: how a series or an image becomes a sequence of vectors."""
+"""Patches: cut a series or an image into a sequence of vectors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Size = int | torch.SymInt
 
 @dataclasses.dataclass(frozen=True)
 class Patches(Spec):
-    """Base of what turns an input [B, ...] into patches [B, T, width].
+    """Base of specs that cut an input [B, ...] into patches [B, T, width].
 
     Example:
         >>> cut = gp.patches.SeriesPatches(patch=4, stride=2)
@@ -44,17 +44,17 @@ class Patches(Spec):
 @spec("series-patches")
 @dataclasses.dataclass(frozen=True)
 class SeriesPatches(Patches):
-    """Overlapping patches of a series [B, L], or [B, L, channels], of which L / stride are made.
+    """Overlapping patches of a series [B, L] or [B, L, channels]: L / stride of them.
 
-    As in Time-LLM (Jin et al., ICLR 2024): every series is normalized by its own mean and
-    deviation (what comes out is not scaled back), and its last value is repeated at the end to
-    fill the last patch. L is a multiple of the stride, and at least one patch long.
+    As in Time-LLM (Jin et al., ICLR 2024): every series is normalized by its own mean and standard
+    deviation (outputs are not scaled back), and its last value is repeated at the end to fill the
+    last patch. L is a multiple of the stride and at least one patch long.
 
     Attributes:
-        patch: values in a patch.
-        stride: from one patch to the next, at most ``patch``.
-        channels: series side by side in one patch; None for an input without that axis.
-        normalize: whether to.
+        patch: number of time steps per patch.
+        stride: distance between patches, at most ``patch``.
+        channels: number of series in one patch; None for an input without channel axis.
+        normalize: whether to normalize every series.
 
     Example:
         >>> cut = gp.patches.SeriesPatches(patch=4, stride=4, normalize=False)
@@ -71,8 +71,8 @@ class SeriesPatches(Patches):
         if not 1 <= self.stride <= self.patch or (self.channels or 1) < 1:
             raise ProgramError(
                 f"series patches: patch {self.patch}, stride {self.stride}, channels "
-                f"{self.channels} do not fit each other",
-                ["a stride of 1 to patch"],
+                f"{self.channels} do not match",
+                [f"set stride= from 1 to {self.patch}, and channels= to 1 or more"],
             )
 
     @property
@@ -119,7 +119,7 @@ class ImagePatches(Patches):
 
     Attributes:
         image: shape (channels, height, width).
-        patch: side of a patch, which divides height and width.
+        patch: side length of a patch, which divides height and width.
 
     Example:
         >>> cut = gp.patches.ImagePatches(image=(3, 8, 8), patch=4)
@@ -144,23 +144,23 @@ class ImagePatches(Patches):
 
     @property
     def count(self) -> int:
-        """Patches of an image."""
+        """Number of patches of an image."""
         return self.image[1] // self.patch * (self.image[2] // self.patch)
 
     def shape(self, length: Size, where: str) -> tuple[Size, ...]:
-        """The image's; it must make as many patches as the graph has tokens.
+        """Shape of the image, which must have as many patches as the graph has tokens.
 
         Raises:
-            InterfaceError: it makes others, or the graph's length varies.
+            InterfaceError: the number of patches differs, or the graph's length is dynamic.
         """
         if isinstance(length, torch.SymInt) or length != self.count:
             known = "varies" if isinstance(length, torch.SymInt) else f"is {length}"
             raise InterfaceError(
-                f"{where}: images of {self.image} make {self.count} patches, but the number of "
+                f"{where}: images of {self.image} have {self.count} patches, but the number of "
                 f"tokens {known}",
                 [
                     f"capture the source with examples of {self.count} tokens",
-                    "let the batch alone vary in dynamic_axes",
+                    "capture the source with dynamic_axes for the batch only",
                 ],
             )
         return self.image

@@ -1,4 +1,4 @@
-"""Modules that compute entries from parameters of their own; see :mod:`reparameterized`."""
+"""Modules of reparameterized entries; see :mod:`graphprog.values.reparameterized`."""
 
 from __future__ import annotations
 

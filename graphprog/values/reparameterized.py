@@ -1,10 +1,10 @@
-"""Entries that are computed from other parameters, which trains better than they do themselves.
+"""Reparameterized entries: computed from other parameters, which often train better.
 
 ``gp.Concatenative(at="tokens", length=20, value=gp.reparameterized.MLP(hidden=128))``. The entries
-are computed once, not once for every row of the batch. ``gp.save(task, path)`` and the exports
-store the computed entries, so that a loaded program is one of plain entries. To go on training the
-parameters that they are computed from: ``gp.save(task, path, resume=True)``; checkpoints of
-``gp.fit`` always keep them.
+are computed once, not once per row of the batch. ``gp.save(task, path)`` and the exports store the
+computed entries, so a loaded program has plain entries. To continue training the parameters that
+they are computed from: ``gp.save(task, path, resume=True)``; checkpoints of ``gp.fit`` always keep
+them.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ __all__ = ["LSTM", "MLP", "LowRank", "Reparameterized", "Subspace"]
 
 @dataclasses.dataclass(frozen=True)
 class Reparameterized(Spec):
-    """Base of entries that are computed.
+    """Base of reparameterized entries.
 
     Attributes:
-        start: what they are computed from, of the shape of the entries.
+        start: the inputs from which they are computed, of the shape of the entries.
 
     Example:
         >>> value = gp.reparameterized.MLP(hidden=8)
@@ -51,22 +51,22 @@ class Reparameterized(Spec):
         """Make the module that computes entries: () -> [n, d].
 
         Args:
-            start: initial value [n, d] of what they are computed from.
-            generator: source of all randomness.
+            start: initial value [n, d] of the inputs.
+            generator: random generator.
         """
 
     def folded(self) -> Self:
-        """The same without initial values that hold tensors."""
+        """Copy without initial values that hold tensors."""
         start = self.start.folded()
         return self if start is self.start else dataclasses.replace(self, start=start)
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Nothing: the parameters are their own."""
+        """No inputs: the module has its own parameters."""
         return ()
 
     def entries(self, context: BuildContext) -> nn.Module:
-        """The module that computes entries of the context's shape."""
+        """Make the module that computes entries of the context's shape."""
         assert context.axis is not None
         axis = context.axis - 1
         rows = self.start.start(context).movedim(axis, 0)
@@ -74,7 +74,7 @@ class Reparameterized(Spec):
 
 
 class Placed(nn.Module):
-    """Forward: () -> the entries in the shape in which they are inserted."""
+    """Forward: () -> the entries, in the shape in which they are inserted."""
 
     def __init__(self, rows: nn.Module, shape: tuple[int, ...], axis: int) -> None:
         super().__init__()
@@ -91,18 +91,19 @@ class Placed(nn.Module):
 @spec("mlp")
 @dataclasses.dataclass(frozen=True)
 class MLP(Reparameterized):
-    """Entries out of a multi-layer perceptron with one input an entry.
+    """Reparameterize entries by a multi-layer perceptron, with one input vector per entry.
 
-    With two layers and ``tanh`` as for the prefixes of Li & Liang, ACL 2021; with three and
+    With two layers and ``tanh`` it is that of prefix tuning (Li & Liang, ACL 2021); with three and
     ``relu`` the prompt encoder of PEFT's P-tuning.
 
     Attributes:
-        hidden: width between the layers.
-        layers: how many linear layers, 2 or more.
-        activation: between them.
-        residual: add the inputs to the result (Razdaibiedina et al., Findings of ACL 2023).
-        inputs: how many numbers of ``start`` an entry is computed from; 0 is as many as it has.
-        start: the inputs.
+        hidden: width of the hidden layers.
+        layers: number of linear layers, 2 or more.
+        activation: activation between them.
+        residual: whether to add the inputs to the result (Razdaibiedina et al., Findings of ACL
+            2023).
+        inputs: width of the input vectors; 0 is the width of an entry.
+        start: the input vectors.
 
     Example:
         >>> value = gp.reparameterized.MLP(hidden=8, layers=2)
@@ -119,11 +120,11 @@ class MLP(Reparameterized):
     def __post_init__(self) -> None:
         require_integer(self.kind, "hidden", self.hidden, 1)
         if self.layers < 2:
-            raise ProgramError(f"{self.kind}: {self.layers} layers, where there are 2 or more")
+            raise ProgramError(f"{self.kind}: layers must be at least 2, not {self.layers}")
         require_choice(self.kind, "activation", self.activation, ACTIVATIONS)
         if self.inputs < 0 or (self.inputs and self.residual):
             raise ProgramError(
-                f"{self.kind}: {self.inputs} inputs; with residual there are as many as numbers"
+                f"{self.kind}: inputs must not be negative, and 0 with residual, not {self.inputs}"
             )
 
     def build(self, start: torch.Tensor, generator: torch.Generator) -> nn.Module:
@@ -140,14 +141,14 @@ class MLP(Reparameterized):
 @spec("lstm")
 @dataclasses.dataclass(frozen=True)
 class LSTM(Reparameterized):
-    """Entries out of a bidirectional LSTM over one input an entry, and two linear layers.
+    """Reparameterize entries by a bidirectional LSTM over input vectors, and two linear layers.
 
     P-tuning (Liu et al., 2021, GPT understands, too); ReLU between the linear layers.
 
     Attributes:
         hidden: width of each direction.
-        layers: of the LSTM.
-        start: the inputs.
+        layers: number of layers of the LSTM.
+        start: the input vectors.
 
     Example:
         >>> value = gp.reparameterized.LSTM(hidden=8)
@@ -182,14 +183,14 @@ def _near_zero() -> Learnable:
 @spec("low-rank")
 @dataclasses.dataclass(frozen=True)
 class LowRank(Reparameterized):
-    """Entries P ⊙ (u v): a shared prompt, scaled by a product of low rank.
+    """Reparameterize entries as P ⊙ (u v): a shared prompt, scaled by a product of low rank.
 
     Multitask prompt tuning (Wang et al., ICLR 2023), where P is distilled from many tasks and u
-    and v belong to one. P, ``start``, is trained along, as in that paper.
+    and v belong to one task. P, ``start``, is trained as well, as in that paper.
 
     Attributes:
-        rank: of u [n, rank] and v [rank, d]. Their product starts near 1.
-        scale: deviation of what u and v start with beyond that.
+        rank: rank of u [n, rank] and v [rank, d]. Their product starts near 1.
+        scale: standard deviation of the random initial values of u and v.
         start: P.
 
     Example:
@@ -213,15 +214,15 @@ class LowRank(Reparameterized):
 @spec("subspace")
 @dataclasses.dataclass(frozen=True)
 class Subspace(Reparameterized):
-    """Entries p + A z: a few numbers z, spread by a fixed random matrix.
+    """Reparameterize entries as p + A z: few parameters z, projected by a fixed random matrix.
 
     The search space of black-box tuning (Sun et al., ICML 2022). A has standard normal entries
     times ``scale / √size`` and never changes; z starts at zero.
 
     Attributes:
-        size: how many numbers are learned.
-        scale: how far an entry moves, typically, when all of z moves by one.
-        start: p, which stays.
+        size: number of parameters z.
+        scale: typical change of an entry when all of z change by one.
+        start: p, which is not trained.
 
     Example:
         >>> value = gp.reparameterized.Subspace(size=10)

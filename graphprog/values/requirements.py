@@ -1,4 +1,4 @@
-"""What manipulations require of the value at an interface."""
+"""Checks of the value at an interface."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from graphprog.values.base import shape_text
 
 
 def require_floats(value: torch.Tensor, where: str) -> None:
-    """Check that a value can be computed with.
+    """Check that a value is floating point.
 
     Raises:
-        InterfaceError: it holds integers or truth values.
+        InterfaceError: the value has integers or booleans.
     """
     if not value.dtype.is_floating_point:
         raise InterfaceError(
-            f"{where} carries {value.dtype}, where a learned part needs floats",
-            ["act where integers have become floats: at 'tokens' or 'embedding'"],
+            f"{where} has dtype {value.dtype}, but a learnt part needs floating point",
+            ["choose an interface after the embedding: at='tokens' or at='embedding'"],
         )
 
 
 def last_size(value: torch.Tensor, where: str) -> int:
-    """Size of the last axis, which the parameters of a part are made for.
+    """Size of the last axis, which determines the shape of parameters.
 
     Raises:
-        InterfaceError: there is none but the batch, or it varies.
+        InterfaceError: the batch is the only axis, or the last axis is dynamic.
     """
     size: int | torch.SymInt = value.shape[-1] if value.ndim else 0
     if value.ndim < 2 or isinstance(size, torch.SymInt):
@@ -37,22 +37,22 @@ def last_size(value: torch.Tensor, where: str) -> int:
 
 
 def require_axes(value: torch.Tensor, axes: int, where: str, what: str) -> tuple[int, ...]:
-    """Sizes behind the batch, of which there must be so many, all fixed.
+    """Sizes after the batch, checked to be a given number of fixed sizes.
 
     Args:
         value: fake tensor [B, ...].
-        axes: how many.
+        axes: number of axes after the batch.
         where: interface key, for messages.
-        what: such as ``images [B, C, H, W]``.
+        what: the expected value, such as ``images [B, C, H, W]``.
 
     Raises:
-        InterfaceError: the value has others, or some that vary.
+        InterfaceError: the value has another number of axes, or dynamic ones.
     """
     sizes: tuple[int | torch.SymInt, ...] = tuple(value.shape[1:])
     fixed = tuple(size for size in sizes if not isinstance(size, torch.SymInt))
     if len(sizes) != axes or len(fixed) != axes:
         raise InterfaceError(
-            f"{where} of shape {shape_text(value)} does not carry {what} of fixed size",
+            f"{where} of shape {shape_text(value)} does not have {what} of fixed size",
             ["print(graph.interfaces()) shows the shapes", "capture with fewer dynamic axes"],
         )
     return fixed

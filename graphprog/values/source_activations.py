@@ -1,4 +1,4 @@
-"""Running a source graph up to an interface, to see what values have there."""
+"""Run a source graph up to an interface to get its activations there."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from graphprog.values.context import BuildContext
 
 @dataclasses.dataclass(frozen=True)
 class Lookup:
-    """An input of token ids, and what the source makes of ids at an interface.
+    """Token-id input of an interface, for the source's values of given ids there.
 
     Attributes:
         where: key of the interface, for messages.
         source: the graph without any program.
-        node: at the interface.
-        ids: the input of ids.
-        size: rows of the table in which they are looked up.
+        node: node at the interface.
+        ids: placeholder of the ids.
+        size: number of rows of the embedding table.
     """
 
     where: str
@@ -36,10 +36,10 @@ class Lookup:
 
     @classmethod
     def of(cls, graph: Graph | None, where: str) -> Lookup:
-        """Find the input from which the value at an interface is looked up.
+        """Find the token-id input on which the value at an interface depends.
 
         Raises:
-            ProgramError: there is none, or its tokens do not stand for entries.
+            ProgramError: there is no such input.
         """
         source, node = _source_of(graph, where)
         tables = [
@@ -47,26 +47,26 @@ class Lookup:
         ]
         if not tables:
             raise ProgramError(
-                f"{where}: nothing there is looked up by token ids",
-                ["init=gp.initializers.Activations(inputs) takes real values of this place"],
+                f"{where}: its value does not depend on token ids",
+                ["set init=gp.initializers.Activations(inputs), with real examples"],
             )
         size, ids = max(tables, key=lambda pair: pair[0])
         return cls(where, source, node, ids, size)
 
     def rows(self, context: BuildContext, numbers: Sequence[int]) -> torch.Tensor:
-        """The entries at the interface for some tokens in a row [n, ...], float32.
+        """Entries at the interface for a sequence of tokens [n, ...], float32.
 
         Raises:
-            ProgramError: a number is no token; or the interface needs more than tokens.
+            ProgramError: an id is out of range, or the interface depends on other inputs.
         """
         inputs = self.inputs(numbers)
         return _run(context, self.source, self.node, inputs)[: len(numbers)]
 
     def inputs(self, numbers: Sequence[int]) -> list[torch.Tensor]:
-        """All inputs of the source for some tokens in a row; other ids are 0, masks are 1.
+        """All inputs of the source for a sequence of tokens; other ids are 0, masks are 1.
 
         Raises:
-            ProgramError: a number is no token; or the interface needs more than tokens.
+            ProgramError: an id is out of range, or the interface depends on other inputs.
         """
         wrong = [number for number in numbers if not 0 <= number < self.size]
         if wrong:
@@ -84,14 +84,14 @@ class Lookup:
         if len(numbers) > room:
             raise ProgramError(
                 f"{self.where}: the graph takes {room} tokens at once, not {len(numbers)}",
-                ['capture it with dynamic_axes={..: {0: "batch", 1: "length"}}'],
+                ['capture it with dynamic_axes={...: {0: "batch", 1: "length"}}'],
             )
         flat = torch.tensor([*numbers, *[0] * (room - len(numbers))], dtype=torch.int64)
         value = flat.to(fake_tensor(self.ids).dtype).reshape(*leading, length)
         return self._filled(value)
 
     def _filled(self, ids: torch.Tensor) -> list[torch.Tensor]:
-        """All inputs: other ones that are looked up are 0, masks are 1."""
+        """All inputs: other ids are 0, masks are 1."""
         needed = set(ancestors(self.node))
         sizes = dict(zip(map(str, fake_tensor(self.ids).shape), ids.shape, strict=True))
         looked_up = {ids_of(node) for node in needed}
@@ -103,8 +103,8 @@ class Lookup:
                 continue
             if node in needed and value.dtype.is_floating_point:
                 raise ProgramError(
-                    f"{self.where} does not depend on tokens alone but on {node.target}",
-                    ["init=gp.initializers.Activations(inputs) takes real values of this place"],
+                    f"{self.where} does not depend on tokens alone but also on {node.target}",
+                    ["set init=gp.initializers.Activations(inputs), with real examples"],
                 )
             shape = [
                 size if isinstance(size, int) else sizes.get(str(size), _guess(ids, axis))
@@ -115,16 +115,16 @@ class Lookup:
 
 
 def observed(context: BuildContext, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The entries at an interface for real examples [n, ...], float32.
+    """Entries at an interface for real examples [n, ...], float32.
 
     Raises:
-        DataError: they are not what the source takes.
+        DataError: the examples do not match the inputs of the source.
     """
     source, node = _source_of(context.graph, context.where)
     specs = inputs_of(source)
     if len(inputs) != len(specs):
         raise DataError(
-            f"{context.where}: {len(inputs)} inputs are given, the graph takes "
+            f"{context.where}: {len(inputs)} inputs are given, but the graph takes "
             + ", ".join(map(str, specs))
         )
     for spec, value in zip(specs, inputs, strict=True):
@@ -135,7 +135,7 @@ def observed(context: BuildContext, inputs: Sequence[torch.Tensor]) -> torch.Ten
 def _run(
     context: BuildContext, source: Graph, node: fx.Node, inputs: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    """Entries of all examples, one behind another."""
+    """Entries of all examples, concatenated."""
     (value,) = values_at(source, [node], inputs, context.where)
     assert context.axis is not None
     if value.ndim > len(context.shape):
@@ -151,7 +151,7 @@ def values_at(
     """Values of nodes for given inputs, on the CPU; see :meth:`Graph.evaluate`.
 
     Raises:
-        ProgramError: it cannot run on these inputs; names the interface ``where``.
+        ProgramError: the graph cannot run on these inputs; names the interface ``where``.
     """
     try:
         found = graph.evaluate(nodes, inputs)
@@ -160,8 +160,8 @@ def values_at(
         raise ProgramError(
             f"{where}: the source cannot run on inputs of shape {shapes}: {error}",
             [
-                "fewer tokens at once, or inputs as large as the source takes",
-                'capture it with dynamic_axes={..: {0: "batch", 1: "length"}}',
+                "give fewer tokens, or inputs of the size that the source takes",
+                'capture it with dynamic_axes={...: {0: "batch", 1: "length"}}',
             ],
         ) from error
     return tuple(found[node].cpu() for node in nodes)
@@ -171,13 +171,13 @@ def _source_of(graph: Graph | None, where: str) -> tuple[Graph, fx.Node]:
     """The graph without any program, and the node at the interface."""
     if graph is None:
         raise ProgramError(
-            f"{where}: this value cannot start from what the source computes",
-            ["gp.initializers.Given(tensor)", "gp.Learnable('normal', 0.02)"],
+            f"{where}: this value cannot be initialized from activations of the source",
+            ["use gp.initializers.Given(tensor)", "use gp.Learnable('normal', 0.02)"],
         )
     source = graph.source
     return source, source.nodes[source.interfaces()[where].node]
 
 
 def _guess(ids: torch.Tensor, axis: int) -> int:
-    """The size of an axis that is not tied to the ids', by its place."""
+    """Guess the size of an axis that the ids do not determine from its position."""
     return ids.shape[axis] if axis < ids.ndim else 1

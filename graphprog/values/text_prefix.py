@@ -1,4 +1,4 @@
-"""Keys and values of given tokens: text that a model has read before, compiled into its memory."""
+"""Text prefixes: keys and values of given tokens, computed once at compilation."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from graphprog.values.source_activations import Lookup, values_at
 @spec("text-prefix")
 @dataclasses.dataclass(frozen=True)
 class TextPrefix(Spec):
-    """What attention keeps of a text: its keys and values, computed once when compiled.
+    """Keys and values of a text, computed once when the program is compiled.
 
-    A causal model with this memory computes for a query what it computes for the text and the query
-    behind it. Whether it does is tried when it is compiled, and refused where the text would have
-    seen the query. Trained on, it is a soft start from the text, as a cartridge (Eyuboglu et al.,
-    2025).
+    With this prefix, a causal model computes for a query what it computes for the text followed by
+    the query. Compilation verifies this and refuses models in which the text attends to the query.
+    If learnable, training starts from the text, as for a cartridge (Eyuboglu et al., 2025).
 
     Attributes:
         ids: token ids.
@@ -42,19 +41,21 @@ class TextPrefix(Spec):
     def __post_init__(self) -> None:
         object.__setattr__(self, "ids", tuple(int(number) for number in self.ids))
         if not self.ids:
-            raise ProgramError("there are no tokens to remember", ["TextPrefix((101, 2003, 102))"])
+            raise ProgramError(
+                "a text prefix has no tokens", ["give ids: gp.TextPrefix((101, 2003, 102))"]
+            )
 
     def rows(self, context: BuildContext, nodes: Sequence[str], repeats: int) -> nn.Module:
-        """The module that holds keys and values of the text.
+        """Make the module that holds keys and values of the text.
 
         Args:
-            context: of the operations; the source of its graph is run on the text.
-            nodes: names of the keys and values [B, H, S, d] that each operation reads, in turn.
-            repeats: how often each head stands there.
+            context: context of the operations; the source of its graph is run on the text.
+            nodes: names of keys and values [B, H, S, d] of each operation, in order.
+            repeats: how often each key head is repeated.
 
         Raises:
-            ProgramError: no token ids lead there, or there are no such ids; another part of the
-                program inserts entries, which the text would have been read without.
+            ProgramError: attention does not depend on token ids, or an id is out of range; another
+                part of the program inserts entries, which keys and values of the text would lack.
         """
         graph, where = context.graph, context.where
         assert graph is not None
@@ -66,11 +67,11 @@ class TextPrefix(Spec):
         ]
         if longer:
             raise ProgramError(
-                f"{where}: a text is remembered as the source reads it, and the program also "
-                f"inserts entries there: {', '.join(longer)}",
+                f"{where}: keys and values of a text are those of the source, but the program "
+                f"also inserts entries: {', '.join(longer)}",
                 [
-                    "kept='text', where the text is one of the program",
-                    "gp.precompute(task) of the other part, once it is trained",
+                    "set kept='text' on the text parts of the program",
+                    "call gp.precompute(task) for the other part, once it is trained",
                 ],
             )
         lookup = lookup_of(graph, where)
@@ -82,7 +83,7 @@ class TextPrefix(Spec):
 
 
 class Rows(nn.Module):
-    """Forward: some value -> the rows [P, n], in the dtype of the interface."""
+    """Forward: some value, which is not used -> rows [P, n], in the dtype of the interface."""
 
     value: torch.Tensor
 
@@ -100,13 +101,13 @@ class Rows(nn.Module):
 
 
 def lookup_of(graph: Graph, where: str) -> Lookup:
-    """The input of ids from which attention at an interface is computed."""
+    """Find the token-id input from which attention at an interface is computed."""
     return Lookup.of(graph, where)
 
 
 def run_on(
     graph: Graph, lookup: Lookup, ids: Sequence[int], names: tuple[str, ...]
 ) -> tuple[torch.Tensor, ...]:
-    """Values of nodes for one row of tokens."""
+    """Compute values of nodes for one row of tokens."""
     nodes = [graph.nodes[name] for name in names]
     return values_at(graph, nodes, lookup.inputs(ids), lookup.where)

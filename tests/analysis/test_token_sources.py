@@ -220,12 +220,12 @@ def test_a_model_that_reads_more_of_ids_than_their_shape_is_refused() -> None:
             "layers.0:out is not the",
         ),
         (lambda: gp.Prototypes(heads=0), ProgramError, "top must be an integer of at least 1"),
-        (lambda: SeriesPatches(patch=4, stride=5), ProgramError, "do not fit each other"),
+        (lambda: SeriesPatches(patch=4, stride=5), ProgramError, "do not match"),
         (lambda: ImagePatches((3, 8, 9), 4), ProgramError, r"patches of 4 do not divide"),
         (
             lambda: gp.PatchTokens(patches=ImagePatches((3, 8, 8), 4)),
             InterfaceError,
-            "(?s)make 4 patches, but the number of tokens varies.*examples of 4 tokens",
+            "(?s)have 4 patches, but the number of tokens varies.*examples of 4 tokens",
         ),
     ],
 )

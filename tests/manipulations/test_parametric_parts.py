@@ -156,7 +156,7 @@ def test_starts_are_drawn_from_the_seed(seeds: tuple[int, int]) -> None:
         (lambda: Adapter(width=0), ProgramError, "width must be an integer of at least 1, not 0"),
         (lambda: Adapter(reduction=0.5), ProgramError, "a number of at least 1, not 0.5"),
         (lambda: Mixture(count=0), ProgramError, "count must be an integer of at least 1, not 0"),
-        (lambda: Projection(at="input:input_ids"), InterfaceError, "carries torch.int64"),
+        (lambda: Projection(at="input:input_ids"), InterfaceError, "has dtype torch.int64"),
         (
             lambda: Conditional("hidden[0]", at="hidden[1]"),
             InterfaceError,

@@ -181,7 +181,7 @@ def test_the_published_size_of_the_trigger() -> None:
     [
         (lambda: gp.SampleMask(layers=4), ProgramError, "layers must be 5 or 6, not 4"),
         (lambda: gp.SampleMask(patch=32), ProgramError, "patch 32 is not a power of two up to 16"),
-        (lambda: gp.SampleMask(at="features"), InterfaceError, "does not carry images"),
+        (lambda: gp.SampleMask(at="features"), InterfaceError, "does not have images"),
         (lambda: gp.Generated((0, 1)), ProgramError, "either an encoder or the interface"),
         (lambda: gp.Generated((1, 0), features="x"), ProgramError, "are not in order"),
         (
@@ -192,7 +192,7 @@ def test_the_published_size_of_the_trigger() -> None:
         (
             lambda: gp.Generated(None, features="hidden[0]"),
             InterfaceError,
-            r"input:x, features of shape \[B, 8, 8, 8\] does not carry one vector",
+            r"input:x, features of shape \[B, 8, 8, 8\] does not have one vector",
         ),
         (
             lambda: gp.Generated(None, features="features"),

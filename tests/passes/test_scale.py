@@ -40,13 +40,13 @@ def test_scaling_is_a_product_along_the_last_axis(tmp_path: Path) -> None:
 
 def test_integers_are_not_scaled() -> None:
     _, graph = captured("transformer")
-    with pytest.raises(InterfaceError, match="input:input_ids carries"):
+    with pytest.raises(InterfaceError, match="input:input_ids has dtype"):
         gp.compile(graph, gp.Program([gp.Scale(at="input:input_ids")]))
 
 
 def test_masks_are_not_scaled() -> None:
     _, graph = captured("transformer")
-    with pytest.raises(InterfaceError, match="input:attention_mask carries"):
+    with pytest.raises(InterfaceError, match="input:attention_mask has dtype"):
         gp.compile(graph, gp.Program([gp.Scale(at="input:attention_mask")]))
 
 

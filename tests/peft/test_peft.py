@@ -285,7 +285,7 @@ def test_a_prefix_for_another_number_of_layers_is_refused(layers: int, tmp_path:
     config = {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": ENTRIES, "num_layers": layers}
     rows = {"prompt_embeddings": torch.randn(ENTRIES, layers * 2 * 32)}
     folder.write(tmp_path, config, rows)
-    with pytest.raises(FileError, match=rf"for {layers} layers, the graph attends 2 times at att"):
+    with pytest.raises(FileError, match=rf"for {layers} layers, but the graph has 2 attention"):
         gp.peft.load(tmp_path, base("gpt2", "CAUSAL_LM").graph)
 
 

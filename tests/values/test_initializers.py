@@ -140,7 +140,7 @@ def test_where_there_are_no_tokens() -> None:
     model = Patches().eval().requires_grad_(False)
     images = torch.rand(2, 3, 8, 8)
     graph = gp.capture(model, (images,))
-    with pytest.raises(ProgramError, match="nothing there is looked up"):
+    with pytest.raises(ProgramError, match="does not depend on token ids"):
         entries(graph, at="cut:out", axis=2, length=2, init="vocabulary")
     drawn = entries(graph, at="cut:out", axis=2, length=1, init=gp.initializers.Activations(images))
     assert drawn.shape == (8, 1, 2)
@@ -226,8 +226,8 @@ def test_files_do_not_hold_examples(computed: bool, resume: bool, tmp_path: Path
         (lambda: gp.Learnable("vocab"), "gp.initializers"),
         (lambda: gp.initializers.Tokens(()), "no tokens"),
         (lambda: gp.initializers.Tokens(((),)), "no tokens"),
-        (lambda: gp.initializers.Vocabulary(0), "no token to draw"),
-        (lambda: gp.initializers.Activations((), order="last"), "known: random, first"),
+        (lambda: gp.initializers.Vocabulary(0), "leaves no tokens"),
+        (lambda: gp.initializers.Activations((), order="last"), "must be one of random, first"),
         (
             lambda: entries(captured()[1], at="tokens", init=gp.initializers.Tokens((40,))),
             "no token 40",
@@ -237,7 +237,7 @@ def test_files_do_not_hold_examples(computed: bool, resume: bool, tmp_path: Path
                 captured()[1],
                 gp.Program([gp.Additive(at="tokens", value=gp.Learnable("vocabulary"))]),
             ),
-            "cannot start from|does not consist of entries",
+            "cannot be initialized from|does not consist of entries",
         ),
     ],
 )

@@ -290,12 +290,15 @@ def test_they_travel_as_text(name: str) -> None:
     ("make", "said"),
     [
         (lambda: made.MLP(hidden=0), "hidden must be an integer of at least 1"),
-        (lambda: made.MLP(hidden=2, layers=1), "2 or more"),
-        (lambda: made.MLP(hidden=2, activation="sine"), "known: "),
-        (lambda: made.LSTM(hidden=2, layers=0), "layers is 0"),
+        (lambda: made.MLP(hidden=2, layers=1), "layers must be at least 2, not 1"),
+        (lambda: made.MLP(hidden=2, activation="sine"), "activation must be one of"),
+        (lambda: made.LSTM(hidden=2, layers=0), "layers must be an integer of at least 1"),
         (lambda: made.LowRank(rank=0), "rank must be an integer of at least 1"),
-        (lambda: made.Subspace(size=0), "size is 0"),
-        (lambda: gp.Concatenative(value=torch.ones(2)), "value of concatenative is a Tensor"),  # type: ignore[arg-type]
+        (lambda: made.Subspace(size=0), "size must be an integer of at least 1"),
+        (
+            lambda: gp.Concatenative(value=torch.ones(2)),
+            "value of concatenative cannot be a Tensor",
+        ),  # type: ignore[arg-type]
     ],
 )
 def test_what_cannot_be(make: Any, said: str) -> None:

@@ -90,7 +90,7 @@ def test_what_gates_there_are_is_told(tmp_path: Path) -> None:
     with pytest.raises(ProgramError, match="gates must be one of '', all, each, not 'some'"):
         gp.Prefix(gates="some")
     _, graph = decoder("gpt2")
-    with pytest.raises(ProgramError, match="no prefix behind gates"):
+    with pytest.raises(ProgramError, match="no prefixes with gates"):
         gp.peft.save(
             _gated(graph, "all"),
             tmp_path / "folder",
