@@ -154,7 +154,7 @@ def test_from_the_hub(hub: HubServer, tmp_path: Path) -> None:
         (PREFIX, {}, "no 'prompt_embeddings'"),
         (PREFIX, {"prompt_embeddings": torch.zeros(2, 5)}, "which is not that of"),
         ({"peft_type": "LORA"}, {}, "supported are PROMPT_TUNING"),
-        ({}, {}, "checkpoint of None"),
+        ({}, {}, "checkpoints of None"),
         ("[]", {}, "must be a JSON object"),
         ("{", {}, "not valid JSON"),
         (PROMPT, None, "safe_serialization"),
@@ -175,7 +175,7 @@ def test_from_the_hub(hub: HubServer, tmp_path: Path) -> None:
         (
             PROMPT,
             {"prompt_embeddings": ENTRIES, "base_model.classifier.weight": torch.ones(4, WIDTH)},
-            "no place 'classifier:out'",
+            "no interface 'classifier:out'",
         ),
         (
             {"peft_type": "IA3", "feedforward_modules": []},
@@ -251,7 +251,7 @@ def test_fixed_entries_and_computed_ones_are_written_as_what_they_are(tmp_path: 
         ),
         ([gp.TrainableLayer(at="score:out", bias=False)], {}, "has neither"),
         ([gp.Scale(at="up:out"), gp.Scale(at="up:in", name="b")], {}, "once"),
-        ([gp.Concatenative(at="tokens")], {"task_type": "NONE"}, "known: CAUSAL_LM"),
+        ([gp.Concatenative(at="tokens")], {"task_type": "NONE"}, "must be one of CAUSAL_LM"),
         ([gp.Concatenative(at="tokens")], {"kind": "IA3"}, "this program is PROMPT_TUNING"),
         ([gp.Concatenative(at="tokens")], {"align": gp.LinearHead(classes=2)}, "TrainableLayer"),
     ],
