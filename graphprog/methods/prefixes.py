@@ -1,4 +1,4 @@
-"""Prefix tuning methods: learnt keys and values of attention."""
+"""Prefix tuning methods: learned keys and values of attention."""
 
 from __future__ import annotations
 

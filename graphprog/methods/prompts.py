@@ -1,4 +1,4 @@
-"""Prompt tuning methods: learnt entries in the sequence.
+"""Prompt tuning methods: learned entries in the sequence.
 
 The alignment depends on the task: ``LinearHead(at="features")`` for classification as in VPT, none
 for language modeling.
@@ -20,7 +20,7 @@ Parts = tuple[Manipulation, ...]
 
 
 def prompt_tuning(tokens: int = 20, init: str | Init = "vocabulary") -> Parts:
-    """Prompt tuning (Lester et al., EMNLP 2021): learnt tokens before the embedded text.
+    """Prompt tuning (Lester et al., EMNLP 2021): learned tokens before the embedded text.
 
     Args:
         tokens: n, number of tokens; n·d parameters.
@@ -59,7 +59,7 @@ def vpt_shallow(
     offset: int = 1,
     at: str = "embedding",
 ) -> Parts:
-    """VPT-shallow (Jia et al., ECCV 2022): learnt tokens after the class token.
+    """VPT-shallow (Jia et al., ECCV 2022): learned tokens after the class token.
 
     Args:
         tokens: n, number of tokens; n·d parameters.

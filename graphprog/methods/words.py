@@ -46,7 +46,7 @@ def reprogbert(words: int, at: str = "tokens") -> tuple[VocabularyMap, ...]:
 
 
 def r2dl(words: int, top: int = 8, at: str = "tokens") -> tuple[VocabularyMap, ...]:
-    """R2DL of Vinod et al., 2020: sparse combinations, learnt by gradients instead of K-SVD.
+    """R2DL of Vinod et al., 2020: sparse combinations, learned by gradients instead of K-SVD.
 
     Args:
         words: size of the target vocabulary.

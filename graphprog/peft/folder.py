@@ -91,7 +91,7 @@ class Folder:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One part of a program, and its learnt tensors by name."""
+    """One part of a program, and its learned tensors by name."""
 
     part: Manipulation
     state: dict[str, torch.Tensor]

@@ -98,7 +98,7 @@ def save(
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """One part of a task: its insertion, its spec, and its learnt tensors."""
+    """One part of a task: its insertion, its spec, and its learned tensors."""
 
     insertion: Insertion
     spec: Manipulation

@@ -1,4 +1,4 @@
-"""Values of manipulations, configuration λ: learnt, fixed or stored tensors."""
+"""Values of manipulations, configuration λ: learned, fixed or stored tensors."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Learnable(Spec):
         return value * self.scale if self.scale != 1.0 else value.clone()
 
     def folded(self) -> Learnable:
-        """Copy without initial values that hold tensors, which learnt values replace."""
+        """Copy without initial values that hold tensors, which learned values replace."""
         held = isinstance(self.init, Activations | Given)
         return Learnable(shape=self.shape) if held else self
 
@@ -114,7 +114,7 @@ class Fixed(Spec):
 @spec("stored")
 @dataclasses.dataclass(frozen=True)
 class Stored(Spec):
-    """Stored tensor that is saved, loaded and swapped like a learnt one, but not trained.
+    """Stored tensor that is saved, loaded and swapped like a learned one, but not trained.
 
     It has the shape of the interface. :func:`graphprog.precompute` fills it with keys and values;
     before that, it is zero.

@@ -121,7 +121,7 @@ def entries_module(value: Learnable | Fixed | Stored | Made, context: BuildConte
     dtype = context.value.dtype
     if not dtype.is_floating_point:
         raise InterfaceError(
-            f"{context.where} has dtype {dtype}: learnt entries need floating point",
+            f"{context.where} has dtype {dtype}: learned entries need floating point",
             ["choose an interface after the embedding: at='tokens' or at='embedding'"],
         )
     if isinstance(value, Made):

@@ -1,4 +1,4 @@
-"""Initial values of learnt entries: tokens, activations, given tensors.
+"""Initial values of learned entries: tokens, activations, given tensors.
 
 ``gp.Concatenative(at="tokens", length=20, init="vocabulary")`` starts from random tokens;
 ``init=gp.initializers.text(tokenizer, "Is this review kind?")`` from a text. Both run the source

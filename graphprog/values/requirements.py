@@ -16,7 +16,7 @@ def require_floats(value: torch.Tensor, where: str) -> None:
     """
     if not value.dtype.is_floating_point:
         raise InterfaceError(
-            f"{where} has dtype {value.dtype}, but a learnt part needs floating point",
+            f"{where} has dtype {value.dtype}, but a learned part needs floating point",
             ["choose an interface after the embedding: at='tokens' or at='embedding'"],
         )
 

@@ -291,5 +291,5 @@ def test_a_prefix_for_another_number_of_layers_is_refused(layers: int, tmp_path:
 
 def test_another_number_of_labels_is_refused(tmp_path: Path) -> None:
     trained(base("gpt2", "SEQ_CLS"), "prompt").save_pretrained(tmp_path)  # 2 labels
-    with pytest.raises(FileError, match="no place 'score:out'"):
+    with pytest.raises(FileError, match="no interface 'score:out'"):
         gp.peft.load(tmp_path, base("bert", "SEQ_CLS").graph)  # 3 labels

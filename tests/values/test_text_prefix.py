@@ -129,7 +129,7 @@ def test_a_text_beside_other_entries_is_refused() -> None:
     """The source reads it without them."""
     _, graph = decoder("gpt2")
     text = gp.Prefix(value=gp.TextPrefix(TEXT))
-    for other in (gp.methods.prompt_tuning(tokens=3), [gp.Prefix(length=3, name="learnt")]):
+    for other in (gp.methods.prompt_tuning(tokens=3), [gp.Prefix(length=3, name="learned")]):
         with pytest.raises(ProgramError, match="the program also inserts entries"):
             gp.compile(graph, gp.Program([*other, text]))
 
