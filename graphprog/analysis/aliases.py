@@ -17,10 +17,11 @@ from graphprog.analysis.boundaries import (
     module_boundaries,
 )
 from graphprog.analysis.repeated_blocks import Chain, find_chains
+from graphprog.analysis.token_inputs import largest_by_input, lookups_of, vocabulary_lookups
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph, Site
 from graphprog.ir.interface import Edge
-from graphprog.ir.ops import ids_of, rows_of, schema_name
+from graphprog.ir.ops import schema_name
 from graphprog.ir.printing import module_path
 from graphprog.rewriting.edges import uses_of
 
@@ -119,15 +120,10 @@ def _name_tokens(graph: Graph, sites: dict[str, Site], named: _Aliases) -> None:
 
     If the module also scales the result, prompts act on the scaled result.
     """
-    tables: dict[str, list[fx.Node]] = {}
-    for node in graph.code.nodes:
-        if (ids := ids_of(node)) is not None:
-            tables.setdefault(str(ids.target), []).append(node)
-    rows = {name: max(rows_of(node) for node in nodes) for name, nodes in tables.items()}
-    largest = [name for name in tables if rows[name] == max(rows.values())]
-    for name in largest:
-        node = next(node for node in tables[name] if rows_of(node) == rows[name])
-        node = _scaled(graph, sites, node)
+    largest = vocabulary_lookups(largest_by_input(lookups_of(graph.code.nodes)).values())
+    for one in largest:
+        name = str(one.ids.target)
+        node = _scaled(graph, sites, one.node)
         key = _ensure(sites, node, uses_of(node), f"tokens:{name}")
         named.add(name if len(largest) > 1 else "", "tokens", key)
 

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import fx
 
+from graphprog.analysis.token_inputs import TokenLookup
 from graphprog.ir.fake import fake_tensor
-from graphprog.ir.ops import RESHAPES, ancestors, ids_of, schema_name, values_of
+from graphprog.ir.ops import RESHAPES, ancestors, schema_name, values_of
 
 ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 
@@ -117,8 +118,8 @@ def activations(code: fx.Graph, positions: Collection[str] = ()) -> frozenset[fx
         elif node.op != "call_function" or not isinstance(value, torch.Tensor | list | tuple):
             continue
         else:
-            ids = ids_of(node)
-            begins = ids is not None and ids.target not in positions
+            lookup = TokenLookup.of(node)
+            begins = lookup is not None and lookup.ids.target not in positions
             begins |= any(part in found for part in values_of(node))
         if begins:
             found.add(node)

@@ -9,11 +9,11 @@ import torch
 from torch import fx
 
 from graphprog.analysis.input_meaning import inferred_meaning
+from graphprog.analysis.token_inputs import TokenLookup, lookups_of, vocabulary_lookups
 from graphprog.errors import DataError, ProgramError
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
 from graphprog.ir.inputs import InputSpec, inputs_of
-from graphprog.ir.ops import ids_of, rows_of
 from graphprog.ir.sizes import expression, is_symbolic, same_size
 from graphprog.ir.symbols import size_text
 
@@ -96,7 +96,8 @@ def roles_of(graph: Graph) -> Roles:
     Raises:
         ProgramError: the graph has no lookup of ids, or its logits cannot be determined.
     """
-    tokens, table, logits = _tokens_and_logits(graph)
+    lookup, logits = _tokens_and_logits(graph)
+    tokens = lookup.ids
     length = expression(fake_tensor(tokens).shape[1])
     meanings = {}
     for node in graph.placeholders:
@@ -106,25 +107,22 @@ def roles_of(graph: Graph) -> Roles:
             meanings[str(node.target)] = "present" if plain else looked_up
     meanings[str(tokens.target)] = "tokens"
     axis = str(size_text(fake_tensor(tokens).shape[1], graph.symbols))
-    return Roles(inputs_of(graph), str(tokens.target), axis, meanings, logits, rows_of(table))
+    return Roles(inputs_of(graph), str(tokens.target), axis, meanings, logits, lookup.rows)
 
 
-def _tokens_and_logits(graph: Graph) -> tuple[fx.Node, fx.Node, str]:
+def _tokens_and_logits(graph: Graph) -> tuple[TokenLookup, str]:
     """Return the input of token ids, the lookup that reads it, and the name of the logits."""
     results = _results(graph)
     lookups = [
-        (ids, node)
-        for node in graph.code.nodes
-        if (ids := ids_of(node)) is not None
-        and fake_tensor(ids).ndim == 2
-        and is_symbolic(fake_tensor(ids).shape[1])
+        one
+        for one in lookups_of(graph.code.nodes)
+        if fake_tensor(one.ids).ndim == 2 and is_symbolic(fake_tensor(one.ids).shape[1])
     ]
-    pairs = [
-        (ids, node, name)
-        for name, value in results.items()
-        for ids, node in lookups
-        if (expression(value.shape[1]) - expression(fake_tensor(ids).shape[1])).is_number
-    ]
+    pairs = []
+    for name, value in results.items():
+        leading = [one for one in lookups if _leads_to(one, value)]
+        logits = {one.rows for one in leading if same_size(value.shape[2], one.rows)}
+        pairs += [(one, name) for one in vocabulary_lookups(leading, logits)[:1]]
     if not pairs:
         raise ProgramError(
             f"{graph.name}: no input of token ids [B, S], with dynamic S, leads to "
@@ -133,19 +131,25 @@ def _tokens_and_logits(graph: Graph) -> tuple[fx.Node, fx.Node, str]:
         )
     named = graph.aliases.get("logits", "").removeprefix("output:")
 
-    def fitness(pair: tuple[fx.Node, fx.Node, str]) -> tuple[bool, bool, int]:
-        _, node, name = pair
-        return same_size(results[name].shape[2], rows_of(node)), name == named, rows_of(node)
+    def fitness(pair: tuple[TokenLookup, str]) -> tuple[bool, bool, int]:
+        one, name = pair
+        return same_size(results[name].shape[2], one.rows), name == named, one.rows
 
-    ids, table, logits = max(pairs, key=fitness)
-    rows, width = fake_tensor(table.args[0]).shape
-    if rows != width and same_size(results[logits].shape[2], width):
+    lookup, name = max(pairs, key=fitness)
+    rows, width = fake_tensor(lookup.node.args[0]).shape
+    if rows != width and same_size(results[name].shape[2], width):
         raise ProgramError(
-            f"{graph.name}: {logits} has the width of its embeddings, {width}, and no logit for "
+            f"{graph.name}: {name} has the width of its embeddings, {width}, and no logit for "
             f"each of the {rows} tokens",
             ["capture the model with its language modeling head"],
         )
-    return ids, table, logits
+    return lookup, name
+
+
+def _leads_to(lookup: TokenLookup, result: torch.Tensor) -> bool:
+    """Whether a result has an entry for each token, and perhaps some for inserted ones."""
+    length = expression(fake_tensor(lookup.ids).shape[1])
+    return bool((expression(result.shape[1]) - length).is_number)
 
 
 def _results(graph: Graph) -> dict[str, torch.Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import torch
 from torch import fx
@@ -11,7 +11,71 @@ from torch import fx
 from graphprog.errors import DataError, GraphprogError, ProgramError
 from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.graph import Graph
-from graphprog.ir.ops import ids_of, rows_of
+from graphprog.ir.ops import schema_name
+
+KEEPS_NUMBERS = frozenset(
+    {"aten::view", "aten::reshape", "aten::to", "aten::_to_copy", "aten::clone"}
+    | {"aten::contiguous", "aten::unsqueeze", "aten::squeeze"}
+)
+"""Operations that return the ids that they read, in another shape or dtype."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenLookup:
+    """A lookup of the ids of an input in a table.
+
+    Attributes:
+        ids: the input.
+        node: the rows of the table at these ids.
+    """
+
+    ids: fx.Node
+    node: fx.Node
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of the table."""
+        return int(fake_tensor(self.node.args[0]).shape[0])
+
+    @classmethod
+    def of(cls, node: fx.Node) -> TokenLookup | None:
+        """Return the lookup that an operation is; None for any other operation."""
+        if schema_name(node) != "aten::embedding":
+            return None
+        ids = node.args[1]
+        while isinstance(ids, fx.Node) and schema_name(ids) in KEEPS_NUMBERS:
+            ids = ids.args[0]
+        if not isinstance(ids, fx.Node) or ids.op != "placeholder":
+            return None
+        return None if fake_tensor(ids).is_floating_point() else cls(ids, node)
+
+
+def lookups_of(nodes: Iterable[fx.Node]) -> list[TokenLookup]:
+    """Return the lookups among some operations, in their order."""
+    return [found for node in nodes if (found := TokenLookup.of(node)) is not None]
+
+
+def largest_by_input(lookups: Iterable[TokenLookup]) -> dict[fx.Node, TokenLookup]:
+    """Return the lookup of each input in its largest table."""
+    found: dict[fx.Node, TokenLookup] = {}
+    for one in lookups:
+        if one.ids not in found or one.rows > found[one.ids].rows:
+            found[one.ids] = one
+    return found
+
+
+def vocabulary_lookups(
+    lookups: Collection[TokenLookup], logits: Collection[int] = ()
+) -> list[TokenLookup]:
+    """Return the lookups of tokens: in a table with a row for each logit, or in the largest one.
+
+    Args:
+        lookups: the lookups to choose from.
+        logits: sizes that may be the number of logits.
+    """
+    sizes = {one.rows for one in lookups}
+    vocabulary = max(sizes & set(logits) or sizes, default=0)
+    return [one for one in lookups if one.rows == vocabulary]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,25 +107,22 @@ class TokenInputs:
         Raises:
             ProgramError: no input, or more than one, is looked up as the ids of a text.
         """
-        tables: dict[fx.Node, int] = {}
-        hidden: set[int] = set()
-        for node in graph.code.nodes:
-            if (found := ids_of(node)) is not None and fake_tensor(found).ndim == 2:
-                tables[found] = max(tables.get(found, 0), rows_of(node))
-                hidden.add(fake_tensor(node).shape[-1])
+        lookups = [one for one in lookups_of(graph.code.nodes) if fake_tensor(one.ids).ndim == 2]
+        tables = largest_by_input(lookups)
+        hidden = {fake_tensor(one.node).shape[-1] for one in lookups}
         widths = [fake_value(node).shape[-1] for node in _results(graph)]
         logits = {size for size in widths if isinstance(size, int)} - hidden
-        largest = max(logits & set(tables.values()) or tables.values(), default=0)
-        chosen = [node for node, rows in tables.items() if rows == largest]
+        chosen = vocabulary_lookups(tables.values(), logits)
         if len(chosen) != 1:
-            names = ", ".join(str(node.target) for node in chosen)
+            names = ", ".join(str(one.ids.target) for one in chosen)
             raise ProgramError(
                 f"{graph.name} takes no input of token ids"
                 if not chosen
                 else f"{graph.name} takes several inputs of token ids: {names}",
                 ["call task(...) with tensors, from task.prompt.rows(task.prompt.texts(queries))"],
             )
-        (ids,) = chosen
+        (tokens,) = chosen
+        ids = tokens.ids
         rest = [node for node in graph.placeholders if node is not ids]
         masks = [node for node in rest if node not in tables and _is_mask(node, ids)]
         named = [node for node in masks if "mask" in str(node.target)]
@@ -73,7 +134,7 @@ class TokenInputs:
             others=tuple(str(node.target) for node in rest if node is not mask),
             length=length if isinstance(length, int) else None,
             dtypes={str(node.target): fake_value(node).dtype for node in graph.placeholders},
-            vocabulary=largest,
+            vocabulary=tokens.rows,
         )
 
     def tensors(

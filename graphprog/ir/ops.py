@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import fx
 
-from graphprog.ir.fake import fake_tensor
 from graphprog.ir.sizes import same_size
 from graphprog.ir.weights import Weights
 
@@ -22,12 +21,6 @@ REGROUPS = RESHAPES | {"aten::flatten"}
 VIEWS = REGROUPS | {"aten::expand"}
 
 CASTS = frozenset({"aten::to", "aten::_to_copy", "aten::clone", "aten::contiguous", "aten::detach"})
-
-KEEPS_NUMBERS = frozenset(
-    {"aten::view", "aten::reshape", "aten::to", "aten::_to_copy", "aten::clone"}
-    | {"aten::contiguous", "aten::unsqueeze", "aten::squeeze"}
-)
-"""Operations that return the ids that they read, in another shape or dtype."""
 
 _LIKE = {f"aten::{name}_like" for name in ("zeros", "ones", "full", "empty", "rand", "randn")}
 
@@ -66,23 +59,6 @@ def ancestors(
         found.update(dict.fromkeys(fresh))
         stack += fresh
     return list(found)
-
-
-def ids_of(node: fx.Node) -> fx.Node | None:
-    """Return the input of ids that a node looks up in a table; None if it is not a lookup."""
-    if schema_name(node) != "aten::embedding":
-        return None
-    ids = node.args[1]
-    while isinstance(ids, fx.Node) and schema_name(ids) in KEEPS_NUMBERS:
-        ids = ids.args[0]
-    if not isinstance(ids, fx.Node) or ids.op != "placeholder":
-        return None
-    return None if fake_tensor(ids).is_floating_point() else ids
-
-
-def rows_of(node: fx.Node) -> int:
-    """Return the number of rows in the table of a lookup."""
-    return int(fake_tensor(node.args[0]).shape[0])
 
 
 def number_of(value: Any, weights: Weights) -> float | None:

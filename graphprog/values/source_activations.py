@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import fx
 
+from graphprog.analysis.token_inputs import lookups_of, vocabulary_lookups
 from graphprog.errors import DataError, ProgramError
 from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.graph import Graph
 from graphprog.ir.inputs import check_type, inputs_of
-from graphprog.ir.ops import ancestors, ids_of, rows_of
+from graphprog.ir.ops import ancestors
 from graphprog.values.context import BuildContext
 
 
@@ -42,16 +43,13 @@ class Lookup:
             ProgramError: there is no such input.
         """
         source, node = _source_of(graph, where)
-        tables = [
-            (rows_of(one), ids) for one in ancestors(node) if (ids := ids_of(one)) is not None
-        ]
-        if not tables:
+        tokens = next(iter(vocabulary_lookups(lookups_of(ancestors(node)))), None)
+        if tokens is None:
             raise ProgramError(
                 f"{where}: its value does not depend on token ids",
                 ["set init=gp.initializers.Activations(inputs), with real examples"],
             )
-        size, ids = max(tables, key=lambda pair: pair[0])
-        return cls(where, source, node, ids, size)
+        return cls(where, source, node, tokens.ids, tokens.rows)
 
     def rows(self, context: BuildContext, numbers: Sequence[int]) -> torch.Tensor:
         """Entries at the interface for a sequence of tokens [n, ...], float32.
@@ -94,7 +92,7 @@ class Lookup:
         """All inputs: other ids are 0, masks are 1."""
         needed = set(ancestors(self.node))
         sizes = dict(zip(map(str, fake_tensor(self.ids).shape), ids.shape, strict=True))
-        looked_up = {ids_of(node) for node in needed}
+        looked_up = {one.ids for one in lookups_of(needed)}
         found = []
         for node in self.source.placeholders:
             value = fake_value(node)

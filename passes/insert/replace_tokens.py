@@ -9,9 +9,11 @@ import torch
 from torch import fx, nn
 from torch.utils.hooks import RemovableHandle
 
+from graphprog.analysis.token_inputs import KEEPS_NUMBERS, TokenLookup
 from graphprog.errors import InterfaceError, PassError
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph, Insertion
+from graphprog.ir.ops import schema_name
 from graphprog.ir.printing import module_path, operator_name
 from graphprog.manipulations.inputs.token_source import TokenSource
 from graphprog.passes.base import Pass
@@ -24,7 +26,6 @@ from graphprog.rewriting.inliner import inline
 from graphprog.spec.registry import spec
 from graphprog.values.context import BuildContext
 
-_KEEPS_VALUES = ("view", "reshape", "to", "_to_copy", "clone", "contiguous", "unsqueeze", "squeeze")
 _READS_SIZES = ("sym_size", "sym_numel", "new_zeros", "new_ones", "new_full", "new_empty")
 
 
@@ -112,20 +113,14 @@ def _lookup(tokens: fx.Node, where: str) -> tuple[fx.Node, str]:
     Raises:
         InterfaceError: the value is not the result of looking an input up.
     """
-    table, ids = tokens.args[:2] if operator_name(tokens) == "embedding" else (None, None)
-    while isinstance(ids, fx.Node) and operator_name(ids) in _KEEPS_VALUES:
-        ids = ids.args[0]
-    if (
-        not isinstance(table, fx.Node)
-        or table.op != "get_attr"
-        or not isinstance(ids, fx.Node)
-        or ids.op != "placeholder"
-    ):
+    lookup = TokenLookup.of(tokens)
+    table = None if lookup is None else lookup.node.args[0]
+    if lookup is None or not isinstance(table, fx.Node) or table.op != "get_attr":
         raise InterfaceError(
             f"{where} is not the result of looking an input up in a table",
             ["act at 'tokens'; print(graph.interfaces()) shows whether there is one"],
         )
-    return ids, str(table.target)
+    return lookup.ids, str(table.target)
 
 
 def _refuse_other_readers(ids: fx.Node, tokens: fx.Node) -> None:
@@ -138,7 +133,7 @@ def _refuse_other_readers(ids: fx.Node, tokens: fx.Node) -> None:
     while waiting:
         for user in waiting.pop().users:
             name = operator_name(user).split(".")[0]
-            if name in _KEEPS_VALUES:
+            if schema_name(user) in KEEPS_NUMBERS:
                 waiting.append(user)
             elif user is not tokens and name not in _READS_SIZES and not name.endswith("_like"):
                 path = module_path(user)

@@ -9,8 +9,8 @@ import torch
 from torch import fx
 
 from graphprog.analysis.attention import ATTENTION, Attention, activations
+from graphprog.analysis.token_inputs import TokenLookup
 from graphprog.ir.fake import fake_tensor
-from graphprog.ir.ops import ids_of
 from graphprog.ir.sizes import SLICE_END, Stretch, resolve, same_size
 from graphprog.passes.extend_axis.context import InsertionPoint
 from graphprog.passes.extend_axis.propagate import Propagation
@@ -111,7 +111,7 @@ class ShiftedMasks:
     def _moved(self, node: fx.Node) -> list[tuple[fx.Node, int, fx.Node]]:
         """Return the shifted operand of an operation on activations."""
         found: list[tuple[fx.Node, int, fx.Node]] = []
-        if ids_of(node) is not None:
+        if TokenLookup.of(node) is not None:
             return found  # ids are data
         for slot, leaf in enumerate(leaves_of(node)):
             side = isinstance(leaf, fx.Node) and leaf not in self.data and leaf.op != "get_attr"

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import fx
 
+from graphprog.analysis.token_inputs import lookups_of
 from graphprog.errors import DataError, PassError
 from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.graph import Graph
-from graphprog.ir.ops import ids_of, rows_of
 from graphprog.ir.sizes import same_size
 from graphprog.passes.kv.cached_step import Values, cached_step, run_by_name
 from graphprog.passes.kv.kv_layout import KVLayout
@@ -116,9 +116,8 @@ def inputs_of_length(
     """Return inputs by name for rows of tokens: random ids, masks of 1."""
     generator = torch.Generator().manual_seed(0)
     tables: dict[fx.Node | None, int] = {}
-    for node in graph.code.nodes:
-        if (ids := ids_of(node)) is not None:
-            tables[ids] = min(rows_of(node), tables.get(ids, rows_of(node)))
+    for one in lookups_of(graph.code.nodes):
+        tables[one.ids] = min(one.rows, tables.get(one.ids, one.rows))
     found = {}
     for node in graph.placeholders:
         value = fake_value(node)
