@@ -36,7 +36,7 @@ from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError, FileError
 from graphprog.io.artifact import within
 from graphprog.ir.inputs import check_type
-from graphprog.utils.files import atomic_write
+from graphprog.utils.files import proved_write
 
 _BROKEN = ["export the task again: this file is damaged"]
 
@@ -154,21 +154,19 @@ def export(
         raise FileError(f"{os.fspath(path)}: the name of an exported program ends in .pt2")
     batches, example = parity_batches(task, inputs), example_batch(task, inputs)
     program = exported(task, example)
-    reports: list[ParityReport] = []
 
     def probe(nodes: tuple[str, ...], given: Inputs) -> list[np.ndarray]:
         return _arrays(exported(task, example, nodes).module(check_guards=False)(*given))
 
-    def write(temporary: Path) -> None:
+    def write(temporary: Path) -> ParityReport:
         torch.export.save(program, temporary, extra_files={KEY: describe(task)})
         loaded = load(temporary)
         report = compare(
             task, lambda x: _arrays(loaded.evaluate(x)), batches, "pytorch (.pt2)", tolerance
         )
-        reports.append(require_parity(task, report, example, probe))
+        return require_parity(task, report, example, probe)
 
-    atomic_write(path, write)
-    return reports[0]
+    return proved_write(path, write)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,7 +38,7 @@ from graphprog.passes.kv.cached_step import Values
 from graphprog.passes.kv.kv_layout import KVLayout
 from graphprog.passes.kv.verify_cache import inputs_of_length, parts_of
 from graphprog.spec.registry import to_json
-from graphprog.utils.files import atomic_write
+from graphprog.utils.files import proved_write
 from graphprog.utils.json import render_json
 
 Precision = Literal["float32", "int8"]
@@ -100,7 +100,6 @@ def export_decoder(
     graphs = [both.decode]
     if has_towers := any(name.startswith("cross_") for name in both.decode.call_spec.inputs):
         graphs.append(both.prefill)
-    reports: list[DecoderReport] = []
     with ExitStack() as kept:
         ready = []
         for graph, at in zip(graphs, _files(path), strict=False):
@@ -108,19 +107,19 @@ def export_decoder(
             fewer = linear_in_int8(lowered) if precision == "int8" else lowered
             ready.append(kept.enter_context(weights_beside(fewer, at)))
 
-        def write(temporary: Path) -> None:
+        def write(temporary: Path) -> DecoderReport:
             try:
                 for one, at in zip(ready, _files(temporary), strict=False):
                     ir.save(one, at)
                 decoder = Decoder(temporary, providers="cpu")
-                reports.append(_compared(both, decoder, precision, tolerance))
+                report = _compared(both, decoder, precision, tolerance)
                 if has_towers:
                     os.replace(prefill_path(temporary), prefill_path(path))
+                return report
             finally:
                 prefill_path(temporary).unlink(missing_ok=True)
 
-        atomic_write(path, write)
-    return reports[0]
+        return proved_write(path, write)
 
 
 def _files(path: str | os.PathLike[str]) -> tuple[Path, Path]:

@@ -30,6 +30,7 @@ from graphprog.backends.onnx_model.export_program import exported_graph, output_
 from graphprog.backends.onnx_model.external_data import (
     checked_session,
     describe_model,
+    save_proved,
     weights_beside,
 )
 from graphprog.backends.onnx_model.lower import lower_program
@@ -49,7 +50,6 @@ from graphprog.compiler.merge_reparameterization import merge_reparameterization
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError
 from graphprog.passes.attention.split_kv import SplitKV
-from graphprog.utils.files import atomic_write
 
 Mode = Literal["folded", "overridable", "inputs", "per_row"]
 
@@ -96,24 +96,20 @@ def export(
     model = lower(task, example, kept, opset)
     own = program_as_inputs(model, task.program_state()) if program == "inputs" else None
     describe_model(model, task, program)
-    reports: list[ParityReport] = []
 
     def probe(nodes: tuple[str, ...], given: Inputs) -> list[np.ndarray]:
         return run_model(lower(task, example, kept, opset, nodes), given)
 
-    def write(temporary: Path) -> None:
-        ir.save(ready, temporary)
+    def prove(temporary: Path) -> ParityReport:
         session = checked_session(temporary)
 
         def run(given: Inputs) -> list[np.ndarray]:
             return session.evaluate(given, own)
 
         report = compare(task, run, batches, f"onnx ({program})", tolerance)
-        reports.append(require_parity(task, report, example, probe))
+        return require_parity(task, report, example, probe)
 
-    with weights_beside(model, path) as ready:
-        atomic_write(path, write)
-    return reports[0]
+    return save_proved(model, path, prove)
 
 
 def lower(

@@ -23,7 +23,7 @@ from graphprog.backends.onnx_model.export_program import export_module, output_n
 from graphprog.backends.onnx_model.external_data import (
     checked_session,
     describe_model,
-    weights_beside,
+    save_proved,
 )
 from graphprog.backends.onnx_model.lower import lower_program
 from graphprog.backends.onnx_model.program_files import CLASSES, ROW
@@ -38,7 +38,6 @@ from graphprog.errors import BackendError, GraphprogError
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.inputs import InputSpec, batch_axis
 from graphprog.passes.attention.split_kv import SplitKV
-from graphprog.utils.files import atomic_write
 
 _PROGRAMS = "programs"
 
@@ -79,17 +78,12 @@ def export_per_row(
     """
     lowered = lower_per_row(task, example, opset)
     describe_model(lowered.model, task, "per_row", lowered.axes)
-    reports: list[ParityReport] = []
 
-    def write(temporary: Path) -> None:
-        ir.save(ready, temporary)
-        reports.append(
-            prove_rows(lowered.tasks, checked_session(temporary).evaluate, batches, tolerance)
-        )
+    def prove(temporary: Path) -> ParityReport:
+        run = checked_session(temporary).evaluate
+        return prove_rows(lowered.tasks, run, batches, tolerance)
 
-    with weights_beside(lowered.model, path) as ready:
-        atomic_write(path, write)
-    return reports[0]
+    return save_proved(lowered.model, path, prove)
 
 
 def lower_per_row(

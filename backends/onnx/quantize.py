@@ -29,7 +29,7 @@ from graphprog.backends.onnxruntime.providers import Providers
 from graphprog.backends.onnxruntime.session import Session
 from graphprog.errors import BackendError, DataError, FileError
 from graphprog.ir.inputs import batch_axis, random_inputs
-from graphprog.utils.files import atomic_write
+from graphprog.utils.files import proved_write
 from graphprog.utils.numerics import Difference, difference
 
 Precision = Literal["int8", "float16", "bfloat16"]
@@ -125,11 +125,10 @@ def quantize(
     if inputs is None:
         inputs = random_inputs(before.inputs, _RANDOM_ROWS, before.contract.range or (-1, 1), 0)
     expected = _first_output(before, inputs, program)
-    reports: list[QuantizationReport] = []
 
     with weights_beside(_in_fewer_bits(_loaded(path), source), to) as ready:
 
-        def write(temporary: Path) -> None:
+        def write(temporary: Path) -> QuantizationReport:
             ir.save(ready, temporary)
             try:
                 found = _first_output(Session(temporary, providers), inputs, program)
@@ -137,10 +136,9 @@ def quantize(
                 raise BackendError(f"{path}: in {source} it does not run: {error}") from error
             sizes = _size(path), _size(temporary)
             gap = difference(expected, found)
-            reports.append(_report(source, sizes, gap, expected, found, labels))
+            return _report(source, sizes, gap, expected, found, labels)
 
-        atomic_write(to, write)
-    return reports[0]
+        return proved_write(to, write)
 
 
 def _loaded(path: str | os.PathLike[str]) -> ir.Model:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from graphprog.backends.onnx_model.translate import MAX_BYTES, PROGRAM
 from graphprog.backends.onnxruntime.session import Session
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError, FileError
-from graphprog.utils.files import atomic_write
+from graphprog.utils.files import Result, atomic_write, proved_write
 from graphprog.utils.version import __version__
 
 INSIDE = 1024
@@ -44,6 +44,26 @@ def weights_beside(model: ir.Model, path: str | os.PathLike[str]) -> Iterator[ir
         return
     with beside([model], target.parent, target.stem):
         yield model
+
+
+def save_proved(
+    model: ir.Model, path: str | os.PathLike[str], prove: Callable[[Path], Result]
+) -> Result:
+    """Save a model atomically, if a function of the written file raises nothing.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        FileError: the place cannot be written. As with every error, an old file stays.
+    """
+
+    def write(temporary: Path) -> Result:
+        ir.save(ready, temporary)
+        return prove(temporary)
+
+    with weights_beside(model, path) as ready:
+        return proved_write(path, write)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 
 from graphprog.alignments.label_mapping.statistical import StatisticalAlignment
 from graphprog.backends.onnx_model.export_program import output_names
-from graphprog.backends.onnx_model.external_data import describe_model, weights_beside
+from graphprog.backends.onnx_model.external_data import describe_model, save_proved
 from graphprog.backends.onnx_model.lower import lower_program
 from graphprog.backends.onnx_training import step_file
 from graphprog.backends.onnx_training.forward import exported_loss
@@ -28,7 +28,6 @@ from graphprog.ir.fake import fake_tensor
 from graphprog.ir.inputs import InputSpec
 from graphprog.train.objective import Loss
 from graphprog.train.optimizers import Adam, Optimizer
-from graphprog.utils.files import atomic_write
 
 
 def layout_of(task: ReprogrammedModel, optimizer: Optimizer, logits: bool = True) -> Layout:
@@ -120,15 +119,11 @@ def export_training(
     batches = batches_of(task, function, inputs, labels)
     model = lower(task, layout, function, optimizer, batches[0], opset)
     _describe(model, task, layout, function, optimizer)
-    reports: list[ParityReport] = []
 
-    def write(temporary: Path) -> None:
-        ir.save(ready, temporary)
-        reports.append(compared(temporary, task, layout, function, optimizer, batches, tolerance))
+    def prove(temporary: Path) -> ParityReport:
+        return compared(temporary, task, layout, function, optimizer, batches, tolerance)
 
-    with weights_beside(model, path) as ready:
-        atomic_write(path, write)
-    return reports[0]
+    return save_proved(model, path, prove)
 
 
 def lower(

@@ -8,8 +8,11 @@ import secrets
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from graphprog.errors import FileError
+
+Result = TypeVar("Result")
 
 
 def atomic_write(path: str | os.PathLike[str], writer: Callable[[Path], object]) -> Path:
@@ -52,6 +55,17 @@ def atomic_write(path: str | os.PathLike[str], writer: Callable[[Path], object])
             ["check the folder, its permissions and the free space", "write to another folder"],
         ) from error
     return target
+
+
+def proved_write(path: str | os.PathLike[str], writer: Callable[[Path], Result]) -> Result:
+    """Write a file atomically, and return what the writer says of it; see :func:`atomic_write`.
+
+    Raises:
+        FileError: as :func:`atomic_write`.
+    """
+    results: list[Result] = []
+    atomic_write(path, lambda temporary: results.append(writer(temporary)))
+    return results[0]
 
 
 def _mode_of(target: Path) -> int | None:

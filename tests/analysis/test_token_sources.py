@@ -219,7 +219,7 @@ def test_a_model_that_reads_more_of_ids_than_their_shape_is_refused() -> None:
             InterfaceError,
             "layers.0:out is not the",
         ),
-        (lambda: gp.Prototypes(heads=0), ProgramError, "must be positive"),
+        (lambda: gp.Prototypes(heads=0), ProgramError, "heads must be an integer of at least 1"),
         (lambda: SeriesPatches(patch=4, stride=5), ProgramError, "do not match"),
         (lambda: ImagePatches((3, 8, 9), 4), ProgramError, r"patches of 4 do not divide"),
         (

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from graphprog.errors import ProgramError
 from graphprog.manipulations.inputs.token_source import TokenSource
+from graphprog.spec.checks import require_integer
 from graphprog.spec.registry import spec
 from graphprog.values.context import BuildContext
 from graphprog.values.layers import affine
@@ -85,8 +85,8 @@ class Prototypes(PatchTokens):
     keys: int = 128
 
     def __post_init__(self) -> None:
-        if min(self.count, self.width, self.heads, self.keys) < 1:
-            raise ProgramError(f"{self}: count, width, heads and keys must be positive")
+        for name in ("count", "width", "heads", "keys"):
+            require_integer(self.kind, name, getattr(self, name), 1)
 
     def build(self, context: BuildContext) -> nn.Module:
         """Make the module for tokens [B, T, d], the input, and a table [V, d]."""
