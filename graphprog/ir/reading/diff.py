@@ -67,7 +67,8 @@ def _matched(before: Printable, after: Printable, derived: bool) -> _Match:
         if str(node.target) in inputs:
             match.add(node, inputs[str(node.target)])
     match.add(before.code.output_node(), after.code.output_node())
-    for one, other in _same_name(before, after) if derived else _same_order(before, after):
+    pairs = _same_order(before, after, derived)
+    for one, other in itertools.chain(_same_name(before, after), pairs) if derived else pairs:
         match.add(one, other)
     for node in reversed(after.code.nodes):
         if node in match.before:
@@ -80,13 +81,22 @@ def _same_name(before: Printable, after: Printable) -> Iterator[tuple[fx.Node, f
     others = {node.name: node for node in after.code.nodes}
     for one in before.code.nodes:
         other = others.get(one.name)
-        if other is not None and _kind(one) == _kind(other):
+        if other is not None and not part_of(one) and _kind(one) == _kind(other):
             yield one, other
 
 
-def _same_order(before: Printable, after: Printable) -> Iterator[tuple[fx.Node, fx.Node]]:
-    ones = [node for node in before.code.nodes if node.op == "call_function"]
-    others = [node for node in after.code.nodes if node.op == "call_function"]
+def _same_order(
+    before: Printable, after: Printable, of_program: bool
+) -> Iterator[tuple[fx.Node, fx.Node]]:
+    """Match operations in their order, or those of programs alone, whose names are chance."""
+    ones, others = (
+        [
+            node
+            for node in graph.code.nodes
+            if node.op == "call_function" and (part_of(node) or not of_program)
+        ]
+        for graph in (before, after)
+    )
     matcher = SequenceMatcher(None, [*map(_kind, ones)], [*map(_kind, others)], autojunk=False)
     for start, other_start, size in matcher.get_matching_blocks():
         yield from zip(ones[start : start + size], others[other_start:], strict=False)
