@@ -18,8 +18,6 @@ def encode(
 ) -> list[list[int]]:
     """Return rows of tokens for queries; see :meth:`graphprog.ReprogrammedModel.encode`."""
     prompt = required(prompt)
-    if isinstance(queries, str):
-        raise DataError("queries are several: a list of texts, even of one", [f"[{queries!r:.60}]"])
     rows = prompt.rows(prompt.texts(queries, embed))
     if prompt.answer:
         _require_one_gap(rows, prompt)

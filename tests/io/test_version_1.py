@@ -42,7 +42,13 @@ def test_every_file_has_its_program() -> None:
 
 
 _ELSEWHERE = {
-    *("parse", "parse-json", "parse-number", "trigger", "least-to-most"),  # of generated texts
+    *(
+        "parse",
+        "parse-json",
+        "parse-number",
+        "zero-shot-cot",
+        "least-to-most",
+    ),  # of generated texts
     *("from-activations", "from-tensor", "patch-uniform"),  # a file holds the values drawn
     *("identity", "full-mask"),  # left out, since they are what is meant where nothing is said
     *("normalize", "stored"),  # made by compiling and by precomputing
@@ -63,3 +69,12 @@ def test_every_kind_that_programs_hold_is_kept() -> None:
         if made.__module__.startswith("graphprog.") and not issubclass(made, Pass)
     }
     assert ours - found <= _ELSEWHERE
+
+
+def test_a_kept_graph_file_takes_the_programs_of_its_source() -> None:
+    graph = gp.Graph.load(kept.GRAPH)
+    wanted = json.loads(kept.OUTPUTS.read_text(encoding="utf-8"))["prefix"]
+    task = gp.load(kept.path_of("prefix"), graph)
+    found = kept.outputs_of("prefix", task)
+    torch.testing.assert_close(found.double(), torch.tensor(wanted).double(), rtol=1e-5, atol=1e-5)
+    assert graph.fingerprint.text == kept.graph_of("words").fingerprint.text

@@ -26,6 +26,9 @@ from tests.models.text_models import REVIEWS, TEMPLATE, tokenizer
 from tests.models.tiny_models import Compared, ComparedRowByRow, Located
 
 FOLDER = Path(__file__).resolve().parents[1] / "data" / "v1"
+GRAPH = FOLDER / "words.graph"
+"""The source of programs of words, as a graph file."""
+
 OUTPUTS = FOLDER / "outputs.json"
 """What each program gave when it was written."""
 
@@ -262,6 +265,8 @@ def write(name: str) -> None:
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
+    if not GRAPH.exists():
+        graph_of("words").save(GRAPH)
     for wanted in sys.argv[1:] or PROGRAMS:
         if not path_of(wanted).exists():
             write(wanted)
