@@ -53,7 +53,7 @@ def prove_rows(
     if not report.passed:
         raise BackendError(
             f"rows with their own programs are not computed as each alone\n{report}",
-            ['export(..., program="overridable"), which serves one program a run'],
+            ['export(..., program="overridable"), which serves one program per run'],
         )
     return report
 

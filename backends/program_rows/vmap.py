@@ -176,7 +176,7 @@ def _refusal(node: fx.Node, reason: str) -> BackendError:
     return BackendError(
         f"{operator_name(node)}{f' in {path}' if path else ''} cannot have one program per row: "
         f"{reason}",
-        ['export(..., program="overridable"), which serves one program a run'],
+        ['export(..., program="overridable"), which serves one program per run'],
     )
 
 
