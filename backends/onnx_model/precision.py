@@ -46,13 +46,13 @@ def is_of_program(node: ir.Node) -> bool:
 
 
 def linear_in_int8(model: ir.Model) -> ir.Model:
-    """A model whose linear layers, and look-ups in tables, are int8.
+    """Return a model whose linear layers, and look-ups in tables, are in int8.
 
-    Weights have one scale per channel, and inputs are quantized as they come. Both are unsigned, with
+    Weights have one scale per channel, and inputs are quantized at run time. Both are unsigned, with
     zero point 128 for weights: on x86 processors without VNNI instructions, ONNX Runtime adds pairs
-    of unsigned times signed products in 16 bits, which saturate, and widens unsigned times unsigned
-    ones before it multiplies. Convolutions are left out: the operation for them has one scale for
-    all channels, which ruins depthwise ones, and is slower than float32 on processors.
+    of unsigned times signed products in 16 bits, which saturate, and widens unsigned factors before
+    it multiplies them. Convolutions stay in float32: the operation for them has one scale for all
+    channels, which ruins depthwise ones, and is slower than float32 on a CPU.
 
     Args:
         model: in float32; of no use afterwards.
