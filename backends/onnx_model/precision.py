@@ -48,7 +48,7 @@ def is_of_program(node: ir.Node) -> bool:
 def linear_in_int8(model: ir.Model) -> ir.Model:
     """Return a model whose linear layers, and look-ups in tables, are in int8.
 
-    Weights have one scale per channel, and inputs are quantized at run time. Both are unsigned, with
+    Weights have one scale per channel; inputs are quantized at run time. Both are unsigned, with
     zero point 128 for weights: on x86 processors without VNNI instructions, ONNX Runtime adds pairs
     of unsigned times signed products in 16 bits, which saturate, and widens unsigned factors before
     it multiplies them. Convolutions stay in float32: the operation for them has one scale for all
