@@ -180,9 +180,9 @@ def test_what_is_no_attention_is_refused() -> None:
 def test_bad_options_are_named() -> None:
     with pytest.raises(ProgramError, match="negative"):
         gp.Prefix(length=-1)
-    with pytest.raises(ProgramError, match="positions 'far'"):
+    with pytest.raises(ProgramError, match="positions must be one of shift, keep, not 'far'"):
         gp.Prefix(positions="far")
-    with pytest.raises(ProgramError, match="role 'x' of input 'mask'"):
+    with pytest.raises(ProgramError, match="role of input 'mask' must be one of .* not 'x'"):
         gp.Prefix(input_roles={"mask": "x"})  # type: ignore[arg-type]
 
 
