@@ -56,12 +56,18 @@ def timed(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+_INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8")
+"""Sets of instructions on which products of 8 bits depend."""
+
+
 def machine() -> str:
-    """What this runs on."""
+    """Describe the processor, its instructions for products of 8 bits, and the libraries."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    name = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
+    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = told.get("flags", "").split()
+    sets = ", ".join(name for name in _INSTRUCTIONS if name in flags) or "none of AVX"
     runtimes = " and ".join(installed_onnxruntimes())
     return (
-        f"{name or platform.processor()}, {torch.get_num_threads()} threads; torch "
-        f"{torch.__version__}, {runtimes}, numpy {np.__version__}"
+        f"{told.get('model name') or platform.processor()} ({sets}), {torch.get_num_threads()} "
+        f"threads; torch {torch.__version__}, {runtimes}, numpy {np.__version__}"
     )
