@@ -8,9 +8,8 @@ program. 2. The same source with three kinds of programs: a graph for each and t
 each graph with a copy arranged for speed, or all reading the same memory. 3. Inference of
 EfficientNet-Lite0 with a border, ViT-B/16 with 10 deep tokens, and GPT-2 small with 20 tokens:
 ONNX Runtime, with the source in float32 and in int8, beside the same task in eager PyTorch.
-0 programs measure inference
-alone; ``small`` takes small models, to try the script. The machine decides the seconds; what counts are
-the ratios.
+0 programs measure inference alone; ``small`` takes small models, to try the script. The machine
+decides the seconds; what counts are the ratios.
 """
 
 from __future__ import annotations

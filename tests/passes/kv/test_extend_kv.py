@@ -182,7 +182,7 @@ def test_bad_options_are_named() -> None:
         gp.Prefix(length=-1)
     with pytest.raises(ProgramError, match="positions must be one of shift, keep, not 'far'"):
         gp.Prefix(positions="far")
-    with pytest.raises(ProgramError, match="role of input 'mask' must be one of .* not 'x'"):
+    with pytest.raises(ProgramError, match=r"role of input 'mask' must be one of .* not 'x'"):
         gp.Prefix(input_roles={"mask": "x"})  # type: ignore[arg-type]
 
 
