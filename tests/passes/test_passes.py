@@ -232,7 +232,7 @@ def test_an_input_is_replaced_once_and_first() -> None:
     _, graph = captured("residual")
     place = gp.ResizePad(shape=(1, 8, 8))
     placed = ReplaceInput(place, place.shape)
-    with pytest.raises(PassError, match="already changed; place must come first"):
+    with pytest.raises(PassError, match="already changed; resize-pad must come first"):
         placed(Insert(gp.Additive())(graph))
     with pytest.raises(PassError, match="already changed"):
         placed(placed(graph))
