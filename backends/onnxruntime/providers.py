@@ -21,7 +21,10 @@ _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 _SUFFIX = "ExecutionProvider"
 _NEWER = ["update ONNX Runtime", "export the task again, with an older opset=..."]
-_BROKEN = ["export the task again: this file is damaged, or its external data are missing"]
+_BROKEN = [
+    "copy the .data file that belongs to it beside it, if it is missing there",
+    "export the task again: this file is damaged",
+]
 
 
 def open_session(

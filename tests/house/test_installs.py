@@ -32,7 +32,7 @@ TRIVIAL_TEST = """
 from pathlib import Path
 import graphprog, graphprog.backends, graphprog.passes
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parent.parent
 
 def test_modules_come_from_the_checkout():
     for module, folder in [
