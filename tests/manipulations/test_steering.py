@@ -48,7 +48,7 @@ def test_what_does_not_broadcast_is_refused_with_both_shapes(shape: tuple[int, .
 def test_a_vector_of_channels_is_told_the_shape_it_needs() -> None:
     _, graph = captured("sequential")
     program = gp.Program([gp.Additive(at="hidden[0]", value=gp.Fixed(torch.zeros(8)))])
-    with pytest.raises(ProgramError, match=r"has shape \(8, 1, 1\) here"):
+    with pytest.raises(ProgramError, match=r"use shape \(8, 1, 1\) for one value per channel"):
         gp.compile(graph, program)
 
 
