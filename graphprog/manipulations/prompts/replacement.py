@@ -96,7 +96,7 @@ class _Slots(nn.Module):
         self.length = length
 
     def forward(self, x: torch.Tensor, *others: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Put the entries between what stands in front of the slots and behind."""
+        """Put the entries between what comes before the slots and after them."""
         entries = self.entries(x, *others)
         shape = list(x.shape)
         shape[self.axis] = self.length
@@ -105,6 +105,6 @@ class _Slots(nn.Module):
         parts = [x.narrow(self.axis, 0, first)] if self.offset else []
         parts.append(entries.expand(shape))
         if self.offset != -1:
-            behind = first + self.length
-            parts.append(x.narrow(self.axis, behind, size - behind))
+            after = first + self.length
+            parts.append(x.narrow(self.axis, after, size - after))
         return torch.cat(parts, self.axis), entries
