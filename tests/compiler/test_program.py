@@ -155,7 +155,7 @@ def test_programs_that_contradict_themselves(options: Any, message: str) -> None
         (lambda: gp.Additive(squash="relu"), "squash must be one of .*, not 'relu'"),
         (lambda: gp.Additive(clip=(1.0, 0.0)), "not in order"),
         (lambda: gp.Learnable("kaiming"), "init must be one of .*, not 'kaiming'"),
-        (lambda: gp.Fixed([1.0]), "Fixed takes a tensor, not list"),  # type: ignore[arg-type]
+        (lambda: gp.Fixed([1.0]), "Fixed takes a tensor, not a list"),  # type: ignore[arg-type]
     ],
 )
 def test_values_that_make_no_sense(make: Any, message: str) -> None:
