@@ -93,12 +93,19 @@ class InterfaceTable(Mapping[str, Interface]):
     ) -> None:
         self.verbose = verbose
         self._interfaces = dict(interfaces)
-        self._choices = dict(choices)
         self._by_alias = {
             alias: interface
             for interface in self._interfaces.values()
             for alias in interface.aliases
         }
+        self._choices: dict[str, tuple[str, ...]] = {}
+        self._only: dict[str, Interface] = {}
+        for alias, qualified in choices.items():
+            known = tuple(name for name in qualified if name in self._by_alias)
+            if len(known) > 1:
+                self._choices[alias] = known
+            elif known:
+                self._only[alias] = self._by_alias[known[0]]
 
     def __getitem__(self, key: str) -> Interface:
         return self._interfaces[key]
@@ -112,6 +119,8 @@ class InterfaceTable(Mapping[str, Interface]):
     def resolve(self, name: str) -> Interface:
         """Return the one interface that a key or alias names.
 
+        An alias without its tower is enough if one tower alone has it.
+
         Raises:
             InterfaceError: the name is unknown (the message suggests the nearest names), ambiguous
                 (it lists the choices), or a wildcard.
@@ -120,6 +129,8 @@ class InterfaceTable(Mapping[str, Interface]):
             return self._interfaces[name]
         if name in self._by_alias:
             return self._by_alias[name]
+        if name in self._only:
+            return self._only[name]
         if (negative := _NEGATIVE.fullmatch(name)) is not None:
             every = self.resolve_all(f"{negative['stem']}[*]")
             if int(negative["index"]) <= len(every):
@@ -156,15 +167,20 @@ class InterfaceTable(Mapping[str, Interface]):
         for interface in self._interfaces.values():
             if any(pattern.fullmatch(known) for known in (interface.key, *interface.aliases)):
                 found[interface.key] = interface
-        if not found:
-            towers = {
-                option.removesuffix(alias) + name
-                for alias, options in self._choices.items()
-                for option in options
-                if pattern.fullmatch(alias)
-            }
-            raise self._ambiguous(name, sorted(towers)) if towers else self._unknown(name)
-        return tuple(found.values())
+        if found:
+            return tuple(found.values())
+        towers = {
+            option.removesuffix(alias) + name
+            for alias, options in self._choices.items()
+            for option in options
+            if pattern.fullmatch(alias)
+        }
+        if towers:
+            raise self._ambiguous(name, sorted(towers))
+        only = {one.key: one for alias, one in self._only.items() if pattern.fullmatch(alias)}
+        if not only:
+            raise self._unknown(name)
+        return tuple(only.values())
 
     def select(self, pattern: str = "*", verbose: bool = False) -> InterfaceTable:
         """Return the interfaces whose key or alias matches.
@@ -195,7 +211,7 @@ class InterfaceTable(Mapping[str, Interface]):
         )
 
     def _unknown(self, name: str) -> InterfaceError:
-        known = [*self._by_alias, *self._choices, *self._interfaces]
+        known = [*self._by_alias, *self._only, *self._choices, *self._interfaces]
         near = difflib.get_close_matches(name, known, n=4, cutoff=0.4)
         remedies = [f"nearest names: {', '.join(near)}"] if near else []
         return InterfaceError(

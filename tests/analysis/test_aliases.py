@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -121,3 +123,32 @@ def test_nested_towers_are_qualified_by_the_first_difference() -> None:
 
     graph = gp.capture(Pair().eval(), (torch.randn(2, 8), torch.randn(2, 8)))
     assert {"left.embedding", "right.hidden[1]"} <= set(graph.aliases)
+
+
+def test_a_bare_alias_with_one_choice_is_that_choice() -> None:
+    graph = captured("two-towers")[1]
+    chosen = {"cross_attention[0]": ("text.hidden[0]",), "cross_attention[1]": ("text.hidden[2]",)}
+    places = dataclasses.replace(graph, choices=dict(graph.choices) | chosen).interfaces()
+    assert places.resolve("cross_attention[1]") == places.resolve("text.hidden[2]")
+    assert [one.key for one in places.resolve_all("cross_attention[*]")] == [
+        "text.blocks.0:out",
+        "text.blocks.2:out",
+    ]
+    assert places.resolve("cross_attention[-1]").key == "text.blocks.2:out"
+    assert places.select("cross_attention[0]").keys() == {"text.blocks.0:out"}
+    assert "cross_attention" not in str(places), "what has one choice is not ambiguous"
+
+
+def test_a_wildcard_does_not_leave_out_what_is_ambiguous() -> None:
+    places = captured("two-towers")[1].interfaces()
+    assert places.resolve("hidden[2]").key == "text.blocks.2:out", "vision has two blocks"
+    for name in ("hidden[*]", "hidden[1:]", "hidden[-1]"):
+        with pytest.raises(InterfaceError, match=r"(?s)ambiguous.*text\.hidden\[\*\], vision"):
+            places.resolve_all(name)
+
+
+def test_a_choice_that_a_pass_removed_is_none() -> None:
+    graph = captured("two-towers")[1]
+    aliases = {alias: key for alias, key in graph.aliases.items() if "vision" not in alias}
+    places = dataclasses.replace(graph, aliases=aliases).interfaces()
+    assert len(places.resolve_all("hidden[*]")) == 3
