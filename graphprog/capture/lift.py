@@ -16,7 +16,7 @@ from graphprog.ir.call_spec import CallSpec
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
 from graphprog.ir.symbols import name_symbols
-from graphprog.ir.weights import Weights
+from graphprog.ir.weights import SourceTensors, Weights
 from graphprog.passes.normalize.cleanup import (
     DropAsserts,
     DropCopies,
@@ -74,7 +74,7 @@ def lift(program: ExportedProgram, name: str, axes: Mapping[str, Mapping[int, st
     graph = Graph(
         name=name,
         code=code,
-        weights=Weights(nn.Module()),
+        weights=Weights(SourceTensors()),
         call_spec=CallSpec(
             module._in_spec,
             tuple(None if str(n.target) in constants else str(n.target) for n in inputs),
@@ -124,7 +124,7 @@ def _share_weights(module: fx.GraphModule, graph: Graph) -> None:
         path = str(node.target).removeprefix("source.")
         value = operator.attrgetter(path)(module)
         *parents, name = path.split(".")
-        holder = graph.weights.source
+        holder: nn.Module = graph.weights.source
         for parent in parents:
             if not hasattr(holder, parent):
                 holder.add_module(parent, nn.Module())

@@ -20,7 +20,6 @@ from graphprog.compiler.program import Program
 from graphprog.compiler.scoring import score
 from graphprog.errors import ProgramError
 from graphprog.ir.execution import copy_code
-from graphprog.ir.fingerprint import weight_hash
 from graphprog.ir.graph import Graph
 from graphprog.ir.inputs import check_type, inputs_of, random_inputs
 from graphprog.ir.records import Steps
@@ -34,6 +33,9 @@ _DISABLED: ContextVar[frozenset[int]] = ContextVar("disabled", default=frozenset
 
 class ReprogrammedModel(nn.Module):
     """A frozen source model with a program, made by :func:`graphprog.compile`.
+
+    The source is shared by all tasks over its graph: a task can move to another device, and takes
+    the source with it, but converting it to another dtype raises a ``ProgramError``.
 
     Attributes:
         base: the source graph.
@@ -233,8 +235,8 @@ class ReprogrammedModel(nn.Module):
         )
 
     def source_hash(self) -> str:
-        """Return the SHA-256 of the current source tensors."""
-        return weight_hash(self.source)
+        """Return the SHA-256 of the source tensors as they are now."""
+        return self.source.hash()
 
     def trained_parameters(self) -> int:
         """Return the number of trained values of the program, without masked ones."""

@@ -198,7 +198,10 @@ def check_source(source: Any, own_name: str, own: Fingerprint) -> None:
         raise FileError(
             f"the program was made for other weights ({name}, {str(source.get('weights'))[:12]}) "
             f"than those of {own_name} ({own.weights[:12]})",
-            ["load the checkpoint of the source model that the program was trained on"],
+            [
+                "load the checkpoint of the source model that the program was trained on",
+                "look for code that wrote to the weights of this one, and capture it anew",
+            ],
         )
     if source.get("text") == own.text:
         return

@@ -18,9 +18,9 @@ from graphprog.errors import ProgramError
 from graphprog.ir.call_spec import CallSpec
 from graphprog.ir.execution import executable, write_updates
 from graphprog.ir.fake import fake_tensor
-from graphprog.ir.fingerprint import Fingerprint, weight_hash
+from graphprog.ir.fingerprint import Fingerprint
 from graphprog.ir.graph_file.read import read_graph
-from graphprog.ir.graph_file.write import write_graph
+from graphprog.ir.graph_file.write import text_hash, write_graph
 from graphprog.ir.interface import Interface, InterfaceTable
 from graphprog.ir.printing import graph_text
 from graphprog.ir.reading.diff import diff_text
@@ -258,9 +258,13 @@ class Graph:
         return summary_of(self, self.interfaces(), self.weights)
 
     @cached_property
+    def _text_hash(self) -> str:
+        return text_hash(self.bare_text)
+
+    @property
     def fingerprint(self) -> Fingerprint:
-        """Hash of the canonical text and of every source weight, computed once."""
-        return Fingerprint.of(self.bare_text, self.weights.source)
+        """Hash of the canonical text, and of every source weight as it is now."""
+        return Fingerprint(self._text_hash, self.weight_hash())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the graph and its weights to a file, which :meth:`load` reads without the model.
@@ -301,8 +305,11 @@ class Graph:
         return graph if tokenizer is None else dataclasses.replace(graph, tokenizer=tokenizer)
 
     def weight_hash(self) -> str:
-        """Compute the hash of the current source weights."""
-        return weight_hash(self.weights.source)
+        """Return SHA-256 of the source weights as they are now.
+
+        A later call starts at the first tensor that was written to, in the order of their names.
+        """
+        return self.weights.source.hash()
 
 
 def _kind_of(key: str, aliases: tuple[str, ...]) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterator, Mapping
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from collections.abc import Callable, Container, Iterator, Mapping
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 import torch
 from torch import nn
 
+from graphprog.errors import ProgramError
+from graphprog.ir.fingerprint import WeightHash
 from graphprog.utils.plots import plot_program
 
 if TYPE_CHECKING:
@@ -65,28 +67,76 @@ class ProgramParts(nn.Module):
         return plot_program(self.patterns(), path)
 
 
+class SourceTensors(nn.Module):
+    """The tensors of the frozen source model, which all graphs and tasks over it share.
+
+    They can move to another device, but keep their dtype and values: a conversion is refused.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._hash = WeightHash()
+
+    def hash(self) -> str:
+        """Return SHA-256 over name, dtype, shape and bytes of every tensor, as they are now."""
+        return self._hash(self)
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
+        for dtype in {tensor.dtype for _, tensor in _tensors(self)}:
+            _require_kept(fn, torch.ones(1).to(dtype))
+        nn.Module._apply(self, fn, recurse)
+        return self
+
+
+def _require_kept(fn: Callable[[torch.Tensor], torch.Tensor], probe: torch.Tensor) -> None:
+    """Check that a function changes the place of a tensor at most.
+
+    Raises:
+        ProgramError: it changes the dtype, or loses the values.
+    """
+    result = fn(probe)
+    if result.dtype != probe.dtype:
+        kind = str(result.dtype)
+        convert = f"copy.deepcopy(model).to({kind})"
+        raise ProgramError(
+            f"a compiled model cannot be converted to {kind}: the operations of its source were "
+            f"captured for {probe.dtype}, and all tasks over the source share its weights",
+            [
+                f"convert a copy of the model and capture that: gp.capture({convert}, ...)",
+                'train in lower precision: gp.fit(..., precision="bf16")',
+                "export it, then gp.backends.onnx.quantize the file",
+            ],
+        )
+    if result.is_meta or not torch.equal(result.cpu(), probe):
+        raise ProgramError(
+            "a compiled model cannot be emptied or moved to meta: all tasks over its source share "
+            "the weights",
+            ["print(graph.summary()) to see sizes without running the model"],
+        )
+
+
 class Weights(nn.Module):
     """Root of all tensors that a graph reads: ``source.*`` (frozen) and ``program.*``."""
 
-    def __init__(self, source: nn.Module, program: ProgramParts | None = None) -> None:
+    def __init__(self, source: SourceTensors, program: ProgramParts | None = None) -> None:
         super().__init__()
         self.source = source
         self.program = program if program is not None else ProgramParts()
 
 
-def copied_tree(module: nn.Module, wanted: Container[str] | None = None) -> nn.Module:
+def copied_tree(module: nn.Module, wanted: Container[str] | None = None) -> SourceTensors:
     """Copy a tree of modules over the same tensors, so that it can be changed.
 
     Args:
         module: the tree.
         wanted: paths of the tensors to include; None for all.
     """
-    copy = nn.Module()
+    copy = SourceTensors()
     for path, tensor in _tensors(module):
         if wanted is not None and path not in wanted:
             continue
         *parents, name = path.split(".")
-        holder = copy
+        holder: nn.Module = copy
         for parent in parents:
             if not hasattr(holder, parent):
                 holder.add_module(parent, nn.Module())

@@ -5,14 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 import graphprog as gp
 from graphprog.errors import PassError
 from graphprog.ir.execution import copy_code
 from graphprog.ir.graph import Graph, Site
 from graphprog.ir.interface import Edge
-from graphprog.ir.weights import Weights
+from graphprog.ir.weights import SourceTensors, Weights
 from graphprog.passes.verify import CHECKS, verify
 from tests.models.corner_models import ResidualNet
 from tests.models.zoo import captured
@@ -75,7 +74,7 @@ def with_other_order(graph: Graph) -> Graph:
 
 
 def with_copied_weights(graph: Graph) -> Graph:
-    return dataclasses.replace(graph, weights=Weights(nn.Module()))
+    return dataclasses.replace(graph, weights=Weights(SourceTensors()))
 
 
 DAMAGE = {

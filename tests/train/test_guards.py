@@ -188,7 +188,12 @@ def copied(source: nn.Module) -> None:
         parameter.data = parameter.data.clone()
 
 
-@pytest.mark.parametrize("move", [lambda source: source.to("meta"), copied])
+def replaced(source: nn.Module) -> None:
+    """What a move to the meta device does to a parameter: another one takes its place."""
+    nn.Module._apply(source, lambda value: value.to("meta"))
+
+
+@pytest.mark.parametrize("move", [replaced, copied])
 def test_source_tensors_moved_away_get_their_memory_back(
     move: Callable[[nn.Module], object],
 ) -> None:

@@ -24,7 +24,7 @@ from graphprog.ir.graph_file.write import FORMAT, VERSION, memory_order, text_ha
 from graphprog.ir.hints import checked_hints
 from graphprog.ir.interface import Edge
 from graphprog.ir.records import Site
-from graphprog.ir.weights import Weights
+from graphprog.ir.weights import SourceTensors, Weights
 
 _LARGEST = 2**63
 _PATH = re.compile(r"[\w\-/:@+ ]+(\.[\w\-/:@+ ]+)*")
@@ -105,9 +105,9 @@ def _fields(file: Container) -> dict[str, Any]:
     }
 
 
-def _source(file: Container) -> nn.Module:
+def _source(file: Container) -> SourceTensors:
     """Read the tree of weights; each tensor is read once, tied ones are one object."""
-    root = nn.Module()
+    root = SourceTensors()
     shared: dict[tuple[str, bool], torch.Tensor] = {}
     for path, entry in file.document["weights"].items():
         if not _PATH.fullmatch(path):
@@ -117,7 +117,7 @@ def _source(file: Container) -> nn.Module:
             value = _tensor(file, path, entry)
             shared[key] = nn.Parameter(value, requires_grad=False) if key[1] else value
         *parents, name = path.split(".")
-        holder = root
+        holder: nn.Module = root
         for parent in parents:
             if parent not in holder._modules:
                 holder.add_module(parent, nn.Module())
