@@ -105,7 +105,7 @@ def _store(edit: Editor, path: str, entries: nn.Module) -> None:
     if result in edit.parts.values():  # other parts of the program read this node
         result.target, result.args, result.kwargs = torch.ops.aten.alias.default, (value,), {}
     else:
-        edit.substitute(result, value)
+        edit.substitute(result, value, fused=True)
     for node in reversed(edit.code.nodes):
         if node in computation and not node.users:
             edit.code.erase_node(node)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from torch import fx
@@ -31,6 +31,19 @@ def uses_of(node: fx.Node) -> list[Slot]:
     return [
         (user, slot) for user in users for slot, leaf in enumerate(leaves_of(user)) if leaf is node
     ]
+
+
+def uses_for(result: fx.Node, value: fx.Node, given: Container[fx.Node]) -> list[Slot]:
+    """Return the uses of a value by a node and by what computes it, back to given nodes."""
+    found: list[Slot] = []
+    waiting, seen = [result], {result}
+    while waiting:
+        node = waiting.pop()
+        found += [(node, slot) for slot, leaf in enumerate(leaves_of(node)) if leaf is value]
+        further = {part for part in node.all_input_nodes if part not in given} - seen
+        waiting += further
+        seen |= further
+    return found
 
 
 @dataclasses.dataclass(frozen=True)

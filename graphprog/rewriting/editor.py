@@ -17,7 +17,7 @@ from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph, Insertion, Site
 from graphprog.ir.interface import Edge
 from graphprog.ir.weights import ProgramParts, Weights
-from graphprog.rewriting.edges import Slot, leaves_of, set_leaf, uses_of
+from graphprog.rewriting.edges import Slot, leaves_of, set_leaf, uses_for, uses_of
 from graphprog.rewriting.fake_tracing import fake_mode_of, running
 
 
@@ -51,6 +51,7 @@ class Editor:
         self.made_by = made_by
         self.code, mapping = copy_code(graph.code)
         self._named = {old.name: new for old, new in mapping.items()}
+        self._original = set(mapping.values())
         self.sites = {
             key: _OpenSite(
                 self._named[site.node],
@@ -205,13 +206,53 @@ class Editor:
         node.meta["val"] = fake_mode_of(fake).from_tensor(own, static_shapes=True)
         return node
 
-    def substitute(self, old: fx.Node, new: fx.Node) -> None:
-        """Make all users of ``old`` read ``new``, and remove ``old``."""
+    def substitute(self, old: fx.Node, new: fx.Node, *, fused: bool = False) -> None:
+        """Make all users of ``old`` read ``new``, and remove ``old``.
+
+        Interfaces follow: those at ``old`` lie at ``new`` afterwards, and a use by ``old`` of a
+        value becomes the uses of that value by what computes ``new``.
+
+        Args:
+            old: the operation to replace.
+            new: what its users read instead.
+            fused: ``new`` does at once what ``old`` and operations before it did; interfaces whose
+                values only ``old`` read are removed.
+
+        Raises:
+            PassError: an interface lies at a value that only ``old`` read; names it.
+        """
+        read = [] if fused else old.all_input_nodes
+        followed = {
+            value: set(uses_of(old) if new is value else uses_for(new, value, self._original))
+            for value in read
+        }
         for user, slot in uses_of(old):
             set_leaf(user, slot, new)
         for key in self._at(old):
             self._move(key, new)
+        for value, uses in followed.items():
+            self._follow(value, old, uses)
         self.code.erase_node(old)
+
+    def _follow(self, value: fx.Node, old: fx.Node, uses: set[Slot]) -> None:
+        """Give the interfaces at a value other uses instead of those by a removed node."""
+        lost = []
+        for key in self._at(value):
+            site = self.sites[key]
+            rest = {edge for edge in site.edges if edge[0] is not old}
+            if rest != site.edges:
+                site.edges = rest | uses
+            if not site.edges:
+                lost.append(key)
+        if lost:
+            raise PassError(
+                f"{self.made_by or 'the pass'} replaces {old.name}, and nothing reads the value at "
+                f"{', '.join(lost)} any more",
+                [
+                    "compute the new value from the one at that interface",
+                    f"remove interfaces that no longer exist: edit.drop_sites({lost})",
+                ],
+            )
 
     def replace_placeholder(self, old: fx.Node, value: torch.Tensor) -> fx.Node:
         """Add an input with the place and name of an old one, which stays in the code."""

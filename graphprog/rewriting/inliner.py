@@ -14,6 +14,7 @@ from graphprog.ir.records import Mode
 from graphprog.rewriting.batch_norm import switching
 from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.fake_tracing import trace
+from graphprog.rewriting.side_effects import warning_of_side_effects
 
 
 def inline(
@@ -40,7 +41,8 @@ def inline(
     edit.add_module(name, module)
     values = [fake_tensor(node) for node in inputs]
     module.to(values[0].device).eval()
-    traced, tensors = trace(module, values, where)
+    with warning_of_side_effects(module, where):
+        traced, tensors = trace(module, values, where)
     arguments = iter(traced.graph.find_nodes(op="placeholder"))
     mapping: dict[fx.Node, fx.Node] = {next(arguments): node for node in inputs}
     last = _latest(edit.code, inputs)

@@ -108,7 +108,7 @@ def _rewrite(edit: Editor, pattern: Pattern, known: dict[str, fx.Node]) -> None:
         new = writer.put(_OPS.flatten.using_ints, new, 0, 1)
     if not all(map(alike, fake_tensor(new).shape, fake_tensor(old).shape)):
         raise RefusalError(old, f"attention gives {tuple(fake_tensor(new).shape)}")
-    edit.substitute(old, new)
+    edit.substitute(old, new, fused=True)
 
 
 def _swaps(node: fx.Node) -> bool:

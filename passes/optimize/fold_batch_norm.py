@@ -97,4 +97,4 @@ def _fold(
         for name, value in (("weight", folded), ("bias", shift))
     ]
     convolution.args = (convolution.args[0], *nodes, *convolution.args[3:])
-    edit.substitute(norm, convolution)
+    edit.substitute(norm, convolution, fused=True)

@@ -41,7 +41,7 @@ class FoldPadding(Pass):
             convolution.args = (*full[:4], padding, *full[5:])
             source = pad.args[0]
             assert isinstance(source, fx.Node)
-            edit.substitute(pad, source)
+            edit.substitute(pad, source, fused=True)
         return edit.finish()
 
 

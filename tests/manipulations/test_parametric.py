@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +182,59 @@ def test_a_module_that_returns_what_it_is_given_changes_nothing() -> None:
     _, kwargs = CASES["transformer"].call(3)
     task = gp.compile(graph, gp.Program([gp.Parametric(nn.Identity(), at="hidden[0]")]))
     assert same(task(**kwargs), graph(**kwargs))
+
+
+class Talkative(nn.Module):
+    """Does nothing to its input, and something else besides."""
+
+    def __init__(self, deed: Callable[[nn.Module, torch.Tensor], object]) -> None:
+        super().__init__()
+        self.deed = deed
+        self.calls, self.seen = 0, []
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.deed(self, x)
+        return x * self.scale
+
+
+def counted(module: nn.Module, x: torch.Tensor) -> None:
+    module.calls += 1
+
+
+@pytest.mark.parametrize(
+    ("deed", "name"),
+    [
+        (counted, "sets self.calls"),
+        (lambda module, x: module.seen.append(x.mean()), "sets self.seen"),
+        (lambda module, x: setattr(module, "last", x), "sets self.last"),
+        (lambda module, x: print(x.shape), "prints"),
+        (lambda module, x: random.random(), "draws random numbers of Python"),
+        (lambda module, x: None, ""),
+    ],
+)
+def test_side_effects_of_a_module_are_told(
+    deed: Callable[[nn.Module, torch.Tensor], object], name: str
+) -> None:
+    _, graph = captured("residual")
+    program = gp.Program([gp.Parametric(Talkative(deed), at="hidden[0]")])
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        gp.compile(graph, program)
+    texts = [str(item.message) for item in told]
+    assert len(texts) == bool(name)
+    for text in texts:
+        assert f"Talkative.forward does more than compute its result ({name})" in text
+        assert "task.graph.evaluate" in text
+
+
+def test_a_variable_outside_of_a_module_that_forward_changes_is_told() -> None:
+    kept: list[torch.Tensor] = []
+
+    class Recording(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            kept.append(x)
+            return x
+
+    with pytest.warns(UserWarning, match=r"Recording.forward .*\(changes kept\)"):
+        gp.compile(captured("residual")[1], gp.Program([gp.Parametric(Recording())]))
