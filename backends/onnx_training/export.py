@@ -26,7 +26,7 @@ from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import TrainingError
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.inputs import InputSpec
-from graphprog.train.objective import Loss
+from graphprog.train.objective import Loss, Supervised
 from graphprog.train.optimizers import Adam, Optimizer
 
 
@@ -181,6 +181,7 @@ def _specs(
 def _describe(
     model: ir.Model, task: ReprogrammedModel, layout: Layout, loss: Loss, optimizer: Optimizer
 ) -> None:
-    name = getattr(loss, "__qualname__", type(loss).__qualname__)
+    function = loss.function if isinstance(loss, Supervised) else loss
+    name = getattr(function, "__qualname__", type(function).__qualname__)
     describe_model(model, task, "training")
     model.metadata_props.update(step_file.entries(task, layout, name, optimizer))

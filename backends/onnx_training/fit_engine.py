@@ -53,12 +53,18 @@ class OnnxTrainer(Trainer):
         """The exported step, when the first one is due: a run may be over already."""
         batches = self.split.in_order().batches(self.recipe.batch_size, self.engine.share)
         first = next(batches)
+        if not isinstance(first.labels, torch.Tensor):
+            raise TrainingError(
+                f"steps of ONNX Runtime take one tensor of labels, not a "
+                f"{type(first.labels).__name__} of several",
+                ['engine="pytorch"'],
+            )
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "step.onnx"
             export_training(
                 self.engine.task,
                 path,
-                loss=self.recipe.loss_function,
+                loss=self.objective,
                 optimizer=self.recipe.description,
                 inputs=first.inputs,
                 labels=first.labels,

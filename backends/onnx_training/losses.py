@@ -12,8 +12,8 @@ from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError, TrainingError
 from graphprog.spec.checks import require_choice
 from graphprog.train.losses import CausalLM, Span, TokenClassification
+from graphprog.train.named_losses import cross_entropy
 from graphprog.train.objective import Loss
-from graphprog.train.recipe import cross_entropy
 
 NAMES = ("cross_entropy", "mse", "causal_lm")
 

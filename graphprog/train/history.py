@@ -24,7 +24,7 @@ class EpochRecord:
     Attributes:
         epoch: number, from 1.
         train_loss: mean over the epoch, while the program was training.
-        train_accuracy: likewise.
+        train_accuracy: likewise; None if labels are not right or wrong, such as numbers.
         validation_loss: after the epoch; None without a validation split.
         validation_accuracy: likewise.
         lr: learning rate of the epoch's first step (of the first parameter group).
@@ -35,7 +35,7 @@ class EpochRecord:
 
     epoch: int
     train_loss: float
-    train_accuracy: float
+    train_accuracy: float | None
     validation_loss: float | None
     validation_accuracy: float | None
     lr: float
@@ -51,8 +51,8 @@ class History:
     Attributes:
         records: the finished epochs.
         best_epoch: number of the epoch whose program the task holds: the one with the best
-            validation accuracy, then the lower validation loss, then the earlier one; the last
-            epoch without validation.
+            validation accuracy, if there is one, then the lower validation loss, then the earlier
+            one; the last epoch without validation.
         stopped: why the run ended before its last epoch; empty if it did not.
         notes: what a user should know, such as classes without examples.
         seconds: duration of the run, over all resumptions; not compared.
@@ -84,17 +84,18 @@ class History:
         Args:
             path: file to write the figure to, if any; the suffix sets the format.
         """
-        drawing, (loss, accuracy) = figure(2, 5.2, 3.8)
         records, best = self.records, self.best
-        held_out = [record.validation_accuracy for record in records]
-        self._draw(loss, [r.train_loss for r in records], [r.validation_loss for r in records])
-        self._draw(
-            accuracy,
-            [100 * r.train_accuracy for r in records],
-            [None if value is None else 100 * value for value in held_out],
-        )
-        loss.set_ylabel("loss")
-        accuracy.set_ylabel("accuracy in %")
+        measured = [
+            100 * record.train_accuracy for record in records if record.train_accuracy is not None
+        ]
+        drawing, axes = figure(2 if measured else 1, 5.2, 3.8)
+        self._draw(axes[0], [r.train_loss for r in records], [r.validation_loss for r in records])
+        axes[0].set_ylabel("loss")
+        if measured:
+            held_out = [record.validation_accuracy for record in records]
+            percent = [None if value is None else 100 * value for value in held_out]
+            self._draw(axes[1], measured, percent)
+            axes[1].set_ylabel("accuracy in %")
         shown = best.validation_accuracy
         score = "" if shown is None else f": {shown:.1%} validation accuracy"
         drawing.suptitle(f"program kept: epoch {best.epoch}{score}", fontsize=11)
@@ -160,7 +161,8 @@ class History:
             mark = "*" if record.epoch == self.best_epoch else " "
             changes = "" if record.mapping_changes is None else f"{record.mapping_changes} changed"
             line = (
-                f"{record.epoch:5d}{mark} {record.train_loss:11.4f} {record.train_accuracy:9.2%} "
+                f"{record.epoch:5d}{mark} {record.train_loss:11.4f} "
+                f"{_number(record.train_accuracy, '9.2%')} "
                 f"{_number(record.validation_loss, '17.4f')} "
                 f"{_number(record.validation_accuracy, '9.2%')} {record.lr:10.3g}  {changes}"
             )

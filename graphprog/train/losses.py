@@ -18,11 +18,9 @@ from graphprog.compiler.inserted_entries import inserted, original, without_inse
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import DataError, ProgramError
 from graphprog.ir.fake import fake_value
+from graphprog.train.objective import IGNORED
 
 __all__ = ["IGNORED", "CausalLM", "Span", "TokenClassification", "inserted", "original"]
-
-IGNORED = -100
-"""The label of a token that does not count."""
 
 Inputs = tuple[torch.Tensor, ...]
 Pair = tuple[torch.Tensor, torch.Tensor]

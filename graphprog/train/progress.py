@@ -85,10 +85,7 @@ class Bar:
 
     def end(self, record: EpochRecord) -> None:
         """Show the results of an epoch."""
-        score, name = record.validation_accuracy, "validation"
-        if score is None:
-            score, name = record.train_accuracy, "training"
-        text = f"{name} accuracy {score:.2%}"
+        text = _result(record)
         if self.bar is not None:
             self.bar.update(self.task, completed=self.done, score=f"  {text}")
         elif self.lines:
@@ -97,3 +94,12 @@ class Bar:
                 f"{record.seconds:.1f} s",
                 highlight=False,
             )
+
+
+def _result(record: EpochRecord) -> str:
+    """Return the accuracy of an epoch as text, or the loss where there is none."""
+    name = "training" if record.validation_loss is None else "validation"
+    accuracy, loss = record.train_accuracy, record.train_loss
+    if record.validation_loss is not None:
+        accuracy, loss = record.validation_accuracy, record.validation_loss
+    return f"{name} loss {loss:.4f}" if accuracy is None else f"{name} accuracy {accuracy:.2%}"

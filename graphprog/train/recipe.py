@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from graphprog.errors import TrainingError
 from graphprog.spec.checks import require_choice, require_integer, require_number
 from graphprog.train.engines import ENGINES
+from graphprog.train.named_losses import LOSSES
 from graphprog.train.objective import Loss
 from graphprog.train.optimizers import SGD, Adam, AdamW, Optimizer
 
@@ -22,13 +22,6 @@ Schedule = Callable[[float], float]
 
 PRECISIONS = ("no", "bf16", "fp16")
 _DROPS = (0.5, 0.72)
-
-
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the mean cross-entropy of logits [B, K] and labels int64 [B], in at least float32."""
-    if logits.dtype in (torch.float16, torch.bfloat16):
-        logits = logits.float()
-    return functional.cross_entropy(logits, labels)
 
 
 def constant(progress: float) -> float:
@@ -46,7 +39,6 @@ def multistep(progress: float) -> float:
     return float(0.1 ** sum(progress >= drop for drop in _DROPS))
 
 
-LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy}
 SCHEDULES: dict[str, Schedule] = {"constant": constant, "cosine": cosine, "multistep": multistep}
 OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "adamw": AdamW, "sgd": SGD}
 
@@ -77,7 +69,7 @@ class Recipe:
             require_number("", name, getattr(self, name), 0, error=TrainingError)
         _require_known("optimizer", self.optimizer, OPTIMIZERS, "params -> Optimizer")
         _require_known("schedule", self.schedule, SCHEDULES, "progress in [0, 1) -> factor of lr")
-        _require_known("loss", self.loss, LOSSES, "(logits, labels) -> mean loss")
+        _require_known("loss", self.loss, LOSSES, "(outputs, labels) -> mean loss")
         require_choice("", "precision", self.precision, PRECISIONS, error=TrainingError)
         require_choice("", "engine", self.engine, ENGINES, error=TrainingError)
 
@@ -119,11 +111,6 @@ class Recipe:
                 f"the schedule returned {factor} at progress {progress:.3f} of the run"
             )
         return factor
-
-    @property
-    def loss_function(self) -> Loss:
-        """Return the loss as a function of outputs and labels to the mean over the batch."""
-        return LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
 
     def settings(self) -> dict[str, Any]:
         """Return the fields as JSON values; functions by their name."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -47,15 +49,27 @@ FORMS = {
     "list of pairs": list(Items()),
     "inputs as a tuple": ((IMAGES,), LABELS),
     "inputs by name": ({"images": IMAGES}, LABELS),
+    "arrays": (IMAGES.double().numpy(), LABELS.int().numpy()),
+    "a dict": {"labels": LABELS, "images": IMAGES},
+    "dict rows": [
+        {"images": image.tolist(), "label": int(label), "number": number}
+        for number, (image, label) in enumerate(zip(IMAGES, LABELS, strict=True))
+    ],
 }
+
+
+@functools.cache
+def of_tensors() -> gp.ReprogrammedModel:
+    task = headed()
+    fit(task, (IMAGES, LABELS), epochs=2)
+    return task
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_forms_of_the_same_data_give_the_same_program(form: str) -> None:
-    expected, task = headed(), headed()
-    fit(expected, (IMAGES, LABELS), epochs=2)
+    task = headed()
     history = fit(task, FORMS[form], epochs=2)
-    assert same_state(expected, task)
+    assert same_state(of_tensors(), task)
     assert history.examples == {"training": 200}
 
 
@@ -125,7 +139,12 @@ def broken_images(value: float) -> torch.Tensor:
         ((IMAGES[:, :, :7], LABELS), r"the graph takes .*1,8,8"),
         ((IMAGES[:0], LABELS[:0]), "training data has no examples"),
         ((IMAGES, IMAGES, LABELS), "a batch has 2 inputs"),
-        ((IMAGES.numpy(), LABELS.numpy()), "a ndarray where a tensor is needed"),
+        (
+            (IMAGES, numpy.array(["one"] * 200)),
+            "training data: a ndarray where a tensor, an array or a number is needed",
+        ),
+        ({"images": IMAGES}, "training data: images without labels"),
+        ({"labels": LABELS}, "training data: labels without input 'images'"),
         (IMAGES, "is not a pair of inputs and labels"),
         (7, "must be tensors, a data set or a loader, not int"),
         (DataLoader(Items(), batch_size=300, drop_last=True), "yields no batches"),
@@ -138,6 +157,41 @@ def broken_images(value: float) -> torch.Tensor:
 def test_bad_data_is_refused_with_its_place(data: Any, said: str) -> None:
     with pytest.raises(DataError, match=said):
         fit(headed(), data, epochs=1)
+
+
+class Unsteady(Items):
+    """Example 57 fails, or has another shape than the others."""
+
+    def __init__(self, ragged: bool) -> None:
+        super().__init__()
+        self.ragged = ragged
+
+    def __getitem__(self, row: int) -> Any:
+        if row != 57:
+            return super().__getitem__(row)
+        if self.ragged:
+            return self.images[row, :, :7], 3
+        raise OSError("cannot open the picture")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (Unsteady(ragged=False), "training example 57: the data set raised OSError: cannot open"),
+        (Subset(Unsteady(ragged=False), range(50, 90)), "training example 7: the data set raised"),
+        (
+            Unsteady(ragged=True),
+            r"example 57 is \(\[1, 7, 8\], \[\]\), but example \d+ is \(\[1, 8,",
+        ),
+        (DataLoader(Unsteady(False), batch_size=50), "training batch 1: the loader raised OSError"),
+        (DataLoader(Unsteady(True), batch_size=50), "training batch 1: the loader raised Runtime"),
+        ([{"images": IMAGES[0]}], "example 0 is|images without labels"),
+    ],
+)
+def test_data_that_cannot_be_read_say_which_example(data: Any, said: str) -> None:
+    with pytest.raises(DataError, match=said) as error:
+        fit(headed(), data, epochs=1)
+    assert error.value.remedies
 
 
 def test_bad_validation_data_is_named() -> None:
@@ -154,15 +208,19 @@ def test_labels_of_an_unaligned_task_are_checked_against_its_logits() -> None:
 def test_a_task_that_returns_no_logits_is_refused() -> None:
     captured = gp.capture(nn.Conv2d(1, 2, 3), (torch.rand(2, 1, 8, 8),))
     task = gp.compile(captured, gp.Program([gp.Additive()]))
+    with pytest.raises(DataError, match=r"a class number for each entry of the logits") as error:
+        fit(task, (torch.rand(20, 1, 8, 8), LABELS[:20]))
+    assert 'at="features"' in str(error.value)
+    flat = gp.capture(nn.Conv1d(1, 2, 3), (torch.rand(2, 1, 8),))
     with pytest.raises(TrainingError, match="but target logits"):
-        fit(task, (IMAGES, LABELS))
+        fit(gp.compile(flat, gp.Program([gp.Additive()])), (torch.rand(20, 1, 8), LABELS[:20]))
 
 
 def test_a_loader_that_is_shared_out_already_is_refused_among_processes() -> None:
     from graphprog.train.data.batches import Share
     from graphprog.train.data.datasets import open_split
+    from graphprog.train.named_losses import cross_entropy
     from graphprog.train.objective import Classification
-    from graphprog.train.recipe import cross_entropy
 
     sampler = DistributedSampler(Items(), num_replicas=2, rank=0)
     task, loader = headed(), DataLoader(Items(), sampler=sampler, batch_size=5)

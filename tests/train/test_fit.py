@@ -190,7 +190,7 @@ def test_without_validation_the_last_program_is_kept() -> None:
         ({"lr": float("nan")}, "lr must be a number of at least 0"),
         ({"optimizer": "lion"}, "optimizer must be one of adam, adamw, sgd, not 'lion'"),
         ({"schedule": "step"}, "schedule must be one of .*, not 'step'"),
-        ({"loss": "mse"}, "loss must be one of .*, not 'mse'"),
+        ({"loss": "hinge"}, "loss must be one of .*, not 'hinge'"),
         ({"precision": "int8"}, "precision must be one of .*, not 'int8'"),
         ({"seed": -1}, "seed must be an integer of at least 0"),
         ({"patience": 3}, "patience needs a validation split"),

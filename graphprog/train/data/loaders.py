@@ -10,8 +10,17 @@ from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.distributed import DistributedSampler
 
 from graphprog.compiler.model import ReprogrammedModel
-from graphprog.errors import DataError
-from graphprog.train.data.batches import Batch, Parts, Share, check_parts, unpack
+from graphprog.errors import DataError, GraphprogError
+from graphprog.train.data.batches import (
+    Batch,
+    Parts,
+    Share,
+    check_parts,
+    rows_of,
+    select,
+    unpack,
+)
+from graphprog.train.data.convert import unreadable
 from graphprog.train.data.splits import Split
 from graphprog.train.objective import Objective
 
@@ -46,10 +55,22 @@ class LoaderSplit(Split):
                 f"{self.name} data: the loader already gives every process its own examples",
                 ["pass the same loader in every process, without DistributedSampler; fit shares"],
             )
-        for number, item in enumerate(self.loader):
+        for number, item in enumerate(self._items()):
             parts = unpack(item, self.task, f"{self.name} batch {number}")
             check_parts(self.objective, parts, self._namer(number))
             yield _shared(parts, share)
+
+    def _items(self) -> Iterator[Any]:
+        """Yield what the loader yields; its errors say which batch failed."""
+        number = 0
+        try:
+            for item in self.loader:
+                yield item
+                number += 1
+        except GraphprogError:
+            raise
+        except Exception as error:
+            raise unreadable(f"{self.name} batch {number}", "the loader", error) from error
 
     def _namer(self, number: int) -> Callable[[int | None], str]:
         place = f"{self.name} batch {number}"
@@ -92,10 +113,10 @@ class LoaderSplit(Split):
 
 def _shared(parts: Parts, share: Share) -> Batch:
     inputs, labels = parts
-    total = len(labels)
+    total = rows_of(labels)
     if share.count == 1:
         return Batch(inputs, labels, total, total)
     every = torch.arange(total)
     own = share.of(every)
-    rows = (own if len(own) else every[:1]).to(labels.device)
-    return Batch(tuple(part[rows] for part in inputs), labels[rows], len(own), total)
+    inputs, labels = select(parts, own if len(own) else every[:1])
+    return Batch(inputs, labels, len(own), total)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from graphprog.errors import DataError
-from graphprog.train.data.batches import Batch, Parts, Share, check_parts
+from graphprog.train.data.batches import Batch, Parts, Share, check_parts, leaves_of, select
 from graphprog.train.objective import Objective
 from graphprog.utils.tensor_tree import checksum
 
@@ -105,21 +105,21 @@ class TensorSplit(IndexedSplit):
     def __init__(
         self, objective: Objective, name: str, parts: Parts, index: torch.Tensor | None
     ) -> None:
-        inputs, labels = parts
-        self.tensors = (*inputs, labels)
+        inputs, labels = self.parts = parts
         self.index = index
-        if len({len(tensor) if tensor.ndim else -1 for tensor in self.tensors}) > 1:
-            sizes = ", ".join(str(list(tensor.shape)) for tensor in self.tensors)
+        tensors = (*inputs, *leaves_of(labels))
+        if len({len(tensor) if tensor.ndim else -1 for tensor in tensors}) > 1:
+            sizes = ", ".join(str(list(tensor.shape)) for tensor in tensors)
             raise DataError(f"{name} data: inputs and labels differ in length: {sizes}")
-        rows = len(labels) if index is None else len(index)
+        rows = len(tensors[0]) if index is None else len(index)
         super().__init__(objective, name, rows, self._select)
         for numbers in torch.arange(rows).split(_CHECKED_ROWS):
             self.check(self._select(numbers), numbers)
 
     def _select(self, numbers: torch.Tensor) -> Parts:
         rows = numbers if self.index is None else self.index[numbers]
-        *inputs, labels = (part.index_select(0, rows.to(part.device)) for part in self.tensors)
-        return tuple(inputs), labels
+        found: Parts = select(self.parts, rows)
+        return found
 
     def read(self, numbers: torch.Tensor) -> Parts:
         """Select examples; all were checked when the split was made."""
@@ -131,5 +131,5 @@ class TensorSplit(IndexedSplit):
         assert self.rows is not None
         for numbers in torch.arange(self.rows).split(_CHECKED_ROWS):
             inputs, labels = self._select(numbers)
-            found = checksum((*inputs, labels), found)
+            found = checksum((*inputs, *leaves_of(labels)), found)
         return {"examples": self.rows, "checksum": found}

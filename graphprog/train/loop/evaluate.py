@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from graphprog.compiler.data_checks import class_count, warn_uncounted
+from graphprog.compiler.data_checks import warn_uncounted
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.train.data.batches import Batch
 from graphprog.train.data.datasets import open_split
@@ -16,10 +17,11 @@ from graphprog.train.data.splits import Split
 from graphprog.train.loop.engine import Engine, running
 from graphprog.train.loop.meter import Meter, Scores
 from graphprog.train.loop.randomness import preserved, reseed
-from graphprog.train.objective import Classification, Loss, Objective, objective_of
+from graphprog.train.objective import Loss, Objective, Supervised, objective_of
 from graphprog.train.recipe import Recipe
 
 _SHOWN_CLASSES = 20
+_COUNTED_CLASSES = 4096
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,11 @@ class Evaluation:
 
     Attributes:
         loss: mean over the labels.
-        accuracy: share of labels that are predicted correctly.
+        accuracy: share of labels that are predicted correctly; NaN if labels are not right or
+            wrong, such as numbers.
         count: number of labels; the number of examples, if each has one.
-        confusion: int64 [K, K]; row: class of the example, column: predicted class. Empty for
-            losses that are not a function of logits [B, K].
+        confusion: int64 [K, K]; row: class of the example, column: predicted class. Empty if the
+            labels are not class numbers, and for more than 4096 classes.
         labels: names of the classes, if the program's contract has them.
 
     Example:
@@ -58,7 +61,8 @@ class Evaluation:
 
     def __str__(self) -> str:
         unit = "examples" if len(self.confusion) else "labels"
-        lines = [f"accuracy {self.accuracy:.2%}  loss {self.loss:.4f}  {unit} {self.count}"]
+        accuracy = "" if math.isnan(self.accuracy) else f"accuracy {self.accuracy:.2%}  "
+        lines = [f"{accuracy}loss {self.loss:.4f}  {unit} {self.count}"]
         totals = self.confusion.sum(1).tolist()
         for number, share in list(enumerate(self.class_accuracy))[:_SHOWN_CLASSES]:
             name = self.labels[number] if self.labels else f"class {number}"
@@ -91,7 +95,7 @@ def evaluate(
 
     Raises:
         DataError: the task cannot take the data.
-        TrainingError: the task does not return logits [B, K], or an argument is invalid.
+        TrainingError: the task does not return what the loss takes, or an argument is invalid.
 
     Example:
         >>> found = gp.evaluate(task, (images, labels))
@@ -102,20 +106,30 @@ def evaluate(
     warn_uncounted(task.spec.align.kind, task.alignment)
     with running(task, precision) as engine, preserved(engine.device):
         reseed(0)
-        objective = objective_of(task, recipe.loss_function)
+        objective = objective_of(task, loss)
         split = open_split(task, objective, "evaluation", data)
-        classes = class_count(task.graph) if isinstance(objective, Classification) else 0
-        assert classes is not None
-        confusion = torch.zeros(classes * classes, dtype=torch.int64)
+        classes = objective.classes if isinstance(objective, Supervised) else 0
+        classes = classes if classes <= _COUNTED_CLASSES else 0
+        confusion = torch.zeros(classes, classes, dtype=torch.int64)
         meter = Meter()
         for batch, outputs in _outputs(engine, split, recipe, objective, meter):
-            if classes:
-                cells = (batch.labels * classes + outputs.argmax(1))[: batch.own].cpu()
-                confusion += torch.bincount(cells, minlength=classes * classes)
+            if classes and isinstance(objective, Supervised) and objective.numbers(batch.labels):
+                confusion += _confusion(objective.taken(outputs), batch, classes)
         scores = meter.scores(engine)
-        confusion = engine.total(confusion).reshape(classes, classes)
+        confusion = engine.total(confusion)
+        if scores.accuracy is None:
+            confusion = confusion[:0, :0]
+    accuracy = math.nan if scores.accuracy is None else scores.accuracy
     labels: Sequence[str] = task.spec.contract.labels
-    return Evaluation(scores.loss, scores.accuracy, scores.count, confusion, tuple(labels))
+    return Evaluation(scores.loss, accuracy, scores.count, confusion, tuple(labels))
+
+
+def _confusion(logits: torch.Tensor, batch: Batch, classes: int) -> torch.Tensor:
+    """Return the confusion matrix [K, K] of a batch, of labels that are class numbers."""
+    wanted, found = (part[: batch.own].flatten() for part in (batch.labels, logits.argmax(1)))
+    numbers = (wanted >= 0) & (wanted < classes)
+    cells = (wanted * classes + found)[numbers].cpu()
+    return torch.bincount(cells, minlength=classes * classes).reshape(classes, classes)
 
 
 def measure(engine: Engine, split: Split, recipe: Recipe, objective: Objective) -> Scores:

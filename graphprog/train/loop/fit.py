@@ -64,10 +64,10 @@ def fit(
 
     Args:
         task: the task to train.
-        train: a ``DataLoader``, used unchanged; or tensors ``(input, ..., labels)`` or
-            ``(inputs, labels)`` with a tuple or a dict of tensors by input name; or a data set
-            with a length whose items are ``(inputs, label)``. Labels are int64 class numbers, or
-            what the loss takes.
+        train: a ``DataLoader``, used unchanged; or tensors or NumPy arrays ``(input, ...,
+            labels)`` or ``(inputs, labels)`` with a tuple or a dict by input name; or one dict of
+            inputs and labels; or a data set with a length whose items are ``(inputs, label)`` or
+            dicts. Labels are int64 class numbers, or what the loss takes.
         validation: held-out data in any of these forms; it determines the best epoch.
         epochs: passes over the training data.
         batch_size: examples per forward pass, over all processes together.
@@ -79,9 +79,13 @@ def fit(
         schedule: factor of the learning rate, set before every step: ``constant``, ``cosine``
             (to 0), ``multistep`` (a tenth from 50 % of the steps on, a hundredth from 72 %), or
             a function of the progress of the run in [0, 1).
-        loss: ``cross_entropy``, a function of logits [B, K] and labels [B] to a mean loss, or one
-            of :mod:`graphprog.losses` for outputs and labels per token. A batch is weighted by
-            its number of examples, not of labels.
+        loss: ``cross_entropy`` of logits [B, K] and labels int64 [B], or dense logits
+            [B, K, H, W] and masks [B, H, W]; ``binary_cross_entropy`` of logits and labels in
+            [0, 1], several per row; ``mse`` or ``l1`` of floats and numbers of their shape; one
+            of :mod:`graphprog.losses` for outputs and labels per token; or a function to a mean
+            loss. A function takes the tensor that the task returns, or all outputs as it returns
+            them, and labels of any form. A batch is weighted by its number of examples, not of
+            labels.
         accumulate: batches per optimizer step, as if they were one large batch.
         precision: ``no``, ``bf16`` or ``fp16`` mixed precision.
         patience: stop after this number of epochs without a better one on the validation split.
@@ -135,7 +139,7 @@ def fit(
     with running(task, precision, log_dir, kind.on_processor) as machine, preserved(machine.device):
         reseed(seed)
         source = task.source_hash()
-        objective = objective_of(task, recipe.loss_function)
+        objective = objective_of(task, loss)
         train_split = open_split(task, objective, "training", train)
         held_out = None
         if validation is not None:

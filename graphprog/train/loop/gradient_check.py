@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from torch.utils import _pytree as pytree
 
 from graphprog.compiler.model import ReprogrammedModel
-from graphprog.errors import TrainingError
-from graphprog.train.data.batches import Batch
+from graphprog.errors import GraphprogError, TrainingError
+from graphprog.ir.interface import dtype_text
+from graphprog.train.data.batches import Batch, leaves_of
 from graphprog.train.loop.engine import Engine
 from graphprog.train.objective import Loss
 
@@ -34,7 +38,7 @@ def check_gradients(engine: Engine, batch: Batch, loss_function: Loss) -> list[s
     }
     engine.alone.eval()
     logits, _ = engine.forward(batch, read=False)
-    loss: object = loss_function(logits, batch.labels)
+    loss = _loss(loss_function, logits, batch)
     if not isinstance(loss, torch.Tensor) or loss.ndim != 0:
         raise TrainingError("the loss function must return a scalar tensor, the mean of the batch")
     gradients: tuple[torch.Tensor | None, ...] = (None,) * len(named)
@@ -54,6 +58,28 @@ def check_gradients(engine: Engine, batch: Batch, loss_function: Loss) -> list[s
         if not gradient.any():
             notes.append(_zero_note(task, name, place))
     return notes
+
+
+def _loss(function: Loss, outputs: Any, batch: Batch) -> object:
+    """Return the loss of a batch.
+
+    Raises:
+        TrainingError: the function fails; the message has what it was given.
+    """
+    try:
+        return function(outputs, batch.labels)
+    except GraphprogError:
+        raise
+    except Exception as error:
+        given = [
+            ", ".join(f"{dtype_text(part.dtype)}{list(part.shape)}" for part in parts)
+            for parts in (pytree.tree_leaves(outputs), leaves_of(batch.labels))
+        ]
+        raise TrainingError(
+            f"the loss fails on outputs {given[0]} and labels {given[1]}: "
+            f"{type(error).__name__}: {str(error).strip():.300}",
+            ["check shape and dtype of the labels", "loss=..., a function of outputs and labels"],
+        ) from error
 
 
 def _zero_note(task: ReprogrammedModel, name: str, place: str) -> str:

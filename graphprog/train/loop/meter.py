@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,14 +10,18 @@ import torch
 from graphprog.errors import DataError
 from graphprog.train.data.batches import Batch
 from graphprog.train.loop.engine import Engine
+from graphprog.train.objective import Score
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Mean loss, share of correct labels, and number of labels, over all processes."""
+    """Mean loss, share of correct labels, and number of labels, over all processes.
+
+    The accuracy is None if labels are not right or wrong, such as numbers.
+    """
 
     loss: float
-    accuracy: float
+    accuracy: float | None
     count: int
 
 
@@ -33,12 +38,13 @@ class Meter:
         self.counted: list[torch.Tensor] = []
         self._checked = 0
 
-    def add(
-        self, loss: torch.Tensor, score: tuple[torch.Tensor, torch.Tensor], batch: Batch
-    ) -> None:
-        """Add a batch: its mean loss, its number of correct labels, and its number of labels."""
+    def add(self, loss: torch.Tensor, score: Score | None, batch: Batch) -> None:
+        """Add a batch: its mean loss, and its number of correct labels and of labels.
+
+        Without these numbers, the rows of the batch are counted, and the accuracy is unknown.
+        """
         if batch.own:
-            right, counted = score
+            right, counted = score or (loss.new_tensor(torch.nan), torch.tensor(batch.own))
             self.losses.append(loss.detach())
             self.right.append(right)
             self.counted.append(counted)
@@ -58,9 +64,10 @@ class Meter:
         if self.losses:
             counted = torch.stack(self.counted).cpu().double()
             losses = torch.stack(self.losses).cpu().double()
-            right = int(torch.stack(self.right).sum())
+            right = torch.stack([part.double() for part in self.right]).sum()
             sums = [float(losses @ counted), float(right), float(counted.sum())]
         loss, right_sum, count = engine.total(torch.tensor(sums, dtype=torch.float64)).tolist()
         if count == 0:
             raise DataError("there is nothing to score: every label of every example is ignored")
-        return Scores(loss / count, right_sum / count, int(count))
+        known = not math.isnan(right_sum)
+        return Scores(loss / count, right_sum / count if known else None, int(count))

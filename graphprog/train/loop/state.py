@@ -44,11 +44,13 @@ class RunState:
             self.best, self.best_epoch = program, record.epoch
         waited = record.epoch - self.best_epoch
         if patience is not None and waited >= patience:
-            self.stopped = f"no better validation accuracy for {waited} epochs"
+            measured = "loss" if record.validation_accuracy is None else "accuracy"
+            self.stopped = f"no better validation {measured} for {waited} epochs"
 
 
 def _merit(record: EpochRecord) -> tuple[float, float]:
     """Return the sort key of an epoch: larger is better; without validation, later is better."""
-    if record.validation_accuracy is None or record.validation_loss is None:
+    accuracy, loss = record.validation_accuracy, record.validation_loss
+    if loss is None:
         return float(record.epoch), 0.0
-    return record.validation_accuracy, -record.validation_loss
+    return (-loss, 0.0) if accuracy is None else (accuracy, -loss)
