@@ -31,13 +31,15 @@ from graphprog.backends.parity.report import (
     example_batch,
     parity_batches,
 )
+from graphprog.capture.pt2_file.read import read_exported
 from graphprog.compiler.data_checks import check_inputs
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError, FileError
 from graphprog.io.artifact import within
 from graphprog.ir.inputs import check_type
-from graphprog.utils.files import proved_write
+from graphprog.utils.files import open_regular, proved_write
 
+_MAX_DOCUMENT = 2**26
 _BROKEN = ["export the task again: this file is damaged"]
 
 
@@ -160,7 +162,7 @@ def export(
 
     def write(temporary: Path) -> ParityReport:
         torch.export.save(program, temporary, extra_files={KEY: describe(task)})
-        loaded = load(temporary)
+        loaded = load(temporary, trust=True)  # it was written a moment ago
         report = compare(
             task, lambda x: _arrays(loaded.evaluate(x)), batches, "pytorch (.pt2)", tolerance
         )
@@ -199,32 +201,34 @@ class Loaded(Documented):
         return outputs
 
 
-def load(path: str | os.PathLike[str]) -> Loaded:
-    """Load a file that :func:`export` wrote.
+def load(path: str | os.PathLike[str], *, trust: bool = False) -> Loaded:
+    """Load a file that :func:`export` wrote; nothing in it is run while it is read.
 
-    ``torch.export.load`` unpickles parts of a file: load only files whose maker you trust.
+    Args:
+        path: the file.
+        trust: read it as PyTorch does, which runs code that the file may hold: for a file of your
+            own with operators of other libraries than PyTorch and torchvision.
 
     Raises:
-        FileError: the file is missing, damaged, or not one of graphprog's.
+        FileError: the file is missing, damaged, not one of graphprog's, or, without ``trust``,
+            holds anything but data.
     """
     with within(path):
         document = read_document(_document_text(path))
-        try:
-            program = torch.export.load(path)
-        except Exception as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise FileError(f"torch cannot load it: {reason:.300}", _BROKEN) from error
-        return Loaded(document, program.module(check_guards=False))
+    program = read_exported(path, trust)
+    return Loaded(document, program.module(check_guards=False))
 
 
 def _document_text(path: str | os.PathLike[str]) -> str | None:
-    """The document, once every part of the archive has been found whole."""
+    """Return the text of the document, if the archive has one."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-            if damaged is not None:
-                raise FileError(f"damaged at {damaged:.80}", _BROKEN)
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             names = [name for name in archive.namelist() if name.endswith(f"/extra/{KEY}")]
-            return archive.read(names[0]).decode("utf-8") if names else None
-    except (OSError, zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError) as error:
+            found = archive.getinfo(names[0]) if names else None
+            if found is None:
+                return None
+            if found.compress_type != zipfile.ZIP_STORED or found.file_size > _MAX_DOCUMENT:
+                raise FileError("its document is larger than that of any task", _BROKEN)
+            return archive.read(found).decode("utf-8")
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError) as error:
         raise FileError(f"cannot be read: {error}", ["check the path", *_BROKEN]) from error

@@ -16,9 +16,9 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from graphprog.analysis.aliases import with_structure
-from graphprog.capture.exported_program import read_exported
 from graphprog.capture.fixed_axes import check_free
 from graphprog.capture.lift import lift
+from graphprog.capture.pt2_file.read import read_exported
 from graphprog.capture.taps import tapping
 from graphprog.errors import CaptureError
 from graphprog.ir.graph import Graph
@@ -36,6 +36,7 @@ def capture(
     *,
     tokenizer: Any = None,
     hints: Mapping[str, Any] | None = None,
+    trust: bool = False,
 ) -> Graph:
     """Capture a model as a Graph; its weights are shared, not copied.
 
@@ -57,11 +58,15 @@ def capture(
             copied.
         hints: what else is known about the model, such as ``{"mean": (0.485, 0.456, 0.406), "std":
             (0.229, 0.224, 0.225), "labels": names}``; see :attr:`Graph.hints`.
+        trust: read a ``.pt2`` file as PyTorch does, which runs code that the file may hold: for
+            files of your own. By default such a file is data: only tensors, lists, tuples and
+            dictionaries of them, and operations that compute are read, and a result of a class
+            becomes a dictionary.
 
     Raises:
         CaptureError: the model cannot be traced. The message has both tracing errors, the line of
             user code that stopped them, and what to try.
-        FileError: the file cannot be read, or holds pickled objects or code.
+        FileError: the file cannot be read, or, without ``trust``, holds anything but data.
         ProgramError: a hint is unknown.
 
     Example:
@@ -69,7 +74,7 @@ def capture(
         >>> small = gp.capture(model, (torch.zeros(2, 8),))
         >>> assert torch.equal(small(torch.ones(5, 8)), model(torch.ones(5, 8)))  # any batch size
     """
-    graph = _captured(model, args, kwargs, dynamic_axes)
+    graph = _captured(model, args, kwargs, dynamic_axes, trust)
     known = {**graph.hints, **checked_hints(hints)}
     return dataclasses.replace(graph, tokenizer=tokenizer, hints=known)
 
@@ -79,11 +84,12 @@ def _captured(
     args: Sequence[Any],
     kwargs: Mapping[str, Any] | None,
     dynamic_axes: DynamicAxes | None,
+    trust: bool,
 ) -> Graph:
     if isinstance(model, str | os.PathLike) and Path(model).suffix == ".graph":
         return _from_graph_file(model, dynamic_axes)
     if isinstance(model, str | os.PathLike):
-        return _from_exported(read_exported(Path(model)), Path(model).stem, dynamic_axes)
+        return _from_exported(read_exported(model, trust), Path(model).stem, dynamic_axes)
     if isinstance(model, ExportedProgram):
         return _from_exported(model, "exported", dynamic_axes)
     if not isinstance(model, nn.Module):

@@ -13,7 +13,6 @@ is larger, or its parts are more numerous or nested deeper, than any program nee
 from __future__ import annotations
 
 import os
-import stat
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ import safetensors.torch
 import torch
 
 from graphprog.errors import FileError, ProgramError
-from graphprog.utils.files import atomic_write
+from graphprog.utils.files import atomic_write, open_regular, reason_of
 from graphprog.utils.json import parse_json, render_json
 
 FORMAT_NAME = "graphprog"
@@ -120,18 +119,13 @@ def _dense(name: str, tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _read_bytes(path: str | os.PathLike[str]) -> bytes:
-    # Non-blocking, so that a named pipe is refused below instead of waited for.
-    no_wait = getattr(os, "O_NONBLOCK", 0)
-    try:
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | no_wait)) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise FileError("not a regular file", ["pass the path of a saved program"])
-            _check_size(status.st_size)
-            return file.read(status.st_size + 1)  # the extra byte shows that a file is growing
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise FileError(f"cannot be read: {reason}", ["check the path and permissions"]) from error
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        _check_size(size)
+        try:
+            return file.read(size + 1)  # the extra byte shows that a file is growing
+        except OSError as error:
+            raise FileError(f"cannot be read: {reason_of(error)}") from error
 
 
 def _check_size(size: int) -> None:

@@ -8,7 +8,7 @@ import secrets
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from graphprog.errors import FileError
 
@@ -49,12 +49,35 @@ def atomic_write(path: str | os.PathLike[str], writer: Callable[[Path], object])
             raise
         _flush_folder(target.parent)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise FileError(
-            f"{os.fspath(path)}: cannot be written: {reason}",
+            f"{os.fspath(path)}: cannot be written: {reason_of(error)}",
             ["check the folder, its permissions and the free space", "write to another folder"],
         ) from error
     return target
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file for reading; a pipe or device, which may never end, is not waited for.
+
+    Raises:
+        FileError: it is not a regular file, or cannot be opened.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        file = os.fdopen(os.open(path, flags), "rb")
+    except (OSError, ValueError) as error:
+        raise FileError(
+            f"cannot be read: {reason_of(error)}", ["check the path and permissions"]
+        ) from error
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise FileError("not a regular file", ["give the path of a file, not of a pipe or device"])
+    return file
+
+
+def reason_of(error: Exception) -> str:
+    """Return what the operating system says of an error, or what Python does."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
 def proved_write(path: str | os.PathLike[str], writer: Callable[[Path], Result]) -> Result:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -137,49 +135,13 @@ def test_a_program_exported_in_train_mode_is_refused() -> None:
         gp.capture(exported(nn.Linear(3, 3), X), dynamic_axes={"input": {0: "batch"}})
 
 
-class Payload:
-    """Pickles as a call that makes a file."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> Any:
-        return (Path.touch, (self.target,))
-
-
-def repacked(source: Path, target: Path, change: Any) -> Path:
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
-        for name in old.namelist():
-            new.writestr(name, change(name, old.read(name)))
-    return target
-
-
-def test_broken_and_hostile_files_are_refused_and_nothing_runs(tmp_path: Path) -> None:
+def test_broken_files_are_refused(tmp_path: Path) -> None:
+    """What a file may hold is tested beside the reader of such files."""
     good = tmp_path / "good.pt2"
     torch.export.save(exported(*small()), good)
-    run = tmp_path / "it-ran"
-
-    def pickled(name: str, data: bytes) -> bytes:
-        return pickle.dumps(Payload(run)) if name.endswith("sample_inputs/model.pt") else data
-
-    def sized(name: str, data: bytes) -> bytes:
-        code = f"__import__('pathlib').Path({str(run)!r}).touch()".replace("'", '\\"')
-        marks = b"Symbol('s", f"{code} + Symbol('s".encode()
-        return data.replace(*marks) if name.endswith("models/model.json") else data
-
-    files = {
-        "absent": tmp_path / "absent.pt2",
-        "empty": tmp_path / "empty.pt2",
-        "cut": tmp_path / "cut.pt2",
-        "pickle": repacked(good, tmp_path / "pickle.pt2", pickled),
-        "code": repacked(good, tmp_path / "code.pt2", sized),
-    }
-    files["empty"].write_bytes(b"")
-    files["cut"].write_bytes(good.read_bytes()[:-200])
-    for name, path in files.items():
-        with pytest.raises(FileError, match=path.name) as caught:
-            gp.capture(path)
-        assert (name == "code") == ("is not a size" in str(caught.value))
-        assert not run.exists(), name
-    assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in __import__("os").environ
+    (tmp_path / "empty.pt2").write_bytes(b"")
+    (tmp_path / "cut.pt2").write_bytes(good.read_bytes()[:-200])
+    for name in ("absent.pt2", "empty.pt2", "cut.pt2"):
+        with pytest.raises(FileError, match=name):
+            gp.capture(tmp_path / name)
     assert gp.capture(good).placeholders

@@ -206,6 +206,14 @@ DAMAGE: dict[str, tuple[Callable[[dict[str, Any], dict[str, torch.Tensor]], Any]
         lambda d, t: d["inputs"][0].update(shape=["9**9**9**9", 1, 6, 6]),
         r"'9\*\*9\*\*9\*\*9' is not a size",
     ),
+    "size of many terms": (
+        lambda d, t: d["inputs"][0].update(shape=[["*", *[["+", "s77", 1]] * 40], 1, 6, 6]),
+        "more parts than that of any model",
+    ),
+    "list as a number": (
+        lambda d, t: operation(d, "relu").update(operation="operator.mul", args=[[0], 10**10]),
+        "an operation on numbers is given text or a list",
+    ),
     "missing weight": (lambda d, t: t.pop("head.bias"), "weight 'head.bias' is missing"),
     "missing entry": (lambda d, t: d["weights"].pop("head.bias"), "weight 'head.bias' is missing"),
     "wrong shape": (lambda d, t: t.update({"head.bias": torch.zeros(7)}), "weight 'head.bias' is"),

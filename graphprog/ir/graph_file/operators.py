@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from graphprog.errors import FileError
 
 _NAMESPACES = frozenset({"aten", "prims", "torchvision", "quantized_decomposed"})
-_DENIED = frozenset({"aten::from_file", "aten::_print", "aten::set_", "aten::data"})
+_DENIED = re.compile(r"aten::(from_file|_print|set_?|data|set_data|record_stream|_test_\w+)")
 _NUMBERS: dict[str, Callable[..., Any]] = {
     f"{module.__name__.lstrip('_')}.{name}": getattr(module, name)
     for module, names in {
@@ -50,8 +51,12 @@ def operator_text(target: Any) -> str:
     )
 
 
-def operator_of(text: Any) -> Callable[..., Any]:
+def operator_of(text: Any, in_place: bool = False) -> Callable[..., Any]:
     """Return the operation with a name.
+
+    Args:
+        text: such as ``aten::relu.default``, or ``operator.add`` for Python's own on numbers.
+        in_place: allow operations that write to their arguments, as in graphs of ``torch.export``.
 
     Raises:
         FileError: there is none, or it does more than compute.
@@ -62,7 +67,7 @@ def operator_of(text: Any) -> Callable[..., Any]:
         return _NUMBERS[text]
     name, _, overload = text.partition(".")
     namespace, _, short = name.partition("::")
-    if namespace not in _NAMESPACES or name in _DENIED or not short.isidentifier():
+    if namespace not in _NAMESPACES or _DENIED.fullmatch(name) or not short.isidentifier():
         raise FileError(
             f"the operation {text!r:.80} may not be in a graph file",
             ["get the file from someone you trust: this one was not written by graph.save"],
@@ -75,7 +80,7 @@ def operator_of(text: Any) -> Callable[..., Any]:
         raise FileError(
             f"the operation {text!r:.80} does not exist in PyTorch {torch.__version__}", [remedy]
         )
-    if found._schema.is_mutable:
+    if found._schema.is_mutable and not in_place:
         raise FileError(f"the operation {text!r:.80} changes its arguments, as in no graph")
     return found
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
@@ -27,7 +28,7 @@ from graphprog.ir.records import Site
 from graphprog.ir.weights import SourceTensors, Weights
 
 _LARGEST = 2**63
-_PATH = re.compile(r"[\w\-/:@+ ]+(\.[\w\-/:@+ ]+)*")
+WEIGHT_PATH = re.compile(r"[\w\-/:@+ ]+(\.[\w\-/:@+ ]+)*")
 
 Loaded = TypeVar("Loaded")
 
@@ -110,7 +111,7 @@ def _source(file: Container) -> SourceTensors:
     root = SourceTensors()
     shared: dict[tuple[str, bool], torch.Tensor] = {}
     for path, entry in file.document["weights"].items():
-        if not _PATH.fullmatch(path):
+        if not WEIGHT_PATH.fullmatch(path):
             raise FileError(f"{path!r:.80} is not the path of a weight")
         key = (str(entry["tensor"]), bool(entry["parameter"]))
         if key not in shared:
@@ -237,7 +238,7 @@ def _weight(code: fx.Graph, entry: Mapping[str, Any], source: nn.Module) -> fx.N
     found: Any = source
     for part in path.split("."):
         found = getattr(found, "_modules", {}).get(part) or getattr(found, part, None)
-    if not _PATH.fullmatch(path) or not isinstance(found, torch.Tensor):
+    if not WEIGHT_PATH.fullmatch(path) or not isinstance(found, torch.Tensor):
         raise FileError(f"weight {path!r:.80} is missing", ["get the file again"])
     node = _create(code, "get_attr", f"source.{path}", entry)
     node.meta["val"] = torch.empty_strided(
@@ -251,15 +252,20 @@ def _weight(code: fx.Graph, entry: Mapping[str, Any], source: nn.Module) -> fx.N
 
 def _value(target: Any, args: Any, kwargs: Any) -> Any:
     given = fx.node.map_arg((args, kwargs), lambda node: node.meta["val"])
-    leaves = pytree.tree_leaves(given)
-    if is_number_function(target) and any(isinstance(leaf, str) for leaf in leaves):
-        raise FileError("an operation on numbers is given text")
+    if is_number_function(target) and target is not operator.getitem:
+        _check_numbers((*given[0], *given[1].values()))
     viewing = target is torch.ops.aten.view.default  # as in an executable graph
     result = (torch.ops.aten.reshape.default if viewing else target)(*given[0], **given[1])
     for leaf in pytree.tree_leaves(result):
         if isinstance(leaf, int) and abs(leaf) >= _LARGEST:
             raise FileError("it computes a number larger than any size")
     return result
+
+
+def _check_numbers(values: Sequence[Any]) -> None:
+    """Check operands of Python's arithmetic, which makes huge texts and lists of small ones."""
+    if any(isinstance(value, str | list | tuple) for value in values):
+        raise FileError("an operation on numbers is given text or a list")
 
 
 def _call_spec(call: Mapping[str, Any], inputs: list[str]) -> CallSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -21,6 +22,8 @@ _LARGEST = 2**62
 _MOST_PARTS = 2_000
 _DEEPEST = 24
 _HIGHEST_POWER = 8
+_MOST_TERMS = 256
+_MOST_CHOICES = 16
 _FUNCTIONS: dict[str, Any] = {
     "+": sympy.Add,
     "*": sympy.Mul,
@@ -64,9 +67,37 @@ def size_of(tree: Any, symbols: Mapping[str, sympy.Symbol]) -> Any:
     Raises:
         FileError: it is not a size, or one larger than any model's.
     """
-    if _count(tree, 0) > _MOST_PARTS:
-        raise FileError("a size has more parts than that of any model")
+    check_bounds(tree)
     return _built(tree, symbols)
+
+
+def check_bounds(tree: Any) -> None:
+    """Check that a tree has no more parts, multiplied out or not, than sizes of models have.
+
+    Raises:
+        FileError: it has, and arithmetic with it might not end.
+    """
+    if _count(tree, 0) > _MOST_PARTS or _terms(tree) > _MOST_TERMS:
+        raise FileError("a size has more parts than that of any model")
+
+
+def _terms(tree: Any) -> int:
+    """Return how many terms an expression has once products of sums are multiplied out."""
+    if not isinstance(tree, list):
+        return 1
+    name, parts = tree[0] if tree else None, [_terms(part) for part in tree[1:]]
+    if max(parts, default=1) > _MOST_TERMS:
+        return _MOST_TERMS + 1
+    if name == "+":
+        return sum(parts)
+    if name == "*":
+        return functools.reduce(lambda one, other: min(one * other, _MOST_TERMS + 1), parts, 1)
+    if name == "**":
+        power = tree[2] if len(tree) == 3 and isinstance(tree[2], int) else _HIGHEST_POWER
+        return int(parts[0] ** min(abs(power), _HIGHEST_POWER))
+    if name in ("max", "min", "and", "or") and len(parts) > _MOST_CHOICES:
+        return _MOST_TERMS + 1  # each is compared with every other
+    return 1
 
 
 def _count(tree: Any, depth: int) -> int:
