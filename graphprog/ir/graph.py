@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from graphprog.errors import ProgramError
 from graphprog.ir.call_spec import CallSpec
+from graphprog.ir.cut import cut
 from graphprog.ir.execution import executable, write_updates
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.fingerprint import Fingerprint
@@ -31,6 +32,7 @@ from graphprog.ir.records import Mode as Mode
 from graphprog.ir.records import Site as Site
 from graphprog.ir.records import Step as Step
 from graphprog.ir.records import Steps
+from graphprog.ir.split import Parts, boundaries, result_names, steps_of
 from graphprog.ir.symbols import size_text
 from graphprog.ir.weights import Weights
 
@@ -190,6 +192,81 @@ class Graph:
         with torch.no_grad():
             values = self.executable(names, device)(*(value.to(device) for value in inputs))
         return dict(zip(places, values, strict=True))
+
+    def cut(self, start: str | Sequence[str], end: str | Sequence[str]) -> Graph:
+        """Return the part from given values to others as a graph, over the same weights.
+
+        Its first inputs are the values at ``start``; then come the graph's own inputs that the part
+        reads, such as a mask, and other activations that reach it past the start. Inputs and
+        outputs have the names of their interfaces: ``hidden[3]`` is ``hidden_3``. The part prints,
+        saves, compiles with programs and exports like a captured graph. Tensors of a program are
+        copied.
+
+        Args:
+            start: interfaces, or one.
+            end: interfaces, or one; the part then returns one tensor instead of a tuple.
+
+        Raises:
+            InterfaceError: a name is unknown, or an end is not computed from the start.
+
+        Example:
+            >>> head = graph.cut("hidden[1]", "logits")
+            >>> values = graph.evaluate(["hidden[1]"], [images])
+            >>> assert torch.equal(head(values["hidden[1]"]), graph(images))
+        """
+        firsts, lasts = ([one] if isinstance(one, str) else [*one] for one in (start, end))
+        return self._part(firsts, lasts)
+
+    def _part(self, starts: Sequence[str], ends: Sequence[str], complete: bool = False) -> Graph:
+        table = self.interfaces()
+        first, last = ({name: table.resolve(name) for name in names} for names in (starts, ends))
+        part = cut(self.code, self.weights, self.sites, first, last, complete)
+        aliases = part.aliases(self.aliases)
+        text = f"cut({', '.join(starts)} -> {', '.join(ends)})"
+        return dataclasses.replace(
+            self,
+            code=part.code,
+            weights=part.weights,
+            call_spec=part.call_spec,
+            out_spec=part.out_spec,
+            outputs=part.outputs,
+            sites=part.sites,
+            aliases=aliases,
+            choices={
+                alias: names for alias, names in self.choices.items() if set(names) <= set(aliases)
+            },
+            insertions=(),
+            modes=(),
+            parts={},
+            base=None,
+            history=self.history.followed_by(Step(text, 0.0, True, len(part.code.nodes))),
+        )
+
+    def split(self, count: int) -> Parts[Graph]:
+        """Split the graph into parts of about equal cost, for several devices or processes.
+
+        The parts are graphs. Run one after another, as ``parts(*args)`` does, they give the results
+        of the whole, bit for bit. They meet at interfaces, where few values cross.
+
+        Args:
+            count: number of parts.
+
+        Raises:
+            ProgramError: the graph has too few places where it can be split.
+
+        Example:
+            >>> parts = graph.split(2)
+            >>> assert torch.equal(parts(images), graph(images))
+            >>> [part.call_spec.inputs for part in parts]
+            [('images',), ('hidden_0',)]
+        """
+        crossing = boundaries(self.code, self.sites, self.aliases, count)
+        parts = []
+        for starts, ends in steps_of(crossing, self.output_nodes, self.outputs):
+            inputs = [f"input:{node.target}" for node in self.placeholders if node.users]
+            parts.append(self._part(starts or inputs, ends, complete=True))
+        results = result_names(crossing, self.output_nodes, self.outputs)
+        return Parts.of(parts, self.call_spec, self.out_spec, results)
 
     def interfaces(self, pattern: str = "*", *, verbose: bool = False) -> InterfaceTable:
         """List the places where a program can act; prints as a table, with repeated blocks folded.

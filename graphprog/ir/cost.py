@@ -1,0 +1,53 @@
+"""Cost of the operations of a graph, at the sizes of its capture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import fx
+from torch.utils import _pytree as pytree
+from torch.utils.flop_counter import FlopCounterMode
+
+from graphprog.ir.fake import fake_value
+
+
+def flops_of(code: fx.Graph) -> Mapping[str, int]:
+    """Count the floating-point operations of every node, by PyTorch's own counter.
+
+    It counts products (matrices, convolutions, attention), two for each multiplication and
+    addition; elementwise operations count as 0.
+    """
+    return {node.name: _flops(node) for node in code.nodes if node.op == "call_function"}
+
+
+def _flops(node: fx.Node) -> int:
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return 0
+    args, kwargs = pytree.tree_map(_on_meta, (node.args, node.kwargs))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        try:
+            node.target(*args, **kwargs)
+        except (NotImplementedError, RuntimeError):  # its shape depends on data: no product does
+            return 0
+    return int(counter.get_total_flops())
+
+
+def example_size(size: Any) -> Any:
+    """Return the size that an axis had at capture."""
+    return size.node.hint if isinstance(size, torch.SymInt | torch.SymFloat) else size
+
+
+def _on_meta(leaf: Any) -> Any:
+    """Replace a node by a tensor without data, or by the number that it was at capture."""
+    if not isinstance(leaf, fx.Node):
+        return torch.device("meta") if isinstance(leaf, torch.device) else leaf
+    return pytree.tree_map(_tensor_on_meta, fake_value(leaf))
+
+
+def _tensor_on_meta(value: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return example_size(value)
+    shape = [example_size(size) for size in value.shape]
+    return torch.empty(shape, dtype=value.dtype, device="meta")
