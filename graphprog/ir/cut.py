@@ -15,12 +15,12 @@ from torch.utils import _pytree as pytree
 from graphprog.errors import InterfaceError
 from graphprog.ir.call_spec import CallSpec
 from graphprog.ir.cost import example_size
-from graphprog.ir.fake import fake_tensor
+from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.interface import Edge, Interface
 from graphprog.ir.ops import ancestors, values_of
 from graphprog.ir.records import Site
-from graphprog.ir.sizes import is_symbolic
-from graphprog.ir.weights import Weights
+from graphprog.ir.sizes import expression, is_symbolic
+from graphprog.ir.weights import SourceTensors, Weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,12 +150,12 @@ def _sizes_of(
     read = _needed(last, {*given, *symbolic})
     inputs = sorted(code.find_nodes(op="placeholder"), key=lambda node: node not in read)
     known = {
-        str(size.node.expr): (node, axis)
+        str(expression(size)): (node, axis)
         for node in reversed([*given, *inputs])
         for axis, size in reversed([*enumerate(fake_tensor(node).shape)])
-        if isinstance(size, torch.SymInt)
+        if is_symbolic(size)
     }
-    texts = {node: str(node.meta["val"].node.expr) for node in symbolic}
+    texts = {node: str(expression(fake_value(node))) for node in symbolic}
     return {node: known[text] for node, text in texts.items() if text in known}
 
 
@@ -210,7 +210,7 @@ def _least_bytes(beside: Collection[fx.Node], needed: Collection[fx.Node]) -> se
 
 def bytes_of(value: torch.Tensor) -> int:
     """Return the bytes of a value at the sizes of the capture."""
-    return math.prod(map(example_size, value.shape)) * value.element_size()
+    return int(math.prod(map(example_size, value.shape)) * value.element_size())
 
 
 def _after(code: fx.Graph, starts: Iterable[fx.Node]) -> set[fx.Node]:
@@ -248,7 +248,7 @@ class _Part:
         sizes: Mapping[fx.Node, tuple[fx.Node, int]],
     ) -> None:
         self.code = fx.Graph()
-        self.weights = Weights(nn.Module())
+        self.weights = Weights(SourceTensors())
         self.mapping: dict[fx.Node, fx.Node] = {}
         self._whole = weights
         self._sizes = sizes
