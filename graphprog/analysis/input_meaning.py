@@ -2,73 +2,109 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+import itertools
+import math
 
 import torch
 from torch import fx
 
+from graphprog.analysis.input_uses import Kind, Use, uses_of_input
 from graphprog.ir.fake import fake_tensor
-from graphprog.ir.ops import schema_name
+from graphprog.ir.ops import CASTS, schema_name
 
-_COMPARES = {"aten::eq", "aten::ne"}
-_ORDERS = {"aten::gt", "aten::ge", "aten::lt", "aten::le"}
-_ADDS = {"aten::add", "aten::add_", "aten::scaled_dot_product_attention"}
-_SAME_VALUE = {
-    *("aten::view", "aten::reshape", "aten::to", "aten::_to_copy", "aten::unsqueeze"),
-    *("aten::expand", "aten::slice", "aten::cat", "aten::constant_pad_nd", "aten::clone"),
-}
-_LOOKS_UP = {"aten::embedding", "aten::index_select", "aten::embedding_bag"}
+_EQUALS = frozenset({"aten::eq", "aten::ne"})
+_ORDERS = frozenset({"aten::gt", "aten::ge", "aten::lt", "aten::le"})
+_MASKS = {Kind.PRESENT, Kind.ABSENT, Kind.COMPARED}
 
 
-def inferred_meaning(node: fx.Node) -> str:
+@dataclasses.dataclass(frozen=True)
+class Meaning:
+    """What an input means, as far as its uses in the graph determine it.
+
+    Attributes:
+        role: ``present`` or ``zero``; empty if the graph does not determine it.
+        unclear: an operation that reads it and does not determine it.
+    """
+
+    role: str
+    unclear: fx.Node | None = None
+
+
+def inferred_meaning(node: fx.Node) -> Meaning:
     """Infer the meaning of an input from its uses in the graph.
 
-    Returns:
-        ``present`` or ``zero``; empty if the graph does not determine it.
+    Numbers that are looked up in a table, also after views and shifts, are ``zero``; masks are
+    ``present``, or ``zero`` if what is true is hidden; floats that are added are ``zero``.
     """
+    uses = uses_of_input(node)
     value = fake_tensor(node)
-    if value.dtype == torch.bool:
-        return "present"
-    if any(schema_name(user) == "aten::diff" for user in _readers(node)):
-        return ""  # neither presence nor types increase by steps
-    if not value.dtype.is_floating_point:
-        return "zero" if _looked_up(node) else "present"
-    added = {schema_name(user) for user in _readers(node)} <= _ADDS
-    return "zero" if added else ""
+    if value.is_floating_point():
+        return _decided("zero", [one for one in uses if one.kind != Kind.ADDED])
+    kinds = {one.kind for one in uses}
+    unknown = [one for one in uses if one.kind == Kind.UNKNOWN]
+    if not kinds & (_MASKS | {Kind.GATE}):
+        unknown += [one for one in uses if one.kind == Kind.ADDED]
+    if Kind.LOOKUP in kinds:
+        return _decided("zero", unknown + _unlike_ids(uses, value.dtype))
+    if {Kind.PRESENT, Kind.ABSENT} <= kinds:
+        return Meaning("", next(one.node for one in uses if one.kind == Kind.ABSENT))
+    if Kind.ABSENT in kinds:
+        return _decided("zero", unknown)
+    if value.dtype != torch.bool and not kinds & {Kind.PRESENT, Kind.GATE}:
+        others = [one for one in uses if one.number not in (0, 1)]
+        if others or not uses:
+            return Meaning("", next((one.node for one in others), None))
+    return _decided("present", unknown)
 
 
-def _readers(node: fx.Node) -> list[fx.Node]:
-    """Return the readers of a value, also in another shape."""
-    found: list[fx.Node] = []
-    stack = list(node.users)
-    while stack:
-        user = stack.pop()
-        if schema_name(user) in _SAME_VALUE:
-            stack += user.users
-        elif isinstance(user.meta.get("val"), torch.Tensor):
-            found.append(user)
-    return found
+def _decided(role: str, against: list[Use]) -> Meaning:
+    return Meaning("", against[0].node) if against else Meaning(role)
+
+
+def _unlike_ids(uses: list[Use], dtype: torch.dtype) -> list[Use]:
+    """Return the uses that numbers which are looked up do not have."""
+    unlike = {Kind.GATE, Kind.ADDED} | (_MASKS if dtype == torch.bool else set())
+    return [
+        one
+        for one in uses
+        if one.kind in unlike or (one.kind == Kind.COMPARED and one.number is None)
+    ]
 
 
 def compared_with(node: fx.Node) -> list[int]:
     """Return the numbers that an input is compared with, such as the id of padding."""
-    readers = [user for user in _readers(node) if schema_name(user) in _COMPARES]
-    return sorted({user.args[1] for user in readers if isinstance(user.args[1], int)})
+    return sorted(_compared(uses_of_input(node), _EQUALS))
 
 
-def _looked_up(node: fx.Node) -> bool:
-    return any(schema_name(user) in _LOOKS_UP for user in _readers(node))
+def _compared(uses: list[Use], names: frozenset[str]) -> set[int]:
+    numbers = {
+        one.number
+        for one in uses
+        if one.kind == Kind.COMPARED and one.number is not None and schema_name(one.node) in names
+    }
+    return {int(number) for number in numbers if number % 1 == 0}
 
 
-def neutral_entry(node: fx.Node, meaning: str) -> Any:
-    """Return the value of an input at inserted entries."""
+def neutral_entry(node: fx.Node, meaning: str) -> bool | int | float:
+    """Return the value of an input at inserted entries.
+
+    For ids it is the smallest one with a row in every table that the model does not compare with
+    anything, since one that it compares, such as the id of padding, would be taken for that.
+    """
+    value = fake_tensor(node)
+    if value.dtype == torch.bool:
+        return meaning == "present"
     if meaning == "present":
-        return True if fake_tensor(node).dtype == torch.bool else 1
-    if fake_tensor(node).dtype.is_floating_point:
+        return 1
+    if value.is_floating_point():
         return 0.0
-    # an id that the model compares with, such as the one of padding, would be taken for it
-    special: set[Any] = set(compared_with(node))
-    for user in _readers(node):  # whether it is more than 0, say, asks for padding as well
-        if schema_name(user) in _ORDERS and user.args[1] in (0, 1):
-            special |= {0, user.args[1]}
-    return next(number for number in range(len(special) + 1) if number not in special)
+    uses = uses_of_input(node)
+    firsts = [one.first for one in uses if one.kind == Kind.LOOKUP]
+    if not firsts:
+        return 0
+    special = _compared(uses, _EQUALS | CASTS)
+    if least := _compared(uses, _ORDERS) & {0, 1}:  # whether it is more than 0 asks for padding
+        special |= {0} | least
+    lowest = max(0, *(math.ceil(first) for first in firsts if first is not None), 0)
+    return next(number for number in itertools.count(lowest) if number not in special)

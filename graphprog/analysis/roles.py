@@ -102,9 +102,8 @@ def roles_of(graph: Graph) -> Roles:
     meanings = {}
     for node in graph.placeholders:
         if any(expression(size) == length for size in fake_tensor(node).shape):
-            looked_up = "repeated" if inferred_meaning(node) == "zero" else ""
-            plain = inferred_meaning(node) == "present"
-            meanings[str(node.target)] = "present" if plain else looked_up
+            role = inferred_meaning(node).role
+            meanings[str(node.target)] = "repeated" if role == "zero" else role
     meanings[str(tokens.target)] = "tokens"
     axis = str(size_text(fake_tensor(tokens).shape[1], graph.symbols))
     return Roles(inputs_of(graph), str(tokens.target), axis, meanings, logits, lookup.rows)

@@ -14,6 +14,7 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
+from graphprog.analysis.constants import counts_entries
 from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.ops import RESHAPES, schema_name
 from graphprog.ir.sizes import Size
@@ -162,16 +163,3 @@ def _numbers(value: torch.Tensor) -> list[int]:
 
 def _sizes(value: torch.Tensor) -> list[Size]:
     return list(value.shape)
-
-
-def counts_entries(position: fx.Node) -> bool:
-    """Whether integers count entries and are not data."""
-    stack = [position]
-    while stack:
-        node = stack.pop()
-        if node.op in ("placeholder", "get_attr"):
-            return False
-        stack += [
-            part for part in node.all_input_nodes if isinstance(fake_tensor(part), torch.Tensor)
-        ]
-    return True

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import fx
 
+from graphprog.analysis.constants import counts_entries
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.ops import schema_name
 from graphprog.ir.sizes import Size, differ, same_size
-from graphprog.passes.extend_axis.ambiguity import counts_entries
 from graphprog.passes.extend_axis.context import Context, Demands
 from graphprog.rewriting.edges import leaves_of
 from graphprog.rewriting.fake_execution import FailedError, read_values, run_on

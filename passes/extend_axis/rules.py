@@ -16,10 +16,11 @@ import torch
 from torch import fx
 from torch.utils._sympy.functions import FloorDiv
 
+from graphprog.analysis.constants import counts_entries
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.ops import RESHAPES, schema_name
 from graphprog.ir.sizes import SLICE_END, expression, same_shape, same_size
-from graphprog.passes.extend_axis.ambiguity import counts_entries, refuse_ambiguous
+from graphprog.passes.extend_axis.ambiguity import refuse_ambiguous
 from graphprog.passes.extend_axis.baked_choices import refuse_baked_choice
 from graphprog.passes.extend_axis.context import Context, Demands
 from graphprog.passes.extend_axis.literal_search import cannot_follow, has_lengths, search_lengths

@@ -37,7 +37,7 @@ class SideInputs:
         self.meanings = dict(meanings)
         self.tables = tables
         self.axis_dims = dict(axis_dims)
-        self._told: dict[str, str] = {}
+        self._inferred: dict[str, str] = {}
 
     def extended(self, context: Context, node: fx.Node, wanted: Mapping[int, Any]) -> fx.Node:
         """Return a model input extended by values for the inserted entries.
@@ -62,18 +62,27 @@ class SideInputs:
 
     def _padded(self, context: Context, node: fx.Node, value: fx.Node, dim: int) -> fx.Node:
         name = str(node.meta.get(_SIDE, node.target))
-        if name not in self._told:
-            self._told[name] = self.meanings.get(name) or inferred_meaning(node)
-        meaning = self._told[name]
-        if not meaning:
-            raise RefusalError(
-                node,
-                "what stands for an inserted entry in this input is not known "
-                f"(input_roles={{{name!r}: 'present', 'zero' or 'positions'}} says it)",
-            )
+        inputs = context.edit.code.find_nodes(op="placeholder")
+        source = next(one for one in inputs if str(one.target) == name)
+        meaning = self._meaning(source)
         if meaning == "positions":
             return _positions(context, node, value, dim)
-        return join(context, value, dim, neutral_entry(node, meaning), like=node)
+        return join(context, value, dim, neutral_entry(source, meaning), like=node)
+
+    def _meaning(self, source: fx.Node) -> str:
+        """Return the meaning of an input, given or inferred."""
+        name = str(source.target)
+        if name not in self.meanings and name not in self._inferred:
+            found = inferred_meaning(source)
+            if not found.role:
+                raise RefusalError(
+                    source,
+                    "what stands for an inserted entry in this input is not known "
+                    f"(input_roles={{{name!r}: 'present', 'zero' or 'positions'}} says it)",
+                    found.unclear,
+                )
+            self._inferred[name] = found.role
+        return self.meanings.get(name) or self._inferred[name]
 
     def table(
         self, context: Context, node: fx.Node, wanted: Mapping[int, Any], additive: bool

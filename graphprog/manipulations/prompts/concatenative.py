@@ -54,8 +54,9 @@ class Concatenative(Manipulation):
             ``logits`` for one output per token; empty keeps them.
         input_roles: roles of the model's side inputs that have the axis, by name, as a mapping or
             as pairs: ``present`` (1 or True, as in masks), ``zero`` (token types, additive masks)
-            or ``positions``. Roles not given are derived from use: booleans and numbers that are
-            not embedded are treated as masks, numbers that are embedded as zero.
+            or ``positions``. Roles not given are derived from use: masks are present, or zero if
+            what is true is hidden; numbers that are looked up are zero. An input whose use does not
+            show its role is refused.
 
     Example:
         >>> prompt = gp.Concatenative(at="tokens", length=4, init="vocabulary", until="logits")

@@ -148,6 +148,36 @@ class TokenTypes(Sided):
         return self.head(attended(x + self.types(side)))
 
 
+class Columns(Sided):
+    """Three numbers of each entry, looked up by column, after views and shifts."""
+
+    fill = 0
+
+    def side(self, batch: int = SAME, length: int = SAME) -> Tensor:
+        return some_ids(batch * length, 3).reshape(batch, length, 3) % 7
+
+    def make(self) -> None:
+        self.columns = nn.Embedding(9, WIDTH)
+
+    def body(self, x: Tensor, side: Tensor) -> Tensor:
+        low, high = side[..., 0], side[..., 1]
+        x = x + self.columns(low + 1) + self.columns.weight[high] + self.columns(high.clamp(0, 5))
+        return self.head(attended(x + self.columns(side.transpose(1, 2)[:, 2])))
+
+
+class KeyPadding(Sided):
+    """True for what is hidden, as PyTorch's encoders have it."""
+
+    fill = 0
+
+    def side(self, batch: int = SAME, length: int = SAME) -> Tensor:
+        return super().side(batch, length) == 0
+
+    def body(self, x: Tensor, side: Tensor) -> Tensor:
+        hidden = torch.zeros(side.shape).masked_fill(side, float("-inf"))
+        return self.head(attended(x, hidden[:, None, None]))
+
+
 class MaskedWords(Sided):
     """Ids whose padding is 0 are the mask, and are looked up."""
 
@@ -199,11 +229,12 @@ SIDED: tuple[Callable[[], Sided], ...] = (
     WhereMask,
     AdditiveRow,
     AdditiveSquare,
-    Packed,
     CountedPositions,
     MeanOfMasked,
     LastOfMasked,
     TokenTypes,
+    Columns,
+    KeyPadding,
     MaskedWords,
     LastWord,
     EndOfText,

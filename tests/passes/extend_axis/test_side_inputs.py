@@ -23,6 +23,7 @@ from tests.models.prompts.side_inputs import (
     IntMask,
     LastWord,
     MaskedWords,
+    Packed,
     PositionIds,
     Sided,
     Weights,
@@ -70,6 +71,15 @@ def test_side_inputs_admit_the_inserted_entries(kind, varying) -> None:
         assert equal, (offset, batch, length)
         with task.disabled():
             assert torch.equal(task(ids, side), model(ids, side))
+
+
+def test_segments_are_refused_unless_the_one_of_new_entries_is_declared() -> None:
+    model, graph = captured(Packed, True)
+    new, ids, side = entries(3, model.width), some_ids(), model.side()
+    with pytest.raises(PassError, match=r"not known .*'side'.* which eq"):
+        compiled(graph, new, 1)
+    task = compiled(graph, new, 1, input_roles={"side": "present"})
+    assert torch.equal(task(ids, side), expected(model, ids, side, new, 1))
 
 
 @pytest.mark.parametrize("varying", [False, True], ids=["fixed", "varying"])
