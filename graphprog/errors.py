@@ -10,12 +10,13 @@ class GraphprogError(Exception):
 
     Args:
         what: what was wrong, and where (interface, node, file, field).
-        remedies: what to try, the most promising first; printed as a numbered list.
+        remedies: what to try, the most promising first; printed as a numbered list. One text is
+            one remedy.
     """
 
     def __init__(self, what: str, remedies: Sequence[str] = ()) -> None:
         self.what = what
-        self.remedies = tuple(remedies)
+        self.remedies = (remedies,) if isinstance(remedies, str) else tuple(remedies)
         lines = [what]
         if len(self.remedies) == 1:
             lines.append(f"Try: {self.remedies[0]}")

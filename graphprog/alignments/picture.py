@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from graphprog.spec.checks import require_texts
 from graphprog.utils.plots import plot_mapping
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class Pictured(abc.ABC):
         path: str | os.PathLike[str] | None = None,
     ) -> Figure:
         """Draw the mapping; see :func:`graphprog.utils.plots.plot_mapping`."""
+        require_texts("", "labels", labels)
+        require_texts("", "source_labels", source_labels)
         return plot_mapping(self.mapping(), labels, source_labels, top, path)
 
 

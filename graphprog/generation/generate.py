@@ -94,6 +94,11 @@ def generate(
         raise ProgramError(f"length_penalty={length_penalty} is not a finite number")
     if isinstance(stop, str) or "" in stop:
         raise ProgramError(f"stop={stop!r} is not a sequence of strings", ['stop=["\\n\\n"]'])
+    if input_roles is not None and not isinstance(input_roles, Mapping):
+        raise ProgramError(
+            f"input_roles must map names of inputs to roles, not {input_roles!r:.60}",
+            ['input_roles={"mask": "present"}'],
+        )
     if ends is not None and not isinstance(ends, Collection):
         raise ProgramError(f"ends={ends} is not a sequence of ids", [f"ends=[{ends}]"])
     decoder = decoder_of(model, use_cache)

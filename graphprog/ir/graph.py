@@ -14,7 +14,7 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from graphprog.errors import ProgramError
+from graphprog.errors import InterfaceError, ProgramError
 from graphprog.ir.call_spec import CallSpec
 from graphprog.ir.cut import cut
 from graphprog.ir.execution import executable, write_updates
@@ -35,6 +35,7 @@ from graphprog.ir.records import Steps
 from graphprog.ir.split import Parts, boundaries, result_names, steps_of
 from graphprog.ir.symbols import size_text
 from graphprog.ir.weights import Weights
+from graphprog.spec.checks import require_texts
 
 _Place = TypeVar("_Place", bound=str | fx.Node)
 
@@ -139,6 +140,8 @@ class Graph:
                 wherever they were moved.
             training: compute as in training, and return updated buffers after the outputs.
         """
+        if outputs is not None:
+            require_texts("", "outputs", outputs)
         nodes = None if outputs is None else [self.nodes[name] for name in outputs]
         modes = self.modes if training else ()
         name = self.name.replace(".", "_")
@@ -181,8 +184,13 @@ class Graph:
             inputs: all tensor inputs, in order, on any device.
 
         Raises:
-            InterfaceError: a name is unknown, or names several places.
+            InterfaceError: a name is unknown, or names several places; or one name is given alone.
         """
+        if isinstance(interfaces, str):
+            raise InterfaceError(
+                f"interfaces must be several, not {interfaces!r:.60}",
+                [f"graph.evaluate([{interfaces!r:.60}], inputs)"],
+            )
         places = list(interfaces)
         table, device = self.interfaces(), self.device
         names = [

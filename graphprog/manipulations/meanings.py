@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from graphprog.errors import ProgramError
 from graphprog.spec.checks import require_choice
 
 MEANINGS = ("present", "zero", "positions")
@@ -15,9 +16,14 @@ def checked_meanings(
     """Check roles of inputs by name, and return them as pairs; mappings are sorted by name.
 
     Raises:
-        ProgramError: a role is unknown.
+        ProgramError: a role is unknown, or there are no pairs.
     """
     pairs = tuple(sorted(input_roles.items()) if isinstance(input_roles, Mapping) else input_roles)
+    if isinstance(input_roles, str) or any(isinstance(pair, str) for pair in pairs):
+        raise ProgramError(
+            f"input_roles must map names of inputs to roles, not {input_roles!r:.60}",
+            ['input_roles={"mask": "present"}'],
+        )
     for name, meaning in pairs:
         require_choice("", f"the role of input {name!r}", meaning, MEANINGS)
     return pairs

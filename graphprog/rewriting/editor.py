@@ -81,6 +81,7 @@ class Editor:
     def alive(self, names: Iterable[str]) -> list[fx.Node]:
         """Return the copies of the named nodes that are still in the code."""
         nodes = set(self.code.nodes)
+        names = (names,) if isinstance(names, str) else names
         return [self._named[name] for name in names if self._named.get(name) in nodes]
 
     def edges(self, edges: Iterable[Edge]) -> set[Slot]:
@@ -270,7 +271,7 @@ class Editor:
 
     def drop_sites(self, keys: Iterable[str]) -> None:
         """Remove interfaces that no longer exist."""
-        for key in keys:
+        for key in (keys,) if isinstance(keys, str) else tuple(keys):
             del self.sites[key]
 
     def set_outputs(self, nodes: Sequence[Any], reading: Collection[Slot] = ()) -> None:

@@ -18,6 +18,7 @@ from graphprog.compiler.inserted_entries import inserted, original, without_inse
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import DataError, ProgramError
 from graphprog.ir.fake import fake_value
+from graphprog.spec.checks import require_texts
 from graphprog.train.objective import IGNORED
 
 __all__ = ["IGNORED", "CausalLM", "Span", "TokenClassification", "inserted", "original"]
@@ -184,6 +185,7 @@ class Span:
     def __init__(
         self, task: ReprogrammedModel, outputs: tuple[str, str] = ("start_logits", "end_logits")
     ) -> None:
+        require_texts("", "outputs", outputs)
         self.task = task
         self.outputs = tuple(_Output(task, name, rank=2) for name in outputs)
 

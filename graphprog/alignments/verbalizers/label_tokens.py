@@ -14,7 +14,7 @@ from graphprog.alignments.token_readout import Picked, require_by_token
 from graphprog.analysis.token_inputs import TokenInputs
 from graphprog.errors import ProgramError
 from graphprog.ir.graph import Graph
-from graphprog.spec.checks import require_choice
+from graphprog.spec.checks import require_choice, require_texts
 from graphprog.spec.registry import spec
 from graphprog.values.context import BuildContext
 
@@ -49,6 +49,7 @@ class LabelTokens(Alignment):
         super().__post_init__()
         require_choice(self.kind, "of_tokens", self.of_tokens, get_args(OfTokens))
         require_choice(self.kind, "of_words", self.of_words, get_args(OfWords))
+        require_texts(self.kind, "labels", self.labels)
         if not self.tokens or not all(words and all(words) for words in self.tokens):
             raise ProgramError(f"{self.kind}: a label or a word has no tokens")
         seen: dict[tuple[int, ...], int] = {}

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from graphprog.errors import DataError
+from graphprog.spec.checks import require_texts
 from graphprog.utils.arrays import Array, require_alike, require_floats, require_no_nan
 
 _SLACK = 1e-2
@@ -72,6 +73,7 @@ def per_byte(tokens: Array, mask: Array, answers: Sequence[str]) -> Array:
         >>> gp.text.per_byte(tokens, mask, ["yes"])
         tensor([-0.5000])
     """
+    require_texts("", "answers", answers, DataError)
     scores = log_probability(tokens, mask)
     if scores.ndim != 1 or len(scores) != len(answers):
         raise DataError(

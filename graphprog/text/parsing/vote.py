@@ -43,13 +43,15 @@ def vote(answers: Sequence[Any]) -> Vote:
         answers: k parsed answers, in the order they were sampled.
 
     Raises:
-        DataError: there are no answers.
+        DataError: there are no answers, or they are one text.
 
     Example:
         >>> parse = gp.Parse(r"answer is (\d+)", type=int)
         >>> gp.text.vote([parse("the answer is 70"), parse("answer is 70"), parse("hm")]).answer
         70
     """
+    if isinstance(answers, str):
+        raise DataError(f"answers must be several, not {answers!r:.60}", [f"[{answers!r:.60}]"])
     if not answers:
         raise DataError("there are no answers to vote on")
     failed = [answer for answer in answers if isinstance(answer, Unparsed)]

@@ -23,12 +23,15 @@ def check_leakage(
         test_examples: for each, at least the fields before the answer.
 
     Raises:
-        DataError: names the examples that leak, or a test example that lacks a field.
+        DataError: names the examples that leak, or a test example that lacks a field; or they are
+            not a list.
 
     Example:
         >>> shown = gp.Demonstrations([("warm", "good")], gp.Template("{text} -> {label}"))
         >>> gp.text.check_leakage(shown, [{"text": "dull"}])  # raises for {"text": "Warm"}
     """
+    if isinstance(test_examples, str | Mapping):
+        raise DataError("test examples must be a list, even of one", ["pass [example]"])
     template = demonstrations.template
     if not template.query_fields:
         return

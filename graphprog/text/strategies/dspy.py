@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from graphprog.errors import FileError
+from graphprog.spec.checks import require_texts
 from graphprog.text.prompting.demonstrations import Demonstrations
 from graphprog.utils.files import atomic_write
 from graphprog.utils.json import parse_json, render_json
@@ -38,12 +39,15 @@ def load_demos(
 
     Raises:
         FileError: no such file, invalid JSON, or another structure; names the file and the key.
+        ProgramError: ``fields`` are not several texts.
 
     Example:
         >>> written = Path("demos.json").write_text('[{"text": "warm", "label": "good"}]')
         >>> gp.text.load_demos("demos.json", fields=("text", "label"))
         [{'text': 'warm', 'label': 'good'}]
     """
+    if fields is not None:
+        require_texts("", "fields", fields)
     name = os.fspath(path)
     lists = {key: _demos(name, key, held) for key, held in _predictors(name, _read(name)).items()}
     filled = [key for key, demos in lists.items() if demos]
