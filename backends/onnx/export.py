@@ -101,7 +101,7 @@ def export(
         return run_model(lower(task, example, kept, opset, nodes), given)
 
     def prove(temporary: Path) -> ParityReport:
-        session = checked_session(temporary)
+        session = checked_session(temporary, task.graph)
 
         def run(given: Inputs) -> list[np.ndarray]:
             return session.evaluate(given, own)

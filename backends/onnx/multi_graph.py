@@ -88,7 +88,7 @@ def export_multi_graph(
                 for name, one in models.items():
                     path = trial / f"{name}.onnx"
                     atomic_write(path, functools.partial(ir.save, one.model))
-                    run = checked_session(path).evaluate
+                    run = checked_session(path, one.tasks[0].graph).evaluate
                     reports[name] = prove_rows(one.tasks, run, batches[name], tolerance)
                 os.replace(data, target / data.name)
                 for name in models:

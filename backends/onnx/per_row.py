@@ -80,7 +80,7 @@ def export_per_row(
     describe_model(lowered.model, task, "per_row", lowered.axes)
 
     def prove(temporary: Path) -> ParityReport:
-        run = checked_session(temporary).evaluate
+        run = checked_session(temporary, task.graph).evaluate
         return prove_rows(lowered.tasks, run, batches, tolerance)
 
     return save_proved(lowered.model, path, prove)

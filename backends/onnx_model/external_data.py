@@ -16,12 +16,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
+import torch
+from torch import fx
 
 from graphprog.backends.onnx_model.metadata import KEY, describe, viewer_entries
 from graphprog.backends.onnx_model.translate import MAX_BYTES, PROGRAM
 from graphprog.backends.onnxruntime.session import Session
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError, FileError
+from graphprog.ir.graph import Graph
+from graphprog.rewriting.refusal import RefusalError
 from graphprog.utils.files import Result, atomic_write, proved_write
 from graphprog.utils.version import __version__
 
@@ -140,8 +144,12 @@ def _point(value: ir.Value, path: Path, offset: int, size: int) -> None:
     )
 
 
-def checked_session(path: Path) -> Session:
+def checked_session(path: Path, graph: Graph) -> Session:
     """A session on a file that was just written, which may be more than runtimes can do.
+
+    Args:
+        path: path of the file.
+        graph: what the file computes, for messages.
 
     Raises:
         BackendError: the file is not valid ONNX, or ONNX Runtime lacks an operation on a dtype.
@@ -150,11 +158,28 @@ def checked_session(path: Path) -> Session:
         onnx.checker.check_model(path, full_check=True)
         return Session(path, providers="cpu")
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, FileError) as error:
+        odd = _in_bfloat16(graph)
         reason = next(iter(str(error).splitlines()), "").removeprefix(f"{path}: ")
         raise BackendError(
-            f"the graph became an ONNX model that cannot be run: {reason}",
-            ["capture the source model in float32", "another opset"],
+            "\n  ".join([f"the graph became an ONNX model that cannot be run: {reason}", *odd]),
+            [f"{'make these' if odd else 'capture the source model in'} float32", "another opset"],
         ) from error
+
+
+def _in_bfloat16(graph: Graph) -> list[str]:
+    """Name what is in bfloat16, with its line, if the inputs of the model are not."""
+    nodes = [node for node in graph.code.nodes if _is_bfloat16(node)]
+    if any(node.op == "placeholder" for node in nodes):
+        return []
+    return [
+        RefusalError(node, "in bfloat16, unlike the inputs", next(iter(node.users), None)).text
+        for node in nodes
+        if not any(map(_is_bfloat16, node.all_input_nodes))
+    ]
+
+
+def _is_bfloat16(node: fx.Node) -> bool:
+    return getattr(node.meta.get("val"), "dtype", None) is torch.bfloat16
 
 
 def describe_model(

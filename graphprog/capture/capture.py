@@ -16,6 +16,7 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from graphprog.analysis.aliases import with_structure
+from graphprog.capture.first_call import FirstCall
 from graphprog.capture.fixed_axes import check_free
 from graphprog.capture.lift import lift
 from graphprog.capture.pt2_file.read import read_exported
@@ -41,10 +42,11 @@ def capture(
     """Capture a model as a Graph; its weights are shared, not copied.
 
     The model is traced by ``torch.export`` in eval mode, non-strict first and strict second, and
-    is left exactly as it was. An ``fx.GraphModule`` is a model like any other. An
-    ``ExportedProgram`` or ``.pt2`` file is taken as it is: it must have been exported in eval mode,
-    and its export has already fixed ``args``, ``kwargs`` and ``dynamic_axes``. A ``.graph`` file
-    is one that :meth:`Graph.save` wrote.
+    is left exactly as it was. One that makes parameters, buffers or layers at its first call is
+    called on the example, and has them afterwards. An ``fx.GraphModule`` is a model like any other.
+    An ``ExportedProgram`` or ``.pt2`` file is taken as it is: it must have been exported in eval
+    mode, and its export has already fixed ``args``, ``kwargs`` and ``dynamic_axes``. A ``.graph``
+    file is one that :meth:`Graph.save` wrote.
 
     Args:
         model: what to capture.
@@ -260,17 +262,28 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 def _export(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], shapes: Any
 ) -> ExportedProgram:
-    errors: list[Exception] = []
+    def traced(strict: bool) -> ExportedProgram | Exception:
+        try:
+            with tapping(model):
+                return torch.export.export(
+                    model, args, kwargs, dynamic_shapes=shapes, strict=strict
+                )
+        except Exception as error:
+            return error
+
     with _evaluating(model):
-        for strict in (False, True):
-            try:
-                with tapping(model):
-                    return torch.export.export(
-                        model, args, kwargs, dynamic_shapes=shapes, strict=strict
-                    )
-            except Exception as error:
-                errors.append(error)
-    raise _explained(model, errors) from errors[0]
+        first_call = FirstCall(model)
+        with first_call.noticing():
+            loose = traced(strict=False)
+        if first_call.made:
+            first_call.make(args, kwargs)
+            loose = traced(strict=False)
+        if isinstance(loose, ExportedProgram):
+            return loose
+        strict = traced(strict=True)
+    if isinstance(strict, ExportedProgram):
+        return strict
+    raise _explained(model, [loose, strict]) from loose
 
 
 def _explained(model: nn.Module, errors: list[Exception]) -> CaptureError:

@@ -19,6 +19,7 @@ from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.ops import RESHAPES, schema_name
 from graphprog.ir.sizes import Size
 from graphprog.passes.extend_axis.context import Context
+from graphprog.rewriting.edges import leaves_of
 from graphprog.rewriting.fake_execution import FailedError, read_values, run_on
 from graphprog.rewriting.refusal import RefusalError
 
@@ -28,9 +29,11 @@ _DECIDED |= {f"aten::new_{name}" for name in ("ones", "zeros", "full", "empty")}
 """Operations that other rules decide: by aligning factors, or by their readers."""
 _NO_LENGTHS = {"dim", "dims", "dim0", "dim1", "start_dim", "end_dim", "axis", "source"} | {
     *("destination", "stride", "padding", "dilation", "groups", "output_padding"),
-    *("padding_idx", "correction", "alpha", "memory_format"),
+    *("padding_idx", "correction", "alpha", "memory_format", "dimension", "dims_self"),
+    *("dims_other", "ord", "p"),
 }
-"""Integer arguments that are never a length."""
+"""Arguments of operations, as their schemas name them, that are never a length: places of axes,
+orders of norms, and the like."""
 _ARITHMETIC = {
     f"aten::{name}{end}"
     for name in ("add", "sub", "rsub", "mul", "div", "floor_divide", "remainder", "pow")
@@ -101,9 +104,10 @@ def _changed_lengths(context: Context, node: fx.Node) -> set[int]:
 
 def _refuse_numbers(context: Context, node: fx.Node, lengths: set[int]) -> None:
     added = context.axis.added
-    for name, slot, leaf in _named_leaves(node):
+    never = never_lengths(node)
+    for slot, leaf in enumerate(leaves_of(node)):
         number = isinstance(leaf, int | float) and not isinstance(leaf, bool)
-        if not number or abs(leaf) not in lengths or name in _NO_LENGTHS or abs(leaf) < 2:
+        if not number or abs(leaf) not in lengths or slot in never or abs(leaf) < 2:
             continue
         if _runs_with(node, slot, leaf + added if leaf > 0 else leaf - added):
             _refuse(node, f"the number {leaf}")
@@ -126,6 +130,11 @@ def _refuse_bounds(context: Context, node: fx.Node) -> None:
     for number in numbers:
         if narrowed or abs(number) in (old - 1, old) or (abs(number) == size and size < old):
             _refuse(node, f"the number {number}")
+
+
+def never_lengths(node: fx.Node) -> set[int]:
+    """Return the slots of a node's arguments that its schema knows not to be a length."""
+    return {slot for name, slot, _ in _named_leaves(node) if name in _NO_LENGTHS}
 
 
 def _named_leaves(node: fx.Node) -> Iterator[tuple[str, int, Any]]:

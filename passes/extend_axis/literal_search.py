@@ -13,6 +13,7 @@ from graphprog.analysis.constants import counts_entries
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.ops import schema_name
 from graphprog.ir.sizes import Size, differ, same_size
+from graphprog.passes.extend_axis.ambiguity import never_lengths
 from graphprog.passes.extend_axis.context import Context, Demands
 from graphprog.rewriting.edges import leaves_of
 from graphprog.rewriting.fake_execution import FailedError, read_values, run_on
@@ -109,8 +110,10 @@ def _options(context: Context, node: fx.Node, wanted: Demands) -> Iterator[Optio
             for before, after in zip(*sizes, strict=False):
                 if isinstance(before, int) and isinstance(after, int) and before != after:
                     lengths[before] = after
+    never = never_lengths(node)
     for slot, leaf in enumerate(leaves_of(node)):
-        if isinstance(leaf, int) and not isinstance(leaf, bool) and leaf in lengths:
+        number = isinstance(leaf, int) and not isinstance(leaf, bool)
+        if number and leaf in lengths and slot not in never:
             yield slot, None, lengths[leaf]
         value = leaf.meta.get("val") if isinstance(leaf, fx.Node) else None
         if isinstance(value, torch.Tensor):

@@ -104,3 +104,26 @@ def test_what_the_runtime_cannot_do_is_refused_at_export(tmp_path: Path) -> None
     with pytest.raises(BackendError, match=r"(?s)cannot be run: .*float32"):
         gp.backends.onnx.export(task, tmp_path / "task.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+class OddConstant(nn.Module):
+    """Computes in float32, but for one table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+        self.table = torch.ones(1, 3, dtype=torch.bfloat16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.linear(x), self.table.expand(x.shape[0], -1)], 1)
+
+
+def test_a_bfloat16_constant_is_named_with_its_line(tmp_path: Path) -> None:
+    task = gp.compile(gp.capture(OddConstant().eval(), (torch.rand(2, 4),)), gp.Program())
+    with pytest.raises(BackendError) as failure:
+        gp.backends.onnx.export(task, tmp_path / "task.onnx")
+    text = str(failure.value)
+    assert "in bfloat16, unlike the inputs: tensor table (1, 3)" in text
+    assert "self.table.expand(x.shape[0], -1)" in text
+    assert "make these float32" in text
+    assert "capture the source model in float32" not in text
