@@ -19,7 +19,8 @@ def checked_meanings(
         ProgramError: a role is unknown, or there are no pairs.
     """
     pairs = tuple(sorted(input_roles.items()) if isinstance(input_roles, Mapping) else input_roles)
-    if isinstance(input_roles, str) or any(isinstance(pair, str) for pair in pairs):
+    given: tuple[object, ...] = (input_roles, *pairs)
+    if any(isinstance(part, str) for part in given):
         raise ProgramError(
             f"input_roles must map names of inputs to roles, not {input_roles!r:.60}",
             ['input_roles={"mask": "present"}'],
