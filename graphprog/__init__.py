@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from graphprog import backends as backends
     from graphprog import errors as errors
     from graphprog import generation as generation
+    from graphprog import instruments as instruments
     from graphprog import methods as methods
     from graphprog import passes as passes
     from graphprog import peft as peft
@@ -41,6 +42,11 @@ if TYPE_CHECKING:
     from graphprog.compiler.program import Program as Program
     from graphprog.generation.generate import generate as generate
     from graphprog.generation.kv_decoder import with_kv_cache as with_kv_cache
+    from graphprog.instruments.compare import compare as compare
+    from graphprog.instruments.lens import lens as lens
+    from graphprog.instruments.probe import probe as probe
+    from graphprog.instruments.record import record as record
+    from graphprog.instruments.recording import Recording as Recording
     from graphprog.io.hub import pull as pull
     from graphprog.io.hub import push as push
     from graphprog.io.saving import load as load

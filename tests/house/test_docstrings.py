@@ -36,6 +36,7 @@ NAMESPACES = (
     "methods",
     "text",
     "generation",
+    "instruments",
     "peft",
     "passes",
     "backends.onnx",

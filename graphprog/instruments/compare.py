@@ -1,0 +1,140 @@
+"""Comparing two models interface by interface: where and how much their values differ."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import torch
+
+from graphprog.errors import InterfaceError
+from graphprog.instruments.places import Inputs, Model, Places, flat_inputs, graph_of, places_of
+from graphprog.utils.columns import columns
+from graphprog.utils.numerics import difference
+from graphprog.utils.plots import Path, figure, keep
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """How the values of two models differ at one interface.
+
+    Attributes:
+        name: the interface.
+        relative: largest absolute difference, as a share of the largest magnitude in the first.
+        cosine: cosine of the two values, over all their entries; None if shapes differ.
+        cka: linear centred kernel alignment over the rows (Kornblith et al., 2019,
+            arXiv:1905.00414): 1 if one is a rotation of the other. None for a single row.
+    """
+
+    name: str
+    relative: float
+    cosine: float | None
+    cka: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """The comparison of two models; prints as a table.
+
+    Attributes:
+        rows: one for each interface, in the order of the first model.
+
+    Example:
+        >>> comparison = gp.compare(graph, task, images, at="hidden[*]")
+        >>> comparison.rows[0].name, comparison.parts_at(1e-6)  # its pattern is still zero
+        ('hidden[0]', None)
+    """
+
+    rows: tuple[Compared, ...]
+
+    def parts_at(self, tolerance: float) -> str | None:
+        """Return the first interface whose relative difference is larger; None if there is none."""
+        return next((row.name for row in self.rows if not row.relative <= tolerance), None)
+
+    def __str__(self) -> str:
+        rows = [
+            (row.name, f"{row.relative:.2e}", _number(row.cosine), _number(row.cka))
+            for row in self.rows
+        ]
+        return "\n".join(columns(rows, ("interface", "relative", "cosine", "CKA")))
+
+    def plot(self, path: Path | None = None) -> Figure:
+        """Plot difference and alignment by depth; written to ``path``, if given."""
+        drawing, (axis,) = figure(1, 7.0, 3.6)
+        numbers = range(len(self.rows))
+        axis.plot(numbers, [row.relative for row in self.rows], "o-", label="relative difference")
+        for label, values in (
+            ("cosine", [row.cosine for row in self.rows]),
+            ("CKA", [row.cka for row in self.rows]),
+        ):
+            axis.plot(
+                numbers, [float("nan") if v is None else v for v in values], ".-", label=label
+            )
+        axis.set_xticks(list(numbers), [row.name for row in self.rows], rotation=60, ha="right")
+        axis.set_xlabel("interface")
+        axis.grid(alpha=0.3)
+        axis.legend()
+        return keep(drawing, path)
+
+
+def compare(first: Model, second: Model, inputs: Inputs, at: Places = "hidden[*]") -> Comparison:
+    """Compare two models interface by interface on the same inputs.
+
+    For two checkpoints, a source and its program, or two precisions.
+
+    Args:
+        first: a graph or compiled model.
+        second: likewise; it has the same interfaces.
+        inputs: inputs of both, in order or by name.
+        at: the interfaces to compare.
+
+    Raises:
+        DataError: the inputs do not fit.
+        InterfaceError: an interface is not in both models.
+
+    Example:
+        >>> comparison = gp.compare(graph, graph, images)
+        >>> assert comparison.parts_at(0.0) is None
+    """
+    one, other = graph_of(first), graph_of(second)
+    places = places_of(one, at)
+    table = other.interfaces()
+    missing = [name for name, place in places.items() if place.key not in table]
+    if missing:
+        raise InterfaceError(
+            f"the second model has no {', '.join(missing[:4])}",
+            ["compare interfaces that both have: at=[...]"],
+        )
+    keys = [place.key for place in places.values()]
+    values, others = (
+        graph.evaluate(keys, flat_inputs(graph, inputs)).values() for graph in (one, other)
+    )
+    return Comparison(tuple(map(_compared, places, values, others)))
+
+
+def _compared(name: str, value: torch.Tensor, other: torch.Tensor) -> Compared:
+    left, right = (one.detach().cpu().double() for one in (value, other))
+    cosine = None
+    if left.shape == right.shape:
+        cosine = float(torch.cosine_similarity(left.flatten(), right.flatten(), dim=0))
+    cka = None
+    if left.ndim and right.ndim and len(left) == len(right) > 1:
+        cka = _alignment(left.flatten(1), right.flatten(1)) if left.ndim > 1 < right.ndim else None
+    return Compared(name, difference(left, right).relative, cosine, cka)
+
+
+def _alignment(left: torch.Tensor, right: torch.Tensor) -> float | None:
+    """Return the linear centred kernel alignment of two sets of rows; None if one is constant."""
+    grams = []
+    for rows in (left - left.mean(0), right - right.mean(0)):
+        grams.append(rows @ rows.T)
+    product = float((grams[0] * grams[1]).sum())
+    scale = float(grams[0].norm() * grams[1].norm())
+    return product / scale if scale else None
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"

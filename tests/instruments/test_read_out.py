@@ -1,0 +1,101 @@
+"""Lenses, probes and comparisons, against the same written by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import graphprog as gp
+from graphprog.errors import DataError, InterfaceError
+from tests.models.zoo import CASES, captured
+
+
+def test_a_logit_lens_is_the_end_of_the_model() -> None:
+    model, graph = captured("gpt2")
+    call = CASES["gpt2"].call(3)[1]
+    found = gp.lens(graph)({name: call[name] for name in ("input_ids", "attention_mask")})
+    with torch.no_grad():
+        states = model(**call, output_hidden_states=True).hidden_states[1:-1]
+        for index, state in enumerate(states):
+            expected = model.lm_head(model.transformer.ln_f(state))
+            torch.testing.assert_close(found[f"hidden[{index}]"], expected, rtol=1e-5, atol=1e-6)
+        last = [*found.values()][-1]
+        torch.testing.assert_close(last, model(**call).logits, rtol=1e-5, atol=1e-6)
+
+
+def test_a_tuned_lens_comes_nearer_to_the_model() -> None:
+    _, graph = captured("gpt2")
+    ids = torch.randint(1, 90, (32, 6), generator=torch.Generator().manual_seed(0))
+    data = (ids, torch.ones_like(ids))
+    before = graph.weight_hash()
+    lens = gp.lens(graph)
+    first = lens.tune(data, epochs=1, batch_size=8)
+    last = lens.tune(data, epochs=12, batch_size=8, lr=1e-2)
+    assert set(first) == {"hidden[0]", "hidden[1]"}
+    assert all(last[name] < first[name] for name in first)
+    assert graph.weight_hash() == before
+    with pytest.raises(InterfaceError, match="differ in shape"):
+        gp.lens(graph, at=["hidden[0]", "logits"])
+
+
+def test_a_probe_is_read_back_as_a_head(tmp_path: Path) -> None:
+    graph = captured("residual")[1]
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(60, 3, 16, 16, generator=generator)
+    labels = (images[:, 0].mean((1, 2)) > 0).long()
+    found = gp.record(graph, (images, labels), at="hidden[*]", reduce="mean", to=tmp_path / "a")
+    probes = gp.probe(found, folds=3)
+    assert [row.name for row in probes.rows] == [name for name in found if name != "labels"]
+    assert probes.best.accuracy > probes.best.control
+    task = probes.compile(graph)
+    values = found[probes.best.name].tensor().numpy()
+    expected = values @ probes.best.weight.numpy().T + probes.best.bias.numpy()
+    with torch.no_grad():
+        np.testing.assert_allclose(task(images).numpy(), expected, rtol=1e-4, atol=1e-4)
+    assert "±" in str(probes)
+    probes.plot(tmp_path / "probes.png")
+    assert (tmp_path / "probes.png").stat().st_size > 5000
+
+
+def test_what_cannot_be_probed(tmp_path: Path) -> None:
+    graph = captured("residual")[1]
+    found = gp.record(graph, torch.randn(6, 3, 16, 16), at="hidden[0]", to=tmp_path)
+    for labels, folds, message in (
+        (None, 2, "no labels"),
+        ([0, 1], 2, "one for each row"),
+        ([0, 0, 0, 0, 0, 1], 2, "fewer than 2 folds"),
+        ([0, 2, 0, 2, 0, 2], 2, "classes 0, 1"),
+    ):
+        with pytest.raises(DataError, match=message):
+            gp.probe(found, labels, folds=folds)
+    with pytest.raises(DataError, match="has no nowhere"):
+        gp.probe(found, [0, 1, 0, 1, 0, 1], at="nowhere", folds=2)
+
+
+def test_a_comparison_says_where_two_models_part(tmp_path: Path) -> None:
+    graph = captured("residual")[1]
+    images = CASES["residual"].call(4)[0][0]
+    task = gp.compile(
+        graph, gp.Program([gp.Additive(at="hidden[0]", value=gp.Fixed(torch.ones(1)))])
+    )
+    found = gp.compare(graph, task, images, at=["input", "hidden[*]", "logits"])
+    assert found.parts_at(0.0) == "hidden[0]"
+    row = {one.name: one for one in found.rows}
+    one, other = (
+        model.evaluate(["hidden[1]"], [images])["hidden[1]"] for model in (graph, task.graph)
+    )
+    left, right = (
+        value.double().flatten(1) - value.double().flatten(1).mean(0) for value in (one, other)
+    )
+    expected = (left.T @ right).norm() ** 2 / ((left.T @ left).norm() * (right.T @ right).norm())
+    assert row["hidden[1]"].cka == pytest.approx(float(expected), rel=1e-9)
+    assert row["hidden[1]"].relative == pytest.approx(
+        float((one - other).abs().max() / one.abs().max()), rel=1e-6
+    )
+    assert row["input"].cosine == pytest.approx(1.0)
+    found.plot(tmp_path / "comparison.png")
+    with pytest.raises(InterfaceError, match="the second model has no"):
+        gp.compare(graph, captured("sequential")[1], images)

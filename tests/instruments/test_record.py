@@ -1,0 +1,218 @@
+"""Recorded values equal forward hooks bit for bit; recordings on disk are read row by row."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import graphprog as gp
+from graphprog.errors import DataError, FileError, InterfaceError, ProgramError
+from graphprog.instruments import recording as recordings
+from tests.models.zoo import CASES, captured, cases
+
+
+def hooked(model: nn.Module, modules: dict[str, str], *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """Values that leave modules at their first call, by forward hooks on the model itself."""
+    found: dict[str, Any] = {}
+
+    def keep(name: str, result: Any) -> None:
+        if isinstance(result, torch.Tensor):
+            found.setdefault(name, result.clone())  # operations in place may change it later
+
+    handles = [
+        model.get_submodule(path).register_forward_hook(
+            lambda _m, _a, result, name=name: keep(name, result)
+        )
+        for name, path in modules.items()
+    ]
+    with torch.no_grad():
+        model(*args, **kwargs)
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+@pytest.mark.parametrize("name", cases([*CASES]))
+def test_values_are_those_of_hooks(name: str) -> None:
+    model, graph = captured(name)
+    args, kwargs = CASES[name].call(3)
+    keys = {
+        key: key.removesuffix(":out")
+        for key in graph.interfaces()
+        if key.endswith(":out") and "@" not in key
+    }
+    if not keys:
+        pytest.skip("no module of this model computes anything")
+    flat = graph.call_spec.bind(args, kwargs)
+    found = gp.record(graph, flat, at=[*keys])
+    expected = hooked(model, keys, *args, **kwargs)
+    assert expected
+    for key, value in expected.items():
+        assert torch.equal(found[key], value)
+
+
+def test_a_run_stops_behind_the_last_interface() -> None:
+    graph = captured("residual")[1]
+    images = CASES["residual"].call(2)[0][0]
+    values = gp.record(graph, images, at="hidden[0]")
+    assert [*values] == ["hidden[0]"]
+    run = graph.executable([graph.interfaces().resolve("hidden[0]").node])
+    assert len(run.graph.nodes) < len(graph.code.nodes) / 2
+
+
+def test_positions_and_summaries() -> None:
+    graph = captured("bert")[1]
+    call = CASES["bert"].call(3)[1]  # the last two tokens of row 0 are padding
+    whole = gp.record(graph, call, at="hidden[0]")["hidden[0]"]
+
+    def read(**options: Any) -> torch.Tensor:
+        return gp.record(graph, call, at="hidden[0]", **options)["hidden[0]"]
+
+    mask = call["attention_mask"].bool()
+    assert torch.equal(read(positions=1), whole[:, 1])
+    assert torch.equal(read(positions=-1), whole[:, -1])
+    assert torch.equal(read(positions=slice(1, 3)), whole[:, 1:3])
+    assert torch.equal(read(positions=[0, -1]), whole[:, [0, -1]])
+    assert torch.equal(read(positions="last"), whole[range(3), mask.sum(1) - 1])
+    assert torch.equal(read(positions="tokens"), whole[mask])
+    assert torch.equal(read(positions=mask), whole[mask])
+    assert torch.equal(read(reduce="mean"), whole.mean(1))
+    expected = torch.stack([row[kept].mean(0) for row, kept in zip(whole, mask, strict=True)])
+    torch.testing.assert_close(read(positions="tokens", reduce="mean"), expected)
+    assert torch.equal(read(reduce="norm"), whole.norm(dim=-1))
+    assert torch.equal(read(reduce=lambda value: value * 2), whole * 2)
+    top = gp.record(graph, call, at="hidden[0]", reduce="top-3")
+    assert torch.equal(top["hidden[0]"], whole.gather(-1, top["hidden[0].indices"]))
+    assert bool((top["hidden[0]"].abs().amin(-1) >= whole.abs().kthvalue(30, -1).values).all())
+
+
+def test_a_compiled_model_is_recorded_with_its_program() -> None:
+    graph = captured("residual")[1]
+    images = CASES["residual"].call(2)[0][0]
+    task = gp.compile(graph, gp.Program([gp.Additive(value=gp.Learnable("normal"))]))
+    names = ["hidden[0]", "hidden[1]"]
+    before, after = (gp.record(model, images, at=names) for model in (graph, task))
+    assert not torch.equal(before["hidden[0]"], after["hidden[0]"])
+    assert torch.equal(after["hidden[1]"], task.graph.evaluate(names, [images])["hidden[1]"])
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(11, 3, 16, 16), torch.arange(11) % 3
+
+
+def test_a_data_set_is_recorded_in_shards(
+    tmp_path: Path, data: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = captured("residual")[1]
+    monkeypatch.setattr(recordings, "SHARD_BYTES", 4096)
+    options: dict[str, Any] = {"at": ["hidden[*]", "logits"], "to": tmp_path, "batch_size": 3}
+    found = gp.record(graph, data, **options)
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    expected = gp.record(graph, data[0], at=["hidden[*]", "logits"])
+    assert set(found) == {*expected, "labels"}
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name].tensor(), value, rtol=1e-5, atol=1e-6)
+        assert found[name].shape == tuple(value.shape)
+    assert torch.equal(found["labels"].tensor(), data[1])
+    value = found["hidden[0]"]
+    assert torch.equal(value[4], value.tensor()[4])
+    assert torch.equal(value[-1], value.tensor()[-1])
+    assert torch.equal(value[2:9], value.tensor()[2:9])
+    loader = torch.utils.data.DataLoader(found["logits"], batch_size=4)
+    assert sum(map(len, loader)) == 11
+    with pytest.raises(IndexError, match="row 11 of 11"):
+        value[11]
+    dataset = torch.utils.data.TensorDataset(*data)
+    again = gp.record(graph, dataset, **{**options, "to": tmp_path / "set"})
+    assert torch.equal(again["logits"].tensor(), found["logits"].tensor())
+
+
+def test_an_interrupted_recording_goes_on(
+    tmp_path: Path, data: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = captured("residual")[1]
+    monkeypatch.setattr(recordings, "SHARD_BYTES", 1)  # a shard for each batch
+    options: dict[str, Any] = {"at": "logits", "to": tmp_path, "batch_size": 4}
+
+    class Killed(torch.utils.data.Dataset[Any]):
+        def __len__(self) -> int:
+            return 11
+
+        def __getitem__(self, row: int) -> tuple[torch.Tensor, torch.Tensor]:
+            if row >= 8:
+                raise KeyboardInterrupt
+            return data[0][row], data[1][row]
+
+    with pytest.raises(KeyboardInterrupt):
+        gp.record(graph, Killed(), **options)
+    partial = gp.Recording(tmp_path)
+    assert partial.rows == 8
+    assert not partial.complete
+    with pytest.raises(DataError, match="inside a batch"):
+        gp.record(graph, data, **{**options, "batch_size": 5})
+    files = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("0*.safetensors")}
+    found = gp.record(graph, data, **options)
+    assert found.complete
+    assert found.rows == 11
+    for name, written in files.items():
+        assert (tmp_path / name).stat().st_mtime_ns == written
+    expected = gp.record(graph, data, **{**options, "to": tmp_path / "whole"})
+    assert torch.equal(found["logits"].tensor(), expected["logits"].tensor())
+
+
+def test_what_a_folder_may_not_hold(
+    tmp_path: Path, data: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    graph = captured("residual")[1]
+    found = gp.record(graph, data, at="logits", to=tmp_path / "one")
+    found.require(graph)
+    with pytest.raises(FileError, match="another places"):
+        gp.record(graph, data, at="hidden[0]", to=tmp_path / "one")
+    task = gp.compile(graph, gp.Program([gp.Additive()]))
+    with pytest.raises(FileError, match="another source"):
+        gp.record(task, data, at="logits", to=tmp_path / "one")
+    with pytest.raises(FileError, match="another graph"):
+        found.require(captured("sequential")[1])
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").touch()
+    with pytest.raises(FileError, match="not empty"):
+        gp.record(graph, data, at="logits", to=tmp_path / "other")
+    with pytest.raises(FileError, match="cannot be read"):
+        gp.Recording(tmp_path / "nowhere")
+    index = tmp_path / "one" / "index.json"
+    document = json.loads(index.read_text())
+    for change, message in (
+        ({"version": 2}, "version 1"),
+        ({"shards": [{**document["shards"][0], "file": "../x.safetensors"}]}, "damaged"),
+        ({"shards": [{**document["shards"][0], "rows": -1}]}, "damaged"),
+        ({"places": 3}, "damaged"),
+    ):
+        index.write_text(json.dumps({**document, **change}))
+        with pytest.raises(FileError, match=message):
+            gp.Recording(tmp_path / "one")
+
+
+def test_what_cannot_be_recorded() -> None:
+    graph, call = captured("bert")[1], CASES["bert"].call(2)[1]
+    for options, error, message in (
+        ({"positions": 6}, DataError, r"has 6 positions; there is no position \[6\]"),
+        ({"positions": "first"}, ProgramError, "positions must be"),
+        ({"positions": torch.ones(2, 5).bool()}, DataError, r"bool \[2, 6\] is needed"),
+        ({"reduce": "median"}, ProgramError, "reduce must be"),
+        ({"reduce": "top-999"}, DataError, "fewer than 999"),
+    ):
+        with pytest.raises(error, match=message):
+            gp.record(graph, call, at="hidden[0]", **options)  # type: ignore[call-overload]
+    with pytest.raises(InterfaceError, match="no interface"):
+        gp.record(graph, call, at="nowhere")
+    images, net = CASES["residual"].call(2)[0][0], captured("residual")[1]
+    with pytest.raises(DataError, match="has no axis of positions"):
+        gp.record(net, images, at="hidden[0]", positions=0)
+    with pytest.raises(ProgramError, match="capture the model first"):
+        gp.record(nn.Linear(2, 2), call, at="hidden[0]")  # type: ignore[call-overload]
