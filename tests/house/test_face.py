@@ -33,7 +33,7 @@ LIBRARIES = (
 USED_BY_NAMING = {
     "accelerate": {"fit", "evaluate", "Evaluation"},
     "huggingface_hub": {"pull", "push", "peft"},
-    "rich": {"fit", "generate"},
+    "rich": {"fit", "generate", "record", "lens", "probe"},
 }
 """Libraries that the module of a name imports, by the names that need them."""
 
