@@ -92,7 +92,7 @@ class OnnxTrainer(Trainer):
             raise DivergenceError(error.what) from error
         tensors = (torch.from_numpy(value) for value in self.steps.outputs.values())
         outputs = returned(self.engine.task, tensors)
-        meter.add(loss, self.objective.score(outputs, batch.labels), batch)
+        meter.add(loss, self.objective, outputs, batch)
         return loss
 
     def _optimizer_state(self) -> dict[str, torch.Tensor]:

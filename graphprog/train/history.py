@@ -31,6 +31,7 @@ class EpochRecord:
         seconds: duration of the epoch with refresh and validation; not compared.
         mapping: report of the refresh before the epoch; empty if there was none.
         mapping_changes: target classes whose top source class that refresh changed.
+        metrics: metrics of the validation split that were asked for, by name.
     """
 
     epoch: int
@@ -42,6 +43,7 @@ class EpochRecord:
     seconds: float = dataclasses.field(compare=False)
     mapping: str = ""
     mapping_changes: int | None = None
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +53,8 @@ class History:
     Attributes:
         records: the finished epochs.
         best_epoch: number of the epoch whose program the task holds: the one with the best
-            validation accuracy, if there is one, then the lower validation loss, then the earlier
-            one; the last epoch without validation.
+            validation accuracy, or what ``monitor`` names, then the lower validation loss, then
+            the earlier one; the last epoch without validation.
         stopped: why the run ended before its last epoch; empty if it did not.
         notes: what a user should know, such as classes without examples.
         seconds: duration of the run, over all resumptions; not compared.
@@ -149,6 +151,7 @@ class History:
             "train_accuracy": best.train_accuracy,
             "validation_loss": best.validation_loss,
             "validation_accuracy": best.validation_accuracy,
+            **({"metrics": dict(best.metrics)} if best.metrics else {}),
             "examples": dict(self.examples),
             "settings": dict(self.settings),
             "notes": list(self.notes),
@@ -156,7 +159,11 @@ class History:
         return {**found, "stopped": self.stopped} if self.stopped else found
 
     def __str__(self) -> str:
-        lines = ["epoch   train loss  accuracy   validation loss  accuracy         lr  mapping"]
+        names = list(self.best.metrics)
+        more = "".join(f"  {name:>9}" for name in names)
+        lines = [
+            f"epoch   train loss  accuracy   validation loss  accuracy{more}         lr  mapping"
+        ]
         for record in _some(self.records, self.best_epoch):
             mark = "*" if record.epoch == self.best_epoch else " "
             changes = "" if record.mapping_changes is None else f"{record.mapping_changes} changed"
@@ -164,7 +171,9 @@ class History:
                 f"{record.epoch:5d}{mark} {record.train_loss:11.4f} "
                 f"{_number(record.train_accuracy, '9.2%')} "
                 f"{_number(record.validation_loss, '17.4f')} "
-                f"{_number(record.validation_accuracy, '9.2%')} {record.lr:10.3g}  {changes}"
+                f"{_number(record.validation_accuracy, '9.2%')}"
+                + "".join(f"  {record.metrics[name]:{max(9, len(name))}.4f}" for name in names)
+                + f" {record.lr:10.3g}  {changes}"
             )
             lines.append(line.rstrip())
         lines.append(f"{len(self.records)} epochs in {self.seconds:.1f} s; best: {self.best_epoch}")

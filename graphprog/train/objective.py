@@ -83,6 +83,21 @@ class Supervised:
         right = (self.taken(outputs).argmax(1) == labels).sum().double()
         return torch.where(numbers, right, torch.nan), torch.tensor(len(labels))
 
+    def histogram(self, outputs: Any, labels: Any) -> torch.Tensor | None:
+        """Return how often each class is predicted, and how often it is the label: int64 [2, K].
+
+        None if labels are not class numbers.
+        """
+        if not self.numbers(labels):
+            return None
+        wanted: torch.Tensor = labels.flatten()
+        found = self.taken(outputs).argmax(1).flatten()
+        counted = ((wanted >= 0) & (wanted < self.classes)).long()
+        counts = counted.new_zeros(2, self.classes)
+        counts[0].scatter_add_(0, found, counted)
+        counts[1].scatter_add_(0, wanted.clamp(0, self.classes - 1), counted)
+        return counts
+
     def check(self, inputs: tuple[torch.Tensor, ...], labels: Any) -> None:
         """Check the inputs; the function determines which labels it takes."""
         self.task.check(inputs)

@@ -102,4 +102,5 @@ def _result(record: EpochRecord) -> str:
     accuracy, loss = record.train_accuracy, record.train_loss
     if record.validation_loss is not None:
         accuracy, loss = record.validation_accuracy, record.validation_loss
-    return f"{name} loss {loss:.4f}" if accuracy is None else f"{name} accuracy {accuracy:.2%}"
+    text = f"{name} loss {loss:.4f}" if accuracy is None else f"{name} accuracy {accuracy:.2%}"
+    return text + "".join(f"  {metric} {value:.4f}" for metric, value in record.metrics.items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,7 +12,10 @@ from torch import nn
 
 from graphprog.errors import TrainingError
 from graphprog.spec.checks import require_choice, require_integer, require_number
+from graphprog.train.class_weights import ClassWeight, check_class_weight
 from graphprog.train.engines import ENGINES
+from graphprog.train.metrics import Given, Metric, named_metrics
+from graphprog.train.monitor import Monitor
 from graphprog.train.named_losses import LOSSES
 from graphprog.train.objective import Loss
 from graphprog.train.optimizers import SGD, Adam, AdamW, Optimizer
@@ -34,12 +37,22 @@ def cosine(progress: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
+def linear(progress: float) -> float:
+    """Return a line from 1 to 0."""
+    return 1.0 - progress
+
+
 def multistep(progress: float) -> float:
     """Return 0.1 from 50 % of the steps on, 0.01 from 72 % (ILM-VP; arXiv:2211.11635)."""
     return float(0.1 ** sum(progress >= drop for drop in _DROPS))
 
 
-SCHEDULES: dict[str, Schedule] = {"constant": constant, "cosine": cosine, "multistep": multistep}
+SCHEDULES: dict[str, Schedule] = {
+    "constant": constant,
+    "linear": linear,
+    "cosine": cosine,
+    "multistep": multistep,
+}
 OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "adamw": AdamW, "sgd": SGD}
 
 
@@ -59,6 +72,10 @@ class Recipe:
     patience: int | None = None
     seed: int = 0
     engine: str = "pytorch"
+    warmup: float = 0.0
+    class_weight: ClassWeight | None = None
+    metrics: Given = ()
+    monitor: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "patience"):
@@ -72,6 +89,14 @@ class Recipe:
         _require_known("loss", self.loss, LOSSES, "(outputs, labels) -> mean loss")
         require_choice("", "precision", self.precision, PRECISIONS, error=TrainingError)
         require_choice("", "engine", self.engine, ENGINES, error=TrainingError)
+        require_number("", "warmup", self.warmup, 0, error=TrainingError)
+        if self.warmup >= 1:
+            raise TrainingError(
+                f"warmup must be a part of the run below 1, not {self.warmup}",
+                ["warmup=steps / (epochs * steps per epoch)"],
+            )
+        check_class_weight(self.class_weight)
+        _ = self.monitored
 
     def make_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         """Make the optimizer; SGD has a momentum of 0.9, as usual for visual prompts."""
@@ -102,22 +127,45 @@ class Recipe:
             ["use optimizer=gp.Adam(1e-2), gp.AdamW(...) or gp.SGD(...)", 'use engine="pytorch"'],
         )
 
-    def lr_factor(self, progress: float) -> float:
-        """Return the factor of the learning rate at a progress in [0, 1)."""
+    def lr_factor(self, progress: float, step: float = 0.0) -> float:
+        """Return the factor of the learning rate.
+
+        Args:
+            progress: part of the run before this step, in [0, 1).
+            step: part of the run that the step is. The factor rises with the end of the step
+                during the warmup, so that the first step counts.
+        """
+        if progress < self.warmup:
+            return min((progress + step) / self.warmup, 1.0)
         schedule = SCHEDULES[self.schedule] if isinstance(self.schedule, str) else self.schedule
-        factor = float(schedule(progress))
+        factor = float(schedule((progress - self.warmup) / (1 - self.warmup)))
         if not math.isfinite(factor) or factor < 0:
             raise TrainingError(
                 f"the schedule returned {factor} at progress {progress:.3f} of the run"
             )
         return factor
 
+    @property
+    def named_metrics(self) -> dict[str, Metric]:
+        """Return the metrics by name."""
+        return named_metrics(self.metrics)
+
+    @property
+    def monitored(self) -> Monitor:
+        """Return what determines the best epoch."""
+        return Monitor.of(self.monitor, self.named_metrics)
+
     def settings(self) -> dict[str, Any]:
         """Return the fields as JSON values; functions by their name."""
-        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+        found = {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+        return {**found, "metrics": _plain(self.named_metrics)}
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
     if isinstance(value, Optimizer):
         return repr(value)
     if callable(value):

@@ -29,6 +29,7 @@ LIBRARIES = (
     "sympy",
     "tensorboard",
     "torch._dynamo",
+    "torchmetrics",
 )
 USED_BY_NAMING = {
     "accelerate": {"fit", "evaluate", "Evaluation"},

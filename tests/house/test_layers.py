@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.support.environments import source_modules
 
-OPTIONAL = {"matplotlib", "networkx", "sklearn"}
+OPTIONAL = {"matplotlib", "networkx", "sklearn", "torchmetrics"}
 """Libraries that are imported inside functions, because few calls need them."""
 
 MODULES = source_modules()

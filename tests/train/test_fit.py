@@ -146,6 +146,7 @@ def test_functions_for_optimizer_schedule_and_loss_are_used() -> None:
     ("schedule", "expected"),
     [
         ("constant", [1.0, 1.0, 1.0, 1.0]),
+        ("linear", [1.0, 0.75, 0.5, 0.25]),
         ("cosine", [1.0, 0.853553, 0.5, 0.146447]),
         ("multistep", [1.0, 1.0, 0.1, 0.01]),
     ],
@@ -153,6 +154,21 @@ def test_functions_for_optimizer_schedule_and_loss_are_used() -> None:
 def test_schedules_follow_the_epochs(schedule: str, expected: list[float]) -> None:
     history = fit(headed(), TRAIN, epochs=4, lr=1e-3, schedule=schedule)
     assert [1e3 * record.lr for record in history.records] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_warmup_rises_to_the_schedule_by_steps() -> None:
+    """As the schedule with warmup of transformers, but the first step counts."""
+    rates: list[float] = []
+
+    class Told(torch.optim.SGD):
+        def step(self, closure: None = None) -> None:
+            rates.append(self.param_groups[0]["lr"])
+            super().step(closure)
+
+    settings = {"epochs": 2, "batch_size": 40, "schedule": "linear", "warmup": 0.4}
+    fit(headed(), TRAIN, optimizer=lambda p: Told(p, lr=1.0), **settings)
+    falling = [1 - step / 6 for step in range(6)]
+    assert rates == pytest.approx([0.25, 0.5, 0.75, 1.0, *falling])
 
 
 def test_patience_stops_a_run_that_does_not_improve() -> None:

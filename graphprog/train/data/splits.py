@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
@@ -13,6 +14,7 @@ from graphprog.train.objective import Objective
 from graphprog.utils.tensor_tree import checksum
 
 _CHECKED_ROWS = 512
+_READ_ROWS = 64
 
 
 class Split(abc.ABC):
@@ -41,6 +43,12 @@ class Split(abc.ABC):
     def in_order(self) -> Split:
         """Return a split of all the same examples in a fixed order."""
         return self
+
+    def labels(self, share: Share) -> Iterator[Any]:
+        """Yield the labels of this process's examples, in parts."""
+        for batch in self.in_order().batches(_READ_ROWS, share):
+            if batch.own:
+                yield batch.labels
 
     def begin(self, epoch: int) -> None:  # noqa: B027 (most splits do nothing)
         """Pass the number of the epoch to samplers that shuffle by themselves."""
@@ -124,6 +132,13 @@ class TensorSplit(IndexedSplit):
     def read(self, numbers: torch.Tensor) -> Parts:
         """Select examples; all were checked when the split was made."""
         return self._select(numbers)
+
+    def labels(self, share: Share) -> Iterator[Any]:
+        """Yield the labels at once."""
+        assert self.rows is not None
+        rows = share.of(torch.arange(self.rows))
+        if len(rows):
+            yield select(self.parts[1], rows if self.index is None else self.index[rows])
 
     def digest(self) -> dict[str, int | None]:
         """Return the number of examples and a checksum of all of them."""

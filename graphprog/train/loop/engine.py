@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from accelerate.utils import GradientAccumulationPlugin
+from accelerate.utils import GradientAccumulationPlugin, gather_object
 from torch import nn
 
 from graphprog.compiler.model import ReprogrammedModel
@@ -92,6 +92,13 @@ class Engine:
         home = values if self.device.type == "cpu" else values.to(self.device)
         summed: torch.Tensor = self.accelerator.reduce(home, "sum")
         return summed.cpu()
+
+    def gathered(self, items: list[Any]) -> list[Any]:
+        """Return the items of all processes."""
+        if self.share.count == 1:
+            return items
+        found: list[Any] = gather_object(items)
+        return found
 
 
 @contextmanager

@@ -90,7 +90,7 @@ class Trainer:
         steps = self.groups()
         for number, group in enumerate(self._groups(epoch)):
             done = (number / steps if steps else 0.0) + epoch
-            self.set_lr(done / self.recipe.epochs)
+            self.set_lr(done)
             loss = self._take_step(group, meter, accumulated)
             if self._checks_after(number):
                 self._check(meter, epoch)
@@ -102,10 +102,11 @@ class Trainer:
         scores = meter.scores(self.engine)
         return scores, None if accumulated is None else self.engine.total(accumulated)
 
-    def set_lr(self, progress: float) -> None:
-        """Set the learning rates for the given progress of the run."""
+    def set_lr(self, done: float) -> None:
+        """Set the learning rates for the step after the given number of epochs."""
         if self.optimizer is not None:
-            factor = self.recipe.lr_factor(progress)
+            epochs = self.recipe.epochs
+            factor = self.recipe.lr_factor(done / epochs, 1 / (epochs * (self.groups() or 1)))
             for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
                 group["lr"] = base * factor
 
@@ -146,7 +147,7 @@ class Trainer:
             else:
                 loss = loss * torch.nan  # all processes must see it, as they see losses
         with torch.no_grad():
-            meter.add(loss, self.objective.score(logits, batch.labels), batch)
+            meter.add(loss, self.objective, logits, batch)
         return loss.detach()
 
     def _checks_after(self, number: int) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +18,9 @@ from graphprog.train.data.datasets import open_split
 from graphprog.train.data.splits import Split
 from graphprog.train.loop.engine import Engine, running
 from graphprog.train.loop.meter import Meter, Scores
+from graphprog.train.loop.notes import collapse_note
 from graphprog.train.loop.randomness import preserved, reseed
+from graphprog.train.metrics import Given, Metrics
 from graphprog.train.objective import Loss, Objective, Supervised, objective_of
 from graphprog.train.recipe import Recipe
 
@@ -36,6 +40,7 @@ class Evaluation:
         confusion: int64 [K, K]; row: class of the example, column: predicted class. Empty if the
             labels are not class numbers, and for more than 4096 classes.
         labels: names of the classes, if the program's contract has them.
+        metrics: the metrics that were asked for, by name.
 
     Example:
         >>> found = gp.evaluate(task, (images, labels))
@@ -49,6 +54,7 @@ class Evaluation:
     count: int
     confusion: torch.Tensor = field(repr=False, compare=False)
     labels: tuple[str, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def class_accuracy(self) -> tuple[float | None, ...]:
@@ -63,6 +69,7 @@ class Evaluation:
         unit = "examples" if len(self.confusion) else "labels"
         accuracy = "" if math.isnan(self.accuracy) else f"accuracy {self.accuracy:.2%}  "
         lines = [f"{accuracy}loss {self.loss:.4f}  {unit} {self.count}"]
+        lines += [f"{name} {value:.4f}" for name, value in self.metrics.items()]
         totals = self.confusion.sum(1).tolist()
         for number, share in list(enumerate(self.class_accuracy))[:_SHOWN_CLASSES]:
             name = self.labels[number] if self.labels else f"class {number}"
@@ -80,8 +87,9 @@ def evaluate(
     batch_size: int = 64,
     loss: str | Loss = "cross_entropy",
     precision: str = "no",
+    metrics: Given = (),
 ) -> Evaluation:
-    """Measure loss and accuracy of a task on held-out data.
+    """Measure loss, accuracy and other metrics of a task on held-out data.
 
     Runs on the device that accelerate selects, shared among its processes. Afterwards, the task is
     back on its device, in eval mode.
@@ -92,6 +100,7 @@ def evaluate(
         batch_size: examples per forward pass.
         loss: as for :func:`graphprog.fit`.
         precision: likewise.
+        metrics: likewise.
 
     Raises:
         DataError: the task cannot take the data.
@@ -102,7 +111,7 @@ def evaluate(
         >>> found.count, found.confusion.shape
         (4, torch.Size([2, 2]))
     """
-    recipe = Recipe(batch_size=batch_size, loss=loss, precision=precision)
+    recipe = Recipe(batch_size=batch_size, loss=loss, precision=precision, metrics=metrics)
     warn_uncounted(task.spec.align.kind, task.alignment)
     with running(task, precision) as engine, preserved(engine.device):
         reseed(0)
@@ -111,17 +120,19 @@ def evaluate(
         classes = objective.classes if isinstance(objective, Supervised) else 0
         classes = classes if classes <= _COUNTED_CLASSES else 0
         confusion = torch.zeros(classes, classes, dtype=torch.int64)
-        meter = Meter()
-        for batch, outputs in _outputs(engine, split, recipe, objective, meter):
+        meter, measured = Meter(), Metrics(recipe.named_metrics, objective)
+        for batch, outputs in _outputs(engine, split, recipe, objective, meter, measured):
             if classes and isinstance(objective, Supervised) and objective.numbers(batch.labels):
                 confusion += _confusion(objective.taken(outputs), batch, classes)
-        scores = meter.scores(engine)
+        scores, values = meter.scores(engine), measured.values(engine)
         confusion = engine.total(confusion)
         if scores.accuracy is None:
             confusion = confusion[:0, :0]
     accuracy = math.nan if scores.accuracy is None else scores.accuracy
-    labels: Sequence[str] = task.spec.contract.labels
-    return Evaluation(scores.loss, accuracy, scores.count, confusion, tuple(labels))
+    labels = tuple(task.spec.contract.labels)
+    if note := collapse_note(scores, "evaluation", labels):
+        warnings.warn(note, stacklevel=2)
+    return Evaluation(scores.loss, accuracy, scores.count, confusion, labels, values)
 
 
 def _confusion(logits: torch.Tensor, batch: Batch, classes: int) -> torch.Tensor:
@@ -133,17 +144,22 @@ def _confusion(logits: torch.Tensor, batch: Batch, classes: int) -> torch.Tensor
 
 
 def measure(engine: Engine, split: Split, recipe: Recipe, objective: Objective) -> Scores:
-    """Measure loss and accuracy on a split, in eval mode, without gradient."""
-    meter = Meter()
-    for _ in _outputs(engine, split, recipe, objective, meter):
+    """Measure loss, accuracy and metrics on a split, in eval mode, without gradient."""
+    meter, metrics = Meter(), Metrics(recipe.named_metrics, objective)
+    for _ in _outputs(engine, split, recipe, objective, meter, metrics):
         pass
-    return meter.scores(engine)
+    return dataclasses.replace(meter.scores(engine), metrics=metrics.values(engine))
 
 
 def _outputs(
-    engine: Engine, split: Split, recipe: Recipe, objective: Objective, meter: Meter
+    engine: Engine,
+    split: Split,
+    recipe: Recipe,
+    objective: Objective,
+    meter: Meter,
+    metrics: Metrics,
 ) -> Iterator[tuple[Batch, Any]]:
-    """Yield batches on the device with the task's outputs; the meter adds loss and score."""
+    """Yield batches on the device with the task's outputs; meter and metrics add them."""
     engine.alone.eval()
     for given in split.batches(recipe.batch_size, engine.share):
         if not given.own:
@@ -151,6 +167,6 @@ def _outputs(
         batch = given.to(engine.device)
         with torch.no_grad():
             outputs, _ = engine.forward(batch, read=False)
-            loss, score = objective(outputs, batch.labels), objective.score(outputs, batch.labels)
-            meter.add(loss, score, batch)
+            meter.add(objective(outputs, batch.labels), objective, outputs, batch)
+            metrics.add(outputs, batch.labels)
         yield batch, outputs

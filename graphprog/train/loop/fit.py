@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import TrainingError
 from graphprog.spec.registry import to_json
+from graphprog.train.class_weights import ClassWeight, weighted
 from graphprog.train.data.datasets import open_split
 from graphprog.train.data.splits import Split
 from graphprog.train.engines import ENGINES
@@ -19,10 +21,12 @@ from graphprog.train.loop.checkpoint import read_snapshot
 from graphprog.train.loop.engine import Engine, running
 from graphprog.train.loop.epoch import Trainer
 from graphprog.train.loop.mapping import Mapping
+from graphprog.train.loop.notes import few_classes_note
 from graphprog.train.loop.randomness import preserved, reseed
-from graphprog.train.loop.run import Run
+from graphprog.train.loop.run import Callback, Run
 from graphprog.train.loop.state import RunState
 from graphprog.train.loop.tensorboard import Board
+from graphprog.train.metrics import Given
 from graphprog.train.objective import Loss, Objective, objective_of
 from graphprog.train.progress import Bar
 from graphprog.train.recipe import OptimizerMaker, Recipe, Schedule
@@ -49,6 +53,11 @@ def fit(
     patience: int | None = None,
     seed: int = 0,
     engine: str = "pytorch",
+    warmup: float = 0.0,
+    class_weight: ClassWeight | None = None,
+    metrics: Given = (),
+    monitor: str | None = None,
+    callbacks: Sequence[Callback] = (),
     checkpoint: _PathLike | None = None,
     log_dir: _PathLike | None = None,
     progress: bool | None = None,
@@ -76,9 +85,9 @@ def fit(
             ``Optimizer``; these two ignore ``lr`` and ``weight_decay``.
         lr: learning rate.
         weight_decay: weight decay of the optimizer.
-        schedule: factor of the learning rate, set before every step: ``constant``, ``cosine``
-            (to 0), ``multistep`` (a tenth from 50 % of the steps on, a hundredth from 72 %), or
-            a function of the progress of the run in [0, 1).
+        schedule: factor of the learning rate, set before every step: ``constant``, ``linear`` or
+            ``cosine`` (to 0), ``multistep`` (a tenth from 50 % of the steps on, a hundredth from
+            72 %), or a function of the progress of the run after the warmup, in [0, 1).
         loss: ``cross_entropy`` of logits [B, K] and labels int64 [B], or dense logits
             [B, K, H, W] and masks [B, H, W]; ``binary_cross_entropy`` of logits and labels in
             [0, 1], several per row; ``mse`` or ``l1`` of floats and numbers of their shape; one
@@ -93,6 +102,20 @@ def fit(
         engine: ``pytorch``, or ``onnxruntime``, which first exports a training step (see
             :func:`graphprog.backends.onnxruntime.export_training`). The losses agree up to
             rounding. PyTorch evaluates the validation data on the CPU.
+        warmup: part of the run, below 1, in which the learning rate rises linearly to its full
+            value, before the schedule begins.
+        class_weight: ``balanced``, which weights the classes in the training loss by N / (C · n_k)
+            for n_k of N labels, C classes having any; or a number for each class. For
+            ``cross_entropy``. The validation loss is not weighted.
+        metrics: what is measured on the validation data beside loss and accuracy: names
+            (``balanced_accuracy``, ``macro_f1``, ``auroc``, ``mean_iou``, ``mae``, ``r2``,
+            ``perplexity``, ``accuracy``; torchmetrics computes them, from logits with the classes
+            on axis 1), functions of all predictions and labels to a number, objects of
+            torchmetrics, or a dict of these by name.
+        monitor: what determines the best epoch: ``accuracy``, ``loss``, or a metric. A minus
+            before the name says that smaller is better, where that is not known.
+        callbacks: functions of the task and the record of the epoch, called after every epoch; one
+            that returns True ends the run.
         checkpoint: folder of this run. Its whole state is written there after every epoch. After
             an interruption, the same call resumes the run, to bit for bit the result of an
             uninterrupted one; if the run is finished, it returns at once. Either replaces the
@@ -131,9 +154,13 @@ def fit(
         patience=patience,
         seed=seed,
         engine=engine,
+        warmup=warmup,
+        class_weight=class_weight,
+        metrics=metrics,
+        monitor=monitor,
     )
-    if patience is not None and validation is None:
-        raise TrainingError("patience needs a validation split", ["fit(task, train, validation)"])
+    needing = {"patience": patience, "monitor": monitor, "metrics": recipe.named_metrics or None}
+    _check_arguments(needing, validation, callbacks)
     kind: type[Trainer] = load(ENGINES[engine])
     kind.require(recipe)
     with running(task, precision, log_dir, kind.on_processor) as machine, preserved(machine.device):
@@ -146,14 +173,40 @@ def fit(
             held_out = open_split(task, objective, "validation", validation)
         folder = None if checkpoint is None else Path(checkpoint)
         identity = _identity(recipe, source, task, train_split, held_out) if folder else {}
-        trainer = _trainer(kind, machine, recipe, objective, train_split, progress)
+        trained = objective
+        if class_weight is not None:
+            trained = weighted(objective, class_weight, loss, train_split, machine)
+        trainer = _trainer(kind, machine, recipe, trained, train_split, progress)
         board = Board(machine, log_dir is not None)
-        run = Run(trainer, held_out, RunState(), board, folder, identity, task.program_state())
+        state, start = RunState(), task.program_state()
+        run = Run(
+            trainer, objective, held_out, state, board, folder, identity, start, tuple(callbacks)
+        )
+        run.note(few_classes_note(task))
         try:
             _run(run, source)
         finally:
             board.close()
     return _history(run)
+
+
+def _check_arguments(needing: dict[str, Any], validation: Any, callbacks: Any) -> None:
+    """Check that there is a validation split for what needs one, and that callbacks are functions.
+
+    Raises:
+        TrainingError: one of them is not so.
+    """
+    for name, value in needing.items():
+        if value is not None and validation is None:
+            raise TrainingError(
+                f"{name} needs a validation split", ["fit(task, train, validation)"]
+            )
+    several = isinstance(callbacks, Sequence) and not isinstance(callbacks, str)
+    if not several or not all(map(callable, callbacks)):
+        raise TrainingError(
+            f"callbacks must be functions of the task and a record, not {callbacks!r:.80}",
+            ["callbacks=[function]"],
+        )
 
 
 def _run(run: Run, source: str) -> None:
@@ -166,6 +219,7 @@ def _run(run: Run, source: str) -> None:
     if not run.state.finished:
         with run.trainer.bar:
             run.go()
+    run.note(run.state.collapsed)
     assert run.state.best is not None
     task.load_program_state(run.state.best)
     task.eval()

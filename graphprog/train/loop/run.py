@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import TrainingError
 from graphprog.train.data.splits import Split
 from graphprog.train.history import EpochRecord
@@ -19,9 +21,13 @@ from graphprog.train.loop.evaluate import measure
 from graphprog.train.loop.gradient_check import check_gradients
 from graphprog.train.loop.mapping import Refresh, empty_class_note
 from graphprog.train.loop.meter import DivergenceError, Scores
+from graphprog.train.loop.notes import collapse_note
 from graphprog.train.loop.randomness import reseed
 from graphprog.train.loop.state import ProgramState, RunState
 from graphprog.train.loop.tensorboard import Board
+from graphprog.train.objective import Objective
+
+Callback = Callable[[ReprogrammedModel, EpochRecord], bool | None]
 
 
 @dataclass
@@ -30,21 +36,25 @@ class Run:
 
     Attributes:
         trainer: takes the steps.
+        objective: measures the validation data, without class weights.
         validation: held-out data, if there is any.
         state: progress of the run.
         board: logs the metrics of every epoch.
         folder: folder of the checkpoint, if one is kept.
         identity: what identifies this run, as JSON values.
         start: the program before the first step.
+        callbacks: called after every epoch.
     """
 
     trainer: Trainer
+    objective: Objective
     validation: Split | None
     state: RunState
     board: Board
     folder: Path | None
     identity: dict[str, Any]
     start: ProgramState
+    callbacks: Sequence[Callback] = ()
 
     @property
     def epochs(self) -> int:
@@ -59,15 +69,18 @@ class Run:
         """
         while len(self.state.records) < self.epochs and not self.state.stopped:
             try:
-                record, counts = self._epoch(len(self.state.records))
+                record, counts, collapsed = self._epoch(len(self.state.records))
             except DivergenceError as error:
                 self._stop_diverged(error)
                 return
             task = self.trainer.engine.task
-            self.state.add(record, task.program_state(), self.trainer.recipe.patience)
+            recipe = self.trainer.recipe
+            program = task.program_state()
+            self.state.add(record, program, recipe.patience, recipe.monitored, collapsed)
             self.state.counts = counts
             self.board.log(record)
             self.trainer.bar.end(record)
+            self._call(record)
             self.save()
 
     def save(self) -> None:
@@ -108,7 +121,14 @@ class Run:
         found = [source for split in splits if split is not None for source in split.generators()]
         return list({id(source): source for source in found}.values())
 
-    def _epoch(self, epoch: int) -> tuple[EpochRecord, torch.Tensor | None]:
+    def _call(self, record: EpochRecord) -> None:
+        """Call the callbacks; one that returns True ends the run."""
+        for callback in self.callbacks:
+            if callback(self.trainer.engine.task, record) is True and not self.state.stopped:
+                name = getattr(callback, "__name__", type(callback).__name__)
+                self.state.stopped = f"the callback {name} ended the run"
+
+    def _epoch(self, epoch: int) -> tuple[EpochRecord, torch.Tensor | None, str]:
         started = time.monotonic()
         trainer, counts = self.trainer, None
         trainer.bar.begin(epoch)
@@ -117,7 +137,7 @@ class Run:
         refresh = self._refresh(epoch)
         if epoch == 0:
             self._prepare()
-        trainer.set_lr(epoch / trainer.recipe.epochs)
+        trainer.set_lr(epoch)
         lr = trainer.optimizer.param_groups[0]["lr"] if trainer.optimizer else 0.0
         reseed(seed, epoch, 3)
         if trainer.parameters:
@@ -137,8 +157,11 @@ class Run:
             seconds=time.monotonic() - started,
             mapping="" if refresh is None else str(refresh.report),
             mapping_changes=None if refresh is None else refresh.changes,
+            metrics={} if held_out is None else dict(held_out.metrics),
         )
-        return record, counts
+        name = "training" if held_out is None else "validation"
+        labels = tuple(trainer.engine.task.spec.contract.labels)
+        return record, counts, collapse_note(held_out or scores, name, labels)
 
     def _validate(self) -> Scores | None:
         if self.validation is None:
@@ -147,7 +170,7 @@ class Run:
 
     def _measure(self, split: Split) -> Scores:
         trainer = self.trainer
-        return measure(trainer.engine, split, trainer.recipe, trainer.objective)
+        return measure(trainer.engine, split, trainer.recipe, self.objective)
 
     def _refresh(self, epoch: int) -> Refresh | None:
         """Refresh the mapping before an epoch, if it is due."""

@@ -37,6 +37,7 @@ class Board:
             for field, name in _NAMES.items()
             if getattr(record, field) is not None
         }
+        values |= {f"{name}/validation": value for name, value in record.metrics.items()}
         if record.mapping:
             values["mapping/report"] = record.mapping
         accelerator = self.engine.accelerator
