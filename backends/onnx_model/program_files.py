@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from graphprog.alignments.base import Alignment
+from graphprog.alignments.label_mapping.table import check_mapping
 from graphprog.backends.onnx_model.metadata import Deployed, fixed_tensors, type_of
 from graphprog.errors import BackendError, FileError
 from graphprog.io.artifact import read, within
 from graphprog.io.saving import check_source
+from graphprog.spec.registry import from_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +69,9 @@ def load_for(path: str | os.PathLike[str], documents: Mapping[str, Deployed]) ->
         check_source(saved.get("source"), first.source_name, first.source)
         labels = saved.get("labels")
         names = tuple(map(str, labels)) if isinstance(labels, list) else ()
+        align = _alignment(saved.get("program"), tensors)
+        if align is not None:
+            check_mapping(align, tensors)
         for slot, own in documents.items():
             if _fits(tensors, saved.get("program"), own):
                 arrays = {name: tensors[name].numpy() for name in own.state}
@@ -74,6 +80,12 @@ def load_for(path: str | os.PathLike[str], documents: Mapping[str, Deployed]) ->
             f"its program is not of the kind that {' or '.join(documents)} was exported with",
             ["export a task of that program", "compare the programs: print(task.spec)"],
         )
+
+
+def _alignment(program: Any, tensors: Mapping[str, torch.Tensor]) -> Alignment | None:
+    found = program.get("align") if isinstance(program, dict) else None
+    align = from_json(found, tensors)
+    return align if isinstance(align, Alignment) else None
 
 
 def _fits(tensors: Mapping[str, torch.Tensor], program: Any, own: Deployed) -> bool:

@@ -26,7 +26,7 @@ from graphprog.backends.onnxruntime.session_options import Options
 from graphprog.backends.onnxruntime.stacking import by_group, require_as_many, some_rows, stacked
 from graphprog.compiler.data_checks import check_inputs
 from graphprog.errors import BackendError, DataError, FileError
-from graphprog.io.artifact import within
+from graphprog.io.artifact import require_finite, within
 from graphprog.ir.inputs import rows_of
 
 # ONNX Runtime's names of element types where they are not NumPy's.
@@ -247,6 +247,8 @@ class Session(Documented, Programs):
         labels = program.labels if isinstance(program, LoadedProgram) else ()
         unread = self.document.state.keys() - self.overridable.keys()
         found = {name: _tensor(one) for name, one in tensors.items() if name not in unread}
+        for name, value in found.items():
+            require_finite(name, value)
         known = "\n  ".join(f"{key}: {text}" for key, text in self.overridable.items())
         types = {name: type_of(value) for name, value in found.items()}
         for name, text in types.items():

@@ -2,7 +2,8 @@
 
 Format version 1: the tensors are those of ``program.*``. The safetensors metadata has the key
 ``graphprog``, whose value is the text of a JSON object with at least
-``"format": {"name": "graphprog", "version": 1}``. The version is raised only when an older reader
+``"format": {"name": "graphprog", "version": 1}``, and the key ``checksum``: the SHA-256 of that
+text and of every tensor. The version is raised only when an older reader
 would misread a file; anything that a reader may safely ignore is added without raising it. So
 unknown top-level entries of the document, and other metadata, are kept or ignored, never refused.
 
@@ -12,6 +13,7 @@ is larger, or its parts are more numerous or nested deeper, than any program nee
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
 from collections.abc import Iterator, Mapping
@@ -27,6 +29,7 @@ from graphprog.utils.json import parse_json, render_json
 
 FORMAT_NAME = "graphprog"
 FORMAT_VERSION = 1
+CHECKSUM = "checksum"
 TENSOR_PREFIX = "program."
 MAX_FILE_BYTES = 2**30
 MAX_HEADER_BYTES = 8 * 2**20
@@ -53,7 +56,7 @@ def write(
         path: the file; its folder must exist.
         tensors: dense tensors of any shape, device and strides; stored detached, contiguous and
             separately even if they share memory. Names start with ``program.``. NaN and
-            infinities are stored unchanged.
+            infinities are refused: no program that has them is of use.
         document: JSON values; ``format`` is added or replaced.
 
     Raises:
@@ -73,7 +76,8 @@ def encoded(tensors: Mapping[str, torch.Tensor], document: Mapping[str, Any]) ->
     form = {"name": FORMAT_NAME, "version": FORMAT_VERSION}
     text = render_json({**document, "format": form}, "document")
     dense = {name: _dense(name, tensor) for name, tensor in tensors.items()}
-    data = safetensors.torch.save(dense, metadata={FORMAT_NAME: text})
+    metadata = {FORMAT_NAME: text, CHECKSUM: checksum(text, dense)}
+    data = safetensors.torch.save(dense, metadata=metadata)
     decoded(data)  # what cannot be read back is never written
     return data
 
@@ -149,11 +153,56 @@ def decoded(data: bytes) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         tensors = safetensors.torch.load(data)
     except Exception as fault:  # errors of safetensors, and of torch for an impossible tensor
         raise FileError(f"damaged: {_first_line(fault):.300}", _BROKEN) from fault
+    _check_checksum(header["__metadata__"], tensors)
     for name, tensor in tensors.items():
         # In a boolean tensor, a byte other than 0 and 1 has no defined meaning.
         if tensor.dtype == torch.bool and bool((tensor.view(torch.uint8) > 1).any()):
             raise FileError(f"damaged: tensor {name!r:.80} has bytes that are not booleans")
+        require_finite(name, tensor)
     return tensors, document
+
+
+def checksum(text: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of a document and of name, dtype, shape and bytes of every tensor."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _check_checksum(metadata: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+    stored = metadata.get(CHECKSUM)
+    if not isinstance(stored, str):
+        raise FileError(
+            "it has no checksum, which every program file has: it was changed, or written by "
+            "something other than gp.save",
+            ["save the program again: gp.save(task, path)"],
+        )
+    if stored != checksum(metadata[FORMAT_NAME], tensors):
+        raise FileError(
+            "damaged: its tensors or its document are not those that were saved", _BROKEN
+        )
+
+
+def require_finite(name: str, tensor: torch.Tensor) -> None:
+    """Check that the numbers of a tensor are finite: labels of others would mean nothing.
+
+    Raises:
+        FileError: it has NaN or an infinity; says how many, and where the first one is.
+    """
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        return
+    wide = tensor if tensor.element_size() > 1 else tensor.float()
+    wrong = ~wide.isfinite()
+    if bool(wrong.any()):
+        first = wrong.nonzero()[0].tolist()
+        raise FileError(
+            f"tensor {name!r:.80} has {int(wrong.sum())} numbers that are NaN or infinite, the "
+            f"first at {first}",
+            ["train the program again, with a smaller lr", "get the file again"],
+        )
 
 
 def _header(data: bytes) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from graphprog.alignments.label_mapping.table import check_mapping
 from graphprog.capture.lift import NORMALIZE
 from graphprog.compiler.compile import compile
 from graphprog.compiler.data_checks import warn_uncounted
@@ -20,10 +22,12 @@ from graphprog.compiler.program import Program
 from graphprog.errors import FileError, GraphprogError
 from graphprog.io import external_modules as carried
 from graphprog.io.artifact import read, within, write
+from graphprog.io.limits import Limits
 from graphprog.ir.fingerprint import Fingerprint
 from graphprog.ir.graph import Graph, require_graph
 from graphprog.spec.registry import from_json, to_json
 from graphprog.text.prompting.tokenizer import require_tokenizer
+from graphprog.values.allocation import allocating_at_most
 
 _SPEC = "program.spec"
 
@@ -93,7 +97,10 @@ def _beside(task: ReprogrammedModel) -> dict[str, Any]:
 
 
 def load(
-    path: str | os.PathLike[str], graph: Graph, modules: Mapping[str, nn.Module] | None = None
+    path: str | os.PathLike[str],
+    graph: Graph,
+    modules: Mapping[str, nn.Module] | None = None,
+    limits: Limits | None = None,
 ) -> ReprogrammedModel:
     """Load a saved program, and compile it into its source model.
 
@@ -102,10 +109,12 @@ def load(
         graph: the source model, captured as it was for the program.
         modules: your own modules in the program, such as that of a
             :class:`~graphprog.Parametric`, by label: files do not hold code.
+        limits: what the program may ask for; :class:`graphprog.io.limits.Limits` has the usual.
 
     Raises:
-        FileError: the file cannot be read or belongs to another source model, or a module is
-            missing or differs; the message says which.
+        FileError: the file cannot be read or belongs to another source model, its numbers are not
+            finite or its mapping not that of its program, it asks for more than the limits, or a
+            module is missing or differs; the message says which.
 
     Example:
         >>> gp.save(task, "frame.safetensors")  # only the program, not the source model
@@ -118,6 +127,8 @@ def load(
         program = from_json(document.get("program"), tensors)
         if not isinstance(program, Program):
             raise FileError("the document holds no program")
+        limits = limits or Limits()
+        limits.check(program, tensors)
         program = carried.supply(program, modules or {})
         _check_passes(document.get("source"), graph)
         check_source(document.get("source"), graph.name, graph.fingerprint)
@@ -126,11 +137,13 @@ def load(
         if not isinstance(seed, int) or not 0 <= seed < 2**63:
             raise FileError(f"seed {seed!r} is not a seed of a random generator")
         try:
-            task = compile(graph, program, seed)
+            with allocating_at_most(limits.bytes_of(tensors)):
+                task = compile(graph, program, seed)
             carried.check(document.get("modules"), document["source"].get("torch"), task)
-            task.load_program_state(
-                {name: t for name, t in tensors.items() if not name.startswith(_SPEC + ".")}
-            )
+            state = {name: t for name, t in tensors.items() if not name.startswith(_SPEC + ".")}
+            built = copy.deepcopy(task.alignment)
+            task.load_program_state(state)
+            check_mapping(task.spec.align, state, built)
         except GraphprogError as error:
             raise FileError(error.what, error.remedies) from error
         summary = document.get("training", {})

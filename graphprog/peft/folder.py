@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 
 from graphprog.errors import FileError
+from graphprog.io.artifact import require_finite, within
 from graphprog.io.hub import download, folder_of
 from graphprog.manipulations.base import Manipulation
 from graphprog.utils.files import atomic_write
@@ -120,6 +121,9 @@ def read(path: str | os.PathLike[str], revision: str | None, token: str | None) 
         tensors = safetensors.torch.load_file(files[1])
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise FileError(f"{name}: {TENSORS} is corrupt: {error}") from error
+    with within(f"{name}: {TENSORS}"):
+        for own, tensor in tensors.items():
+            require_finite(own, tensor)
     return Folder(name, config, tensors)
 
 

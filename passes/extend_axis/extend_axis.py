@@ -27,6 +27,7 @@ from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.inliner import inline
 from graphprog.rewriting.refusal import RefusalError
 from graphprog.spec.registry import spec
+from graphprog.values.allocation import build
 from graphprog.values.context import BuildContext
 
 _TRIES = 24
@@ -132,7 +133,7 @@ class ExtendAxis(Pass):
         context = BuildContext(
             value, place.key, generator, read_values, graph=graph, nodes=(place.node,)
         )
-        module = op.build(context)
+        module = build(op, context)
         (entries,) = inline(edit, label, module, inputs, place.key)
         edit.share(label, entries)
         if op.length == 0:  # even an empty piece would give the value other strides

@@ -20,6 +20,7 @@ from graphprog.rewriting.edges import uses_of
 from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.inliner import inline
 from graphprog.spec.registry import spec
+from graphprog.values.allocation import build
 from graphprog.values.context import BuildContext
 
 PART = "align"
@@ -69,7 +70,7 @@ class Align(Pass):
             read=tuple(map(fake_tensor, others)),
             layer=tuple(map(fake_tensor, layer)),
         )
-        module = self.by.build(context)
+        module = build(self.by, context)
         known = set(uses_of(value))
         (result,) = inline(edit, PART, module, [*(layer or (value,)), *others], place.key)
         reading = set(uses_of(value)) - known

@@ -21,6 +21,7 @@ from graphprog.rewriting.fake_tracing import fake_mode_of
 from graphprog.rewriting.inliner import inline
 from graphprog.rewriting.toposort import CycleError, arrange, is_ordered, sort
 from graphprog.spec.registry import spec
+from graphprog.values.allocation import build
 from graphprog.values.context import BuildContext
 
 
@@ -71,7 +72,7 @@ class Insert(Pass):
         context = BuildContext(
             values[0], place.key, generator, values[1:], graph=edit.graph, nodes=(old.name,)
         )
-        module = self.op.build(context)
+        module = build(self.op, context)
         new, shared = one_or_two(inline(edit, label, module, inputs, place.key), module, place.key)
         same_type(place.key, values[0], new)
         edit.share(label, shared)
@@ -200,7 +201,7 @@ class ReplaceInput(Pass):
         edit = Editor(graph, str(self))
         old = edit.node(place.node)
         value = fake_tensor(old)
-        module = self.op.build(BuildContext(value, place.key))
+        module = build(self.op, BuildContext(value, place.key))
         name = str(old.target)
         label = unique_label(graph, self.op.label)
         with fake_mode_of(value):

@@ -24,6 +24,7 @@ from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.fake_tracing import fake_mode_of
 from graphprog.rewriting.inliner import inline
 from graphprog.spec.registry import spec
+from graphprog.values.allocation import build
 from graphprog.values.context import BuildContext
 
 _READS_SIZES = ("sym_size", "sym_numel", "new_zeros", "new_ones", "new_full", "new_empty")
@@ -78,7 +79,7 @@ class ReplaceTokens(Pass):
         generator = torch.Generator().manual_seed(self.seed)
         label = unique_label(graph, self.op.label)
         context = BuildContext(fake_tensor(tokens), place.key, generator, made_of)
-        module = self.op.build(context)
+        module = build(self.op, context)
         with _with_ids(module, value.dtype):
             made, zeros = inline(edit, label, module, inputs, place.key)
         same_type(place.key, context.value, made)

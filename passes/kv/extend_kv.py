@@ -25,6 +25,7 @@ from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.inliner import inline
 from graphprog.rewriting.refusal import RefusalError
 from graphprog.spec.registry import spec
+from graphprog.values.allocation import build
 from graphprog.values.context import BuildContext
 from graphprog.values.text_prefix import TextPrefix
 
@@ -67,8 +68,8 @@ class ExtendKV(Pass):
         generator = torch.Generator().manual_seed(self.seed)
         first = found[0].key
         nodes = tuple(one.node.name for one in found)
-        module = self.op.build(
-            BuildContext(fake_tensor(first), where, generator, graph=graph, nodes=nodes)
+        module = build(
+            self.op, BuildContext(fake_tensor(first), where, generator, graph=graph, nodes=nodes)
         )
         entries = inline(edit, label, module, [first], where)
         if self.op.length == 0:

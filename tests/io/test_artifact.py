@@ -39,7 +39,7 @@ def test_other_readers_of_safetensors_understand_the_file(tmp_path: Path) -> Non
 def test_shared_strided_and_trainable_tensors_are_stored_apart(tmp_path: Path) -> None:
     path = tmp_path / "program.safetensors"
     base = torch.arange(12.0).reshape(3, 4)
-    weight = torch.nn.Parameter(torch.tensor([1.0, float("nan"), float("inf")]))
+    weight = torch.nn.Parameter(torch.tensor([1.0, -2.5, 3e38]))
     tensors = {
         "program.all": base,
         "program.again": base,
@@ -53,7 +53,7 @@ def test_shared_strided_and_trainable_tensors_are_stored_apart(tmp_path: Path) -
     artifact.write(path, tensors, {})
     loaded, _ = artifact.read(path)
     for name, tensor in tensors.items():
-        assert torch.equal(loaded[name].nan_to_num(-1), tensor.detach().nan_to_num(-1)), name
+        assert torch.equal(loaded[name], tensor.detach()), name
         assert not loaded[name].requires_grad
     loaded["program.all"].zero_()
     assert torch.equal(loaded["program.again"], base)

@@ -73,6 +73,15 @@ def test_a_prompt_and_a_head(tmp_path: Path) -> None:
     assert torch.allclose(task(IDS), x, atol=1e-6)
 
 
+def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    _, graph = captured()
+    damaged = {"prompt_embeddings": ENTRIES.clone()}
+    damaged["prompt_embeddings"][1, 2] = float("nan")
+    said = r"adapter_model.safetensors: tensor 'prompt_embeddings' has 1 numbers .* at \[1, 2\]"
+    with pytest.raises(FileError, match=said):
+        gp.peft.load(folder(tmp_path, PROMPT, damaged), graph)
+
+
 def test_scalings_of_what_goes_in_and_what_comes_out(tmp_path: Path) -> None:
     model, graph = captured()
     up, down = torch.rand(24, 1), torch.rand(1, 24)

@@ -90,17 +90,20 @@ class FixedMap(Selection):
             ProgramError: as :class:`Selection`, or a source class at or above K_S.
         """
         available = self.available_sources(context.value)
-        if not self.sources:
-            table = self.first_sources()
-        else:
-            table = torch.tensor([_row(source) for source in self.sources])
-            if int(table.max()) >= available:
-                target = int(table.amax(1).argmax())
-                raise ProgramError(
-                    f"{self.kind}: target class {target} reads source class {int(table.max())}, "
-                    f"but {self.at!r} has classes 0 to {available - 1}"
-                )
+        table = self.table()
+        if int(table.max()) >= available:
+            target = int(table.amax(1).argmax())
+            raise ProgramError(
+                f"{self.kind}: target class {target} reads source class {int(table.max())}, "
+                f"but {self.at!r} has classes 0 to {available - 1}"
+            )
         return SelectedSources(table.to(home_of(context.value)), self.aggregate)
+
+    def table(self) -> torch.Tensor:
+        """Return the source classes of every target class, int64 [K_T, m]."""
+        if not self.sources:
+            return self.first_sources()
+        return torch.tensor([_row(source) for source in self.sources])
 
 
 def _row(source: Any) -> tuple[Any, ...]:
