@@ -1,7 +1,8 @@
-"""Instruments: record, read out, compare and probe the values at any interface.
+"""Instruments: record, compare, probe, patch and steer the values at any interface.
 
 Each works on a graph and on a compiled model, and needs nothing but the graph. Here belongs what
-reads a network; what changes one is a manipulation.
+looks into a network, and the runs that change a value to see what it does; a change that is kept is
+a manipulation.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ from typing import TYPE_CHECKING
 from graphprog.utils.lazy import import_when_used
 
 if TYPE_CHECKING:
+    from graphprog.instruments.attribute import grad_cam as grad_cam
     from graphprog.instruments.compare import Comparison as Comparison
+    from graphprog.instruments.contrast import Contrast as Contrast
     from graphprog.instruments.lens import Lens as Lens
+    from graphprog.instruments.patch import EffectMap as EffectMap
     from graphprog.instruments.probe import Probes as Probes
     from graphprog.instruments.recording import RecordedValue as RecordedValue
 

@@ -34,7 +34,7 @@ LIBRARIES = (
 USED_BY_NAMING = {
     "accelerate": {"fit", "evaluate", "Evaluation"},
     "huggingface_hub": {"pull", "push", "peft"},
-    "rich": {"fit", "generate", "record", "lens", "probe"},
+    "rich": {"attribute", "contrast", "fit", "generate", "lens", "patch", "probe", "record"},
 }
 """Libraries that the module of a name imports, by the names that need them."""
 

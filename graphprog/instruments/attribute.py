@@ -1,0 +1,156 @@
+"""Attribution: effects of all cells from gradients, instead of a run for each."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from graphprog.errors import DataError, ProgramError
+from graphprog.instruments.metric import Metric, metric_of
+from graphprog.instruments.patch import EffectMap, check_ends, two_runs
+from graphprog.instruments.places import Inputs, Model, Places, flat_inputs, graph_of, places_of
+from graphprog.instruments.selection import position_axis
+from graphprog.instruments.swap import Swapped
+
+How = Literal["patching", "integrated"]
+
+
+def attribute(
+    model: Model,
+    clean: Inputs,
+    corrupt: Inputs,
+    at: Places = "hidden[*]",
+    *,
+    metric: Metric,
+    how: How = "patching",
+    steps: int = 16,
+) -> EffectMap:
+    """Estimate what :func:`graphprog.patch` measures, for all cells at once.
+
+    ``"patching"`` is attribution patching (Nanda, 2023; Syed et al., 2023, arXiv:2310.10348): the
+    gradient of the metric at the corrupt value, times the difference of the clean and the corrupt
+    value; two forward runs and one backward run. ``"integrated"`` takes the mean gradient on the
+    straight line between the two values (Sundararajan et al., 2017, arXiv:1703.01365), at each
+    interface alone; the cells of an interface then sum to the effect of patching all of them.
+
+    Args:
+        model: a graph or a compiled model.
+        clean: inputs of the clean run, one row.
+        corrupt: inputs of the corrupt run, one row of the same shape.
+        at: the interfaces.
+        metric: as for :func:`graphprog.patch`; differentiable.
+        how: see above.
+        steps: points on the line, for ``"integrated"``.
+
+    Raises:
+        DataError: as :func:`graphprog.patch`.
+        ProgramError: an option is unknown.
+
+    Example:
+        >>> found = gp.attribute(language, ids[:1], ids[1:], metric=(3, 5))
+        >>> found.names
+        ('hidden[0]', 'hidden[1]')
+    """
+    graph, score = graph_of(model), metric_of(metric)
+    if how not in ("patching", "integrated") or steps < 1:
+        raise ProgramError(f"how must be 'patching' or 'integrated', steps 1 or more: {how!r}")
+    places = places_of(graph, at)
+    donor, host = two_runs(graph, clean, corrupt)
+    nodes = [place.node for place in places.values()]
+    swapped = Swapped(graph, places)
+    with torch.no_grad():
+        run = graph.executable(nodes, graph.device)
+        values, others = (dict(zip(places, run(*flat), strict=True)) for flat in (donor, host))
+        ends = [float(score(swapped(flat)[0])) for flat in (donor, host)]
+        check_ends(ends)
+    gaps = {name: values[name] - others[name] for name in places}
+    if how == "patching":
+        shifts = {name: torch.zeros_like(value, requires_grad=True) for name, value in gaps.items()}
+        total = score(swapped(host, shifts=shifts)[0]).sum()
+        slopes = dict(zip(gaps, torch.autograd.grad(total, [*shifts.values()]), strict=True))
+    else:
+        slopes = {
+            name: _mean_slope(swapped, score, host, name, others[name], gaps[name], steps)
+            for name in places
+        }
+    rows = []
+    for name, place in places.items():
+        product = (slopes[name] * gaps[name])[0].double()
+        axis = position_axis(graph, place)
+        sums = product.sum() if axis is None else product.movedim(axis - 1, 0).flatten(1).sum(1)
+        rows.append(sums.reshape(-1))
+    if len({len(row) for row in rows}) > 1:
+        raise DataError("the interfaces differ in their number of positions", ["take them apart"])
+    effects = torch.stack(rows) / (ends[0] - ends[1])
+    return EffectMap(tuple(places), effects.float().cpu(), ends[0], ends[1])
+
+
+def _mean_slope(
+    swapped: Swapped,
+    score: Metric,
+    host: list[torch.Tensor],
+    name: str,
+    start: torch.Tensor,
+    gap: torch.Tensor,
+    steps: int,
+) -> torch.Tensor:
+    """Return the mean gradient on the line from the corrupt to the clean value, by midpoints."""
+    shares = (torch.arange(steps, device=start.device) + 0.5) / steps
+    shape = (-1, *(1,) * (start.ndim - 1))
+    points = (start + shares.reshape(shape).to(start.dtype) * gap).requires_grad_()
+    every = torch.ones((), dtype=torch.bool, device=start.device)
+    flat = [value.expand(steps, *value.shape[1:]) for value in host]
+    assert callable(score)
+    total = score(swapped(flat, {name: (every, points)})[0]).sum()
+    return torch.autograd.grad(total, points)[0].mean(0, keepdim=True)
+
+
+def grad_cam(
+    model: Model, inputs: Inputs, at: str, *, target: int | torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return which places of a value speak for a class: Grad-CAM (Selvaraju et al., 2017).
+
+    Each feature is weighted by the mean of its gradient; the sum over features is cut at zero.
+
+    Args:
+        model: a graph or a compiled model, whose logits are [B, C].
+        inputs: its inputs, in order or by name.
+        at: an interface with values [B, C, H, W] or [B, S, d].
+        target: class, or class of each row; by default the predicted one.
+
+    Returns:
+        [B, H, W] or [B, S], not negative.
+
+    Raises:
+        DataError: the value or the logits have another rank, or there is no such class.
+
+    Example:
+        >>> gp.instruments.grad_cam(graph, images, "hidden[1]").shape
+        torch.Size([4, 8, 8])
+    """
+    graph = graph_of(model)
+    places = places_of(graph, at)
+    place = next(iter(places.values()))
+    if len(places) != 1 or len(place.shape) not in (3, 4):
+        raise DataError(
+            f"the value at {at!r} is {place.type_text}; [B, C, H, W] or [B, S, d] is needed"
+        )
+    flat = flat_inputs(graph, inputs)
+    swapped = Swapped(graph, places, [place.node])
+    with torch.no_grad():
+        value = swapped(flat)[-1]
+    shift = torch.zeros_like(value, requires_grad=True)
+    logits = swapped(flat, shifts={next(iter(places)): shift})[0]
+    if logits.ndim != 2:
+        raise DataError(f"logits have shape {list(logits.shape)}; [B, C] is needed")
+    chosen = logits.argmax(1) if target is None else torch.as_tensor(target, device=logits.device)
+    chosen = chosen.expand(len(logits))
+    if not bool(((chosen >= 0) & (chosen < logits.shape[1])).all()):
+        raise DataError(f"target {target} is not one of {logits.shape[1]} classes")
+    total = logits.gather(1, chosen[:, None]).sum()
+    slope = torch.autograd.grad(total, shift)[0]
+    features = 1 if value.ndim == 4 else 2
+    others = tuple(axis for axis in range(1, value.ndim) if axis != features)
+    weighted: torch.Tensor = (slope.mean(others, keepdim=True) * value).sum(features)
+    return weighted.clamp(min=0).detach()

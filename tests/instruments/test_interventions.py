@@ -1,0 +1,204 @@
+"""Patching, attribution and steering, against hooks on the model itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import graphprog as gp
+from graphprog.errors import DataError, ProgramError
+from tests.models.zoo import CASES, captured
+
+RIGHT, WRONG = 7, 11
+
+
+def score(logits: torch.Tensor) -> torch.Tensor:
+    return logits[:, -1, RIGHT] - logits[:, -1, WRONG]
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[nn.Module, gp.Graph, dict[str, Any], dict[str, Any]]:
+    model, graph = captured("gpt2")
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(1, 90, (1, 6), generator=generator)
+    other = ids.clone()
+    other[0, 2] = 55
+    mask = torch.ones_like(ids)
+    clean, corrupt = ({"input_ids": one, "attention_mask": mask} for one in (ids, other))
+    return model, graph, clean, corrupt
+
+
+def blocks(model: Any) -> Any:
+    return model.transformer.h
+
+
+def run_with(model: Any, call: dict[str, Any], changes: dict[int, Any]) -> torch.Tensor:
+    """Logits with the output of blocks changed by forward hooks."""
+
+    def hook(change: Any) -> Any:
+        return lambda _m, _a, result: (
+            (change(result[0]), *result[1:]) if isinstance(result, tuple) else change(result)
+        )
+
+    handles = [blocks(model)[i].register_forward_hook(hook(one)) for i, one in changes.items()]
+    try:
+        found: torch.Tensor = model(**call, use_cache=False).logits
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def states(model: Any, call: dict[str, Any]) -> list[torch.Tensor]:
+    kept: dict[int, torch.Tensor] = {}
+    changes = {
+        i: lambda value, i=i: kept.__setitem__(i, value.clone()) or value
+        for i in range(len(blocks(model)))
+    }
+    run_with(model, call, changes)
+    return [kept[i] for i in range(len(kept))]
+
+
+def test_every_cell_is_the_run_with_one_value_replaced(pair: Any, tmp_path: Path) -> None:
+    model, graph, clean, corrupt = pair
+    found = gp.patch(graph, clean, corrupt, metric=(RIGHT, WRONG), batch_size=5)
+    backwards = gp.patch(graph, clean, corrupt, metric=score, into="clean")
+    wide = gp.patch(graph, clean, corrupt, metric=score, window=2, positions="all")
+    with torch.no_grad():
+        ends = [score(run_with(model, call, {})) for call in (clean, corrupt)]
+        given, lost = states(model, clean), states(model, corrupt)
+        for i in range(3):
+            for position in range(6):
+
+                def put(value: torch.Tensor, source: Any = given[i]) -> torch.Tensor:
+                    value = value.clone()
+                    value[:, position] = source[:, position]  # noqa: B023
+                    return value
+
+                patched = score(run_with(model, corrupt, {i: put}))
+                expected = float((patched - ends[1]) / (ends[0] - ends[1]))
+                assert float(found.effects[i, position]) == pytest.approx(expected, abs=1e-3)
+                destroyed = score(
+                    run_with(model, clean, {i: lambda value: put(value, lost[i])})  # noqa: B023
+                )
+                expected = float((destroyed - ends[0]) / (ends[1] - ends[0]))
+                assert float(backwards.effects[i, position]) == pytest.approx(expected, abs=1e-3)
+        whole = {i: lambda _value, i=i: given[i] for i in (0, 1)}
+        expected = float((score(run_with(model, corrupt, whole)) - ends[1]) / (ends[0] - ends[1]))
+        assert float(wide.effects[0, 0]) == pytest.approx(expected, abs=1e-3)
+    assert found.clean == pytest.approx(float(ends[0]), abs=1e-5)
+    assert found.largest(1)[0][0] in found.names
+    found.plot(tmp_path / "map.png", tokens=list("abcdef"))
+    assert (tmp_path / "map.png").stat().st_size > 5000
+
+
+def test_what_passes_through_an_interface(pair: Any) -> None:
+    """With the last hidden state between, nothing is lost; with an earlier one, nothing passes."""
+    _, graph, clean, corrupt = pair
+    plain = gp.patch(graph, clean, corrupt, at="hidden[0:2]", metric=score)
+    through = gp.patch(graph, clean, corrupt, at="hidden[0:2]", metric=score, through="hidden[2]")
+    torch.testing.assert_close(through.effects, plain.effects, rtol=1e-4, atol=1e-4)
+    none = gp.patch(graph, clean, corrupt, at="hidden[2]", metric=score, through="hidden[0]")
+    assert float(none.effects.abs().max()) < 1e-5
+
+
+def test_heads_are_cells(pair: Any) -> None:
+    _, graph, clean, corrupt = pair
+    found = gp.patch(graph, clean, corrupt, at="attention[*]", metric=score, heads="each")
+    assert found.effects.shape == (3, 6, graph.interfaces().resolve("attention[0]").shape[1])
+    together = gp.patch(graph, clean, corrupt, at="attention[*]", metric=score)
+    assert not torch.allclose(found.effects[0].amax(1), together.effects[0])
+
+
+def test_attribution_is_the_derivative_of_patching(pair: Any) -> None:
+    model, graph, clean, corrupt = pair
+    found = gp.attribute(graph, clean, corrupt, metric=score)
+    given, lost = states(model, clean), states(model, corrupt)
+    with torch.no_grad():
+        ends = [score(run_with(model, call, {})) for call in (clean, corrupt)]
+    for i in range(3):
+        shift = torch.zeros_like(lost[i], requires_grad=True)
+        total = score(run_with(model, corrupt, {i: lambda value: value + shift})).sum()  # noqa: B023
+        slope = torch.autograd.grad(total, shift)[0]
+        expected = (slope * (given[i] - lost[i])).sum(-1)[0] / (ends[0] - ends[1])
+        torch.testing.assert_close(found.effects[i], expected.float(), rtol=1e-3, atol=1e-4)
+    last = gp.attribute(graph, clean, corrupt, at="hidden[2]", metric=score)
+    patched = gp.patch(graph, clean, corrupt, at="hidden[2]", metric=score)
+    assert last.largest(1)[0][1] == patched.largest(1)[0][1]
+
+
+def test_integrated_gradients_sum_to_the_effect_of_all_positions(pair: Any) -> None:
+    _, graph, clean, corrupt = pair
+    found = gp.attribute(graph, clean, corrupt, metric=score, how="integrated", steps=64)
+    whole = gp.patch(graph, clean, corrupt, metric=score, positions="all")
+    torch.testing.assert_close(found.effects.sum(1), whole.effects[:, 0], rtol=1e-2, atol=1e-2)
+
+
+def test_grad_cam_is_that_of_hooks() -> None:
+    model, graph = captured("torchvision-resnet18")
+    images = CASES["torchvision-resnet18"].call(2)[0][0]
+    found = gp.instruments.grad_cam(graph, images, "hidden[-1]", target=3)
+    key = graph.interfaces().resolve("hidden[-1]").key.removesuffix(":out")
+    kept: dict[str, torch.Tensor] = {}
+    handle = model.get_submodule(key).register_forward_hook(
+        lambda _m, _a, result: kept.setdefault("value", result.detach().requires_grad_())
+    )
+    logits = model(images)
+    handle.remove()
+    value = kept["value"]
+    slope = torch.autograd.grad(logits[:, 3].sum(), value)[0]
+    expected = (slope.mean((2, 3), keepdim=True) * value).sum(1).relu().detach()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    with pytest.raises(DataError, match="not one of"):
+        gp.instruments.grad_cam(graph, images, "hidden[-1]", target=10_000)
+
+
+@pytest.mark.parametrize("how", ["mean", "pca", "probe"])
+def test_a_direction_separates_and_steers(how: Any, tmp_path: Path) -> None:
+    model, graph = captured("gpt2")
+    generator = torch.Generator().manual_seed(3)
+    ids = torch.randint(1, 90, (16, 6), generator=generator)
+    positive, negative = ids.clone(), ids.clone()
+    positive[:, -1], negative[:, -1] = 20, 30
+    mask = torch.ones_like(ids)
+    found = gp.contrast(graph, (positive, mask), (negative, mask), how=how)
+    assert found.best.separation == 1.0
+    call = {"input_ids": negative, "attention_mask": mask}
+    with torch.no_grad():
+        last = {
+            name: states(model, {**call, "input_ids": one})[0][:, -1]
+            for name, one in (("positive", positive), ("negative", negative))
+        }
+    vector = found.rows[0].vector
+    gap = (last["positive"] - last["negative"]).mean(0)
+    assert float(torch.cosine_similarity(vector, gap, dim=0)) > (0.99 if how != "probe" else 0.2)
+    task = gp.compile(graph, found.program("hidden[0]", strength=2.0))
+    with torch.no_grad():
+        expected = run_with(model, call, {0: lambda value: value + 2.0 * vector})
+        steered = task(**call, use_cache=False)
+        steered = steered["logits"] if isinstance(steered, dict) else steered.logits
+    torch.testing.assert_close(steered, expected, rtol=1e-4, atol=1e-5)
+    gp.save(task, tmp_path / "steering.safetensors")
+    assert (tmp_path / "steering.safetensors").stat().st_size < 16_000
+    found.plot(tmp_path / "separation.png")
+
+
+def test_what_cannot_be_patched(pair: Any) -> None:
+    _, graph, clean, corrupt = pair
+    longer = {name: value[:, [0, 1, 2, 3, 4, 5, 5]] for name, value in clean.items()}
+    double = {name: value.repeat(2, 1) for name, value in clean.items()}
+    for one, other, options, error, message in (
+        (clean, longer, {}, DataError, "differ in shape"),
+        (double, double, {}, DataError, "one is needed"),
+        (clean, clean, {}, DataError, "in both runs"),
+        (clean, corrupt, {"metric": (1, 2, 3)}, ProgramError, "two classes"),
+        (clean, corrupt, {"metric": lambda logits: logits}, DataError, "one number for each row"),
+        (clean, corrupt, {"into": "both"}, ProgramError, "into must be"),
+        (clean, corrupt, {"window": 0}, ProgramError, "window must be"),
+    ):
+        with pytest.raises(error, match=message):
+            gp.patch(graph, one, other, **{"metric": score, **options})
