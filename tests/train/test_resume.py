@@ -128,8 +128,12 @@ def test_an_interrupted_run_goes_on_with_the_task_it_left(tmp_path: Path) -> Non
     whole, task = headed(), headed()
     one = fit(whole, TRAIN, VALIDATION, loss=Cutting(None), **SETTINGS)
     loss = Cutting(CALLS_BEFORE + CALLS_AN_EPOCH + 2, KeyboardInterrupt)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(
+        KeyboardInterrupt, match="in epoch 2 of 5; the task holds the program of e"
+    ) as e:
         fit(task, TRAIN, VALIDATION, loss=loss, checkpoint=tmp_path, **SETTINGS)
+    assert f"epochs 1 to 1 are saved in {tmp_path}: to go on, call gp.fit again" in str(e.value)
+    assert evaluate(task, VALIDATION).accuracy == one.records[0].validation_accuracy
     two = fit(task, TRAIN, VALIDATION, loss=Cutting(None), checkpoint=tmp_path, **SETTINGS)
     assert same_state(whole, task)
     assert one == two
@@ -144,6 +148,32 @@ def test_a_finished_run_returns_at_once(tmp_path: Path) -> None:
     assert same_state(first, second)
     assert first.summary == second.summary
     assert evaluate(second, VALIDATION).accuracy == one.best.validation_accuracy
+
+
+@pytest.mark.parametrize("kind", ["linear", "from the epoch"])
+def test_more_epochs_go_on_in_the_same_folder(kind: str, tmp_path: Path) -> None:
+    whole, again = framed(ALIGNMENTS[kind]), framed(ALIGNMENTS[kind])
+    settings: dict[str, Any] = {"batch_size": 50, "lr": 0.05}
+    one = fit(whole, TRAIN, VALIDATION, epochs=4, **settings)
+    first = fit(again, TRAIN, VALIDATION, epochs=2, checkpoint=tmp_path, **settings)
+    assert len(first.records) == 2
+    two = fit(again, TRAIN, VALIDATION, epochs=4, checkpoint=tmp_path, **settings)
+    assert same_state(whole, again)
+    assert one == two
+    with pytest.raises(TrainingError, match="has 4 epochs of this run, more than epochs=3"):
+        fit(again, TRAIN, VALIDATION, epochs=3, checkpoint=tmp_path, **settings)
+
+
+def test_an_interrupt_while_an_epoch_is_reported_saves_it(tmp_path: Path) -> None:
+    def interrupting(task: gp.ReprogrammedModel, record: gp.train.EpochRecord) -> None:
+        if record.epoch == 2:
+            raise KeyboardInterrupt
+
+    task, settings = headed(), {**SETTINGS, "epochs": 3, "checkpoint": tmp_path}
+    with pytest.raises(KeyboardInterrupt, match="epochs 1 to 2 are saved"):
+        fit(task, TRAIN, VALIDATION, callbacks=[interrupting], **settings)
+    history = fit(task, TRAIN, VALIDATION, **settings)
+    assert [record.epoch for record in history.records] == [1, 2, 3]
 
 
 def test_a_run_that_stopped_early_stays_stopped(tmp_path: Path) -> None:
@@ -194,7 +224,7 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
     whole = path.read_bytes()
     flipped = bytearray(whole)
     flipped[-3] ^= 1
-    version = whole.replace(b'\\"version\\":1', b'\\"version\\":9', 1)
+    version = whole.replace(b'\\"version\\":2', b'\\"version\\":9', 1)
     for damaged in (b"", whole[:100], whole[:-1], bytes(flipped), b"x" * len(whole), version):
         assert damaged != whole
         path.write_bytes(damaged)

@@ -20,7 +20,7 @@ from graphprog.utils.tensor_tree import checksum, decode, encode
 
 FILE_NAME = "state.safetensors"
 _KEY = "graphprog-run"
-_VERSION = 1
+_VERSION = 2
 _REMEDIES = [
     "use another checkpoint folder",
     "call fit with the same arguments as the run in this folder",

@@ -118,8 +118,8 @@ def fit(
             that returns True ends the run.
         checkpoint: folder of this run. Its whole state is written there after every epoch. After
             an interruption, the same call resumes the run, to bit for bit the result of an
-            uninterrupted one; if the run is finished, it returns at once. Either replaces the
-            program of the task.
+            uninterrupted one; if the run is finished, it returns at once, or goes on where
+            ``epochs`` is larger than before. Either replaces the program of the task.
         log_dir: folder for TensorBoard.
         progress: None shows a bar on a terminal; True also prints one line per epoch elsewhere;
             False shows nothing.
@@ -135,6 +135,8 @@ def fit(
             and a warning); the checkpoint belongs to another run; the source weights changed
             during training.
         FileError: the checkpoint is damaged or cannot be written.
+        KeyboardInterrupt: Ctrl-C; its text says what is saved, and how to go on. The task holds
+            the program of the best epoch.
 
     Example:
         >>> history = gp.fit(task, (images, labels), epochs=2, batch_size=2, lr=0.05)
@@ -216,7 +218,7 @@ def _run(run: Run, source: str) -> None:
     run.trainer.engine.accelerator.wait_for_everyone()
     if snapshot is not None:
         run.resume(snapshot)
-    if not run.state.finished:
+    if not run.is_over:
         with run.trainer.bar:
             run.go()
     run.note(run.state.collapsed)
@@ -229,9 +231,6 @@ def _run(run: Run, source: str) -> None:
             ["look for code that trains, moves or normalizes the source model during fit"],
         )
     task.summary = _history(run).summary()
-    if not run.state.finished:
-        run.state.finished = True
-        run.save()
 
 
 def _trainer(
@@ -261,10 +260,14 @@ def _trainer(
 def _identity(
     recipe: Recipe, source: str, task: ReprogrammedModel, train: Split, held_out: Split | None
 ) -> dict[str, Any]:
-    """Return what identifies a run, as JSON values; a checkpoint belongs to one run."""
+    """Return what identifies a run, as JSON values; a checkpoint belongs to one run.
+
+    The number of epochs does not: a run may go on.
+    """
+    settings = {name: value for name, value in recipe.settings().items() if name != "epochs"}
     constants: dict[str, torch.Tensor] = {}
     return {
-        **recipe.settings(),
+        **settings,
         "program": to_json(task.spec, constants),
         "program seed": task.seed,
         "program constants": checksum(constants.values()),

@@ -44,6 +44,7 @@ class Run:
         identity: what identifies this run, as JSON values.
         start: the program before the first step.
         callbacks: called after every epoch.
+        saved: number of epochs in the checkpoint.
     """
 
     trainer: Trainer
@@ -55,19 +56,33 @@ class Run:
     identity: dict[str, Any]
     start: ProgramState
     callbacks: Sequence[Callback] = ()
+    saved: int = 0
 
     @property
     def epochs(self) -> int:
         """The number of epochs; 1 if nothing is trained."""
         return self.trainer.recipe.epochs if self.trainer.parameters else 1
 
+    @property
+    def is_over(self) -> bool:
+        """Whether no epoch remains."""
+        return len(self.state.records) >= self.epochs or bool(self.state.stopped)
+
     def go(self) -> None:
         """Run the epochs that remain.
 
         Raises:
+            KeyboardInterrupt: with what is saved and how to go on as its text.
             TrainingError: the run diverged in or before the first epoch.
         """
-        while len(self.state.records) < self.epochs and not self.state.stopped:
+        try:
+            self._run_epochs()
+        except KeyboardInterrupt as interrupt:
+            interrupt.args = (self._keep_interrupted(),)
+            raise
+
+    def _run_epochs(self) -> None:
+        while not self.is_over:
             try:
                 record, counts, collapsed = self._epoch(len(self.state.records))
             except DivergenceError as error:
@@ -97,10 +112,22 @@ class Run:
                 generators=streams,
             )
             write_snapshot(self.folder, self.identity, snapshot)
+        self.saved = len(self.state.records)
 
     def resume(self, snapshot: Snapshot) -> None:
-        """Restore the run from a snapshot."""
+        """Restore the run from a snapshot.
+
+        Raises:
+            TrainingError: it has more epochs than the run is to have.
+        """
         self.state = snapshot.state
+        self.saved = len(self.state.records)
+        if self.saved > self.epochs:
+            raise TrainingError(
+                f"{self.folder} has {self.saved} epochs of this run, more than "
+                f"epochs={self.epochs}",
+                [f"epochs={self.saved} or more", "another checkpoint folder"],
+            )
         self.trainer.engine.task.load_program_state(snapshot.program)
         if self.trainer.optimizer is not None and snapshot.optimizer is not None:
             self.trainer.optimizer.load_state_dict(snapshot.optimizer)
@@ -211,6 +238,28 @@ class Run:
             ) from error
         self.state.stopped = f"{error}; the program of epoch {self.state.best_epoch} was kept"
         self.note(f"training diverged: {self.state.stopped}")
+        self.save()
+
+    def _keep_interrupted(self) -> str:
+        """Save the finished epochs, let the task hold the best, and say so."""
+        state, done = self.state, len(self.state.records)
+        if self.saved < done:
+            self.save()
+        self.trainer.engine.task.load_program_state(state.best or self.start)
+        held = "the task holds the program that it began with"
+        if done:
+            held = f"the task holds the program of epoch {state.best_epoch}"
+        lines = [f"training was interrupted in epoch {done + 1} of {self.epochs}; {held}"]
+        if done:
+            lines.append("gp.save(task, path) writes it to a file")
+        if self.folder is None:
+            lines.append("with checkpoint=folder, the same call of gp.fit would go on")
+        elif done:
+            lines.append(
+                f"epochs 1 to {done} are saved in {self.folder}: to go on, call gp.fit again with "
+                f"checkpoint={str(self.folder)!r} and the same arguments"
+            )
+        return "; ".join(lines)
 
 
 def _finite(scores: Scores) -> Scores:

@@ -26,7 +26,6 @@ class RunState:
         notes: notes for the history.
         stopped: why the run ends early; empty if it does not.
         seconds: duration so far.
-        finished: whether the run is finished.
     """
 
     records: list[EpochRecord] = field(default_factory=list)
@@ -37,7 +36,6 @@ class RunState:
     notes: list[str] = field(default_factory=list)
     stopped: str = ""
     seconds: float = 0.0
-    finished: bool = False
 
     def add(
         self,
