@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from graphprog.analysis.batch_axis import is_batch
 from graphprog.errors import GraphprogError, PassError
 from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.graph import Graph, Insertion
@@ -32,6 +33,10 @@ from graphprog.values.context import BuildContext
 
 _TRIES = 24
 _ROUNDS = 8
+
+
+class BatchError(RefusalError):
+    """The axis is the batch."""
 
 
 @spec("extend-axis")
@@ -67,9 +72,10 @@ class ExtendAxis(Pass):
         try:
             return self._extend(graph, place)
         except RefusalError as refusal:
+            axes = self._other_axes(graph, place) if isinstance(refusal, BatchError) else []
             raise PassError(
                 f"{self.op.at}: no entries can be inserted on axis {self.op.axis} here: {refusal}",
-                self._remedies(graph, place),
+                axes or self._remedies(graph, place),
             ) from refusal
 
     def _extend(self, graph: Graph, place: Interface) -> Graph:
@@ -121,6 +127,8 @@ class ExtendAxis(Pass):
         old = edit.node(place.node)
         value = fake_tensor(old)
         size = value.shape[op.axis] if 0 <= op.axis < value.ndim else None
+        if size is not None and op.length and is_batch(graph, value, op.axis):
+            raise BatchError(old, "this axis is the batch, whose entries are examples")
         if isinstance(size, int) and size == 1 and op.length:
             raise RefusalError(
                 old, "the axis has one entry, which may stand for all where others are read beside"
@@ -172,6 +180,22 @@ class ExtendAxis(Pass):
                 )
             propagation.take_out(end, op.axis)
         return propagation
+
+    def _other_axes(self, graph: Graph, place: Interface) -> list[str]:
+        """Return the axis of this interface where it works, found by trial; the last is not tried.
+
+        Varying axes are tried first.
+        """
+        sizes = fake_value(graph.nodes[place.node]).shape[:-1]
+        axes = [axis for axis in range(len(sizes)) if axis != self.op.axis]
+        for axis in sorted(axes, key=lambda axis: isinstance(sizes[axis], int)):
+            moved = dataclasses.replace(self, op=dataclasses.replace(self.op, axis=axis))
+            try:
+                moved._extend(graph, place)
+            except (RefusalError, GraphprogError):
+                continue
+            return [f"axis={axis}: there it works"]
+        return []
 
     def _remedies(self, graph: Graph, place: Interface) -> list[str]:
         """Return the nearest interface where it works, found by trial."""

@@ -39,7 +39,8 @@ class Concatenative(Manipulation):
         at: a single interface.
         name: name of the part; the kind if empty.
         length: number of entries, 0 or more.
-        axis: axis of the value; axis 0 is the batch, or the nodes of a packed graph.
+        axis: axis of the value; 0 for the nodes of a packed graph, and for models that keep the
+            sequence before the batch. The axis of the batch is refused.
         offset: index of the entry before which to insert: 0 is the beginning, 1 after the class
             token, -1 the end.
         value: the entries, in the shape of the interface without the batch and with ``length`` on

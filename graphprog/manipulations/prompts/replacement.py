@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from graphprog.analysis.batch_axis import is_batch
 from graphprog.errors import InterfaceError, ProgramError
 from graphprog.manipulations.base import Manipulation
 from graphprog.manipulations.prompts.concatenative import Prompt
@@ -74,6 +75,11 @@ class Replacement(Manipulation):
         value, where = context.value, context.where
         if value.ndim <= self.axis:
             raise InterfaceError(f"{where} of shape {shape_text(value)} has no axis {self.axis}")
+        if context.graph is not None and is_batch(context.graph, value, self.axis):
+            raise InterfaceError(
+                f"{where}: axis {self.axis} is the batch, whose entries are examples",
+                ["choose an interface at which that axis is the sequence"],
+            )
         size: int | torch.SymInt = value.shape[self.axis]
         last = max(self.offset, 0) + self.length
         if isinstance(size, int) and size < last:
