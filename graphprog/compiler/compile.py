@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from graphprog.compiler.length_checks import refuse_too_long
 from graphprog.compiler.lower_text import advising, calibrate, realized
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
@@ -75,6 +76,7 @@ def compile(graph: Graph, program: Program, seed: int = 0) -> ReprogrammedModel:
     with advising(prompt):
         base = attending(graph, tokenized)
         rewritten = pipeline(base)
+    refuse_too_long(base, rewritten)
     verify(rewritten, base)
     if base is not graph:
         pipeline = Pipeline((MatchAttention(), *pipeline.passes))

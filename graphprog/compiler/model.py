@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from graphprog.analysis.token_inputs import TokenInputs
 from graphprog.compiler.data_checks import check_inputs, check_labels, class_count
 from graphprog.compiler.encoding import encode, required, tensors_of
+from graphprog.compiler.length_checks import check_lengths, length_limits
 from graphprog.compiler.program import Program
 from graphprog.compiler.scoring import score
 from graphprog.errors import ProgramError
@@ -77,6 +78,7 @@ class ReprogrammedModel(nn.Module):
         self.source.requires_grad_(False)
         self.inputs = inputs_of(graph)
         self._paired = _paired(graph)
+        self._limits = length_limits(graph)
 
     @property
     def alignment(self) -> nn.Module | None:
@@ -185,6 +187,7 @@ class ReprogrammedModel(nn.Module):
         if not torch.compiler.is_compiling():
             for spec, value in zip(self.inputs, flat, strict=True):
                 check_type(spec, value)
+            check_lengths(self._limits, self.inputs, flat)
             if not self.training and all(value.device.type == "cpu" for value in flat):
                 check_inputs(self.inputs, self.spec.contract, flat)
         return flat

@@ -74,7 +74,8 @@ class ExtendAxis(Pass):
         except RefusalError as refusal:
             axes = self._other_axes(graph, place) if isinstance(refusal, BatchError) else []
             raise PassError(
-                f"{self.op.at}: no entries can be inserted on axis {self.op.axis} here: {refusal}",
+                f"{self.op.at}: no entries can be inserted on axis {self.op.axis} here: {refusal}"
+                f"{self._limit(graph, place)}",
                 axes or self._remedies(graph, place),
             ) from refusal
 
@@ -180,6 +181,20 @@ class ExtendAxis(Pass):
                 )
             propagation.take_out(end, op.axis)
         return propagation
+
+    def _limit(self, graph: Graph, place: Interface) -> str:
+        """Return the remark that the axis is longer than capture allows, if it is."""
+        shape = fake_value(graph.nodes[place.node]).shape
+        size = shape[self.op.axis] if 0 <= self.op.axis < len(shape) else None
+        if not isinstance(size, torch.SymInt) or not size.node.has_hint():
+            return ""
+        most, longer = size.node.shape_env.bound_sympy(size.node.expr).upper, size.node.hint
+        if longer + self.op.length <= most:
+            return ""
+        return (
+            f"\n  the captured length, {longer}, and {self.op.length} entries are "
+            f"{longer + self.op.length}, but the model takes {most} at most"
+        )
 
     def _other_axes(self, graph: Graph, place: Interface) -> list[str]:
         """Return the axis of this interface where it works, found by trial; the last is not tried.

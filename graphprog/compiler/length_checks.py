@@ -1,0 +1,89 @@
+"""Checks that inserted entries and texts fit into the tables of positions of a model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import sympy
+import torch
+
+from graphprog.analysis.length_limits import position_tables
+from graphprog.errors import DataError, PassError
+from graphprog.ir.graph import Graph
+from graphprog.ir.inputs import InputSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class LengthLimit:
+    """The largest length of an axis of the inputs.
+
+    Attributes:
+        axis: letter of the axis.
+        most: its largest length.
+        added: number of positions that the program adds.
+        table: name of the table of positions.
+    """
+
+    axis: str
+    most: int
+    added: int
+    table: str
+
+
+def refuse_too_long(before: Graph, after: Graph) -> None:
+    """Refuse a program that needs more positions than a table has, at the length of capture.
+
+    Raises:
+        PassError: names the table and both lengths.
+    """
+    known = {table.name: table.at_capture(before) for table in position_tables(before)}
+    for table in position_tables(after):
+        needed, had = table.at_capture(after), known.get(table.name)
+        if needed is None or had is None or not had <= table.rows < needed:
+            continue
+        most, kinds = table.rows - had, {one.kind for one in after.insertions}
+        remedies = [f"use fewer entries: {most} or less"] if most else []
+        if "axis" in kinds and "embedding" in after.aliases:
+            remedies.append("at='embedding' inserts after positions are added, and needs none")
+        if "prefix" in kinds:
+            remedies.append("positions='keep' counts the positions of the input from 0")
+        raise PassError(
+            f"the program needs {needed} positions for an input of the captured length, which "
+            f"needs {had} without it, but table {table.name} has {table.rows}",
+            [*remedies, "capture the model with a shorter example, if inputs are shorter"],
+        )
+
+
+def length_limits(graph: Graph) -> tuple[LengthLimit, ...]:
+    """Return the limits that tables of positions set to the dynamic axes of the inputs."""
+    found = []
+    for table in position_tables(graph):
+        symbols = list(table.needed.free_symbols)
+        if not table.exact or len(symbols) != 1 or symbols[0] not in graph.symbols:
+            continue
+        added = sympy.expand(table.needed - symbols[0])
+        if added.is_Integer:
+            letter = str(graph.symbols[symbols[0]])
+            found.append(LengthLimit(letter, table.rows - int(added), int(added), table.name))
+    return tuple(found)
+
+
+def check_lengths(
+    limits: Sequence[LengthLimit], specs: Sequence[InputSpec], values: Sequence[torch.Tensor]
+) -> None:
+    """Check the lengths of inputs against the tables of positions.
+
+    Raises:
+        DataError: an axis is too long; names both lengths.
+    """
+    for limit in limits:
+        for spec, value in zip(specs, values, strict=True):
+            size = value.shape[spec.shape.index(limit.axis)] if limit.axis in spec.shape else 0
+            if size > limit.most:
+                raise DataError(
+                    f"input {spec.name!r} has length {size} on axis {limit.axis}, but it can be "
+                    f"{limit.most} at most: table {limit.table} has {limit.most + limit.added} "
+                    f"positions, of which {limit.added} are not for the input",
+                    ["pass shorter inputs", "use a program of fewer entries"],
+                )
