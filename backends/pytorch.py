@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 import zipfile
 from collections.abc import Callable, Sequence
@@ -161,7 +162,9 @@ def export(
         return _arrays(exported(task, example, nodes).module(check_guards=False)(*given))
 
     def write(temporary: Path) -> ParityReport:
-        torch.export.save(program, temporary, extra_files={KEY: describe(task)})
+        stored = io.BytesIO()  # PyTorch's own writer ends the process on a full disk
+        torch.export.save(program, stored, extra_files={KEY: describe(task)})
+        temporary.write_bytes(stored.getbuffer())
         loaded = load(temporary, trust=True)  # it was written a moment ago
         report = compare(
             task, lambda x: _arrays(loaded.evaluate(x)), batches, "pytorch (.pt2)", tolerance

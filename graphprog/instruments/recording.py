@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-import safetensors.torch
 import torch
 from torch.utils.data import Dataset
 
@@ -19,6 +18,7 @@ from graphprog.ir.fingerprint import WeightHash
 from graphprog.ir.graph import Graph
 from graphprog.utils.files import atomic_write
 from graphprog.utils.json import parse_json, render_json
+from graphprog.utils.tensor_files import write_tensors
 
 INDEX = "index.json"
 FORMAT = "graphprog recording"
@@ -255,7 +255,7 @@ class RecordingWriter:
             name: torch.cat([part[name] for part in self._waiting]) for name in self._waiting[0]
         }
         file = f"{len(self.document['shards']):06d}.safetensors"
-        atomic_write(self.path / file, lambda path: safetensors.torch.save_file(tensors, path))
+        write_tensors(self.path / file, tensors)
         self.document["values"] = {
             name: str(value.dtype).removeprefix("torch.") for name, value in tensors.items()
         }

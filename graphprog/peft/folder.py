@@ -19,6 +19,7 @@ from graphprog.io.hub import download, folder_of
 from graphprog.manipulations.base import Manipulation
 from graphprog.utils.files import atomic_write
 from graphprog.utils.json import parse_json
+from graphprog.utils.tensor_files import write_tensors
 
 CONFIG = "adapter_config.json"
 TENSORS = "adapter_model.safetensors"
@@ -160,7 +161,6 @@ def write(
     except OSError as error:
         raise FileError(f"{folder}: cannot be created: {error.strerror}") from error
     dense = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    metadata = {"format": "pt"}
-    atomic_write(folder / TENSORS, lambda file: safetensors.torch.save_file(dense, file, metadata))
+    write_tensors(folder / TENSORS, dense, {"format": "pt"})
     text = json.dumps(dict(sorted(config.items())), indent=2) + "\n"
     atomic_write(folder / CONFIG, lambda file: file.write_text(text, "utf-8"))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from graphprog.errors import FileError
+from graphprog.utils.temporary import temporary_beside
 
 Result = TypeVar("Result")
 
@@ -19,8 +19,9 @@ def atomic_write(path: str | os.PathLike[str], writer: Callable[[Path], object])
     """Write a file atomically.
 
     The writer fills a temporary file in the same folder, which is flushed to the disk and then
-    renamed to ``path``. An interruption leaves the old file unchanged; only a killed process leaves
-    a temporary file (``.<stem>.<random>.tmp<suffix>``). A link is followed, so the file that it
+    renamed to ``path``. An interruption leaves the old file unchanged; a killed process leaves
+    a temporary file (``.<stem>.<random>.tmp<suffix>``), which the next write to the folder removes.
+    A link is followed, so the file that it
     points to is replaced. The permissions of an existing file are kept.
 
     Args:
@@ -37,16 +38,12 @@ def atomic_write(path: str | os.PathLike[str], writer: Callable[[Path], object])
     try:
         target = Path(os.path.realpath(path))
         old_mode = _mode_of(target)
-        temporary = _create_beside(target)
-        try:
+        with temporary_beside(target) as temporary:
             writer(temporary)
             _flush(temporary)
             if old_mode is not None:
                 temporary.chmod(old_mode)
             os.replace(temporary, target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
         _flush_folder(target.parent)
     except (OSError, ValueError) as error:
         raise FileError(
@@ -103,13 +100,6 @@ def _mode_of(target: Path) -> int | None:
             ["give the path of a file, not of a folder or device"],
         )
     return stat.S_IMODE(status.st_mode)
-
-
-def _create_beside(target: Path) -> Path:
-    """Create an empty file in the folder of ``target``, with the usual permissions."""
-    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(6)}.tmp{target.suffix}")
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    return temporary
 
 
 def _flush(path: Path) -> None:

@@ -19,6 +19,7 @@ from tests.models.deployed_tasks import (
     text_graph,
     text_task,
 )
+from tests.support.full_disk import full_disk
 
 pytestmark = pytest.mark.xdist_group("deployed-pytorch")
 
@@ -113,6 +114,12 @@ def test_an_archive_without_a_model_is_an_error(path: Path, tmp_path: Path) -> N
                 part.writestr(name, whole.read(name))
     with pytest.raises(FileError, match="it has no models"):
         load(tmp_path / "x.pt2")
+
+
+def test_a_full_disk_is_an_error(task: gp.ReprogrammedModel, tmp_path: Path) -> None:
+    with full_disk(1_000), pytest.raises(FileError, match=r"task\.pt2: cannot be written"):
+        export(task, tmp_path / "task.pt2")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_name_must_end_in_pt2(task: gp.ReprogrammedModel, tmp_path: Path) -> None:

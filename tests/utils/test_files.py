@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import stat
 import subprocess
 import sys
@@ -10,11 +9,14 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from graphprog.errors import FileError
 from graphprog.io import artifact
 from graphprog.utils.files import atomic_write
+from graphprog.utils.tensor_files import write_tensors
+from tests.support.full_disk import full_disk
 from tests.support.program_files import DOCUMENT, some_tensors
 
 
@@ -38,17 +40,21 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     artifact.write(path, some_tensors(), DOCUMENT)
     old = path.read_bytes()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-    try:
-        with pytest.raises(FileError) as caught:
-            artifact.write(path, {"program.a": torch.zeros(100_000)}, DOCUMENT)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with full_disk(100_000), pytest.raises(FileError) as caught:
+        artifact.write(path, {"program.a": torch.zeros(100_000)}, DOCUMENT)
     assert os.strerror(errno.EFBIG) in str(caught.value)
     assert "free space" in str(caught.value)
     assert path.read_bytes() == old
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_tensors_on_a_full_disk(tmp_path: Path) -> None:
+    """As checkpoints, recordings and PEFT folders are written."""
+    write_tensors(tmp_path / "a.safetensors", {"x": torch.ones(3)})
+    with full_disk(1_000), pytest.raises(FileError, match=r"a\.safetensors: cannot be written"):
+        write_tensors(tmp_path / "a.safetensors", {"x": torch.zeros(100_000)})
+    assert safetensors.torch.load_file(tmp_path / "a.safetensors")["x"].sum() == 3
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.safetensors"]
 
 
 def test_links_are_followed_and_permissions_kept(tmp_path: Path) -> None:
@@ -88,11 +94,16 @@ def test_a_writer_killed_in_the_middle_leaves_the_old_file(tmp_path: Path) -> No
     child = start(KILLED_IN_THE_MIDDLE, path)
     assert child.stdout is not None
     assert child.stdout.readline() == "half written\n"
+    artifact.write(tmp_path / "b.safetensors", {}, {})
+    assert len(list(tmp_path.glob(".a.*"))) == 1, "the file of a process that lives is left alone"
     child.kill()
     child.communicate()
     assert artifact.read(path)[1]["labels"] == DOCUMENT["labels"]
+    (tmp_path / ".a.notes.tmp").touch()
     artifact.write(path, {}, {"labels": ["new"]})
     assert artifact.read(path)[1]["labels"] == ["new"]
+    left = sorted(entry.name for entry in tmp_path.iterdir())
+    assert left == [".a.notes.tmp", "a.safetensors", "b.safetensors"]
 
 
 # Each child writes two programs in turn without end, and is killed after another delay.

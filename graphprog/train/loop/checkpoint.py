@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-import safetensors.torch
 import torch
 
 from graphprog.errors import FileError, TrainingError
 from graphprog.train.history import EpochRecord
 from graphprog.train.loop.state import RunState
-from graphprog.utils.files import atomic_write
 from graphprog.utils.json import parse_json, render_json
+from graphprog.utils.tensor_files import write_tensors
 from graphprog.utils.tensor_tree import checksum, decode, encode
 
 FILE_NAME = "state.safetensors"
@@ -61,10 +60,7 @@ def write_snapshot(folder: Path, identity: dict[str, Any], snapshot: Snapshot) -
     document = {"version": _VERSION, "run": identity, "snapshot": encode(fields, tensors, "run")}
     document["checksum"] = _checksum(tensors)
     metadata = {_KEY: render_json(document, "checkpoint")}
-    atomic_write(
-        folder / FILE_NAME,
-        lambda path: safetensors.torch.save_file(tensors, path, metadata),
-    )
+    write_tensors(folder / FILE_NAME, tensors, metadata)
 
 
 def read_snapshot(folder: Path, identity: dict[str, Any]) -> Snapshot | None:
