@@ -30,7 +30,7 @@ from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
 from graphprog.errors import BackendError, FileError
 from graphprog.generation.decoder import text_parts
-from graphprog.generation.kv_decoder import CachedDecoder, with_kv_cache
+from graphprog.generation.kv_decoder import CachedDecoder, with_kv_cache, with_stored_prompt
 from graphprog.ir.graph import Graph
 from graphprog.ir.inputs import inputs_of
 from graphprog.passes.attention.split_kv import SplitKV
@@ -95,6 +95,7 @@ def export_decoder(
     task = merge_reparameterization(
         model if isinstance(model, ReprogrammedModel) else compile(model, Program())
     )
+    task = with_stored_prompt(task)
     both = with_kv_cache(task)
     _refuse_bfloat16(both)
     graphs = [both.decode]

@@ -47,9 +47,9 @@ def generate(
     """Generate text that continues prompts.
 
     Without ``temperature``, ``top_k``, ``top_p`` and ``seed``, decoding is greedy. Keys and values
-    of earlier tokens are cached (:func:`graphprog.with_kv_cache`). Prompts of different lengths
-    run together if a trial shows that padding before them changes nothing, else one length after
-    the other: the text for a prompt does not depend on the other prompts.
+    of earlier tokens and of a learned prompt are cached (:func:`graphprog.with_kv_cache`). Prompts
+    of different lengths run together if a trial shows that padding before them changes nothing,
+    else one length after the other: the text for a prompt does not depend on the other prompts.
 
     Args:
         model: a task or a graph that returns logits [B, S, V]; the result of

@@ -9,13 +9,16 @@ import torch
 
 from graphprog.analysis.roles import Roles, roles_of
 from graphprog.compiler.model import ReprogrammedModel
+from graphprog.compiler.precompute import precompute
 from graphprog.compiler.program import Program
-from graphprog.errors import DataError, ProgramError
+from graphprog.errors import DataError, PassError, ProgramError
 from graphprog.generation.decoder import PromptFormat
 from graphprog.ir.graph import Graph
+from graphprog.manipulations.prompts.concatenative import Concatenative
 from graphprog.passes.attention.match_attention import matched
 from graphprog.passes.kv.cached_step import Values, cached_step, run_by_name
 from graphprog.passes.kv.kv_cache import CacheKV, ExposeKV
+from graphprog.passes.kv.kv_layout import has_prompt
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -131,7 +134,9 @@ def with_kv_cache(model: Graph | ReprogrammedModel) -> CachedDecoder:
     """Derive the prefill and decode graphs, which have a KV cache, from a graph or a task.
 
     They are derived from the graph alone, and run to prove that they compute the same. They share
-    the weights and the program of ``model``, and follow their changes.
+    the weights and the program of ``model``, and follow their changes. A prompt of tokens in the
+    program is stored as keys and values first (:func:`graphprog.precompute`), and does not follow
+    later training.
 
     Args:
         model: a causal decoder, or an encoder-decoder, captured with a dynamic number of tokens;
@@ -139,16 +144,37 @@ def with_kv_cache(model: Graph | ReprogrammedModel) -> CachedDecoder:
 
     Raises:
         PassError: an operation reads other tokens in a way that cannot be cached; the message has
-            operation, module and source line.
+            operation, module and source line. Or the program's prompt cannot be precomputed.
         ProgramError: ``model`` is neither a graph nor a task.
 
     Example:
         >>> decoder = gp.with_kv_cache(language)  # once, for many calls
         >>> texts = gp.generate(decoder, ["Hi", "Hello"], max_new_tokens=4)
     """
-    graph, prompt_format = graph_and_format(model)
+    graph, prompt_format = graph_and_format(with_stored_prompt(model))
     source = matched(graph)
     return CachedDecoder(source, ExposeKV()(source), CacheKV()(source), prompt_format)
+
+
+def with_stored_prompt(model: Graph | ReprogrammedModel) -> Graph | ReprogrammedModel:
+    """Return a model whose prompt of tokens is stored as keys and values, if it has one.
+
+    Raises:
+        PassError: the prompt cannot be stored.
+    """
+    prompted = isinstance(model, ReprogrammedModel) and any(
+        isinstance(part, Concatenative) for part in model.spec.acting
+    )
+    if not prompted or not has_prompt(matched(model.graph).code):
+        return model
+    assert isinstance(model, ReprogrammedModel)
+    try:
+        return precompute(model)
+    except ProgramError as error:
+        raise PassError(
+            f"a prompt among the tokens cannot be cached unless it is precomputed: {error.what}",
+            ["gp.generate(task, prompts, use_cache=False)", *error.remedies],
+        ) from error
 
 
 def graph_and_format(model: Graph | ReprogrammedModel) -> tuple[Graph, PromptFormat]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 from torch import fx
@@ -61,24 +62,24 @@ class KVLayout:
         Raises:
             PassError: there is no attention, or the number of tokens is fixed.
         """
-        found = [one for one in attentions(code) if input_ancestors(one.key)]
+        found = _of_inputs(code)
         if not found:
             raise PassError(
                 "there is no attention whose keys and values could be kept",
                 ["print(graph.interfaces()) shows attention[k] where there is"],
             )
-        axis = fake_value(found[-1].query).shape[-2]
+        axis = _written(found)
         if not is_symbolic(axis):
             raise PassError(
                 f"the number of tokens is fixed: {axis}",
                 ['capture with dynamic_axes={"input_ids": {0: "batch", 1: "sequence"}}'],
             )
-        if not expression(axis).is_Symbol:
+        if has_prompt(code):
             raise PassError(
                 f"attention is over {axis} tokens, which are not those that are written",
                 [
                     "gp.precompute(task) turns a prompt of tokens into a prefix",
-                    "generate(cache=False)",
+                    "gp.generate(task, prompts, use_cache=False)",
                 ],
             )
         here = [one for one in found if same_size(fake_tensor(one.query).shape[-2], axis)]
@@ -94,3 +95,19 @@ class KVLayout:
         """Return names of inputs or outputs: ``past``, ``present`` or ``cross``, in order."""
         heads = self.cross if kind == "cross" else self.own
         return [f"{kind}_{('key', 'value')[n % 2]}_{n // 2}" for n in range(len(heads))]
+
+
+def has_prompt(code: fx.Graph) -> bool:
+    """Whether the last attention is over more entries than there are tokens: a prompt is there."""
+    found = _of_inputs(code)
+    axis = _written(found) if found else 0
+    return is_symbolic(axis) and not expression(axis).is_Symbol
+
+
+def _of_inputs(code: fx.Graph) -> list[Attention]:
+    return [one for one in attentions(code) if input_ancestors(one.key)]
+
+
+def _written(found: list[Attention]) -> Any:
+    """Return the number of entries of the last attention, which reads the generated tokens."""
+    return fake_value(found[-1].query).shape[-2]

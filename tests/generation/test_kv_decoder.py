@@ -124,19 +124,39 @@ def test_masks_are_made_of_their_last_rows_alone() -> None:
     assert square == []
 
 
-def test_a_soft_prompt_is_folded_first() -> None:
-    """Tokens in front of those that are written have no cache; as a memory they have one."""
-    _, graph = models.decoder("llama")
+def _greedy(model: nn.Module, prompt: Tensor, ids: list[int], length: int) -> tuple[int, ...]:
+    """What the model itself says after its embeddings with a prompt before them."""
+    words = model.get_input_embeddings()
+    written = list(ids)
+    for _ in range(length):
+        longer = torch.cat([prompt[None], words(torch.tensor([written]))], 1)
+        with torch.no_grad():
+            written.append(int(model(inputs_embeds=longer).logits[0, -1].argmax()))
+    return tuple(written[len(ids) :])
+
+
+@pytest.mark.parametrize("until", ["", "logits"])
+def test_a_tuned_prompt_generates_in_one_call(until: str) -> None:
+    model, graph = models.decoder("llama")
     value = gp.Learnable("normal", 0.5)
-    part = gp.Concatenative(at="tokens", length=3, value=value, until="logits")
+    part = gp.Concatenative(at="tokens", length=3, value=value, until=until, name="prompt")
     task = gp.compile(graph, gp.Program([part]))
+    prompts = [models.ids_of(1, 5)[0].tolist(), models.ids_of(2, 3)[1].tolist()]
+    found = gp.generate(task, prompts, max_new_tokens=6, ends=[])
+    tuned = task.program_state()["program.prompt.value"]
+    assert [tuple(text.ids) for text in found] == [_greedy(model, tuned, p, 6) for p in prompts]
+    with pytest.raises(PassError, match=r"attention is over .* tokens"):
+        CacheKV()(task.graph)
+
+
+def test_a_prompt_that_cannot_be_stored_is_refused_with_what_works() -> None:
+    _, graph = models.decoder("llama")
+    task = gp.compile(graph, gp.Program([gp.Concatenative(at="tokens", length=3, offset=1)]))
     prompt = [models.ids_of(1, 5)[0].tolist()]
-    with pytest.raises(PassError, match=r"gp\.precompute"):
-        gp.generate(task, prompt, max_new_tokens=6, ends=[])
-    whole = gp.generate(task, prompt, max_new_tokens=6, ends=[], use_cache=False)
-    folded = gp.generate(gp.precompute(task), prompt, max_new_tokens=6, ends=[])
-    assert whole[0].ids == folded[0].ids
-    assert whole[0].ids != gp.generate(graph, prompt, max_new_tokens=6, ends=[])[0].ids
+    with pytest.raises(PassError, match="unless it is precomputed") as error:
+        gp.generate(task, prompt, max_new_tokens=2, ends=[])
+    assert "use_cache=False" in str(error.value)
+    assert len(gp.generate(task, prompt, max_new_tokens=2, ends=[], use_cache=False)[0].ids) == 2
 
 
 class _Mixed(nn.Module):
