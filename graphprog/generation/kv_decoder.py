@@ -151,25 +151,24 @@ def with_kv_cache(model: Graph | ReprogrammedModel) -> CachedDecoder:
         >>> decoder = gp.with_kv_cache(language)  # once, for many calls
         >>> texts = gp.generate(decoder, ["Hi", "Hello"], max_new_tokens=4)
     """
-    graph, prompt_format = graph_and_format(with_stored_prompt(model))
+    if isinstance(model, ReprogrammedModel):
+        model = with_stored_prompt(model)
+    graph, prompt_format = graph_and_format(model)
     source = matched(graph)
     return CachedDecoder(source, ExposeKV()(source), CacheKV()(source), prompt_format)
 
 
-def with_stored_prompt(model: Graph | ReprogrammedModel) -> Graph | ReprogrammedModel:
-    """Return a model whose prompt of tokens is stored as keys and values, if it has one.
+def with_stored_prompt(task: ReprogrammedModel) -> ReprogrammedModel:
+    """Return a task whose prompt of tokens is stored as keys and values, if it has one.
 
     Raises:
         PassError: the prompt cannot be stored.
     """
-    prompted = isinstance(model, ReprogrammedModel) and any(
-        isinstance(part, Concatenative) for part in model.spec.acting
-    )
-    if not prompted or not has_prompt(matched(model.graph).code):
-        return model
-    assert isinstance(model, ReprogrammedModel)
+    prompted = any(isinstance(part, Concatenative) for part in task.spec.acting)
+    if not prompted or not has_prompt(matched(task.graph).code):
+        return task
     try:
-        return precompute(model)
+        return precompute(task)
     except ProgramError as error:
         raise PassError(
             f"a prompt among the tokens cannot be cached unless it is precomputed: {error.what}",
