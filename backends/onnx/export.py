@@ -34,6 +34,7 @@ from graphprog.backends.onnx_model.external_data import (
     weights_beside,
 )
 from graphprog.backends.onnx_model.lower import lower_program
+from graphprog.backends.onnx_model.range_check import check_range_inside
 from graphprog.backends.onnxruntime.providers import open_session
 from graphprog.backends.parity.bisect import require_parity
 from graphprog.backends.parity.report import (
@@ -62,6 +63,7 @@ def export(
     opset: int | None = None,
     tolerance: float = TOLERANCE,
     inputs: Inputs | None = None,
+    check_range: bool = False,
 ) -> ParityReport:
     """Export a task as an ONNX file, after comparing it in ONNX Runtime with the task itself.
 
@@ -74,9 +76,12 @@ def export(
         opset: version of the operator set, 18 or above; None takes the exporter's default.
         tolerance: as in :func:`graphprog.backends.parity.report.compare`.
         inputs: examples to compare on, the first alone and all; None takes 1 and 5 random rows.
+        check_range: whether the file returns NaN for rows whose first input is outside of the
+            contract's range, for runtimes other than graphprog's session, which refuses them.
 
     Raises:
-        BackendError: no translation; or the results differ, and where first.
+        BackendError: no translation; the results differ, and where first; or there is no range to
+            check.
         DataError: ``inputs`` are not what the task takes.
         FileError: the place cannot be written. As with every error, an old file stays.
 
@@ -91,11 +96,13 @@ def export(
     task = merge_reparameterization(task)
     batches, example = parity_batches(task, inputs), example_batch(task, inputs)
     if program == "per_row":
-        return export_per_row(task, path, batches, example, opset, tolerance)
+        return export_per_row(task, path, batches, example, opset, tolerance, check_range)
     kept: Mode = "folded" if program == "folded" else "overridable"
     model = lower(task, example, kept, opset)
     own = program_as_inputs(model, task.program_state()) if program == "inputs" else None
-    describe_model(model, task, program)
+    if check_range:
+        check_range_inside(model, task.spec.contract.range)
+    describe_model(model, task, program, checked=check_range)
 
     def probe(nodes: tuple[str, ...], given: Inputs) -> list[np.ndarray]:
         return run_model(lower(task, example, kept, opset, nodes), given)

@@ -27,6 +27,7 @@ from graphprog.backends.onnx_model.external_data import (
 )
 from graphprog.backends.onnx_model.lower import lower_program
 from graphprog.backends.onnx_model.program_files import CLASSES, ROW
+from graphprog.backends.onnx_model.range_check import check_range_inside
 from graphprog.backends.parity.report import Inputs, ParityReport
 from graphprog.backends.parity.rows import perturbed, prove_rows
 from graphprog.backends.program_rows.push_down_selection import push_down_selection
@@ -65,6 +66,7 @@ def export_per_row(
     example: Inputs,
     opset: int | None,
     tolerance: float,
+    check_range: bool = False,
 ) -> ParityReport:
     """Export a task with one program per row; see :func:`graphprog.backends.onnx.export`.
 
@@ -75,9 +77,12 @@ def export_per_row(
         example: example to trace with.
         opset: as in ``export``.
         tolerance: likewise.
+        check_range: likewise.
     """
     lowered = lower_per_row(task, example, opset)
-    describe_model(lowered.model, task, "per_row", lowered.axes)
+    if check_range:
+        check_range_inside(lowered.model, task.spec.contract.range)
+    describe_model(lowered.model, task, "per_row", lowered.axes, check_range)
 
     def prove(temporary: Path) -> ParityReport:
         run = checked_session(temporary, task.graph).evaluate

@@ -20,6 +20,7 @@ import torch
 from torch import fx
 
 from graphprog.backends.onnx_model.metadata import KEY, describe, viewer_entries
+from graphprog.backends.onnx_model.plain_words import describe_in_words
 from graphprog.backends.onnx_model.translate import MAX_BYTES, PROGRAM
 from graphprog.backends.onnxruntime.session import Session
 from graphprog.compiler.model import ReprogrammedModel
@@ -187,8 +188,18 @@ def describe_model(
     task: ReprogrammedModel,
     mode: str,
     per_row: Mapping[str, int | None] | None = None,
+    checked: bool = False,
 ) -> None:
-    """Write the document into a model's metadata; ``per_row`` as in the document."""
+    """Write the document into a model's metadata, and what it is for into its ``doc_string``.
+
+    Args:
+        model: the model.
+        task: what it computes.
+        mode: where its program is.
+        per_row: as in the document.
+        checked: whether it checks the range of its first input.
+    """
+    describe_in_words(model, task, checked)
     model.producer_name = KEY
     model.producer_version = __version__
     model.graph.name = task.base.name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import onnx
@@ -13,7 +13,13 @@ import onnxruntime
 
 from graphprog.backends.onnx_model.metadata import KEY, Deployed, read_document
 from graphprog.backends.onnx_model.program_files import LoadedProgram, load_for
-from graphprog.backends.onnxruntime.program_cache import Array, Program, Programs
+from graphprog.backends.onnxruntime.program_cache import (
+    Array,
+    Program,
+    Programs,
+    best_of,
+    probabilities_of,
+)
 from graphprog.backends.onnxruntime.providers import Providers
 from graphprog.backends.onnxruntime.session import Session
 from graphprog.backends.onnxruntime.stacking import by_group, some_rows
@@ -115,15 +121,39 @@ class MultiSession(Programs):
         """
         return self._run(inputs, self._resolved(program))
 
-    def predict(self, *inputs: Array, program: Program | Sequence[Program]) -> list[str]:
-        """Return the label of every row of a batch; arguments as in :meth:`run`.
+    @overload
+    def predict(
+        self,
+        *inputs: Array,
+        program: Program | Sequence[Program],
+        probabilities: Literal[False] = False,
+    ) -> list[str]: ...
+
+    @overload
+    def predict(
+        self,
+        *inputs: Array,
+        program: Program | Sequence[Program],
+        probabilities: Literal[True],
+    ) -> list[dict[str, float]]: ...
+
+    def predict(
+        self,
+        *inputs: Array,
+        program: Program | Sequence[Program],
+        probabilities: bool = False,
+    ) -> list[str] | list[dict[str, float]]:
+        """Return the label of every row, or the probability of every label.
+
+        Arguments are those of :meth:`run`, and ``probabilities`` that of :meth:`Session.predict`.
 
         Raises:
             BackendError: a program does not name its classes.
         """
         meant = self._resolved(program)
-        numbers = self._run(inputs, meant).argmax(1)
-        return list(self.labels_of(meant, numbers))
+        logits = self._run(inputs, meant)
+        names = self.labels_of(meant, len(logits))
+        return probabilities_of(names, logits) if probabilities else best_of(names, logits)
 
     def _resolved(self, program: Any) -> LoadedProgram | list[LoadedProgram]:
         several = isinstance(program, Sequence) and not isinstance(program, str)

@@ -120,6 +120,24 @@ class ProgramCache:
         self._stored[name] = path, dataclasses.replace(program, tensors={})
 
 
+def best_of(names: Sequence[tuple[str, ...]], logits: np.ndarray) -> list[str]:
+    """Return the name of each row's class with the largest logit [B, C]."""
+    return [own[number] for own, number in zip(names, logits.argmax(1), strict=True)]
+
+
+def probabilities_of(
+    names: Sequence[tuple[str, ...]], logits: np.ndarray
+) -> list[dict[str, float]]:
+    """Return the softmax of each row of logits [B, C] by name, the most probable first."""
+    found = []
+    for own, row in zip(names, logits.astype(np.float64), strict=True):
+        weights = np.exp(row[: len(own)] - row[: len(own)].max())
+        shares = weights / weights.sum()
+        order = np.argsort(-shares, kind="stable")
+        found.append({own[number]: float(shares[number]) for number in order})
+    return found
+
+
 class Programs(abc.ABC):
     """Base of sessions that serve programs added by name."""
 
@@ -200,27 +218,27 @@ class Programs(abc.ABC):
     def labels_of(
         self,
         program: LoadedProgram | Sequence[LoadedProgram] | None,
-        classes: np.ndarray,
+        count: int,
         own: tuple[str, ...] = (),
-    ) -> Sequence[str]:
-        """Return the names of predicted classes.
+    ) -> Sequence[tuple[str, ...]]:
+        """Return the names of the classes for every row.
 
         Args:
             program: of all rows, or of each; None is that of the file.
-            classes: number of each row's class.
+            count: number of rows.
             own: labels of the file.
 
         Raises:
             BackendError: a program does not name its classes.
         """
-        rows = program if isinstance(program, Sequence) else [program] * len(classes)
+        rows = program if isinstance(program, Sequence) else [program] * count
         labels = [own if one is None else one.labels for one in rows]
         if not all(labels):
             raise BackendError(
                 "the program does not name its classes",
                 ["use Contract(labels=(...)) in the program", "use run(...).argmax(1) for numbers"],
             )
-        return [names[number] for names, number in zip(labels, classes, strict=True)]
+        return labels
 
     def list(self) -> tuple[str, ...]:
         """Return the names of the added programs, in order."""

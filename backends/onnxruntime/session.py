@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -20,7 +20,13 @@ from graphprog.backends.onnx_model.program_files import (
     same_type,
 )
 from graphprog.backends.onnx_model.translate import BATCH
-from graphprog.backends.onnxruntime.program_cache import Array, Program, Programs
+from graphprog.backends.onnxruntime.program_cache import (
+    Array,
+    Program,
+    Programs,
+    best_of,
+    probabilities_of,
+)
 from graphprog.backends.onnxruntime.providers import Providers, open_session
 from graphprog.backends.onnxruntime.session_options import Options
 from graphprog.backends.onnxruntime.stacking import by_group, require_as_many, some_rows, stacked
@@ -133,15 +139,47 @@ class Session(Documented, Programs):
         """
         return self.evaluate(self._arranged(inputs, named), program)[0]
 
-    def predict(self, *inputs: Array, program: ProgramArgument = None, **named: Array) -> list[str]:
-        """Label of every row of a batch; arguments as in :meth:`run`.
+    @overload
+    def predict(
+        self,
+        *inputs: Array,
+        program: ProgramArgument = None,
+        probabilities: Literal[False] = False,
+        **named: Array,
+    ) -> list[str]: ...
+
+    @overload
+    def predict(
+        self,
+        *inputs: Array,
+        program: ProgramArgument = None,
+        probabilities: Literal[True],
+        **named: Array,
+    ) -> list[dict[str, float]]: ...
+
+    def predict(
+        self,
+        *inputs: Array,
+        program: ProgramArgument = None,
+        probabilities: bool = False,
+        **named: Array,
+    ) -> list[str] | list[dict[str, float]]:
+        """Label of every row of a batch, or the probability of every label.
+
+        Args:
+            inputs: as in :meth:`run`.
+            program: likewise.
+            probabilities: return for each row a mapping of label to probability, the softmax of
+                the target logits, the most probable first.
+            named: as in :meth:`run`.
 
         Raises:
             BackendError: neither the file nor the program names its classes.
         """
         meant = self._resolved(program)
-        numbers = self.run(*inputs, program=meant, **named).argmax(1)
-        return list(self.labels_of(meant, numbers, self.labels))
+        logits = self.run(*inputs, program=meant, **named)
+        names = self.labels_of(meant, len(logits), self.labels)
+        return probabilities_of(names, logits) if probabilities else best_of(names, logits)
 
     def evaluate(
         self, inputs: Sequence[Array], program: ProgramArgument = None

@@ -15,7 +15,8 @@ from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
 from graphprog.ir.inputs import InputSpec, check_type
 
-_SLACK = 1e-3
+SLACK = 1e-3
+"""How far values may lie outside of the range, such as after resizing."""
 
 
 def check_inputs(
@@ -50,7 +51,7 @@ def _check_values(contract: Contract, name: str, value: torch.Tensor, ranged: bo
     bounds = contract.range
     if not ranged or bounds is None:
         return
-    if low < bounds[0] - _SLACK or high > bounds[1] + _SLACK:
+    if low < bounds[0] - SLACK or high > bounds[1] + SLACK:
         remedies = ["check the contract's space and range against the data"]
         if bounds == (0.0, 1.0) and low >= 0 and high <= 255:
             remedies.insert(0, "divide images of [0, 255] by 255")
