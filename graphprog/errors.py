@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
 class GraphprogError(Exception):
@@ -24,6 +24,10 @@ class GraphprogError(Exception):
             lines.append("Try:")
             lines += [f"  {number}. {remedy}" for number, remedy in enumerate(self.remedies, 1)]
         super().__init__("\n".join(lines))
+
+    def reword(self, change: Callable[[str], str]) -> None:
+        """Change the texts in place, such as the names of sizes."""
+        GraphprogError.__init__(self, change(self.what), [change(text) for text in self.remedies])
 
 
 class CaptureError(GraphprogError):

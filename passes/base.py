@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from graphprog.errors import GraphprogError, PassError
 from graphprog.ir.graph import Graph, Step
+from graphprog.ir.symbols import in_letters
 from graphprog.rewriting.fake_tracing import keeping_sizes
 from graphprog.spec.registry import Spec
 
@@ -75,7 +76,8 @@ class Pass(Spec):
             self.ensures(graph, result)
             if (watcher := _WATCHER.get()) is not None:
                 watcher(self, graph, result)
-        except GraphprogError:
+        except GraphprogError as error:
+            error.reword(lambda text: in_letters(text, graph.symbols))
             raise
         except Exception as error:
             raise PassError(

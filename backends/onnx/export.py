@@ -51,6 +51,7 @@ from graphprog.compiler.merge_reparameterization import merge_reparameterization
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError
 from graphprog.passes.attention.split_kv import SplitKV
+from graphprog.utils.files import require_path
 
 Mode = Literal["folded", "overridable", "inputs", "per_row"]
 
@@ -92,6 +93,7 @@ def export(
     """
     if program not in get_args(Mode):
         raise BackendError(f"program={program!r} is unknown; one of {', '.join(get_args(Mode))}")
+    require_path(path)
     warn_uncounted(task.spec.align.kind, task.alignment)
     task = merge_reparameterization(task)
     batches, example = parity_batches(task, inputs), example_batch(task, inputs)

@@ -120,6 +120,17 @@ class ProgramCache:
         self._stored[name] = path, dataclasses.replace(program, tensors={})
 
 
+def _require_program(program: object) -> None:
+    if not isinstance(program, str | os.PathLike | LoadedProgram | Mapping):
+        raise BackendError(
+            f"a program is a name, a file, or tensors by name, not {program!r:.60}",
+            [
+                'add("digits", "digits.safetensors"), then program="digits"',
+                "gp.save(task, path), then program=path",
+            ],
+        )
+
+
 def best_of(names: Sequence[tuple[str, ...]], logits: np.ndarray) -> list[str]:
     """Return the name of each row's class with the largest logit [B, C]."""
     return [own[number] for own, number in zip(names, logits.argmax(1), strict=True)]
@@ -166,6 +177,7 @@ class Programs(abc.ABC):
         """
         if not name:
             raise BackendError(f"{name!r} cannot be the name of a program", ['add("digits", ...)'])
+        _require_program(program)
         self._cache.put(name, self.checked(program))
 
     def remove(self, name: str) -> None:
@@ -185,6 +197,7 @@ class Programs(abc.ABC):
             BackendError: neither a name nor a file, or tensors that do not fit.
             FileError: the file is unreadable, or belongs to another source or spec.
         """
+        _require_program(program)
         if isinstance(program, str):
             if program in self._cache.names:
                 return self._cache.get(program)

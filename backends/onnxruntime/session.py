@@ -81,8 +81,8 @@ class Session(Documented, Programs):
         memory: int | None = None,
     ) -> None:
         super().__init__(memory)
-        self.path = os.fspath(path)
         with within(path):
+            self.path = os.fspath(path)
             if not os.path.isfile(path):
                 raise FileError("no such file", ["check the path"])
             self._session = open_session(path, providers, options)

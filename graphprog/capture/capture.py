@@ -16,10 +16,12 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from graphprog.analysis.aliases import with_structure
+from graphprog.capture.examples import require_axes, require_values
 from graphprog.capture.first_call import FirstCall
 from graphprog.capture.fixed_axes import check_free
 from graphprog.capture.lift import lift
 from graphprog.capture.pt2_file.read import read_exported
+from graphprog.capture.quiet_tracing import quiet_tracing
 from graphprog.capture.taps import tapping
 from graphprog.errors import CaptureError
 from graphprog.ir.graph import Graph
@@ -100,6 +102,7 @@ def _captured(
         )
     args, kwargs = tuple(args), dict(kwargs or {})
     names = _input_names(model, args, kwargs)
+    require_values(model, names)
     axes = _checked_axes(names, dynamic_axes)
     args, kwargs = _widened(args, kwargs, names, axes)
     shapes = _dynamic_shapes(model, args, kwargs, names, axes, dynamic_axes)
@@ -171,6 +174,7 @@ def _checked_axes(
         )
     if wanted is None:
         return {name: {0: "batch"} if value.ndim else {} for name, value in tensors.items()}
+    require_axes(wanted, next(iter(tensors)))
     for name, axes in wanted.items():
         if name not in tensors:
             raise CaptureError(
@@ -264,7 +268,7 @@ def _export(
 ) -> ExportedProgram:
     def traced(strict: bool) -> ExportedProgram | Exception:
         try:
-            with tapping(model):
+            with tapping(model), quiet_tracing():
                 return torch.export.export(
                     model, args, kwargs, dynamic_shapes=shapes, strict=strict
                 )
@@ -301,5 +305,5 @@ def _explained(model: nn.Module, errors: list[Exception]) -> CaptureError:
 
 
 def _head(error: Exception, limit: int = 600) -> str:
-    text = str(error).strip()
+    text = str(error).strip().split("\n\n")[0]  # what follows is about torch
     return text if len(text) <= limit else text[:limit] + " ..."

@@ -117,6 +117,7 @@ class Program(Spec):
                     f"a program takes manipulations, not {type(part).__name__}",
                     ["use gp.Program([gp.Additive(), ...], align=gp.BayesianMap(classes=10))"],
                 )
+            _require_name(part)
         if not isinstance(self.align, Alignment):
             raise ProgramError(f"align takes an alignment, not {type(self.align).__name__}")
         object.__setattr__(self, "manipulations", parts)
@@ -159,3 +160,14 @@ class Program(Spec):
             part if part.fill else dataclasses.replace(part, fill=contract.mean) for part in places
         ]
         return (*places, *tokens, normalize, *inputs, *inner, *bound)
+
+
+def _require_name(part: Manipulation | TextPart) -> None:
+    """Check that a manipulation can be called as it is in the program's state."""
+    name: object = getattr(part, "name", "")
+    if not isinstance(name, str) or "." in name:
+        raise ProgramError(
+            f"{part.kind}: name={name!r} cannot be the name of a part: its tensors are called "
+            "program.<name>.<tensor>",
+            ["use a text without dots, such as " + repr(str(name).replace(".", "_"))],
+        )

@@ -24,7 +24,7 @@ import safetensors.torch
 import torch
 
 from graphprog.errors import FileError, ProgramError
-from graphprog.utils.files import atomic_write, open_regular, reason_of
+from graphprog.utils.files import atomic_write, open_regular, reason_of, require_path
 from graphprog.utils.json import parse_json, render_json
 
 FORMAT_NAME = "graphprog"
@@ -102,8 +102,10 @@ def within(path: str | os.PathLike[str]) -> Iterator[None]:
     """Prepend the path of a file to errors about its content.
 
     Raises:
-        FileError: for every :class:`FileError` or :class:`ProgramError` in the block.
+        FileError: for every :class:`FileError` or :class:`ProgramError` in the block; or it is not
+            a path.
     """
+    require_path(path)
     try:
         yield
     except (FileError, ProgramError) as error:

@@ -11,6 +11,32 @@ from torch.utils import _pytree as pytree
 from graphprog.errors import DataError
 
 
+def dense(name: str, value: Any) -> torch.Tensor:
+    """Return an input that is a dense tensor with values.
+
+    Raises:
+        DataError: it is something else; says how to convert it.
+    """
+    if not isinstance(value, torch.Tensor):
+        raise DataError(f"input {name!r} must be a tensor, not {type(value).__name__}")
+    if value.is_nested:
+        raise DataError(
+            f"input {name!r} is a nested tensor, and the graph takes dense ones",
+            ["use value.to_padded_tensor(0.0), and a mask if the model has one"],
+        )
+    if value.layout != torch.strided:
+        raise DataError(
+            f"input {name!r} is sparse ({value.layout}), and the graph takes dense tensors",
+            ["use value.to_dense()"],
+        )
+    if value.device.type == "meta":
+        raise DataError(
+            f"input {name!r} is on the meta device and has no values",
+            ["pass a tensor with values, on the device of the weights"],
+        )
+    return value
+
+
 @dataclasses.dataclass(frozen=True)
 class CallSpec:
     """How a call of the model becomes the flat list of tensor inputs.
@@ -34,10 +60,11 @@ class CallSpec:
         """Flatten a call into the tensor inputs, in order; all may be passed by name.
 
         Raises:
-            DataError: the call has another structure than at capture, or another constant.
+            DataError: the call has another structure or another constant than at capture, or an
+                input is not a dense tensor.
         """
         if not args and set(kwargs) == set(self.inputs):
-            return [kwargs[name] for name in self.inputs]
+            return [dense(name, kwargs[name]) for name in self.inputs]
         expected_args, expected_kwargs = pytree.tree_unflatten(list(self.names), self.tree)
         if set(kwargs) == set(expected_kwargs):
             kwargs = {name: kwargs[name] for name in expected_kwargs}
@@ -52,7 +79,7 @@ class CallSpec:
         tensors = []
         for leaf, name, constant in zip(leaves, self.names, self.constants, strict=True):
             if name is not None:
-                tensors.append(leaf)
+                tensors.append(dense(name, leaf))
             elif leaf is not constant and leaf != constant:
                 raise DataError(
                     f"a constant argument was {constant!r} at capture and is {leaf!r} now",

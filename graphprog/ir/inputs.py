@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from graphprog.errors import DataError
+from graphprog.ir.call_spec import dense
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
 from graphprog.ir.interface import dtype_text
@@ -111,10 +112,9 @@ def check_type(spec: InputSpec, value: Any) -> None:
     """Check shape and dtype of one input.
 
     Raises:
-        DataError: it differs; the message has both.
+        DataError: it differs; the message has both. Or it is not a dense tensor with values.
     """
-    if not isinstance(value, torch.Tensor):
-        raise DataError(f"input {spec.name!r} must be a tensor, not {type(value).__name__}")
+    value = dense(spec.name, value)
     fits = value.ndim == len(spec.shape) and all(
         _allows(wanted, size) for wanted, size in zip(spec.shape, value.shape, strict=True)
     )

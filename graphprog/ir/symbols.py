@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -50,6 +51,12 @@ def with_letters(
         taken.add(letter)
         found[size.node.expr] = sympy.Symbol(letter, integer=True, positive=True)
     return found
+
+
+def in_letters(text: str, names: Mapping[sympy.Symbol, sympy.Symbol]) -> str:
+    """Return a text with the canonical letters in place of a tracer's own names of sizes."""
+    letters = {str(symbol): str(letter) for symbol, letter in names.items()}
+    return re.sub(r"\b[su]\d+\b", lambda found: letters.get(found[0], found[0]), text)
 
 
 def size_text(size: Any, names: Mapping[sympy.Symbol, sympy.Symbol]) -> int | str:

@@ -94,7 +94,13 @@ class Editor:
         Raises:
             PassError: the name is taken.
         """
-        if hasattr(self.graph.weights.program, name) or name in self._children:
+        program = self.graph.weights.program
+        if hasattr(program, name) and name not in dict(program.named_children()):
+            raise PassError(
+                f"{name!r} cannot be the name of a part: modules have an attribute of that name",
+                ["give the part another name"],
+            )
+        if hasattr(program, name) or name in self._children:
             raise PassError(
                 f"the program already has a part named {name!r}",
                 ["give one of the two parts another name"],

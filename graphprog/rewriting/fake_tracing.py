@@ -73,12 +73,17 @@ def _refusing(sizes: Any, refused: bool = True) -> Iterator[None]:
 
 _SYMBOL = re.compile(r"\b[su]\d+\b")
 
-_TALKATIVE = ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes")
+_TALKATIVE = (
+    "torch._subclasses.fake_tensor",
+    "torch.fx.experimental.symbolic_shapes",
+    "torch.export._trace",
+)
 """Loggers that print every failed operation with its trace."""
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
+    """Log nothing about operations that fail, inside the block."""
     loggers = [logging.getLogger(name) for name in _TALKATIVE]
     before = [logger.disabled for logger in loggers]
     try:
@@ -104,7 +109,7 @@ def running(mode: FakeTensorMode) -> Iterator[None]:
     try:
         quiet = sizes.ignore_fresh_unbacked_symbols()  # of data-dependent counts
         lenient = _refusing(sizes, False)
-        with mode, lenient, sizes.suppress_guards(), quiet, enable_python_dispatcher(), _silence():
+        with mode, lenient, sizes.suppress_guards(), quiet, enable_python_dispatcher(), silence():
             yield
     finally:
         mode.cache_enabled = caching
@@ -155,7 +160,7 @@ def trace(
         try:
             # questions that only determine strides are answered without assumptions about sizes
             oblivious = sizes_config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
-            with _Forgetting(mode), oblivious, _silence():
+            with _Forgetting(mode), oblivious, silence():
                 traced = make_fx(call, pre_dispatch=True, tracing_mode="real")(*values, *fakes)
         except Exception as error:
             shapes = ", ".join(str(tuple(getattr(value, "shape", ()))) for value in values)

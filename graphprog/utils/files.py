@@ -15,6 +15,18 @@ from graphprog.utils.temporary import temporary_beside
 Result = TypeVar("Result")
 
 
+def require_path(path: object) -> None:
+    """Refuse what is not the path of a file.
+
+    Raises:
+        FileError: it is neither a string nor a path; shows it.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise FileError(
+            f"a path is needed, not {path!r:.60}", ['give the path of a file: "task.safetensors"']
+        )
+
+
 def atomic_write(path: str | os.PathLike[str], writer: Callable[[Path], object]) -> Path:
     """Write a file atomically.
 
@@ -35,6 +47,7 @@ def atomic_write(path: str | os.PathLike[str], writer: Callable[[Path], object])
     Raises:
         FileError: the path cannot be written, or writing failed.
     """
+    require_path(path)
     try:
         target = Path(os.path.realpath(path))
         old_mode = _mode_of(target)

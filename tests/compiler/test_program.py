@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 import graphprog as gp
-from graphprog.errors import InterfaceError, ProgramError
+from graphprog.errors import DataError, GraphprogError, InterfaceError, ProgramError
 from graphprog.spec.registry import format_spec, parse_spec
 from tests.models.programs import IMAGES, MEAN, STD, unit_task
 from tests.models.zoo import captured
@@ -296,3 +296,25 @@ def test_a_task_is_disabled_for_one_thread_and_one_asynchronous_task_alone() -> 
     assert found["disabled"].equal(bare)
     assert found["enabled"].equal(programmed)
     assert not programmed.equal(bare)
+
+
+@pytest.mark.parametrize("name", ["a.b", 3, "forward"])
+def test_a_name_that_no_part_can_have_is_refused(name: Any) -> None:
+    with pytest.raises(GraphprogError, match=rf"{name!r} cannot be the name of a part"):
+        gp.compile(captured("residual")[1], gp.Program([gp.Additive(name=name)]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x.to("meta"), "meta device"),
+        (lambda x: x.to_sparse(), r"sparse.*\n.*to_dense"),
+        (lambda x: x.numpy(), "must be a tensor, not ndarray"),
+    ],
+)
+def test_inputs_without_plain_values_are_refused(change: Any, message: str) -> None:
+    graph = captured("residual")[1]
+    task = gp.compile(graph, gp.Program([gp.Additive()]))
+    for run in (task, graph):
+        with pytest.raises(DataError, match=message):
+            run(change(torch.rand(2, 3, 16, 16)))

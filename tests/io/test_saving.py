@@ -226,3 +226,20 @@ def test_tasks_copy_but_are_not_pickled() -> None:
     assert not twin(x).equal(task(x))
     with pytest.raises(gp.errors.ProgramError, match=r"gp\.save\(task"):
         pickle.dumps(task)
+
+
+def test_what_is_no_path_is_refused() -> None:
+    graph = captured()
+    task = gp.compile(graph, PROGRAM)
+    calls = (
+        lambda: gp.load(None, graph),
+        lambda: gp.load(3, graph),
+        lambda: gp.save(task, None),
+        lambda: gp.Graph.load(None),
+        lambda: graph.save(None),
+        lambda: gp.backends.onnx.export(task, None),
+        lambda: gp.backends.onnxruntime.Session(None),
+    )
+    for call in calls:
+        with pytest.raises(FileError, match=r"a path is needed, not (None|3)"):
+            call()

@@ -26,6 +26,7 @@ from graphprog.ir.hints import checked_hints
 from graphprog.ir.interface import Edge
 from graphprog.ir.records import Site
 from graphprog.ir.weights import SourceTensors, Weights
+from graphprog.utils.files import require_path
 
 _LARGEST = 2**63
 WEIGHT_PATH = re.compile(r"[\w\-/:@+ ]+(\.[\w\-/:@+ ]+)*")
@@ -43,6 +44,7 @@ def read_graph(
         build: makes a graph from its fields.
         device: device for the weights.
     """
+    require_path(path)
     try:
         with open_container(path, device) as file:
             _check_format(file.document)

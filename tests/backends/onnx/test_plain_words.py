@@ -92,6 +92,9 @@ def test_probabilities_are_those_of_the_task_by_label(
     expected = task(images).softmax(1)
     found = session.predict(images, probabilities=True)
     assert session.predict(images) == [next(iter(row)) for row in found]
+    for wrong in (3, [3], task):
+        with pytest.raises(BackendError, match="a program is a name, a file, or tensors by name"):
+            session.run(images, program=wrong)
     for row, shares in zip(found, expected, strict=True):
         assert sum(row.values()) == pytest.approx(1)
         assert list(row.values()) == sorted(row.values(), reverse=True)

@@ -48,3 +48,12 @@ def test_the_number_of_largest_entries_may_be_the_length() -> None:
     graph = gp.capture(model, (torch.rand(3, LENGTH, 3),))
     with pytest.raises(PassError, match=r"the number 2 stands for the length.*topk"):
         gp.compile(graph, gp.Program([gp.Concatenative(at="before:out", axis=1, length=1)]))
+
+
+def test_refusals_call_sizes_as_tables_do() -> None:
+    graph = gp.capture(Normed(lambda x: x**2).eval(), (torch.rand(3, LENGTH, 3),))
+    assert graph.interfaces().resolve("before:out").shape == ("B", 2, 4)
+    with pytest.raises(PassError, match=r"the number 2 stands for the length") as failure:
+        gp.compile(graph, gp.Program([gp.Concatenative(at="before:out", axis=1, length=1)]))
+    assert "pow.Tensor_Scalar (B, 2, 4)" in str(failure.value)
+    assert failure.value.what in str(failure.value)
