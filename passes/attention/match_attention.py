@@ -14,6 +14,7 @@ from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
 from graphprog.ir.ops import schema_name
 from graphprog.ir.printing import module_path, operator_name
+from graphprog.ir.symbols import in_letters
 from graphprog.ir.weights import Weights
 from graphprog.passes.attention.mask import MaskBuilder, mask_of
 from graphprog.passes.attention.pattern import Pattern, pattern_at, softmaxes
@@ -85,7 +86,8 @@ def explain(graph: Graph) -> list[str]:
             pattern_at(softmax, graph.weights)
         except StoppedError as stopped:
             found = ", ".join(map(operator_name, stopped.found))
-            texts.append(f"{place}: found {found or 'nothing'}; then {stopped.text}")
+            reason = in_letters(stopped.text, graph.symbols)
+            texts.append(f"{place}: found {found or 'nothing'}; then {reason}")
         else:
             texts.append(f"{place}: is attention")
     return texts
