@@ -60,8 +60,9 @@ def attribute(
     nodes = [place.node for place in places.values()]
     swapped = Swapped(graph, places)
     with torch.no_grad():
-        run = graph.executable(nodes, graph.device)
-        values, others = (dict(zip(places, run(*flat), strict=True)) for flat in (donor, host))
+        values, others = (
+            dict(zip(places, graph.values_of(nodes, flat), strict=True)) for flat in (donor, host)
+        )
         ends = [float(score(swapped(flat)[0])) for flat in (donor, host)]
         check_ends(ends)
     gaps = {name: values[name] - others[name] for name in places}

@@ -69,7 +69,7 @@ class EffectMap:
         wide = min(max(6.0, 0.42 * cells.shape[1]), 24.0)
         drawing, (axis,) = figure(1, wide, max(3.0, 0.3 * len(self.names) + 1.4))
         bound = max(float(cells.abs().max()), 1e-12)
-        image = axis.imshow(cells, cmap="RdBu_r", vmin=-bound, vmax=bound, aspect="auto")
+        image = axis.imshow(cells.numpy(), cmap="RdBu_r", vmin=-bound, vmax=bound, aspect="auto")
         axis.set_yticks(range(len(self.names)), self.names)
         if tokens is not None and len(tokens) == cells.shape[1]:
             axis.set_xticks(range(len(tokens)), [repr(t)[1:-1] for t in tokens], rotation=60)
@@ -134,7 +134,7 @@ def patch(
     targets = dict(places) | ({through: graph.interfaces().resolve(through)} if through else {})
     swapped = Swapped(graph, targets, reads)
     with torch.no_grad():
-        values = dict(zip(places, graph.executable(names, graph.device)(*donor), strict=True))
+        values = dict(zip(places, graph.values_of(names, donor), strict=True))
         ends = [float(score(swapped(flat)[0])) for flat in (donor, host)]
         check_ends(ends)
         axes = {name: position_axis(graph, place) for name, place in places.items()}

@@ -35,12 +35,11 @@ class Recorder:
             for name, place in self.places.items()
         }
         self._mask = selection.mask_input(graph)
-        self._run = graph.executable([one.node for one in self.places.values()], graph.device)
+        self._nodes = [place.node for place in self.places.values()]
 
     def __call__(self, flat: list[torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return the selected values of one batch, by name of the interface."""
-        with torch.no_grad():
-            values = self._run(*flat)
+        values = self.graph.values_of(self._nodes, flat)
         own = dict(zip(self.graph.call_spec.inputs, flat, strict=True))
         present = own[self._mask] if self._mask else None
         found: dict[str, torch.Tensor] = {}

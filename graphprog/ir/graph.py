@@ -38,6 +38,7 @@ from graphprog.ir.weights import Weights
 from graphprog.spec.checks import require_texts
 
 _Place = TypeVar("_Place", bound=str | fx.Node)
+_READERS = 8
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -197,9 +198,28 @@ class Graph:
             place.name if isinstance(place, fx.Node) else table.resolve(place).node
             for place in places
         ]
-        with torch.no_grad():
-            values = self.executable(names, device)(*(value.to(device) for value in inputs))
+        values = self.values_of(names, [value.to(device) for value in inputs])
         return dict(zip(places, values, strict=True))
+
+    def values_of(
+        self, names: Sequence[str], inputs: Sequence[torch.Tensor]
+    ) -> tuple[torch.Tensor, ...]:
+        """Return the values of nodes, by name; otherwise as :meth:`evaluate`.
+
+        The code of the last few sets of nodes is kept, so that it is made once for a data set.
+        """
+        key = (tuple(names), self.device)
+        if key not in self._readers:
+            while len(self._readers) >= _READERS:
+                del self._readers[next(iter(self._readers))]
+            self._readers[key] = self.executable(names, self.device)
+        with torch.no_grad():
+            found: tuple[torch.Tensor, ...] = self._readers[key](*inputs)
+        return found
+
+    @cached_property
+    def _readers(self) -> dict[tuple[tuple[str, ...], torch.device], fx.GraphModule]:
+        return {}
 
     def cut(self, start: str | Sequence[str], end: str | Sequence[str]) -> Graph:
         """Return the part from given values to others as a graph, over the same weights.
