@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterable, Sequence
 
 from graphprog.errors import GraphprogError, ProgramError
 
+_LONGEST_AXIS = 2**31
+
 
 def require_integer(
     kind: str,
@@ -27,6 +29,16 @@ def require_integer(
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise error(f"{_place(kind, field)} must be an integer of at least {least}, not {value!r}")
+
+
+def require_position(kind: str, field: str, value: int) -> None:
+    """Refuse a place on an axis, or a length, that no tensor has.
+
+    Raises:
+        ProgramError: naming the spec, the field and what it holds.
+    """
+    if value >= _LONGEST_AXIS:
+        raise ProgramError(f"{_place(kind, field)} is {value:.3e}, beyond the end of any axis")
 
 
 def require_number(

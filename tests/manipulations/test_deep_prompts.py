@@ -216,3 +216,11 @@ def test_programs_of_methods_print_and_parse() -> None:
     ):
         program = gp.Program(parts)
         assert parse_spec(str(program)) == program
+
+
+@pytest.mark.parametrize("kind", [gp.Replacement, gp.Concatenative])
+@pytest.mark.parametrize("field", ["length", "offset"])
+def test_places_beyond_any_axis_are_refused(kind: type[gp.Manipulation], field: str) -> None:
+    sizes = {"length": 2, field: 10**30}
+    with pytest.raises(ProgramError, match=rf"{field} is 1\.000e\+30, beyond the end of any axis"):
+        kind(at="tokens", **sizes)

@@ -10,7 +10,7 @@ from torch import nn
 from graphprog.errors import InterfaceError, ProgramError
 from graphprog.manipulations.base import Manipulation
 from graphprog.manipulations.meanings import checked_meanings
-from graphprog.spec.checks import require_choice
+from graphprog.spec.checks import require_choice, require_position
 from graphprog.spec.registry import spec
 from graphprog.values.base import Fixed, Learnable
 from graphprog.values.conditioning import Conditioned
@@ -96,6 +96,8 @@ class Concatenative(Manipulation):
                 f"{self.kind}: offset must be 0 or more (before that entry), or -1 (at the end), "
                 f"not {self.offset}"
             )
+        require_position(self.kind, "length", self.length)
+        require_position(self.kind, "offset", self.offset)
         require_choice(self.kind, "tables", self.tables, TABLES)
 
     @property

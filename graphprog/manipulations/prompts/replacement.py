@@ -12,6 +12,7 @@ from graphprog.analysis.batch_axis import is_batch
 from graphprog.errors import InterfaceError, ProgramError
 from graphprog.manipulations.base import Manipulation
 from graphprog.manipulations.prompts.concatenative import Prompt
+from graphprog.spec.checks import require_position
 from graphprog.spec.registry import spec
 from graphprog.values.base import Learnable, shape_text
 from graphprog.values.context import BuildContext
@@ -59,6 +60,8 @@ class Replacement(Manipulation):
                 "too small",
                 ["set length from 1, offset from 0 or -1 for the end, axis from 1"],
             )
+        for field in ("length", "offset", "axis"):
+            require_position(self.kind, field, getattr(self, field))
 
     @property
     def reads(self) -> tuple[str, ...]:
