@@ -55,6 +55,18 @@ def lookups_of(nodes: Iterable[fx.Node]) -> list[TokenLookup]:
     return [found for node in nodes if (found := TokenLookup.of(node)) is not None]
 
 
+def table_rows(graph: Graph) -> dict[str, int]:
+    """Return the number of rows of the smallest table in which the ids of each input are looked up.
+
+    Ids that are changed before the lookup are not among them.
+    """
+    found: dict[str, int] = {}
+    for one in lookups_of(node for node in graph.code.nodes if node.users):
+        name = str(one.ids.target)
+        found[name] = min(one.rows, found.get(name, one.rows))
+    return found
+
+
 def largest_by_input(lookups: Iterable[TokenLookup]) -> dict[fx.Node, TokenLookup]:
     """Return the lookup of each input in its largest table."""
     found: dict[fx.Node, TokenLookup] = {}

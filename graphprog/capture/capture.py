@@ -26,11 +26,13 @@ from graphprog.capture.taps import tapping
 from graphprog.errors import CaptureError
 from graphprog.ir.graph import Graph
 from graphprog.ir.hints import checked_hints
+from graphprog.utils.torch_modes import plain_modes
 from graphprog.utils.user_frames import user_line
 
 DynamicAxes = Mapping[str, Mapping[int, str]]
 
 
+@plain_modes()
 def capture(
     model: nn.Module | ExportedProgram | str | os.PathLike[str],
     args: Sequence[Any] = (),
@@ -83,6 +85,21 @@ def capture(
     return dataclasses.replace(graph, tokenizer=tokenizer, hints=known)
 
 
+def _refuse_inference_tensors(model: nn.Module) -> None:
+    """Refuse weights through which nothing can be trained.
+
+    Raises:
+        CaptureError: a weight was made in inference mode; names it.
+    """
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_inference():
+            raise CaptureError(
+                f"{name} was made under torch.inference_mode(), so that no program could be "
+                "trained through it",
+                ["make and load the model outside of torch.inference_mode()"],
+            )
+
+
 def _captured(
     model: nn.Module | ExportedProgram | str | os.PathLike[str],
     args: Sequence[Any],
@@ -100,6 +117,7 @@ def _captured(
         raise CaptureError(
             f"capture takes an nn.Module, ExportedProgram or .pt2 path, not {type(model).__name__}"
         )
+    _refuse_inference_tensors(model)
     args, kwargs = tuple(args), dict(kwargs or {})
     names = _input_names(model, args, kwargs)
     require_values(model, names)

@@ -22,6 +22,7 @@ from graphprog.passes.insert.replace_tokens import ReplaceTokens
 from graphprog.passes.kv.extend_kv import ExtendKV
 from graphprog.passes.pipeline import Pipeline
 from graphprog.passes.verify import verify
+from graphprog.utils.torch_modes import plain_modes
 
 LOWERINGS: dict[str, Callable[[Any, int], Pass]] = {
     "insert": Insert,
@@ -48,6 +49,7 @@ def lower(program: Program, seed: int = 0) -> Pipeline:
     return Pipeline(tuple(passes))
 
 
+@plain_modes()
 def compile(graph: Graph, program: Program, seed: int = 0) -> ReprogrammedModel:
     """Compile a program into a captured model.
 

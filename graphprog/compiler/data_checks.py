@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -20,9 +20,18 @@ SLACK = 1e-3
 
 
 def check_inputs(
-    specs: Sequence[InputSpec], contract: Contract, inputs: Sequence[torch.Tensor]
+    specs: Sequence[InputSpec],
+    contract: Contract,
+    inputs: Sequence[torch.Tensor],
+    rows: Mapping[str, int] | None = None,
 ) -> None:
     """Check shapes, dtypes and finiteness of the inputs, and the range of the first one.
+
+    Args:
+        specs: inputs of the task.
+        contract: contract of the program, with the range.
+        inputs: the inputs, in order.
+        rows: for inputs that hold ids, the number of rows of the table that has them.
 
     Raises:
         DataError: names the input, and what was expected and found.
@@ -32,8 +41,27 @@ def check_inputs(
         raise DataError(f"a batch has {len(inputs)} inputs, the graph takes {names}")
     for number, (spec, value) in enumerate(zip(specs, inputs, strict=True)):
         check_type(spec, value)
+        if rows is not None and spec.name in rows:
+            _check_ids(spec.name, value, rows[spec.name])
         if value.is_floating_point():
             _check_values(contract, spec.name, value, ranged=number == 0)
+
+
+def _check_ids(name: str, value: torch.Tensor, rows: int) -> None:
+    if value.numel() == 0:
+        return
+    low, high = (int(bound) for bound in torch.aminmax(value))
+    if low < 0 or high >= rows:
+        outside = ((value < 0) | (value >= rows)).reshape(value.shape[0] if value.ndim else 1, -1)
+        row = int(outside.any(1).nonzero()[0])
+        raise DataError(
+            f"input {name!r}: row {row} of the batch has the id {high if high >= rows else low}, "
+            f"but the ids of its table are 0 to {rows - 1}",
+            [
+                "use the tokenizer that belongs to the model",
+                "pad inputs with an id of the vocabulary; -100 is for labels",
+            ],
+        )
 
 
 def _check_values(contract: Contract, name: str, value: torch.Tensor, ranged: bool) -> None:

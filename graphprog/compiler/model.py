@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from graphprog.analysis.token_inputs import TokenInputs
+from graphprog.analysis.token_inputs import TokenInputs, table_rows
 from graphprog.compiler.data_checks import check_inputs, check_labels, class_count
 from graphprog.compiler.encoding import encode, required, tensors_of
 from graphprog.compiler.length_checks import check_lengths, length_limits
@@ -27,6 +27,7 @@ from graphprog.ir.records import Steps
 from graphprog.passes.pipeline import Pipeline
 from graphprog.text.prompting.prompt import Prompt, Query
 from graphprog.text.prompting.selection import Embed
+from graphprog.utils.torch_modes import plain_modes
 
 _DISABLED: ContextVar[frozenset[int]] = ContextVar("disabled", default=frozenset())
 """Identities of the tasks whose program is disabled in this thread or asynchronous task."""
@@ -77,6 +78,7 @@ class ReprogrammedModel(nn.Module):
         self.program = graph.weights.program.described(str(spec))
         self.source.requires_grad_(False)
         self.inputs = inputs_of(graph)
+        self._table_rows = table_rows(graph)
         self._paired = _paired(graph)
         self._limits = length_limits(graph)
 
@@ -189,7 +191,7 @@ class ReprogrammedModel(nn.Module):
                 check_type(spec, value)
             check_lengths(self._limits, self.inputs, flat)
             if not self.training and all(value.device.type == "cpu" for value in flat):
-                check_inputs(self.inputs, self.spec.contract, flat)
+                check_inputs(self.inputs, self.spec.contract, flat, self._table_rows)
         return flat
 
     @contextmanager
@@ -261,7 +263,7 @@ class ReprogrammedModel(nn.Module):
             DataError: a shape or dtype is wrong, values are not finite or outside the contract's
                 range, or labels are not int64 class numbers.
         """
-        check_inputs(self.inputs, self.spec.contract, inputs)
+        check_inputs(self.inputs, self.spec.contract, inputs, self._table_rows)
         if labels is not None:
             check_labels(labels, len(inputs[0]), class_count(self.graph))
 
@@ -272,6 +274,7 @@ class ReprogrammedModel(nn.Module):
         """
         return random_inputs(self.inputs, batch, self.spec.contract.range or (0.0, 1.0), seed)
 
+    @plain_modes()
     def __deepcopy__(self, memo: dict[int, Any]) -> ReprogrammedModel:
         """Copy the program; the source model stays shared."""
         graph = self.pipeline(self.base)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -88,6 +89,21 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 def reason_of(error: Exception) -> str:
     """Return what the operating system says of an error, or what Python does."""
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+
+
+def make_folder(folder: str | os.PathLike[str]) -> None:
+    """Make a folder if it is not there, and check that files can be written into it.
+
+    Raises:
+        FileError: they cannot.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        place = os.fspath(folder)
+        raise FileError(f"{place}: cannot be created or written: {reason_of(error)}") from error
 
 
 def proved_write(path: str | os.PathLike[str], writer: Callable[[Path], Result]) -> Result:

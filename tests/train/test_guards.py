@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import nn
 
 import graphprog as gp
-from graphprog.errors import DataError, TrainingError
+from graphprog.errors import CaptureError, DataError, FileError, TrainingError
 from graphprog.train import evaluate, fit
 from graphprog.train.loop.engine import running
 from tests.support.training import UNIT, digits, framed, graph, headed, same_state
@@ -145,6 +146,85 @@ def test_an_interrupt_passes_through_and_leaves_the_task_usable() -> None:
     assert same_state(task, headed())
     assert not task.training
     assert evaluate(task, VALIDATION).count == 100
+
+
+@pytest.mark.parametrize("call", [fit, evaluate])
+def test_a_graph_or_a_module_is_not_a_task(call: Any) -> None:
+    with pytest.raises(TrainingError, match="a compiled task is needed, not a Graph") as error:
+        call(graph(), TRAIN)
+    assert "task = gp.compile(graph, gp.Program" in str(error.value)
+    with pytest.raises(TrainingError, match=r"not a Linear(.|\n)*graph = gp.capture"):
+        call(nn.Linear(4, 3), TRAIN)
+
+
+def test_a_log_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileError, match="logs: cannot be created or written: Not a directory"):
+        fit(headed(), TRAIN, log_dir=tmp_path / "file" / "logs")
+
+
+def small(model: nn.Module) -> gp.ReprogrammedModel:
+    parts = [gp.Additive(at="input:input")]
+    return gp.compile(
+        gp.capture(model, (torch.ones(2, 4),)), gp.Program(parts, align=gp.LinearHead(3))
+    )
+
+
+def test_modes_of_the_caller_change_nothing_that_is_made() -> None:
+    """Autocast, inference mode and no_grad, at capture, compiling, training and evaluation."""
+    data = (torch.rand(20, 4), torch.arange(20) % 3)
+    model = nn.Linear(4, 5)
+    expected = small(model)
+    fit(expected, data, epochs=1)
+    for mode in (torch.autocast("cpu", torch.bfloat16), torch.inference_mode(), torch.no_grad()):
+        with mode:
+            task = small(model)
+        assert task.base.fingerprint == expected.base.fingerprint
+        assert {value.dtype for value in task.program_state().values()} == {torch.float32}
+        fit(task, data, epochs=1)
+        assert same_state(task, expected)
+        with mode:
+            assert evaluate(task, data) == evaluate(expected, data)
+    task = small(model)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        fit(task, data, epochs=1)
+    assert same_state(task, expected)
+
+
+def test_training_in_inference_mode_is_refused() -> None:
+    data = (torch.rand(20, 4), torch.arange(20) % 3)
+    task = small(nn.Linear(4, 5))
+    with torch.inference_mode():
+        with pytest.raises(TrainingError, match=r"under torch.inference_mode\(\) nothing"):
+            fit(task, data)
+        with pytest.raises(CaptureError, match=r"weight was made under torch\.inference_mode"):
+            small(nn.Linear(4, 5))
+        task.program.align.bias = nn.Parameter(torch.zeros(3))
+    with pytest.raises(TrainingError, match=r"align.bias was made under torch\.inference_mode"):
+        fit(task, data)
+
+
+class Words(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(9, 8), nn.Linear(8, 4)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.head(self.table(ids).mean(1))
+
+
+@pytest.mark.parametrize("wrong", [9, -1])
+def test_ids_outside_the_table_are_named(wrong: int) -> None:
+    ids = torch.arange(80).reshape(20, 4) % 9
+    captured = gp.capture(Words(), (ids[:2],), dynamic_axes={"ids": {0: "batch", 1: "sequence"}})
+    program = gp.Program([gp.Concatenative(at="tokens", length=2)], align=gp.LinearHead(3))
+    task = gp.compile(captured, program)
+    ids[7, 2] = wrong
+    said = f"the id {wrong}, but the ids of its table are 0 to 8"
+    with pytest.raises(DataError, match=f"input 'ids': row 7 of the batch has {said}"):
+        task(ids)
+    with pytest.raises(DataError, match=f"training example 7: .*{said}"):
+        fit(task, (ids, torch.arange(20) % 3))
 
 
 def test_nothing_is_said_about_a_run_without_faults() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from graphprog.errors import FileError, TrainingError
 from graphprog.train.history import EpochRecord
 from graphprog.train.loop.state import RunState
+from graphprog.utils.files import make_folder
 from graphprog.utils.json import parse_json, render_json
 from graphprog.utils.tensor_files import write_tensors
 from graphprog.utils.tensor_tree import checksum, decode, encode
@@ -71,10 +71,7 @@ def read_snapshot(folder: Path, identity: dict[str, Any]) -> Snapshot | None:
         TrainingError: it belongs to another run; the message says what differs.
     """
     path = folder / FILE_NAME
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"{folder}: cannot be created: {error.strerror}") from error
+    make_folder(folder)
     if not path.exists():
         return None
     try:

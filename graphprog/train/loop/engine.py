@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,10 @@ from torch import nn
 
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import TrainingError
+from graphprog.ir.graph import Graph
 from graphprog.train.data.batches import Batch, Share
+from graphprog.utils.files import make_folder
+from graphprog.utils.torch_modes import plain_modes
 
 
 class Step(nn.Module):
@@ -118,12 +122,49 @@ def running(
 
     Raises:
         TrainingError: the device lacks the precision.
+        FileError: the log folder cannot be written.
     """
-    with _own_accelerate_state(cpu), _placement_kept(task):
+    if log_dir is not None:
+        make_folder(log_dir)
+    with plain_modes(), _own_accelerate_state(cpu), _placement_kept(task):
         try:
             yield Engine(task, precision, None if log_dir is None else os.fspath(log_dir), cpu)
         finally:
             task.eval()
+
+
+def require_task(task: Any) -> None:
+    """Check that an argument is a compiled task.
+
+    Raises:
+        TrainingError: it is not; says how to make one.
+    """
+    if not isinstance(task, ReprogrammedModel):
+        compiled = "gp.compile(graph, gp.Program([...], align=...))"
+        first = [] if isinstance(task, Graph) else ["graph = gp.capture(model, (example,))"]
+        raise TrainingError(
+            f"a compiled task is needed, not a {type(task).__name__}",
+            ["; ".join([*first, f"task = {compiled}"])],
+        )
+
+
+def require_trainable(task: ReprogrammedModel) -> None:
+    """Check that nothing of a task belongs to inference mode.
+
+    Raises:
+        TrainingError: ``torch.inference_mode()`` is on, or was when a tensor was made.
+    """
+    if torch.is_inference_mode_enabled():
+        raise TrainingError(
+            "under torch.inference_mode() nothing can be trained",
+            ["call gp.fit outside of the block; it measures without gradients by itself"],
+        )
+    for name, tensor in itertools.chain(task.named_parameters(), task.named_buffers()):
+        if tensor.is_inference():
+            raise TrainingError(
+                f"{name} was made under torch.inference_mode(), and cannot be trained",
+                ["make the model and the task outside of torch.inference_mode()"],
+            )
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from graphprog.compiler.model import ReprogrammedModel
 from graphprog.train.data.batches import Batch
 from graphprog.train.data.datasets import open_split
 from graphprog.train.data.splits import Split
-from graphprog.train.loop.engine import Engine, running
+from graphprog.train.loop.engine import Engine, require_task, running
 from graphprog.train.loop.meter import Meter, Scores
 from graphprog.train.loop.notes import collapse_note
 from graphprog.train.loop.randomness import preserved, reseed
@@ -111,6 +111,7 @@ def evaluate(
         >>> found.count, found.confusion.shape
         (4, torch.Size([2, 2]))
     """
+    require_task(task)
     recipe = Recipe(batch_size=batch_size, loss=loss, precision=precision, metrics=metrics)
     warn_uncounted(task.spec.align.kind, task.alignment)
     with running(task, precision) as engine, preserved(engine.device):

@@ -18,7 +18,7 @@ from graphprog.train.data.splits import Split
 from graphprog.train.engines import ENGINES
 from graphprog.train.history import History
 from graphprog.train.loop.checkpoint import read_snapshot
-from graphprog.train.loop.engine import Engine, running
+from graphprog.train.loop.engine import Engine, require_task, require_trainable, running
 from graphprog.train.loop.epoch import Trainer
 from graphprog.train.loop.mapping import Mapping
 from graphprog.train.loop.notes import few_classes_note
@@ -134,7 +134,7 @@ def fit(
             loss diverges in the first epoch (later, the run ends with the best program so far
             and a warning); the checkpoint belongs to another run; the source weights changed
             during training.
-        FileError: the checkpoint is damaged or cannot be written.
+        FileError: the checkpoint is damaged; it or the log folder cannot be written.
         KeyboardInterrupt: Ctrl-C; its text says what is saved, and how to go on. The task holds
             the program of the best epoch.
 
@@ -143,6 +143,8 @@ def fit(
         >>> len(history.records)
         2
     """
+    require_task(task)
+    require_trainable(task)
     recipe = Recipe(
         epochs=epochs,
         batch_size=batch_size,
