@@ -16,12 +16,14 @@ from graphprog.analysis.boundaries import (
     model_boundaries,
     module_boundaries,
 )
-from graphprog.analysis.repeated_blocks import Chain, find_chains
+from graphprog.analysis.repeated_blocks import Block, Chain, find_chains
+from graphprog.analysis.residual_stream import ResidualStream
+from graphprog.analysis.stages import stages_of
 from graphprog.analysis.token_inputs import largest_by_input, lookups_of, vocabulary_lookups
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph, Site
 from graphprog.ir.interface import Edge
-from graphprog.ir.ops import schema_name
+from graphprog.ir.ops import ancestors, schema_name
 from graphprog.ir.printing import module_path
 from graphprog.rewriting.edges import uses_of
 
@@ -37,7 +39,7 @@ def with_structure(graph: Graph) -> Graph:
     chains: list[Chain] = []
     if len(sites) > len(inputs):
         chains = find_chains(graph.code, sites)
-        _name_blocks(named, chains)
+        _name_blocks(graph, sites, named, chains)
     else:
         cuts, ends = cut_boundaries(graph)
         sites |= cuts
@@ -49,8 +51,9 @@ def with_structure(graph: Graph) -> Graph:
     sites |= outputs
     for key in inputs:
         named.add(key.removeprefix("input:") if len(inputs) > 1 else "", "input", key)
-    _name_tokens(graph, sites, named)
+    _name_tokens(graph, sites, chains, named)
     _name_head(graph, sites, named)
+    _name_features_of_towers(graph, sites, chains, named)
     return dataclasses.replace(graph, sites=sites, aliases=named.keys, choices=named.choices)
 
 
@@ -70,11 +73,22 @@ class _Aliases:
         self.choices[alias] = (*self.choices.get(alias, ()), qualified)
 
 
-def _name_blocks(named: _Aliases, chains: list[Chain]) -> None:
+def _name_blocks(
+    graph: Graph, sites: dict[str, Site], named: _Aliases, chains: list[Chain]
+) -> None:
+    """Name ``embedding`` and ``hidden[i]``; in a hierarchy, ``stages[s].hidden[i]`` too."""
+
+    def shape(block: Block) -> tuple[str, ...]:
+        sizes = fake_tensor(graph.nodes[sites[block.outer].node]).shape[1:]
+        return tuple(map(str, sizes))
+
     for chain, tower in zip(chains, _tower_names(chains), strict=True):
         named.add(tower, "embedding", chain[0].inner)
         for index, block in enumerate(chain):
             named.add(tower, f"hidden[{index}]", block.outer)
+        for number, stage in enumerate(stages_of(chain, shape)):
+            for index, block in enumerate(stage):
+                named.add(tower, f"stages[{number}].hidden[{index}]", block.outer)
 
 
 def _name_attention(
@@ -115,17 +129,27 @@ def _tower_names(chains: list[Chain]) -> list[str]:
     return [".".join(path[depth:-1]) or f"tower{i}" for i, path in enumerate(paths)]
 
 
-def _name_tokens(graph: Graph, sites: dict[str, Site], named: _Aliases) -> None:
+def _name_tokens(
+    graph: Graph, sites: dict[str, Site], chains: list[Chain], named: _Aliases
+) -> None:
     """Name ``tokens``: the result of looking up an integer input in the largest table.
 
-    If the module also scales the result, prompts act on the scaled result.
+    If the module also scales the result, prompts act on the scaled result. Of several towers, the
+    first that the result enters gives it a name too, such as ``text.tokens``.
     """
+    entered = {
+        tower: set(ancestors(graph.nodes[sites[chain[0].inner].node]))
+        for tower, chain in zip(_tower_names(chains), chains, strict=True)
+    }
     largest = vocabulary_lookups(largest_by_input(lookups_of(graph.code.nodes)).values())
     for one in largest:
         name = str(one.ids.target)
         node = _scaled(graph, sites, one.node)
         key = _ensure(sites, node, uses_of(node), f"tokens:{name}")
         named.add(name if len(largest) > 1 else "", "tokens", key)
+        towers = [tower for tower, nodes in entered.items() if tower and node in nodes]
+        if towers:
+            named.keys.setdefault(f"{towers[0]}.tokens", key)
 
 
 def _scaled(graph: Graph, sites: Mapping[str, Site], lookup: fx.Node) -> fx.Node:
@@ -161,6 +185,32 @@ def _name_head(graph: Graph, sites: dict[str, Site], named: _Aliases) -> None:
             value, slot = _affine_input(head)
             key = _ensure(sites, value, [(head, slot)], "features")
             named.add("", "features", key)
+
+
+def _name_features_of_towers(
+    graph: Graph, sites: dict[str, Site], chains: list[Chain], named: _Aliases
+) -> None:
+    """Name ``vision.features``: what the last affine layer after the blocks of a tower reads."""
+    if len(chains) < 2:
+        return
+    stream = ResidualStream(graph.code)
+    for tower, chain in zip(_tower_names(chains), chains, strict=True):
+        last = graph.nodes[sites[chain[-1].outer].node]
+        heads = [
+            node
+            for node in graph.code.nodes
+            if schema_name(node) in _AFFINE
+            and stream.continues(node, last)
+            and len(stream.activations(node)) == 1
+            and not any(_lies_in(module_path(node), one) for one in chains)
+        ]
+        if heads:
+            value, slot = _affine_input(heads[-1])
+            key = _ensure(sites, value, [(heads[-1], slot)], f"features:{tower}")
+            if "features" in named.keys:
+                named.keys[f"{tower}.features"] = key
+            else:
+                named.add(tower, "features", key)
 
 
 def _last_affine(graph: Graph, name: str) -> fx.Node | None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from graphprog.analysis.residual_stream import ResidualStream
 from graphprog.analysis.token_inputs import TokenLookup
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.ops import RESHAPES, ancestors, schema_name, values_of
@@ -127,11 +128,20 @@ def activations(code: fx.Graph, positions: Collection[str] = ()) -> frozenset[fx
 
 
 def is_cross(attention: Attention) -> bool:
-    """Whether queries and keys differ in length or in the inputs that they come from."""
+    """Whether queries and keys come from different sequences.
+
+    They do if they come from different inputs, or differ in length and are not one activation,
+    pooled for the queries or for the keys: one of them is computed from where both begin
+    without a residual addition.
+    """
     query, key = attention.query, without_prefix(attention.key)
-    if str(fake_tensor(query).shape[-2]) != str(fake_tensor(key).shape[-2]):
+    if not input_ancestors(query) <= input_ancestors(key):
         return True
-    return not input_ancestors(query) <= input_ancestors(key)
+    if str(fake_tensor(query).shape[-2]) == str(fake_tensor(key).shape[-2]):
+        return False
+    stream = ResidualStream(query.graph)
+    start = stream.meeting(query, key)
+    return start is None or min(stream.residuals(start, end) for end in (query, key)) > 0
 
 
 def input_ancestors(node: fx.Node) -> set[fx.Node]:

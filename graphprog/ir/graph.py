@@ -329,7 +329,11 @@ class Graph:
                 aliases=aliases,
                 module=site.module,
             )
-        return InterfaceTable(table, self.choices)
+        known = {
+            alias: tuple(name for name in qualified if name in self.aliases)
+            for alias, qualified in self.choices.items()
+        }
+        return InterfaceTable(table, known)
 
     @cached_property
     def text(self) -> str:

@@ -98,14 +98,12 @@ class InterfaceTable(Mapping[str, Interface]):
             for interface in self._interfaces.values()
             for alias in interface.aliases
         }
-        self._choices: dict[str, tuple[str, ...]] = {}
-        self._only: dict[str, Interface] = {}
-        for alias, qualified in choices.items():
-            known = tuple(name for name in qualified if name in self._by_alias)
-            if len(known) > 1:
-                self._choices[alias] = known
-            elif known:
-                self._only[alias] = self._by_alias[known[0]]
+        self._choices = {alias: names for alias, names in choices.items() if len(names) > 1}
+        self._only = {
+            alias: self._by_alias[names[0]]
+            for alias, names in choices.items()
+            if len(names) == 1 and names[0] in self._by_alias
+        }
 
     def __getitem__(self, key: str) -> Interface:
         return self._interfaces[key]

@@ -38,9 +38,14 @@ def sources_of(node: fx.Node) -> list[fx.Node]:
 
 
 def values_of(node: fx.Node) -> list[fx.Node]:
-    """Return what the values of a result depend on; ``zeros_like(x)`` takes only x's shape."""
-    like = schema_name(node) in _LIKE
-    return [part for part in sources_of(node) if not (like and part is node.args[0])]
+    """Return what the values of a result depend on.
+
+    ``zeros_like(x)`` and ``y.view_as(x)`` take only x's shape.
+    """
+    name = schema_name(node)
+    like = node.args[0] if name in _LIKE else node.args[1] if name.endswith("_as") else None
+    kept = node.args[0] if name.endswith("_as") else None
+    return [part for part in sources_of(node) if part is not like or part is kept]
 
 
 def ancestors(

@@ -41,6 +41,23 @@ def bert() -> nn.Module:
     )
 
 
+def deberta() -> nn.Module:
+    """An encoder with a convolution beside its first layer."""
+    from transformers import DebertaV2Config, DebertaV2ForSequenceClassification
+
+    config = DebertaV2Config(
+        vocab_size=100,
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
+        conv_kernel_size=3,
+        conv_act="gelu",
+    )
+    return DebertaV2ForSequenceClassification(config).eval().requires_grad_(False)
+
+
 def gpt2() -> nn.Module:
     from transformers import GPT2Config, GPT2LMHeadModel
 

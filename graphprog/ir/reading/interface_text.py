@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from graphprog.ir.reading.folding import Row, Run, folded, range_label, ranged, 
 from graphprog.utils.columns import columns
 
 _INDEX = re.compile(r"\[\d+\]")
+_LAST_INDEX = re.compile(r"\[\d+\]$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +77,14 @@ def _aliases(places: Sequence[Place], verbose: bool) -> list[str]:
         return []
     stems = list(dict.fromkeys(_INDEX.sub("[*]", alias) for alias, _ in named))
     named.sort(key=lambda item: stems.index(_INDEX.sub("[*]", item[0])))
+    cells = []
+    for _, same in itertools.groupby(named, lambda item: _LAST_INDEX.sub("", item[0])):
+        cells += _alias_cells(list(same), verbose)
+    return [*columns(cells, ("alias", "interface", "value")), ""]
+
+
+def _alias_cells(named: Sequence[tuple[str, Place]], verbose: bool) -> list[tuple[str, str, str]]:
+    """Return the rows of aliases that differ in their last index alone."""
     rows = [Row(f"{alias} {place.key}", place.type_text) for alias, place in named]
     cells = []
     for entry in _entries(rows, verbose, least=1):
@@ -83,7 +93,7 @@ def _aliases(places: Sequence[Place], verbose: bool) -> list[str]:
             (alias, place), (last_alias, last) = named[row], named[run.last(row)]
             key = ranged(place.key, last.key)
             cells.append((_python_range(alias, last_alias), key, place.type_text))
-    return [*columns(cells, ("alias", "interface", "value")), ""]
+    return cells
 
 
 def _python_range(first: str, last: str) -> str:

@@ -97,7 +97,12 @@ class GraphSummary:
 def summary_of(graph: Printable, table: InterfaceTable, weights: Weights) -> GraphSummary:
     """Return the summary of a graph with its interfaces and weights."""
     named = zip(graph.outputs, graph.output_nodes, strict=True)
-    aliases = {alias: place for place in table.values() for alias in place.aliases}
+    aliases = {
+        alias: place
+        for place in table.values()
+        for alias in place.aliases
+        if "stages[" not in alias  # other names of the same blocks
+    }
     return GraphSummary(
         name=graph.name,
         inputs={str(node.target): _type(node, graph) for node in graph.placeholders},
