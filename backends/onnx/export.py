@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -46,10 +47,14 @@ from graphprog.backends.parity.report import (
     parity_batches,
 )
 from graphprog.backends.program_rows.push_down_selection import push_down_selection
+from graphprog.compiler.compile import compile as compile_program
 from graphprog.compiler.data_checks import warn_uncounted
 from graphprog.compiler.merge_reparameterization import merge_reparameterization
 from graphprog.compiler.model import ReprogrammedModel
+from graphprog.compiler.outputs import with_outputs
+from graphprog.compiler.program import Program
 from graphprog.errors import BackendError
+from graphprog.ir.graph import Graph
 from graphprog.passes.attention.split_kv import SplitKV
 from graphprog.utils.files import require_path
 
@@ -57,10 +62,11 @@ Mode = Literal["folded", "overridable", "inputs", "per_row"]
 
 
 def export(
-    task: ReprogrammedModel,
+    task: ReprogrammedModel | Graph,
     path: str | os.PathLike[str],
     *,
     program: Mode = "folded",
+    outputs: Sequence[str] | None = None,
     opset: int | None = None,
     tolerance: float = TOLERANCE,
     inputs: Inputs | None = None,
@@ -69,11 +75,13 @@ def export(
     """Export a task as an ONNX file, after comparing it in ONNX Runtime with the task itself.
 
     Args:
-        task: what to export; it is not changed.
+        task: what to export, a compiled model or a graph without a program; it is not changed.
         path: the file, written atomically. Weights of 2 GiB and more lie beside it; see
             :mod:`graphprog.backends.onnx_model.external_data`.
         program: ``"folded"``, ``"overridable"``, ``"inputs"`` or ``"per_row"``; see the module's
             docstring.
+        outputs: what the file returns: outputs of the model, and interfaces by key or alias, such
+            as ``["logits", "hidden[5]"]``; they keep these names. None returns the model's outputs.
         opset: version of the operator set, 18 or above; None takes the exporter's default.
         tolerance: as in :func:`graphprog.backends.parity.report.compare`.
         inputs: examples to compare on, the first alone and all; None takes 1 and 5 random rows.
@@ -84,6 +92,7 @@ def export(
         BackendError: no translation; the results differ, and where first; or there is no range to
             check.
         DataError: ``inputs`` are not what the task takes.
+        InterfaceError: an output is not an interface of the model.
         FileError: the place cannot be written. As with every error, an old file stays.
 
     Example:
@@ -94,8 +103,12 @@ def export(
     if program not in get_args(Mode):
         raise BackendError(f"program={program!r} is unknown; one of {', '.join(get_args(Mode))}")
     require_path(path)
+    if isinstance(task, Graph):
+        task = compile_program(task, Program())
     warn_uncounted(task.spec.align.kind, task.alignment)
     task = merge_reparameterization(task)
+    if outputs is not None:
+        task = with_outputs(task, outputs)
     batches, example = parity_batches(task, inputs), example_batch(task, inputs)
     if program == "per_row":
         return export_per_row(task, path, batches, example, opset, tolerance, check_range)

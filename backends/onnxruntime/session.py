@@ -116,7 +116,31 @@ class Session(Documented, Programs):
         """Where the model runs, most preferred first, in ONNX Runtime's names."""
         return tuple(self._session.get_providers())
 
-    def run(self, *inputs: Array, program: ProgramArgument = None, **named: Array) -> np.ndarray:
+    @overload
+    def run(
+        self,
+        *inputs: Array,
+        program: ProgramArgument = None,
+        outputs: None = None,
+        **named: Array,
+    ) -> np.ndarray: ...
+
+    @overload
+    def run(
+        self,
+        *inputs: Array,
+        program: ProgramArgument = None,
+        outputs: Sequence[str],
+        **named: Array,
+    ) -> dict[str, np.ndarray]: ...
+
+    def run(
+        self,
+        *inputs: Array,
+        program: ProgramArgument = None,
+        outputs: Sequence[str] | None = None,
+        **named: Array,
+    ) -> np.ndarray | dict[str, np.ndarray]:
         """Run on one batch.
 
         Args:
@@ -125,11 +149,14 @@ class Session(Documented, Programs):
                 a saved program file (read at every call), what :meth:`load_program` made of one,
                 or tensors by name. A list of such, one per row: in one run where the file was
                 exported with ``program="per_row"``, else in a run for each different program.
+            outputs: names of outputs to return by name; of the file's others only what these need
+                is computed.
             named: further inputs by name.
 
         Returns:
-            The first output: target logits [B, classes] where the program aligns. Rows whose
-            program has fewer classes than another row's are filled up with -inf.
+            The first output, or a mapping where ``outputs`` are named: target logits [B, classes]
+            where the program aligns. Rows whose program has fewer classes than another row's are
+            filled up with -inf.
 
         Raises:
             DataError: inputs are missing, unknown, or of another shape, dtype or range; or there
@@ -137,7 +164,16 @@ class Session(Documented, Programs):
             BackendError: the program is unknown or does not fit, or the file is folded.
             FileError: the program file is unreadable, or belongs to another source or spec.
         """
-        return self.evaluate(self._arranged(inputs, named), program)[0]
+        values = self._arranged(inputs, named)
+        if outputs is None:
+            return self.evaluate(values, program)[0]
+        known = [entry.name for entry in self._session.get_outputs()]
+        if unknown := [name for name in outputs if name not in known]:
+            raise BackendError(
+                f"{self.path}: has no output {', '.join(unknown)}",
+                [f"it has {', '.join(known)}", "export(task, path, outputs=[...])"],
+            )
+        return dict(zip(outputs, self.evaluate(values, program, outputs), strict=True))
 
     @overload
     def predict(
@@ -177,14 +213,17 @@ class Session(Documented, Programs):
             BackendError: neither the file nor the program names its classes.
         """
         meant = self._resolved(program)
-        logits = self.run(*inputs, program=meant, **named)
+        logits = self.evaluate(self._arranged(inputs, named), meant)[0]
         names = self.labels_of(meant, len(logits), self.labels)
         return probabilities_of(names, logits) if probabilities else best_of(names, logits)
 
     def evaluate(
-        self, inputs: Sequence[Array], program: ProgramArgument = None
+        self,
+        inputs: Sequence[Array],
+        program: ProgramArgument = None,
+        outputs: Sequence[str] | None = None,
     ) -> list[np.ndarray]:
-        """All outputs, for inputs in order; otherwise as :meth:`run`."""
+        """All outputs, or those named, for inputs in order; otherwise as :meth:`run`."""
         tensors = tuple(_tensor(value) for value in inputs)
         check_inputs(self.inputs, self.contract, tensors)
         meant = self._resolved(program)
@@ -193,22 +232,25 @@ class Session(Documented, Programs):
 
             def run(rows: Sequence[int]) -> list[np.ndarray]:
                 some = some_rows(self.inputs, tensors, rows, len(meant))
-                return self._evaluated(some, meant[rows[0]])
+                return self._evaluated(some, meant[rows[0]], outputs)
 
             return by_group([id(one) for one in meant], run)
-        return self._evaluated(tensors, meant)
+        return self._evaluated(tensors, meant, outputs)
 
     def _evaluated(
-        self, tensors: Sequence[torch.Tensor], program: LoadedProgram | list[LoadedProgram] | None
+        self,
+        tensors: Sequence[torch.Tensor],
+        program: LoadedProgram | list[LoadedProgram] | None,
+        names: Sequence[str] | None,
     ) -> list[np.ndarray]:
-        """All outputs of one run, for inputs that were checked."""
+        """Outputs of one run, for inputs that were checked."""
         feeds = {
             spec.name: value.to(spec.dtype).numpy()
             for spec, value in zip(self.inputs, tensors, strict=True)
         }
         feeds |= self._overrides(program, tensors)
         try:
-            outputs: list[np.ndarray] = self._session.run(None, feeds)
+            outputs: list[np.ndarray] = self._session.run(names, feeds)
         except Exception as error:
             shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in feeds.items())
             raise BackendError(f"{self.path}: failed on {shapes}: {error}") from error
