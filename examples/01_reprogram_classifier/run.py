@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+import pictures
 import programs
 import torch
 from data import Target, digits, squares
@@ -148,7 +149,10 @@ def deliver(task: gp.ReprogrammedModel, history: gp.History, target: Target, out
     )
     history.plot(f"{stem}_curves.png")
     task.program.plot(f"{stem}_program.png")
-    task.alignment.plot(labels=target.labels, path=f"{stem}_mapping.png")
+    task.alignment.plot(path=f"{stem}_mapping.png")
+    labels = target.test[1]
+    shown = torch.cat([(labels == label).nonzero()[0] for label in (3, 5, 8)])
+    pictures.draw(task, images[shown], labels[shown], Path(f"{stem}_picture.png"))
 
 
 def table(rows: list[Row], source_parameters: int) -> Table:

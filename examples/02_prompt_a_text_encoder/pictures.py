@@ -74,3 +74,5 @@ def scatter(axis: Axes, values: torch.Tensor, labels: torch.Tensor, names: Seque
         axis.scatter(*own.T, s=11, color=colors[label % len(colors)], label=name, linewidths=0)
     axis.set_xticks([])
     axis.set_yticks([])
+    axis.set_xlabel("t-SNE, first dimension")
+    axis.set_ylabel("t-SNE, second dimension")

@@ -17,7 +17,31 @@ if TYPE_CHECKING:
 
 
 class Pictured(abc.ABC):
-    """Mixin of modules that map source classes or features to target logits."""
+    """Mixin of modules that map source classes or features to target logits.
+
+    Attributes:
+        target_names: names of the target classes.
+        source_names: names of what is read.
+        reads: what is read, for people.
+    """
+
+    target_names: tuple[str, ...] = ()
+    source_names: tuple[str, ...] = ()
+    reads: str = "source class"
+
+    def describe(self, targets: Sequence[str], sources: Sequence[str], at: str) -> None:
+        """Name what the plot shows.
+
+        Args:
+            targets: names of the target classes.
+            sources: names of the source classes.
+            at: interface that is read.
+        """
+        classes = at == "logits"
+        known = classes and len(sources) >= len(self.mapping())
+        self.target_names = tuple(targets)
+        self.source_names = tuple(sources) if known else ()
+        self.reads = "source class" if classes else f"entry of {at}"
 
     @abc.abstractmethod
     def mapping(self) -> torch.Tensor:
@@ -30,10 +54,14 @@ class Pictured(abc.ABC):
         top: int = 3,
         path: str | os.PathLike[str] | None = None,
     ) -> Figure:
-        """Draw the mapping; see :func:`graphprog.utils.plots.plot_mapping`."""
+        """Plot the mapping; see :func:`graphprog.utils.plots.plot_mapping`.
+
+        Names are those of the contract and of the source's classes, if none are given.
+        """
         require_texts("", "labels", labels)
         require_texts("", "source_labels", source_labels)
-        return plot_mapping(self.mapping(), labels, source_labels, top, path)
+        names = labels or self.target_names, source_labels or self.source_names
+        return plot_mapping(self.mapping(), *names, top, path, self.reads)
 
 
 def selection_matrix(sources: torch.Tensor, count: int) -> torch.Tensor:

@@ -7,12 +7,15 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from graphprog.alignments.picture import Pictured
+from graphprog.analysis.nearest_tokens import nearest_tokens
 from graphprog.analysis.token_inputs import TokenInputs, table_rows
 from graphprog.compiler.data_checks import check_inputs, check_labels, class_count
 from graphprog.compiler.encoding import encode, required, tensors_of
@@ -75,7 +78,10 @@ class ReprogrammedModel(nn.Module):
         self.prompt = prompt
         self.summary: dict[str, Any] = {}
         self.source = graph.weights.source
-        self.program = graph.weights.program.described(str(spec))
+        self.program = graph.weights.program.described(str(spec), partial(nearest_tokens, base))
+        aligned: object = self.alignment
+        if isinstance(aligned, Pictured):
+            aligned.describe(spec.contract.labels, base.hints.get("labels", ()), spec.align.at)
         self.source.requires_grad_(False)
         self.inputs = inputs_of(graph)
         self._table_rows = table_rows(graph)

@@ -25,6 +25,18 @@ class Adding(Protocol):
         """Return the added pattern, in float32."""
 
 
+@runtime_checkable
+class Inserting(Protocol):
+    """A part of a program that inserts entries."""
+
+    def inserted_entries(self) -> torch.Tensor | None:
+        """Return the entries [P, d], in float32; None if they are not the same for every row."""
+
+
+Nearest = Callable[[torch.Tensor], list[list[tuple[str, float]]]]
+"""From vectors [P, d] to the nearest tokens of each, with their similarities."""
+
+
 class ProgramParts(nn.Module):
     """The modules of a program, one child for each part.
 
@@ -33,17 +45,24 @@ class ProgramParts(nn.Module):
     Args:
         parts: the modules by name.
         text: text of the program that they belong to.
+        nearest: finds the tokens of the source that are nearest to entries.
     """
 
-    def __init__(self, parts: Mapping[str, nn.Module] | None = None, text: str = "") -> None:
+    def __init__(
+        self,
+        parts: Mapping[str, nn.Module] | None = None,
+        text: str = "",
+        nearest: Nearest | None = None,
+    ) -> None:
         super().__init__()
         for name, part in (parts or {}).items():
             self.add_module(name, part)
         self._text = text
+        self._nearest = nearest
 
-    def described(self, text: str) -> ProgramParts:
-        """Return the same modules with the text of their program."""
-        return ProgramParts(dict(self.named_children()), text)
+    def described(self, text: str, nearest: Nearest | None = None) -> ProgramParts:
+        """Return the same modules with the text of their program, and the source's tokens."""
+        return ProgramParts(dict(self.named_children()), text, nearest)
 
     def __repr__(self) -> str:
         state = self.state_dict(prefix="program.")
@@ -62,9 +81,24 @@ class ProgramParts(nn.Module):
             if isinstance(part, Adding)
         }
 
+    def prompts(self) -> dict[str, torch.Tensor]:
+        """Return the entries [P, d] that parts insert, by part, in float32, without gradient."""
+        found = {
+            name: part.inserted_entries()
+            for name, part in self.named_children()
+            if isinstance(part, Inserting)
+        }
+        return {name: entries for name, entries in found.items() if entries is not None}
+
     def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
-        """Plot the additive parts; see :func:`graphprog.utils.plots.plot_program`."""
-        return plot_program(self.patterns(), path)
+        """Plot added patterns, and prompts by the similarity of their entries.
+
+        Entries of a prompt are named by the nearest tokens of the source's vocabulary, if they have
+        the width of its embeddings; see :func:`graphprog.utils.plots.plot_program`.
+        """
+        prompts = self.prompts()
+        nearest = {name: self._nearest(value) for name, value in prompts.items() if self._nearest}
+        return plot_program(self.patterns(), path, prompts, nearest)
 
 
 class SourceTensors(nn.Module):

@@ -13,6 +13,7 @@ from graphprog.spec.registry import Spec, spec
 from graphprog.values.base import Fixed, Learnable, Stored, shape_text
 from graphprog.values.context import BuildContext
 from graphprog.values.layers import affine
+from graphprog.values.reparameterized import Placed
 
 
 @runtime_checkable
@@ -104,6 +105,16 @@ class Entries(nn.Module):
         super().__init__()
         self.dtype = dtype
         self.made = made
+
+    def inserted_entries(self) -> torch.Tensor | None:
+        """The entries [P, d] in float32; None if they depend on inputs or have another shape."""
+        if self.made is None:
+            found: torch.Tensor = self.value
+        elif isinstance(self.made, Placed):
+            found = self.made()
+        else:
+            return None
+        return found.detach().float() if found.ndim == 2 else None
 
     def forward(self, x: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
         """The entries."""
