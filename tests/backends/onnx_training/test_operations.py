@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional as F
 
-from graphprog.backends.onnx_model.lower import lower_program
+from graphprog.backends.onnx_model.translate import translate
 from graphprog.backends.onnx_training.cleaning import cleaned
 from graphprog.backends.onnx_training.gradients.attention import attention
 from graphprog.backends.onnx_training.gradients.translated import (
@@ -282,7 +282,7 @@ def results_of_onnxruntime() -> dict[str, np.ndarray]:
         for name, value in zip(names, points, strict=True)
     ]
     results = [f"gradient {name}" for name in names]
-    model = lower_program(program, specs, results)
+    model = translate(program, specs, results, None)
     session = open_session(ir.to_proto(model).SerializeToString(), "cpu")
     taken = {entry.name for entry in session.get_inputs()}
     feeds = {spec.name: value.numpy() for spec, value in zip(specs, points, strict=True)}
