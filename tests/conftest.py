@@ -34,8 +34,8 @@ if _IS_WORKER:
 TORCHVISION_OPERATORS = declare_missing_operators()
 
 # The first example of a test pays for imports and tracing, which a deadline would call slow.
-hypothesis.settings.register_profile("graphprog", deadline=None)
-hypothesis.settings.load_profile("graphprog")
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=30)
+hypothesis.settings.register_profile("thorough", deadline=None)
 
 
 Golden = Callable[[Path, str], None]
@@ -60,6 +60,12 @@ def golden(request: pytest.FixtureRequest) -> Golden:
         )
 
     return compare
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Try fewer random examples in the default run than where slow tests run too."""
+    thorough = "slow" in config.option.markexpr.replace("not slow", "", 1)
+    hypothesis.settings.load_profile("thorough" if thorough else "quick")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
