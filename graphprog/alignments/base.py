@@ -48,6 +48,11 @@ class Alignment(Spec, abc.ABC):
         """Whether there is nothing to insert after the value that is read."""
         return False
 
+    @property
+    def inserted_mark(self) -> int | None:
+        """The mark of an inserted entry in the inputs that are read; None if there is none."""
+        return None
+
     @abc.abstractmethod
     def build(self, context: BuildContext) -> nn.Module:
         """Make the module that maps the source's values to target logits.

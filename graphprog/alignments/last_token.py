@@ -20,7 +20,7 @@ class LastToken(Alignment):
 
     The graph's mask marks padding, on either side; without a mask the last position is read. At
     ``logits`` these are the scores of the next token, and the head is computed for that position
-    only.
+    only. Entries that a prompt inserts count as tokens.
 
     Example:
         >>> task = gp.compile(language, gp.Program(align=gp.LastToken()))
@@ -33,6 +33,11 @@ class LastToken(Alignment):
         """The mask, if the graph has one."""
         mask = TokenInputs.of(graph).mask
         return (mask,) if mask else ()
+
+    @property
+    def inserted_mark(self) -> int:
+        """An inserted entry is a token."""
+        return 1
 
     def build(self, context: BuildContext) -> Picked:
         """Values [B, S, F], and the mask [B, S], to [B, F].

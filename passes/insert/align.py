@@ -16,6 +16,7 @@ from graphprog.ir.graph import Graph, Insertion, Site
 from graphprog.ir.interface import Edge
 from graphprog.passes.base import Pass
 from graphprog.passes.insert.operands import input_named
+from graphprog.passes.insert.padded_marks import padded_marks
 from graphprog.rewriting.edges import uses_of
 from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.inliner import inline
@@ -62,7 +63,7 @@ class Align(Pass):
         edit = Editor(graph, str(self))
         value = edit.node(place.node)
         layer = affine(value) if self.by.takes_layer else ()
-        others = [input_named(edit.code, name) for name in self.by.reads(graph)]
+        others = [self._marks(edit, graph, value, name) for name in self.by.reads(graph)]
         context = BuildContext(
             fake_tensor(value),
             place.key,
@@ -91,6 +92,11 @@ class Align(Pass):
             sites={**aligned.sites, "output:logits": site},
             aliases={**aligned.aliases, "logits": "output:logits"},
         )
+
+    def _marks(self, edit: Editor, graph: Graph, value: fx.Node, name: str) -> fx.Node:
+        """Return an input that the alignment reads, with a mark for each inserted entry."""
+        given, fill = input_named(edit.code, name), self.by.inserted_mark
+        return given if fill is None else padded_marks(edit, graph, value, given, fill, PART)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -171,16 +171,18 @@ def test_a_gap_stands_in_plain_queries_too() -> None:
         plain.encode(["It was [MASK].", "It was good."])
 
 
-def test_entries_in_front_of_the_gap_need_an_end() -> None:
+@pytest.mark.parametrize("offset", [0, 1, -1])
+def test_the_gap_is_found_behind_entries(offset: int) -> None:
     _, graph = reader("bert")
     align = gp.Verbalizer({"good": "good", "bad": "bad"}, position="mask")
-    prompt = gp.Concatenative(at="tokens", length=3, init="vocabulary")
-    with pytest.raises(ProgramError, match="entries, but there are"):
-        gp.compile(graph, gp.Program([prompt], align=align))
+    prompt = gp.Concatenative(at="tokens", length=3, offset=offset, init="vocabulary")
     ended = dataclasses.replace(prompt, until="logits")
-    assert gp.compile(graph, gp.Program([ended], align=align))(
-        torch.tensor([[1, 9, 3, 2]]), torch.ones(1, 4, dtype=torch.int64)
-    ).shape == (1, 2)
+    ids = torch.tensor([[1, 9, opened("bert", "[MASK]")[-1], 2]])
+    found, expected = (
+        gp.compile(graph, gp.Program([part], align=align))(ids, torch.ones_like(ids))
+        for part in (prompt, ended)
+    )
+    torch.testing.assert_close(found, expected)
 
 
 def test_label_rows_of_a_learned_head_are_trained() -> None:

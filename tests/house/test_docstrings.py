@@ -24,6 +24,7 @@ from torch.nn import functional
 
 import graphprog as gp
 from tests.models.corner_models import ResidualNet
+from tests.support.byte_tokenizer import Bytes
 
 NAMESPACES = (
     "",
@@ -60,18 +61,6 @@ def public() -> dict[str, Any]:
 
 
 PUBLIC = public()
-
-
-class Bytes:
-    """A tokenizer whose tokens are the bytes of a text."""
-
-    eos_token_id = None
-
-    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
-        return {"input_ids": list(text.encode())}
-
-    def decode(self, ids: Any, **options: Any) -> str:
-        return bytes(int(number) for number in ids).decode(errors="replace")
 
 
 class Layer(nn.Module):

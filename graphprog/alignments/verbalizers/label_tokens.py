@@ -81,6 +81,11 @@ class LabelTokens(Alignment):
         name = inputs.mask if self.mask is None else inputs.ids
         return (name,) if name else ()
 
+    @property
+    def inserted_mark(self) -> int:
+        """An inserted entry is a token, and not the mask token."""
+        return 1 if self.mask is None else -1
+
     def build(self, context: BuildContext) -> Picked:
         """Logits [B, S, V] to logits of labels [B, L].
 
