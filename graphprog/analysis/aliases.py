@@ -27,6 +27,7 @@ from graphprog.ir.ops import ancestors, schema_name
 from graphprog.ir.printing import module_path
 from graphprog.rewriting.edges import uses_of
 
+_NORMS = ("aten::layer_norm", "aten::native_layer_norm", "aten::rms_norm", "aten::group_norm")
 _AFFINE = ("aten::linear", "aten::addmm", "aten::mm", "aten::matmul", "aten::bmm")
 
 
@@ -53,7 +54,11 @@ def with_structure(graph: Graph) -> Graph:
         named.add(key.removeprefix("input:") if len(inputs) > 1 else "", "input", key)
     _name_tokens(graph, sites, chains, named)
     _name_head(graph, sites, named)
-    _name_features_of_towers(graph, sites, chains, named)
+    if len(chains) > 1:
+        stream = ResidualStream(graph.code)
+        for tower, chain in zip(_tower_names(chains), chains, strict=True):
+            _name_prenorm(graph, sites, stream, (tower, chain), named)
+            _name_features(graph, sites, stream, chains, (tower, chain), named)
     return dataclasses.replace(graph, sites=sites, aliases=named.keys, choices=named.choices)
 
 
@@ -187,30 +192,51 @@ def _name_head(graph: Graph, sites: dict[str, Site], named: _Aliases) -> None:
             named.add("", "features", key)
 
 
-def _name_features_of_towers(
-    graph: Graph, sites: dict[str, Site], chains: list[Chain], named: _Aliases
+def _name_prenorm(
+    graph: Graph,
+    sites: dict[str, Site],
+    stream: ResidualStream,
+    tower: tuple[str, Chain],
+    named: _Aliases,
+) -> None:
+    """Name ``vision.prenorm``: what a norm before the first block of a tower reads.
+
+    Without a norm it is what enters the first block.
+    """
+    name, chain = tower
+    key = chain[0].inner
+    norm = graph.nodes[sites[key].node]
+    if schema_name(norm) in _NORMS and (operands := stream.activations(norm)):
+        key = _ensure(sites, operands[0], [(norm, 0)], f"prenorm:{name}")
+    named.add(name, "prenorm", key)
+
+
+def _name_features(
+    graph: Graph,
+    sites: dict[str, Site],
+    stream: ResidualStream,
+    chains: list[Chain],
+    tower: tuple[str, Chain],
+    named: _Aliases,
 ) -> None:
     """Name ``vision.features``: what the last affine layer after the blocks of a tower reads."""
-    if len(chains) < 2:
-        return
-    stream = ResidualStream(graph.code)
-    for tower, chain in zip(_tower_names(chains), chains, strict=True):
-        last = graph.nodes[sites[chain[-1].outer].node]
-        heads = [
-            node
-            for node in graph.code.nodes
-            if schema_name(node) in _AFFINE
-            and stream.continues(node, last)
-            and len(stream.activations(node)) == 1
-            and not any(_lies_in(module_path(node), one) for one in chains)
-        ]
-        if heads:
-            value, slot = _affine_input(heads[-1])
-            key = _ensure(sites, value, [(heads[-1], slot)], f"features:{tower}")
-            if "features" in named.keys:
-                named.keys[f"{tower}.features"] = key
-            else:
-                named.add(tower, "features", key)
+    name, chain = tower
+    last = graph.nodes[sites[chain[-1].outer].node]
+    heads = [
+        node
+        for node in graph.code.nodes
+        if schema_name(node) in _AFFINE
+        and stream.continues(node, last)
+        and len(stream.activations(node)) == 1
+        and not any(_lies_in(module_path(node), one) for one in chains)
+    ]
+    if heads:
+        value, slot = _affine_input(heads[-1])
+        key = _ensure(sites, value, [(heads[-1], slot)], f"features:{name}")
+        if "features" in named.keys:
+            named.keys[f"{name}.features"] = key
+        else:
+            named.add(name, "features", key)
 
 
 def _last_affine(graph: Graph, name: str) -> fx.Node | None:

@@ -71,7 +71,8 @@ def llama_adapter(
 ) -> tuple[AdaptionPrompt, ...]:
     """LLaMA-Adapter of Zhang et al., ICLR 2024: attention to a prompt, through a gate from zero.
 
-    The paper applies it to the topmost layers. See :class:`graphprog.AdaptionPrompt` for other
+    The gate is the tanh of a number, one per head, as in the authors' code. The paper applies it to
+    the topmost layers. See :class:`graphprog.AdaptionPrompt` for other
     layouts of the projections, and an example.
 
     Args:
@@ -99,5 +100,6 @@ def llama_adapter(
             rotary=rotary,
             length=length,
             gates="each",
+            squash="tanh",
         ),
     )

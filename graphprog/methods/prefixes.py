@@ -13,6 +13,10 @@ def prefix_tuning(
 ) -> Parts:
     """Prefix tuning (Li & Liang, ACL 2021): keys and values before those of every layer.
 
+    The paper has prefixes of 1 to 200 tokens, mostly 5 or 10, and a network of width 512 that reads
+    vectors of the width of the embedding; pass that width as ``inputs``, because this function does
+    not see the model.
+
     Args:
         tokens: n, number of virtual tokens; 2·L·n·(key heads x head size) parameters when saved.
         hidden: width of the network that computes them during training; None trains them directly.

@@ -19,7 +19,7 @@ Parts = tuple[Manipulation, ...]
 """The manipulations of a method."""
 
 
-def prompt_tuning(tokens: int = 20, init: str | Init = "vocabulary") -> Parts:
+def prompt_tuning(tokens: int = 100, init: str | Init = "vocabulary") -> Parts:
     """Prompt tuning (Lester et al., EMNLP 2021): learned tokens before the embedded text.
 
     Args:
@@ -38,9 +38,12 @@ def prompt_tuning(tokens: int = 20, init: str | Init = "vocabulary") -> Parts:
 def p_tuning(tokens: int = 20, hidden: int = 128, encoder: str = "mlp") -> Parts:
     """P-tuning (Liu et al., 2021): prompt tokens computed by a small network, merged when saved.
 
+    The paper searches the number of tokens; its network is as wide as the embedding, which
+    ``hidden`` can be set to, and for the ``lstm`` to half of it, the width of each direction.
+
     Args:
         tokens: number of tokens.
-        hidden: width of the network.
+        hidden: width of the network; the default is small, as prompts are few.
         encoder: ``mlp`` of three layers, or ``lstm`` followed by two linear layers.
 
     Example:
@@ -63,7 +66,7 @@ def vpt_shallow(
 
     Args:
         tokens: n, number of tokens; n·d parameters.
-        init: initial values; None is the paper's U(±√(6/(3p²+d))) for patches of 16.
+        init: initial values; None is the paper's U(±√(6/(c·p²+d))) for the source's patches.
         offset: 1 after the class token, 0 without a class token, -1 at the end.
         at: interface where the sequence enters the blocks.
 
@@ -89,7 +92,7 @@ def vpt_deep(
 
     Args:
         tokens: n, number of tokens per block; L·n·d parameters.
-        init: initial values; None is the paper's U(±√(6/(3p²+d))) for patches of 16.
+        init: initial values; None is the paper's U(±√(6/(c·p²+d))) for the source's patches.
         offset: 1 after the class token, 0 without a class token, -1 at the end.
         tower: tower of a model with several, such as ``vision``.
         depth: number of blocks with tokens, from the first one; None is all.
@@ -128,8 +131,10 @@ def maple(
 ) -> Parts:
     """MaPLe (Khattak et al., CVPR 2023): text prompts, and linear maps of them as vision prompts.
 
-    Text prompts are inserted after the first token, vision prompts at the end; both are replaced
-    before each block up to ``depth``, the vision prompts by a linear map of the text prompts.
+    Text prompts are inserted after the first token, and get position embeddings like words; vision
+    prompts at the end, after position embeddings and before the norm of the tower. Both are
+    replaced before each block up to ``depth``, the vision prompts by a linear map of the text
+    prompts.
 
     Args:
         tokens: number of tokens per prompt.
@@ -144,9 +149,9 @@ def maple(
         ('text', 2)
     """
     parts: list[Manipulation] = [
-        Concatenative(at=f"{text}.embedding", length=tokens, offset=1, name="text"),
+        Concatenative(at=f"{text}.tokens", length=tokens, offset=1, name="text"),
         Concatenative(
-            at=f"{vision}.embedding",
+            at=f"{vision}.prenorm",
             length=tokens,
             offset=-1,
             value=Derived("text"),
@@ -169,4 +174,4 @@ def maple(
 
 
 def _vpt_start(init: str | Init | None) -> Learnable:
-    return Learnable(init if init is not None else PatchUniform(16))
+    return Learnable(init if init is not None else PatchUniform(0))

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 
 from graphprog.errors import ProgramError
+from graphprog.ir.fake import fake_tensor
+from graphprog.ir.ops import ancestors, schema_name
 from graphprog.spec.checks import require_choice
 from graphprog.spec.registry import Spec, spec
 from graphprog.values.context import BuildContext
@@ -181,7 +183,8 @@ class PatchUniform(Init):
     Jia et al., ECCV 2022. d is the last axis of the interface.
 
     Attributes:
-        size: p, side length of a patch in pixels.
+        size: p, side length of a patch in pixels; 0 takes c·p² from the source: the number of
+            inputs of the convolution that makes patches of width d. Without one, p is 16.
         channels: c, number of channels of the image.
 
     Example:
@@ -195,8 +198,26 @@ class PatchUniform(Init):
 
     def values(self, context: BuildContext) -> torch.Tensor:
         """Uniform numbers."""
-        bound = math.sqrt(6 / (self.channels * self.size**2 + context.shape[-1]))
+        width = context.shape[-1]
+        inputs = None if self.size else _patch_inputs(context, width)
+        inputs = inputs or self.channels * (self.size or 16) ** 2
+        bound = math.sqrt(6 / (inputs + width))
         return torch.empty(context.shape).uniform_(-bound, bound, generator=context.generator)
+
+
+def _patch_inputs(context: BuildContext, width: int) -> int | None:
+    """Return the number of inputs of each output of the patch embedding before an interface.
+
+    None if no convolution makes patches of this width.
+    """
+    if context.graph is not None:
+        before = {part for name in context.nodes for part in ancestors(context.graph.nodes[name])}
+        for node in context.graph.code.nodes:
+            if node in before and schema_name(node).startswith("aten::conv"):
+                kernel = [int(size) for size in fake_tensor(node.args[1]).shape]
+                if kernel[0] == width and math.prod(kernel[2:]) > 1:
+                    return math.prod(kernel[1:])
+    return None
 
 
 def text(

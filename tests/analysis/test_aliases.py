@@ -220,6 +220,8 @@ def test_tokens_and_features_belong_to_towers() -> None:
     assert places.resolve("text.tokens").key == places.resolve("tokens").key
     assert places.resolve("tokens").key == "text_model.table:out"
     assert places.resolve("vision.features").key == "image_projection:in"
+    assert places.resolve("vision.prenorm").key == "vision_model.norm:in"
+    assert places.resolve("text.prenorm").key == places.resolve("text.embedding").key
     assert places.resolve("text.features").key == "text_projection:in"
     with pytest.raises(InterfaceError, match=r"(?s)ambiguous.*vision\.features, text\.features"):
         places.resolve("features")

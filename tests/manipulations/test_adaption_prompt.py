@@ -22,7 +22,7 @@ def gpt2_prompt(**options: Any) -> gp.AdaptionPrompt:
     layer = "transformer.h.*.attn.c_attn"
     return gp.AdaptionPrompt(
         **{
-            "at": "transformer.h.*.attn.c_proj:in",
+            "at": "transformer.h.*.attn.c_proj:out",
             "queries": f"{layer}:out",
             "keys": (f"source.{layer}.weight", f"source.{layer}.bias"),
             "transposed": True,
@@ -70,11 +70,13 @@ def attended(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> t
     return torch.stack(found, -2)
 
 
-@pytest.mark.parametrize("gates", ["all", pytest.param("each", marks=pytest.mark.slow)])
-def test_gpt2(gates: str) -> None:
+@pytest.mark.parametrize(
+    ("gates", "squash"), [("each", "tanh"), pytest.param("all", "none", marks=pytest.mark.slow)]
+)
+def test_gpt2(gates: str, squash: str) -> None:
     model, graph = captured("gpt2")
     args, kwargs = CASES["gpt2"].call(3)
-    task = gp.compile(graph, gp.Program([gpt2_prompt(gates=gates)]))
+    task = gp.compile(graph, gp.Program([gpt2_prompt(gates=gates, squash=squash)]))
     assert same(task(*args, **kwargs), graph(*args, **kwargs))
     state = filled(task)
     queries: dict[str, torch.Tensor] = {}
@@ -83,13 +85,14 @@ def test_gpt2(gates: str) -> None:
         block, _, place = key.partition(".attn.")
         if place == "c_attn:out":
             queries[block] = value[..., :32]
-        if place != "c_proj:in":
+        if place != "c_proj:out":
             return value
         number = block.rsplit(".", 1)[1]
         layer = model.get_submodule(f"{block}.attn.c_attn")
         projected = state[f"program.adaption_prompt_{number}.prompt"] @ layer.weight + layer.bias
         found = attended(queries[block], projected[:, 32:64], projected[:, 64:], 2)
         gate = state[f"program.adaption_prompt_{number}.gate"][:, None]
+        gate = torch.tanh(gate) if squash == "tanh" else gate
         return value + (gate * found).flatten(2)
 
     with torch.no_grad(), oracle.visiting(model, visit):

@@ -114,6 +114,64 @@ def test_vision_prompts_are_a_map_of_text_prompts() -> None:
     assert all(parameter.grad is not None for parameter in task.program.parameters())
 
 
+def maple_of(
+    model: nn.Module, given: dict[str, torch.Tensor], state: dict[str, torch.Tensor], tokens: int
+) -> torch.Tensor:
+    """MaPLe as in its paper: logits of images by texts, from the layers of a CLIP alone."""
+
+    def tensor(part: str, name: str) -> torch.Tensor:
+        (key,) = (key for key in state if key.startswith(f"program.{part}.") and key.endswith(name))
+        return state[key]
+
+    def text_prompt(name: str) -> torch.Tensor:
+        return tensor(name, ".value").expand(len(ids), -1, -1)
+
+    def vision_prompt(name: str, source: str) -> torch.Tensor:
+        made = tensor(source, ".value") @ tensor(name, ".weight").T + tensor(name, ".bias")
+        return made.expand(len(given["pixel_values"]), -1, -1)
+
+    ids, tower = given["input_ids"], model.text_model
+    words = tower.embeddings.token_embedding(ids)
+    x = torch.cat([words[:, :1], text_prompt("text"), words[:, 1:]], 1)
+    length = x.shape[1]
+    x = x + tower.embeddings.position_embedding.weight[:length]
+    padding = nn.functional.pad(given["attention_mask"], (tokens, 0), value=1).bool()
+    allowed = torch.ones(length, length).tril().bool() & padding[:, None, None, :]
+    mask = torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)
+    for number, layer in enumerate(tower.encoder.layers):
+        if number:
+            x = torch.cat([x[:, :1], text_prompt(f"text_{number - 1}"), x[:, 1 + tokens :]], 1)
+        x = layer(x, mask)
+    ends = (ids == 99).int().argmax(-1) + tokens
+    x = tower.final_layer_norm(x)[torch.arange(len(ids)), ends]
+    texts = nn.functional.normalize(model.text_projection(x), dim=-1)
+    tower = model.vision_model
+    y = torch.cat([tower.embeddings(given["pixel_values"]), vision_prompt("vision", "text")], 1)
+    y = tower.pre_layrnorm(y)
+    for number, layer in enumerate(tower.encoder.layers):
+        if number == 1:
+            y = torch.cat([y[:, :-tokens], vision_prompt("vision_0", "text_0")], 1)
+        y = layer(y, None)
+    y = model.visual_projection(tower.post_layernorm(y[:, 0]))
+    return model.logit_scale.exp() * nn.functional.normalize(y, dim=-1) @ texts.T
+
+
+def test_maple_is_that_of_the_paper() -> None:
+    model, graph = zoo.captured("clip")
+    task = gp.compile(graph, gp.Program(gp.methods.maple(tokens=2, depth=2)))
+    state = task.program_state()
+    for name, value in state.items():
+        if name.endswith(".value"):
+            value.normal_()
+    task.load_program_state(state)
+    _, given = zoo.CASES["clip"].call(3)
+    with torch.no_grad():
+        expected = maple_of(model, given, state, tokens=2)
+        found = task(**given).logits_per_image
+    assert not torch.allclose(found, model(**given).logits_per_image, atol=0.1)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_a_pooling_head_is_told_whether_prompts_take_part() -> None:
     timm = pytest.importorskip("timm")
     model = timm.create_model(

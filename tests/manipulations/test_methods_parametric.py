@@ -92,9 +92,19 @@ def test_prompts_of_nodes() -> None:
     torch.testing.assert_close(task(nodes, edges), model(nodes + vector, edges))
     plus = gp.compile(graph, gp.Program(gp.methods.gpf_plus(4, at="input:nodes")))
     assert plus.trained_parameters() == 4 * 6 + 4 * 6 + 4
+    own = {name: torch.randn_like(value) for name, value in plus.program_state().items()}
+    plus.load_program_state(own)
+    names = ("value", "weigh.weight", "weigh.bias")
+    vectors, weight, bias = (own[f"program.gpf_plus.{name}"] for name in names)
+    mixed = (nodes @ weight.T + bias).softmax(-1) @ vectors
+    torch.testing.assert_close(plus(nodes, edges), model(nodes + mixed, edges))
     scaled = gp.compile(graph, gp.Program(gp.methods.graph_prompt("head:in")))
     assert scaled.trained_parameters() == 8
     assert same(scaled(nodes, edges), graph(nodes, edges))
+    (factors,) = (torch.randn_like(value) for value in scaled.program_state().values())
+    scaled.load_program_state(dict.fromkeys(scaled.program_state(), factors))
+    read = torch.relu(edges @ model.message(nodes)) * factors
+    torch.testing.assert_close(scaled(nodes, edges), model.head(read))
 
 
 def test_masks_and_generated_prompts_for_images() -> None:

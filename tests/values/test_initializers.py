@@ -156,6 +156,27 @@ def test_the_bound_of_patches() -> None:
     assert bound * 0.95 < value.abs().max() <= bound
 
 
+class PatchSequence(Patches):
+    """Patches as a sequence, which a layer reads."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.cut(images).flatten(2).transpose(1, 2)).mean(1)
+
+
+@pytest.mark.parametrize(("size", "inputs"), [(0, 3 * 4 * 4), (2, 3 * 2 * 2)])
+def test_the_bound_is_that_of_the_patches_of_the_source(size: int, inputs: int) -> None:
+    graph = gp.capture(PatchSequence().eval(), (torch.rand(2, 3, 8, 8),))
+    init = gp.initializers.PatchUniform(size)
+    value = entries(graph, at="head:in", axis=1, length=200, init=init)
+    bound = (6 / (inputs + 8)) ** 0.5
+    assert bound * 0.95 < value.abs().max() <= bound
+
+
+def test_prompts_of_vpt_start_as_the_paper_says() -> None:
+    for parts in (gp.methods.vpt_shallow(), gp.methods.vpt_deep()):
+        assert all(part.value == gp.Learnable(gp.initializers.PatchUniform(0)) for part in parts)
+
+
 def test_given_numbers() -> None:
     _, graph = captured()
     numbers = torch.randn(2, 16)

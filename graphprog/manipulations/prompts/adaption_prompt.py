@@ -19,12 +19,13 @@ from graphprog.values.requirements import last_size, require_floats
 @spec("adaption-prompt")
 @dataclasses.dataclass(frozen=True)
 class AdaptionPrompt(Manipulation):
-    """Add ``gate · softmax(Q K(P)ᵀ / √d) V(P)`` before the output projection of an attention.
+    """Add ``gate · softmax(Q K(P)ᵀ / √d) V(P)`` to the result of an attention.
 
     The zero-initialized attention of LLaMA-Adapter (Zhang et al., ICLR 2024). K and V are the
     model's own frozen projections, applied to a learned prompt P; the softmax over the prompt is
     separate from that over the tokens. The gate starts at zero, so a new program does not change
-    the source's results. For Llama, with queries rotated as in the model::
+    the source's results. For Llama, before the output projection, with queries rotated as in the
+    model::
 
         AdaptionPrompt(
             at="model.layers.*.self_attn.o_proj:in",
@@ -35,11 +36,12 @@ class AdaptionPrompt(Manipulation):
             heads=32,
         )
 
-    and for GPT-2, where one layer of ``[in, out]`` weights projects all three::
+    and for GPT-2, as PEFT does, after the output projection; one layer of ``[in, out]`` weights
+    projects queries, keys and values::
 
         layer = "source.transformer.h.*.attn.c_attn"
         AdaptionPrompt(
-            at="transformer.h.*.attn.c_proj:in",
+            at="transformer.h.*.attn.c_proj:out",
             queries="transformer.h.*.attn.c_attn:out",
             keys=(f"{layer}.weight", f"{layer}.bias"),
             transposed=True,
@@ -59,6 +61,7 @@ class AdaptionPrompt(Manipulation):
         rotary: interfaces of cosine and sine [B, T, d] of the rotary embedding (rotated halves);
             without them, queries are not rotated.
         gates: one gate for ``"all"`` heads, or one for ``"each"`` head.
+        squash: ``tanh`` of the gates as in the authors' code, or ``none`` as in PEFT.
 
     Example:
         >>> keys, values = (("source.layers.*.k.weight",), ("source.layers.*.v.weight",))
@@ -74,6 +77,7 @@ class AdaptionPrompt(Manipulation):
     transposed: bool = False
     rotary: tuple[str, ...] = ()
     gates: str = "all"
+    squash: str = "none"
 
     def __post_init__(self) -> None:
         for name, allowed in (("keys", (1, 2)), ("values", (0, 1, 2)), ("rotary", (0, 2))):
@@ -87,6 +91,7 @@ class AdaptionPrompt(Manipulation):
         if self.values and len(self.values) != len(self.keys):
             raise ProgramError(f"{self.kind}: give a bias for both keys and values, or for neither")
         require_choice(self.kind, "gates", self.gates, ("all", "each"))
+        require_choice(self.kind, "squash", self.squash, ("none", "tanh"))
         if self.heads < 1 or self.length < 1:
             raise ProgramError(
                 f"{self.kind}: heads and length must be at least 1, not {self.heads} and "
@@ -148,7 +153,8 @@ class _Attention(nn.Module):
             queries = queries * read[1].unsqueeze(1) + rotated * read[2].unsqueeze(1)
         keys, values = self._keys_and_values(read[1 + rotary :])
         scores = queries @ keys.transpose(1, 2) / math.sqrt(self.size)
-        weights = self.gate[:, None, None] * scores.softmax(-1, dtype=torch.float32)
+        gate = self.gate.tanh() if self.spec.squash == "tanh" else self.gate
+        weights = gate[:, None, None] * scores.softmax(-1, dtype=torch.float32)
         found = weights.to(values.dtype) @ values
         added: torch.Tensor = found.transpose(1, 2).flatten(2).to(out.dtype)
         return out + added

@@ -1,0 +1,304 @@
+"""Methods by name against forwards of a small decoder that are written from their papers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import graphprog as gp
+
+WIDTH, HEADS, SIZE = 8, 2, 4
+Change = Callable[[Tensor, int], Tensor]
+
+
+class Layer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.q, self.k, self.v, self.out = (
+            nn.LayerNorm(WIDTH),
+            *(nn.Linear(WIDTH, WIDTH) for _ in range(4)),
+        )
+        self.norm2, self.up, self.down = (
+            nn.LayerNorm(WIDTH),
+            nn.Linear(WIDTH, 16),
+            nn.Linear(16, WIDTH),
+        )
+        self.act, self.mlp_in, self.mlp_out = nn.GELU(), nn.Identity(), nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(x)
+        parts = (layer(h).unflatten(-1, (HEADS, SIZE)).transpose(1, 2) for layer in self.qkv())
+        read = functional.scaled_dot_product_attention(*parts, is_causal=True)
+        x = x + self.out(read.transpose(1, 2).flatten(2))
+        h = self.mlp_in(self.norm2(x))
+        return x + self.mlp_out(self.down(self.act(self.up(h))))
+
+    def qkv(self) -> tuple[nn.Module, ...]:
+        return self.q, self.k, self.v
+
+
+class Decoder(nn.Module):
+    """Two layers with learned positions; the head is the table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.positions = nn.Embedding(20, WIDTH), nn.Embedding(32, WIDTH)
+        self.layers = nn.ModuleList(Layer() for _ in range(2))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.table(ids) + self.positions(torch.arange(ids.shape[1]))
+        for layer in self.layers:
+            x = layer(x)
+        return x @ self.table.weight.T
+
+
+def plain(x: Tensor, layer: int) -> Tensor:
+    return x
+
+
+def forward(
+    model: Decoder,
+    x: Tensor,
+    start: int = 0,
+    prefixes: list[tuple[Tensor, Tensor]] | None = None,
+    **changes: Change,
+) -> Tensor:
+    """The decoder on embedded words, one operation at a time.
+
+    Args:
+        model: the weights.
+        x: embedded words without positions.
+        start: the position of the first of them.
+        prefixes: keys and values [n, width] before those of each layer.
+        changes: what a method does to the values called so.
+    """
+
+    def at(name: str, value: Tensor, number: int) -> Tensor:
+        return changes.get(name, plain)(value, number)
+
+    x = x + model.positions.weight[start : start + x.shape[1]]
+    for number, layer in enumerate(model.layers):
+        h = layer.norm(x)
+        q = layer.q(h)
+        k, v = at("keys", layer.k(h), number), at("values", layer.v(h), number)
+        before = 0
+        if prefixes is not None:
+            before = len(prefixes[number][0])
+            more = [part.expand(len(x), -1, -1) for part in prefixes[number]]
+            k, v = torch.cat([more[0], k], 1), torch.cat([more[1], v], 1)
+        heads = []
+        for head in range(HEADS):
+            own = slice(head * SIZE, (head + 1) * SIZE)
+            scores = q[..., own] @ k[..., own].mT / math.sqrt(SIZE)
+            future = torch.ones(scores.shape[-2:]).triu(before + 1).bool()
+            heads.append(scores.masked_fill(future, -math.inf).softmax(-1) @ v[..., own])
+        read = torch.cat(heads, -1)
+        if "prompt_attention" in changes:
+            read = read + changes["prompt_attention"](q, number)
+        x = x + at("attention", layer.out(read), number)
+        h = layer.norm2(x)
+        inner = at("inner", functional.gelu(layer.up(h)), number)
+        out = at("feed_forward", layer.down(inner), number)
+        x = x + out + (changes["beside"](h, number) if "beside" in changes else 0)
+    return x @ model.table.weight.T
+
+
+@cache
+def captured() -> tuple[Decoder, gp.Graph, Tensor]:
+    torch.manual_seed(0)
+    model = Decoder().eval().requires_grad_(False)
+    graph = gp.capture(
+        model, (torch.randint(20, (2, 5)),), dynamic_axes={"ids": {0: "batch", 1: "words"}}
+    )
+    return model, graph, torch.randint(20, (3, 6))
+
+
+def drawn(parts: tuple[gp.Manipulation, ...]) -> tuple[gp.ReprogrammedModel, dict[str, Tensor]]:
+    """A task whose tensors are drawn anew, because some start at zero."""
+    task = gp.compile(captured()[1], gp.Program(parts))
+    state = {name: torch.randn_like(value) * 0.5 for name, value in task.program_state().items()}
+    task.load_program_state(state)
+    return task, {name.removeprefix("program."): value for name, value in state.items()}
+
+
+def bottleneck(
+    state: Mapping[str, Tensor], name: str, act: Callable[[Tensor], Tensor]
+) -> Callable[[Tensor, int], Tensor]:
+    def added(h: Tensor, number: int) -> Tensor:
+        down, up = (
+            (state[f"{name}_{number}.{part}.weight"], state[f"{name}_{number}.{part}.bias"])
+            for part in ("down", "up")
+        )
+        return act(h @ down[0].T + down[1]) @ up[0].T + up[1]
+
+    return added
+
+
+@torch.no_grad()
+def test_prompt_tuning() -> None:
+    model, _, ids = captured()
+    task, state = drawn(gp.methods.prompt_tuning(tokens=4))
+    prompt = state["prompt.value"].expand(3, -1, -1)
+    expected = forward(model, torch.cat([prompt, model.table(ids)], 1))
+    torch.testing.assert_close(task(ids), expected)
+
+
+def test_the_defaults_are_those_of_the_papers() -> None:
+    assert gp.methods.prompt_tuning()[0].length == 100
+    (prefix,) = gp.methods.prefix_tuning()
+    assert (prefix.length, prefix.value.hidden, prefix.value.activation) == (10, 512, "tanh")
+    assert gp.methods.llama_adapter("a", "b", ("c",), ("d",), 2)[0].squash == "tanh"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("method", ["prefix_tuning", "p_tuning_v2"])
+def test_prefix_tuning(method: str) -> None:
+    model, _, ids = captured()
+    if method == "prefix_tuning":
+        task, state = drawn(gp.methods.prefix_tuning(tokens=3, hidden=6, inputs=5))
+        inputs, first, bias, second, shift = sorted_network(state)
+        rows = torch.tanh(inputs @ first.T + bias) @ second.T + shift
+        assert len(state) == 5
+    else:
+        task, state = drawn(gp.methods.p_tuning_v2(tokens=3))
+        (rows,) = state.values()
+    layers = rows.unflatten(-1, (2, 2, WIDTH))
+    prefixes = [(layers[:, number, 0], layers[:, number, 1]) for number in range(2)]
+    expected = forward(model, model.table(ids), start=3, prefixes=prefixes)
+    torch.testing.assert_close(task(ids), expected)
+
+
+def sorted_network(state: Mapping[str, Tensor]) -> list[Tensor]:
+    """Inputs of a network of linear layers, and its weights and biases in order."""
+    inputs = [value for name, value in state.items() if "weight" not in name and "bias" not in name]
+    layers = [value for name, value in state.items() if "weight" in name or "bias" in name]
+    weights = [value for value in layers if value.ndim == 2]
+    biases = [value for value in layers if value.ndim == 1]
+    pairs = [part for pair in zip(weights, biases, strict=True) for part in pair]
+    return [*inputs, *pairs]
+
+
+@torch.no_grad()
+def test_p_tuning() -> None:
+    model, _, ids = captured()
+    task, state = drawn(gp.methods.p_tuning(tokens=3, hidden=6))
+    x, *layers = sorted_network(state)
+    for number in range(0, 6, 2):
+        x = x @ layers[number].T + layers[number + 1]
+        x = x.relu() if number < 4 else x
+    expected = forward(model, torch.cat([x.expand(3, -1, -1), model.table(ids)], 1))
+    torch.testing.assert_close(task(ids), expected)
+
+
+@torch.no_grad()
+def test_p_tuning_with_a_recurrent_encoder() -> None:
+    model, _, ids = captured()
+    task, state = drawn(gp.methods.p_tuning(tokens=3, hidden=6, encoder="lstm"))
+    recurrent = nn.LSTM(WIDTH, 6, num_layers=2, bidirectional=True, batch_first=True)
+    for name, parameter in recurrent.named_parameters():
+        (key,) = (key for key in state if key.endswith(f".{name}"))
+        parameter.copy_(state.pop(key))
+    inputs, first, bias, second, shift = sorted_network(state)
+    found = recurrent(inputs[None])[0] @ first.T + bias
+    rows = found.relu() @ second.T + shift
+    expected = forward(model, torch.cat([rows.expand(3, -1, -1), model.table(ids)], 1))
+    torch.testing.assert_close(task(ids), expected)
+
+
+@torch.no_grad()
+def test_ia3() -> None:
+    model, _, ids = captured()
+    places = ("layers.*.k:out", "layers.*.v:out", "layers.*.down:in")
+    task, state = drawn(gp.methods.ia3(*places))
+
+    def scaled(name: str) -> Change:
+        keys = [key for key in state if key.startswith(name)]
+        return lambda x, number: x * state[keys[number]]
+
+    changes = {"keys": "keys_", "values": "values_", "inner": "feed_forward_"}
+    expected = forward(
+        model, model.table(ids), **{name: scaled(key) for name, key in changes.items()}
+    )
+    torch.testing.assert_close(task(ids), expected)
+
+
+@torch.no_grad()
+def test_adapters() -> None:
+    model, _, ids = captured()
+    x = model.table(ids)
+    attention, mlp = "layers.*.out:out", "layers.*.mlp_out:out"
+    task, state = drawn(gp.methods.houlsby(attention, mlp, reduction=4))
+    first, second = (
+        bottleneck(state, name, functional.silu)
+        for name in ("attention_adapter", "feed_forward_adapter")
+    )
+    expected = forward(
+        model,
+        x,
+        attention=lambda h, number: h + first(h, number),
+        feed_forward=lambda h, number: h + second(h, number),
+    )
+    torch.testing.assert_close(task(ids), expected)
+    task, state = drawn(gp.methods.pfeiffer(mlp, reduction=4))
+    only = bottleneck(state, "adapter", torch.relu)
+    expected = forward(model, x, feed_forward=lambda h, number: h + only(h, number))
+    torch.testing.assert_close(task(ids), expected)
+    task, state = drawn(gp.methods.parallel_adapter(mlp, "layers.*.mlp_in:out"))
+    beside = bottleneck(state, "adapter", torch.relu)
+    expected = forward(model, x, beside=lambda h, number: 4 * beside(h, number))
+    torch.testing.assert_close(task(ids), expected, rtol=1e-5, atol=1e-4)
+
+
+@torch.no_grad()
+def test_llama_adapter() -> None:
+    model, _, ids = captured()
+    paths = {
+        name: (f"source.layers.*.{name}.weight", f"source.layers.*.{name}.bias") for name in "kv"
+    }
+    parts = gp.methods.llama_adapter(
+        "layers.*.out:in", "layers.*.q:out", paths["k"], paths["v"], HEADS, length=3
+    )
+    task, state = drawn(parts)
+
+    def prompt_attention(q: Tensor, number: int) -> Tensor:
+        prompt = state[f"adaption_prompt_{number}.prompt"]
+        gate = state[f"adaption_prompt_{number}.gate"]
+        k, v = model.layers[number].k(prompt), model.layers[number].v(prompt)
+        heads = []
+        for head in range(HEADS):
+            own = slice(head * SIZE, (head + 1) * SIZE)
+            weights = (q[..., own] @ k[:, own].T / math.sqrt(SIZE)).softmax(-1)
+            heads.append(torch.tanh(gate[head]) * weights @ v[:, own])
+        return torch.cat(heads, -1)
+
+    expected = forward(model, model.table(ids), prompt_attention=prompt_attention)
+    torch.testing.assert_close(task(ids), expected)
+
+
+@torch.no_grad()
+def test_reprogbert() -> None:
+    model, _, _ = captured()
+    task, state = drawn(gp.methods.reprogbert(words=7))
+    (theta,) = state.values()
+    ids = torch.randint(7, (3, 6))
+    words = theta @ model.table.weight
+    torch.testing.assert_close(task(ids), forward(model, words[ids]))
+
+
+@torch.no_grad()
+def test_r2dl() -> None:
+    model, _, _ = captured()
+    task, state = drawn(gp.methods.r2dl(words=7, top=4))
+    (theta,) = state.values()
+    ids = torch.randint(7, (3, 6))
+    words = torch.zeros(7, WIDTH)
+    for target, row in enumerate(theta):
+        for source in sorted(range(20), key=lambda word: -abs(float(row[word])))[:4]:
+            words[target] += row[source] * model.table.weight[source]
+    torch.testing.assert_close(task(ids), forward(model, words[ids]))
