@@ -23,6 +23,8 @@ class Alignment(Spec, abc.ABC):
 
     Attributes:
         at: key or alias of the interface whose value is read.
+        after: alignment whose result is read instead, so that alignments compose:
+            ``BayesianMap(10, after=LastToken())`` maps the scores of the next token.
 
     Example:
         >>> align = gp.FixedMap(classes=2)
@@ -30,18 +32,44 @@ class Alignment(Spec, abc.ABC):
         >>> task = gp.compile(graph, gp.Program(align=align))
     """
 
+    may_come_first: ClassVar[bool] = True
+    """False for what needs words, or examples, which only the last alignment is given."""
+
     takes_layer: ClassVar[bool] = False
     """True when only some rows of an affine layer's output are read: see :meth:`build`."""
 
     at: str = field(default="logits", kw_only=True)
+    after: Alignment | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        self._check_after()
         key: object = self.at
         if not isinstance(key, str) or not key.strip():
             raise ProgramError(
                 f"{self.kind}: at must name an interface, not {self.at!r}",
                 ['set at="logits"', "choose a key shown by print(graph.interfaces())"],
             )
+
+    def _check_after(self) -> None:
+        first: object = self.after
+        if first is None:
+            return
+        if not isinstance(first, Alignment) or first.is_identity or not first.may_come_first:
+            raise ProgramError(
+                f"{self.kind}: after must be an alignment that needs neither words nor examples, "
+                f"not {first!s:.80}",
+                ["after=gp.LastToken()", "after=gp.Slice(...)"],
+            )
+        if self.at != "logits":
+            raise ProgramError(
+                f"{self.kind}: at={self.at!r} has no meaning beside after, whose result is read",
+                [f"{first.kind}(at={self.at!r})"],
+            )
+
+    @property
+    def steps(self) -> tuple[Alignment, ...]:
+        """The alignments that are applied, the first one first."""
+        return (*(self.after.steps if self.after is not None else ()), self)
 
     @property
     def is_identity(self) -> bool:

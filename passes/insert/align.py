@@ -17,7 +17,7 @@ from graphprog.ir.interface import Edge
 from graphprog.passes.base import Pass
 from graphprog.passes.insert.operands import input_named
 from graphprog.passes.insert.padded_marks import padded_marks
-from graphprog.rewriting.edges import uses_of
+from graphprog.rewriting.edges import Slot, uses_of
 from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.inliner import inline
 from graphprog.spec.registry import spec
@@ -59,26 +59,20 @@ class Align(Pass):
         """Append the alignment."""
         if self.by.is_identity:
             return graph
-        place = graph.interfaces().resolve(self.by.at)
+        place = graph.interfaces().resolve(self.by.steps[0].at)
         edit = Editor(graph, str(self))
         value = edit.node(place.node)
-        layer = affine(value) if self.by.takes_layer else ()
-        others = [self._marks(edit, graph, value, name) for name in self.by.reads(graph)]
-        context = BuildContext(
-            fake_tensor(value),
-            place.key,
-            torch.Generator().manual_seed(self.seed),
-            read=tuple(map(fake_tensor, others)),
-            layer=tuple(map(fake_tensor, layer)),
-        )
-        module = build(self.by, context)
-        known = set(uses_of(value))
-        (result,) = inline(edit, PART, module, [*(layer or (value,)), *others], place.key)
-        reading = set(uses_of(value)) - known
+        known, reading = set(uses_of(value)), set[Slot]()
+        result = value
+        for number, step in enumerate(self.by.steps):
+            read = result
+            result = self._step(edit, graph, step, read, place.key, number)
+            if number == 0:
+                reading = set(uses_of(value)) - known
         old = tuple(item.name if isinstance(item, fx.Node) else item for item in graph.output_nodes)
         edit.set_outputs([result], reading)
         undo = RestoreOutputs(old, graph.outputs, graph.out_spec)
-        edit.record(Insertion("output", PART, place.key, result.name, place.node, undo))
+        edit.record(Insertion("output", PART, place.key, result.name, read.name, undo))
         edit.changes |= {
             "outputs": ("logits",),
             "out_spec": pytree.tree_flatten(0)[1],
@@ -93,9 +87,28 @@ class Align(Pass):
             aliases={**aligned.aliases, "logits": "output:logits"},
         )
 
-    def _marks(self, edit: Editor, graph: Graph, value: fx.Node, name: str) -> fx.Node:
+    def _step(
+        self, edit: Editor, graph: Graph, by: Alignment, value: fx.Node, place: str, number: int
+    ) -> fx.Node:
+        """Append one alignment to a value, and return its result."""
+        layer = affine(value) if by.takes_layer else ()
+        others = [self._marks(edit, graph, by, value, name) for name in by.reads(graph)]
+        context = BuildContext(
+            fake_tensor(value),
+            place,
+            torch.Generator().manual_seed(self.seed + number),
+            read=tuple(map(fake_tensor, others)),
+            layer=tuple(map(fake_tensor, layer)),
+        )
+        name = PART if by is self.by else f"{PART}_{number}"
+        (result,) = inline(edit, name, build(by, context), [*(layer or (value,)), *others], place)
+        return result
+
+    def _marks(
+        self, edit: Editor, graph: Graph, by: Alignment, value: fx.Node, name: str
+    ) -> fx.Node:
         """Return an input that the alignment reads, with a mark for each inserted entry."""
-        given, fill = input_named(edit.code, name), self.by.inserted_mark
+        given, fill = input_named(edit.code, name), by.inserted_mark
         return given if fill is None else padded_marks(edit, graph, value, given, fill, PART)
 
 

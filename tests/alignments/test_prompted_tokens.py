@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import graphprog as gp
+from graphprog.errors import ProgramError
+from graphprog.spec.registry import format_spec, parse_spec
 from tests.support.byte_tokenizer import Bytes
 
 PROMPT = 3
@@ -82,3 +86,66 @@ def _entries(task: gp.ReprogrammedModel) -> Any:
     """The node of the prompt [B, P, d] that is joined with the words."""
     joined = next(one.result for one in task.graph.insertions if one.kind == "axis")
     return next(part for part in task.graph.nodes[joined].args[0] if "expand" in part.name)
+
+
+class Last(nn.Module):
+    """The reader's logits at the last token, as a model of its own."""
+
+    def __init__(self, model: Reader) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        logits = self.model(input_ids, attention_mask)
+        return logits[torch.arange(len(logits)), attention_mask.sum(1) - 1]
+
+
+@pytest.mark.parametrize(
+    "align", [gp.BayesianMap(3, top=5), gp.IterativeMap(3), gp.LinearHead(3), gp.RandomMap(3)]
+)
+def test_an_alignment_after_the_last_token_is_that_of_a_model_that_returns_it(
+    align: gp.Alignment,
+) -> None:
+    model, graph = captured()
+    axes = {name: {0: "batch", 1: "sequence"} for name in ("input_ids", "attention_mask")}
+    alone = gp.capture(Last(model), (IDS[:2], MASK[:2]), dynamic_axes=axes)
+    composed = gp.Program(align=dataclasses.replace(align, after=gp.LastToken()))
+    task = gp.compile(graph, composed)
+    expected = gp.compile(alone, gp.Program(align=align))
+    expected.load_program_state(task.program_state())
+    data = (IDS.repeat(6, 1), MASK.repeat(6, 1), torch.arange(18) % 3)
+    histories = [gp.fit(one, data, epochs=2, lr=0.1) for one in (task, expected)]
+    assert histories[0].records == histories[1].records
+    for name, value in expected.program_state().items():
+        torch.testing.assert_close(task.program_state()[name], value)
+    with torch.no_grad():
+        torch.testing.assert_close(task(IDS, MASK), expected(IDS, MASK))
+        with task.disabled():
+            given = {"input_ids": IDS, "attention_mask": MASK}
+            assert torch.equal(task(**given), graph(**given))
+
+
+def test_composed_alignments_are_text_and_files(tmp_path: Path) -> None:
+    align = gp.BayesianMap(3, after=gp.LastToken())
+    assert parse_spec(format_spec(align)) == align
+    _, graph = captured()
+    task = gp.compile(graph, gp.Program(gp.methods.prompt_tuning(tokens=2), align=align))
+    gp.fit(task, (IDS, MASK, torch.arange(3)), epochs=1)
+    gp.save(task, tmp_path / "task.safetensors")
+    again = gp.load(tmp_path / "task.safetensors", graph)
+    assert again.spec == task.spec
+    assert torch.equal(again(IDS, MASK), task(IDS, MASK))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: gp.BayesianMap(3, after=gp.Verbalizer(["a", "b"])), "needs neither words nor"),
+        (lambda: gp.LinearHead(3, after=gp.FrequencyMap(4)), "needs neither words nor examples"),
+        (lambda: gp.LinearHead(3, after="last"), "after must be an alignment"),
+        (lambda: gp.LinearHead(3, at="features", after=gp.LastToken()), "has no meaning beside"),
+    ],
+)
+def test_what_cannot_come_first_is_refused(make: Any, said: str) -> None:
+    with pytest.raises(ProgramError, match=said):
+        make()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import nn
@@ -34,6 +34,8 @@ class StatisticalAlignment(Alignment):
     classes: int
     every: int | None = field(default=1, kw_only=True)
     collect: Collect = field(default="pass", kw_only=True)
+
+    may_come_first: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

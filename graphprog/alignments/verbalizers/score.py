@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import nn
@@ -44,6 +44,8 @@ class Score(Alignment):
         >>> task = gp.compile(language, program)
         >>> scores = task.score(["Is it so?"])
     """
+
+    may_come_first: ClassVar[bool] = False
 
     answers: tuple[tuple[str, tuple[str, ...]], ...]
     by: Normalized = field(default="sum", kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from torch import nn
 
@@ -50,6 +50,8 @@ class Verbalizer(Alignment):
         >>> task.encode(["a warm film"])["ids"].shape
         torch.Size([1, 11])
     """
+
+    may_come_first: ClassVar[bool] = False
 
     words: tuple[tuple[str, tuple[str, ...]], ...]
     position: Position = field(default="last", kw_only=True)
