@@ -58,7 +58,8 @@ class Subject:
 
     def blocks(self) -> tuple[str, ...]:
         """Names of the blocks' outputs, of all towers."""
-        return tuple(alias for alias in self.graph.aliases if "hidden[" in alias)
+        names = (alias for alias in self.graph.aliases if "stages[" not in alias)
+        return tuple(alias for alias in names if "hidden[" in alias)
 
     def compile(self, *parts: Any) -> ReprogrammedModel:
         """Compile a program.
