@@ -19,7 +19,7 @@ COLUMNS = (
     "learned pattern",
     "what the frozen\nclassifier reads",
     "its ImageNet classes",
-    "prediction by the\nBayesian map",
+    "prediction\n(the true class is green)",
 )
 
 

@@ -48,8 +48,8 @@ def test_the_classifier_is_reprogrammed(example: Example, tmp_path: Path) -> Non
     assert best > 0.75
     made = {path.name for path in tmp_path.iterdir()}
     for name in ("digits", "squares"):
-        kinds = (".safetensors", ".onnx", "_curves.png", "_program.png", "_mapping.png")
-        assert {name + kind for kind in kinds} <= made
+        drawn = ("_curves.png", "_program.png", "_mapping.png", "_picture.png")
+        assert {name + kind for kind in (".safetensors", ".onnx", *drawn)} <= made
     assert "table.txt" in made
 
 
