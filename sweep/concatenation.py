@@ -22,7 +22,7 @@ from sweep.subject import (
     results,
     tensors,
 )
-from tests.support.oracle import changed
+from tests.support.oracle import visiting
 
 LENGTH = 5
 
@@ -58,7 +58,7 @@ def early_place(subject: Subject) -> Place:
     key = next(key for key in subject.graph.interfaces() if key.startswith("input:"))
     shape = subject.graph.interfaces()[key].shape
     require(_has_edges(subject) or len(shape) > 3, "nothing that is a sequence of tokens")
-    axis, offset = (0, -1) if _has_edges(subject) else (len(shape) - 1, 0)
+    axis, offset = (0, 2) if _has_edges(subject) else (len(shape) - 1, 0)
     return Place(key, axis, offset, _by_input(subject, key, axis, offset))
 
 
@@ -71,12 +71,18 @@ def _inner_place(subject: Subject, alias: str) -> Place:
         axis = len(shape) - 1 if shape[-2] == shape[-1] != shape[1] else 2
     offset = 1
     if _has_edges(subject):
-        axis, offset = 0, -1
+        axis, offset = 0, 2
     return Place(alias, axis, offset, _by_hooks(subject, alias, axis, offset))
 
 
 def _has_edges(subject: Subject) -> bool:
     return "edge_index" in subject.graph.call_spec.inputs
+
+
+def _joined_as_before(edges: torch.Tensor, nodes: int, offset: int) -> torch.Tensor:
+    """Edges of a graph with nodes inserted, which join the nodes that they joined."""
+    order = [*range(offset), *[None] * LENGTH, *range(offset, nodes)]
+    return torch.tensor([[order.index(node) for node in side] for side in edges.tolist()])
 
 
 def none(subject: Subject) -> str:
@@ -157,6 +163,9 @@ def _by_input(subject: Subject, key: str, axis: int, offset: int) -> Reference:
     name = key.removeprefix("input:")
 
     def reference(entries: torch.Tensor, arguments: dict[str, Any]) -> list[torch.Tensor]:
+        if _has_edges(subject):
+            nodes = len(arguments[name])
+            arguments["edge_index"] = _joined_as_before(arguments["edge_index"], nodes, offset)
         arguments[name] = concatenated(arguments[name], entries, axis, offset)
         return subject.source(**arguments)
 
@@ -187,9 +196,23 @@ def _by_embeddings(subject: Subject) -> Reference:
 
 def _by_hooks(subject: Subject, at: str, axis: int, offset: int) -> Reference:
     def reference(entries: torch.Tensor, arguments: dict[str, Any]) -> list[torch.Tensor]:
-        change = {hooked(subject, at): lambda value: concatenated(value, entries, axis, offset)}
+        place, edges = hooked(subject, at), arguments.get("edge_index")
+        moved: list[torch.Tensor | None] = []
+
+        def visit(key: str, value: torch.Tensor) -> torch.Tensor:
+            if key == place:
+                # what runs later gets edges among more nodes
+                at_more = None if edges is None else _joined_as_before(edges, len(value), offset)
+                moved.append(at_more)
+                return concatenated(value, entries, axis, offset)
+            later = moved[0] if moved else None
+            return value if later is None or not torch.equal(value, edges) else later
+
         torch.manual_seed(0)
-        with torch.no_grad():
-            return tensors(changed(subject.case.model, change, (), arguments))
+        with torch.no_grad(), visiting(subject.case.model, visit):
+            result = tensors(subject.case.model(**arguments))
+        if not moved:
+            raise LookupError(f"the model has no {place}")
+        return result
 
     return reference

@@ -12,6 +12,7 @@ import torch
 from torch import fx
 
 from graphprog.analysis.constants import counts_entries, is_constant, number_in
+from graphprog.analysis.pointers import pointed
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.ops import CASTS, schema_name, values_of
 
@@ -45,12 +46,6 @@ _PRODUCTS = _named("matmul bmm mm baddbmm einsum")
 _SCATTERS = _named(
     "scatter scatter_add scatter_reduce index_add index_reduce index_put index_copy bincount"
 )
-_INDICES = {
-    **dict.fromkeys(_named("embedding embedding_bag take"), 1),
-    **dict.fromkeys(_named("index_select gather take_along_dim scatter scatter_add"), 2),
-    **dict.fromkeys(_named("scatter_reduce index_add index_reduce index_copy"), 2),
-}
-"""Argument of the positions to read or write, where it is one argument."""
 
 
 class Kind(enum.Enum):
@@ -212,7 +207,11 @@ class _Walk:
     def _computed(self, user: fx.Node, value: fx.Node, state: _State) -> Iterator[Use]:
         """Numbers are computed with."""
         name = schema_name(user)
-        others = [part for part in values_of(user) if part is not value]
+        others = [
+            part
+            for part in values_of(user)
+            if part is not value and isinstance(part.meta.get("val"), torch.Tensor)
+        ]
         if name in ("aten::add", "aten::sub", "aten::rsub"):
             yield from self._added(user, value, others, state)
         elif name == "aten::mul":
@@ -255,8 +254,8 @@ class _Walk:
         if number is not None and abs(number) >= _LARGE and floating:
             yield Use(Kind.GATE, user)
             yield _seen(user, state.sign if number > 0 else -state.sign)
-        elif number is not None:
-            self._follow(user, state.computed(1 if number > 0 else -1))
+        elif number is not None or not others:
+            self._follow(user, state.computed(1 if number is None or number > 0 else -1))
         elif all(map(is_constant, others)) and fake_tensor(others[0]).ndim == 0:
             self._follow(user, state.computed(0))
         elif all(map(is_constant, others)):
@@ -276,14 +275,13 @@ def _seen(user: fx.Node, sign: int) -> Use:
 def _points(user: fx.Node, value: fx.Node) -> bool:
     """Whether a value says where another one is read or written."""
     name = schema_name(user)
-    if name in ("aten::index", "aten::index_put"):
-        return value in user.args[1]  # type: ignore[operator]
     if name in ("aten::one_hot", "aten::bincount"):
         return True
+    if name in ("aten::index", "aten::index_put"):
+        return value in user.args[1]  # type: ignore[operator]
     if name == "aten::masked_select":
         return user.args[1] is value
-    place = _INDICES.get(name)
-    return place is not None and len(user.args) > place and user.args[place] is value
+    return any(place is value for _, _, place in pointed(user))
 
 
 def _direction(name: str, number: float) -> int:

@@ -80,14 +80,15 @@ class ExtendAxis(Pass):
             ) from refusal
 
     def _extend(self, graph: Graph, place: Interface) -> Graph:
-        axis_dims = self._axis_dims(graph, place)
+        axis_dims, pointers = self._axis_dims(graph, place), frozenset[str]()
         for _ in range(_ROUNDS):
-            side_inputs = SideInputs(dict(self.op.input_roles), self.op.tables, axis_dims)
+            roles = dict(self.op.input_roles)
+            side_inputs = SideInputs(roles, self.op.tables, axis_dims, pointers)
             extended = self._once(graph, place, side_inputs)
-            if side_inputs.axis_dims == axis_dims:
+            if (side_inputs.axis_dims, side_inputs.pointers) == (axis_dims, pointers):
                 return extended
-            # an input turned out to be longer: start over with it
-            axis_dims = side_inputs.axis_dims
+            # an input turned out to be longer, or to point into the axis: start over with it
+            axis_dims, pointers = side_inputs.axis_dims, side_inputs.pointers
         raise AssertionError("the inputs that carry the axis do not settle")
 
     def _axis_dims(self, graph: Graph, place: Interface) -> Mapping[str, frozenset[int]]:

@@ -10,12 +10,14 @@ import sympy
 import torch
 from torch import fx
 
+from graphprog.analysis.pointers import POINTS, name_of
 from graphprog.analysis.reachability import Reachability, tower_inputs
 from graphprog.ir.fake import fake_tensor
-from graphprog.ir.ops import schema_name
+from graphprog.ir.ops import schema_name, sources_of
 from graphprog.ir.sizes import differ, has_length, is_symbolic, resolve
 from graphprog.passes.extend_axis.ambiguity import refuse_ambiguous
 from graphprog.passes.extend_axis.context import Change, Context, End, InsertionPoint
+from graphprog.passes.extend_axis.pointer_rules import new_pointers, refuse_other_axes, shifted
 from graphprog.passes.extend_axis.rules import derive
 from graphprog.passes.extend_axis.side_inputs import SideInputs, is_side_input, key_of
 from graphprog.rewriting.edges import Slot, leaves_of, set_leaf
@@ -71,6 +73,7 @@ class Propagation(Context):
                     "it with dynamic_axes)",
                     reader,
                 )
+        refuse_other_axes(self, self.side_inputs.pointers)
         self._move_interfaces()
         for node in reversed(self.edit.code.nodes):  # leftovers of trials
             if node in self.before and node not in self.reach and not node.users:
@@ -111,17 +114,23 @@ class Propagation(Context):
         """Make one node after the point read longer operands, and run it again."""
         if node.op == "output":
             return  # results that do not depend on the point stay
-        self.reader = node
+        self.reader, sources = node, sources_of(node)
         for slot, leaf in enumerate(leaves_of(node)):
-            if isinstance(leaf, fx.Node) and leaf not in self.reach and leaf is not self.point.new:
+            if leaf in sources and leaf not in self.reach and leaf is not self.point.new:
                 self.put(node, slot, self.extended(leaf))
         if not self._concerned(node):
             refuse_ambiguous(self, node, concerned=False)
             return
         old = fake_tensor(node)
-        value = derive(self, node, None)
+        value = self._derived(node, None)
         self.before[node] = old
         node.meta["val"] = value
+
+    def _derived(self, node: fx.Node, wanted: dict[int, Any] | None) -> Any:
+        """Adapt and run a node, and note inputs that point into the axis there."""
+        value = derive(self, node, wanted)
+        self.side_inputs.pointers |= new_pointers(self, node)
+        return value
 
     def _concerned(self, node: fx.Node) -> bool:
         """Whether any operand of a node has changed."""
@@ -152,6 +161,8 @@ class Propagation(Context):
             if self.axis.carried_by(value):
                 raise RefusalError(node, "it is read around this interface", self.reader)
             return node
+        if POINTS in node.meta and name_of(node) in self.side_inputs.pointers:
+            return shifted(self, node)
         if is_side_input(node, self.axis.size):
             self._note_unsettled(node)
             return self.side_inputs.extended(self, node, {})
@@ -191,8 +202,8 @@ class Propagation(Context):
             node: the original, which stays for its other readers.
             wanted: dimensions of the result that must have another length.
         """
-        leaves = leaves_of(node)
-        news = [self.extended(leaf) if isinstance(leaf, fx.Node) else leaf for leaf in leaves]
+        leaves, sources = leaves_of(node), sources_of(node)
+        news = [self.extended(leaf) if leaf in sources else leaf for leaf in leaves]
         if not wanted and all(new is leaf for new, leaf in zip(news, leaves, strict=True)):
             return node
         with self.edit.code.inserting_before(self.reader):
@@ -202,7 +213,7 @@ class Propagation(Context):
             if new is not leaves[slot]:
                 set_leaf(copy, slot, new)
         self.before[copy] = fake_tensor(node)
-        copy.meta["val"] = derive(self, copy, wanted or None)
+        copy.meta["val"] = self._derived(copy, wanted or None)
         self.reader.prepend(copy)  # after its new operands
         return copy
 

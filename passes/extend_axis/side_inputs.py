@@ -9,9 +9,11 @@ import torch
 from torch import fx
 
 from graphprog.analysis.input_meaning import inferred_meaning, neutral_entry
+from graphprog.analysis.pointers import pointed
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.sizes import SLICE_END, Size, has_length
 from graphprog.passes.extend_axis.context import Context
+from graphprog.passes.extend_axis.pointer_rules import shifted
 from graphprog.rewriting.refusal import RefusalError
 
 _SIDE = "side"
@@ -26,6 +28,7 @@ class SideInputs:
         tables: policy for tensors of the model that have the axis: ``refuse``, or ``zeros`` if they
             are added, so that they do not change the new entries.
         axis_dims: dimensions of inputs of fixed length that have the axis.
+        pointers: inputs whose numbers are positions on the axis.
     """
 
     def __init__(
@@ -33,10 +36,12 @@ class SideInputs:
         meanings: Mapping[str, str],
         tables: str,
         axis_dims: Mapping[str, frozenset[int]],
+        pointers: frozenset[str] = frozenset(),
     ) -> None:
         self.meanings = dict(meanings)
         self.tables = tables
         self.axis_dims = dict(axis_dims)
+        self.pointers = pointers
         self._inferred: dict[str, str] = {}
 
     def extended(self, context: Context, node: fx.Node, wanted: Mapping[int, Any]) -> fx.Node:
@@ -51,6 +56,8 @@ class SideInputs:
         dims |= set(wanted) | self.axis_dims.get(name, frozenset())
         if not axis.symbolic and dims:
             self.axis_dims[name] = frozenset(dims)
+        if not dims and name in self.pointers:
+            return shifted(context, node)
         result = node
         for dim in sorted(dims):
             computed = dim not in wanted and axis.growth(shape[dim]) != axis.added
@@ -75,9 +82,12 @@ class SideInputs:
         if name not in self.meanings and name not in self._inferred:
             found = inferred_meaning(source)
             if not found.role:
+                what = "what stands for an inserted entry in this input"
+                if found.unclear is not None and any(True for _ in pointed(found.unclear)):
+                    what = "to which segment an inserted entry belongs, or where it points,"
                 raise RefusalError(
                     source,
-                    "what stands for an inserted entry in this input is not known "
+                    f"{what} is not known "
                     f"(input_roles={{{name!r}: 'present', 'zero' or 'positions'}} says it)",
                     found.unclear,
                 )
