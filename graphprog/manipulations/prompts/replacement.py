@@ -91,7 +91,10 @@ class Replacement(Manipulation):
                 ["insert them first: gp.Concatenative(...) with the same length and offset"],
             )
         entries = entries_module(self.value, context.with_entries(self.axis, self.length))
-        return _Slots(entries, self.axis, self.offset, self.length)
+        known = isinstance(size, int) or (
+            size.node.shape_env.bound_sympy(size.node.expr).lower > last
+        )
+        return (_Slots if known else _Places)(entries, self.axis, self.offset, self.length)
 
 
 class _Slots(nn.Module):
@@ -117,3 +120,16 @@ class _Slots(nn.Module):
             after = first + self.length
             parts.append(x.narrow(self.axis, after, size - after))
         return torch.cat(parts, self.axis), entries
+
+
+class _Places(_Slots):
+    """Slots of a value that may be too short for them, which is then an error of the call."""
+
+    def forward(self, x: torch.Tensor, *others: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Put the entries into their places, which are given by number."""
+        entries = self.entries(x, *others)
+        shape = list(x.shape)
+        shape[self.axis] = self.length
+        places = torch.arange(self.length, device=x.device)
+        places = places + (self.offset if self.offset >= 0 else x.shape[self.axis] - self.length)
+        return x.index_copy(self.axis, places, entries.expand(shape)), entries
