@@ -24,7 +24,7 @@ import safetensors.torch
 import torch
 
 from graphprog.errors import FileError, ProgramError
-from graphprog.utils.files import atomic_write, open_regular, reason_of, require_path
+from graphprog.utils.files import atomic_write, read_regular, require_path
 from graphprog.utils.json import parse_json, render_json
 
 FORMAT_NAME = "graphprog"
@@ -94,7 +94,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[st
             of an unknown version. No content raises any other error.
     """
     with within(path):
-        return decoded(_read_bytes(path))
+        return decoded(read_regular(path, MAX_FILE_BYTES))
 
 
 @contextmanager
@@ -124,28 +124,12 @@ def _dense(name: str, tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
-def _read_bytes(path: str | os.PathLike[str]) -> bytes:
-    with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        _check_size(size)
-        try:
-            return file.read(size + 1)  # the extra byte shows that a file is growing
-        except OSError as error:
-            raise FileError(f"cannot be read: {reason_of(error)}") from error
-
-
-def _check_size(size: int) -> None:
-    if size > MAX_FILE_BYTES:
-        raise FileError(f"larger than the {MAX_FILE_BYTES >> 20} MiB a program may have")
-
-
 def decoded(data: bytes) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Parse and validate bytes as :func:`read` does.
 
     Raises:
         FileError: as :func:`read`.
     """
-    _check_size(len(data))
     header = _header(data)
     document = _document(header)
     for name, entry in header.items():

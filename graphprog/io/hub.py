@@ -14,10 +14,11 @@ from huggingface_hub import errors as hub_errors
 from graphprog.errors import FileError
 from graphprog.io import artifact
 from graphprog.io.card import MARK, write_card
-from graphprog.utils.files import atomic_write
+from graphprog.utils.files import atomic_write, read_regular
 
 PROGRAM = "program.safetensors"
 CARD = "README.md"
+_MAX_CARD = 2**24
 
 
 def push(
@@ -143,8 +144,10 @@ def _push_to_folder(data: bytes, card: str, folder: Path, name: str) -> Path:
     target = folder / name
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        old_card = (folder / CARD).read_text("utf-8") if (folder / CARD).exists() else MARK
-    except (OSError, ValueError) as error:
+        old_card = MARK
+        if (folder / CARD).exists():
+            old_card = read_regular(folder / CARD, _MAX_CARD).decode("utf-8")
+    except (FileError, OSError, ValueError) as error:
         raise FileError(
             f"{folder}: cannot be used: {error}", ["use a folder with write permission"]
         ) from error

@@ -17,11 +17,13 @@ from graphprog.errors import FileError
 from graphprog.io.artifact import require_finite, within
 from graphprog.io.hub import download, folder_of
 from graphprog.manipulations.base import Manipulation
-from graphprog.utils.files import atomic_write
+from graphprog.utils.files import atomic_write, read_regular
 from graphprog.utils.json import parse_json
 from graphprog.utils.tensor_files import write_tensors
 
 CONFIG = "adapter_config.json"
+_MAX_CONFIG = 2**22
+_MAX_TENSORS = 2**32
 TENSORS = "adapter_model.safetensors"
 PROMPT, ENCODER, MULTITASK, PREFIX, SCALING = (
     "PROMPT_TUNING",
@@ -113,11 +115,13 @@ def read(path: str | os.PathLike[str], revision: str | None, token: str | None) 
     else:
         files = [folder / file for file in (CONFIG, TENSORS)]
     config = _config(name, files[0])
-    if not files[1].exists():
+    if not files[1].is_file():
         raise FileError(
             f"{name}: there is no {TENSORS}",
             ["save it with safe_serialization=True; pickles are not loaded"],
         )
+    if files[1].stat().st_size > _MAX_TENSORS:
+        raise FileError(f"{name}: {TENSORS} is larger than {_MAX_TENSORS >> 30} GiB")
     try:
         tensors = safetensors.torch.load_file(files[1])
     except (safetensors.SafetensorError, OSError, ValueError) as error:
@@ -130,8 +134,8 @@ def read(path: str | os.PathLike[str], revision: str | None, token: str | None) 
 
 def _config(name: str, file: Path) -> Mapping[str, Any]:
     try:
-        text = file.read_text("utf-8")
-    except (OSError, ValueError) as error:
+        text = read_regular(file, _MAX_CONFIG).decode("utf-8")
+    except (FileError, ValueError) as error:
         raise FileError(
             f"{name}: {CONFIG} cannot be read: {error}", ["give a checkpoint folder of PEFT"]
         ) from error

@@ -86,6 +86,22 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     return file
 
 
+def read_regular(path: str | os.PathLike[str], most: int) -> bytes:
+    """Read a whole regular file of at most ``most`` bytes; see :func:`open_regular`.
+
+    Raises:
+        FileError: it is not a regular file, is larger, or cannot be read.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise FileError(f"larger than the {most >> 20} MiB such a file may have")
+        try:
+            return file.read(size + 1)  # the extra byte shows that a file is growing
+        except OSError as error:
+            raise FileError(f"cannot be read: {reason_of(error)}") from error
+
+
 def reason_of(error: Exception) -> str:
     """Return what the operating system says of an error, or what Python does."""
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -19,7 +19,7 @@ from tests.models.deployed_tasks import (
     text_graph,
     text_task,
 )
-from tests.support.full_disk import full_disk
+from tests.support.environments import full_disk
 
 pytestmark = pytest.mark.xdist_group("deployed-pytorch")
 

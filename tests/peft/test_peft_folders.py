@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,21 @@ def test_a_pattern_and_a_name_of_one_folder_take_no_years(tmp_path: Path) -> Non
     config["feedforward_modules"] = r".*\.(fc|down)|(?:mlp\.)?down$"
     tensors = {"base_model.model.down.ia3_l": torch.ones(1, 24)}
     assert "scale" in str(gp.peft.load(folder(tmp_path, config, tensors), graph).spec)
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+def test_pipes_are_not_waited_for_and_huge_files_not_read(name: str, tmp_path: Path) -> None:
+    _, graph = captured()
+    path = folder(tmp_path, PROMPT, {"prompt_embeddings": ENTRIES}) / name
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(FileError, match=r"not a regular file|there is no adapter_model"):
+        gp.peft.load(tmp_path, graph)
+    path.unlink()
+    with path.open("wb") as file:
+        file.truncate(2**40)  # sparse: occupies nothing
+    with pytest.raises(FileError, match="larger than"):
+        gp.peft.load(tmp_path, graph)
 
 
 def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:

@@ -1,14 +1,17 @@
-"""Copies of the checkout, and interpreters that have the dependencies but not graphprog."""
+"""Copies of the checkout, interpreters that have the dependencies but not graphprog, full disks."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tomllib
 import venv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +85,14 @@ def run_ok(command: list[str | Path], cwd: Path, *path: Path) -> str:
 def python_of(commands: Path) -> Path:
     """The interpreter in a folder of commands."""
     return commands / Path(sys.executable).name
+
+
+@contextlib.contextmanager
+def full_disk(after: int) -> Iterator[None]:
+    """Let every write beyond ``after`` bytes of a file fail inside the block."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (after, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -16,7 +16,7 @@ from graphprog.errors import FileError
 from graphprog.io import artifact
 from graphprog.utils.files import atomic_write
 from graphprog.utils.tensor_files import write_tensors
-from tests.support.full_disk import full_disk
+from tests.support.environments import full_disk
 from tests.support.program_files import DOCUMENT, some_tensors
 
 
