@@ -7,13 +7,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from graphprog.compiler.program import Contract
 from graphprog.errors import DataError
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
 from graphprog.ir.inputs import InputSpec, check_type
+from graphprog.ir.sizes import Size, same_size
 
 SLACK = 1e-3
 """How far values may lie outside of the range, such as after resizing."""
@@ -90,19 +91,19 @@ def _check_values(contract: Contract, name: str, value: torch.Tensor, ranged: bo
         )
 
 
-def check_labels(labels: torch.Tensor, rows: int, classes: int | None) -> None:
+def check_labels(labels: torch.Tensor, rows: int | None, classes: int | None) -> None:
     """Check the labels of a batch; without a number of classes, only their type and shape.
 
     Raises:
         DataError: they are not int64 [rows], or outside the range of classes.
     """
-    if labels.dtype != torch.int64 or labels.ndim != 1 or len(labels) != rows:
+    if labels.dtype != torch.int64 or labels.ndim != 1 or rows not in (None, len(labels)):
         raise DataError(
-            f"labels must be int64 [{rows}], one class number per row, "
+            f"labels must be int64 [{'B' if rows is None else rows}], one class number per row, "
             f"not {labels.dtype}{list(labels.shape)}",
             ["use labels.long() for other integers, labels.argmax(1) for one-hot rows"],
         )
-    if classes is None or not rows:
+    if classes is None or not len(labels):
         return
     low, high = (int(bound) for bound in torch.aminmax(labels))
     if low < 0 or high >= classes:
@@ -142,3 +143,22 @@ def class_count(graph: Graph) -> int | None:
         return None
     size: object = value.shape[1]
     return size if isinstance(size, int) else None
+
+
+def rows_of_output(graph: Graph, inputs: Sequence[torch.Tensor]) -> int | None:
+    """Return how many rows the first output has for some inputs; None if it depends on the data.
+
+    The rows of packed graphs, for example, are not those of their nodes.
+    """
+    first = graph.output_nodes[0]
+    value = first.meta.get("val") if isinstance(first, fx.Node) else None
+    if not isinstance(value, torch.Tensor) or not value.ndim:
+        return len(inputs[0])
+    rows: Size = value.shape[0]
+    if isinstance(rows, int):
+        return rows
+    for node, given in zip(graph.placeholders, inputs, strict=True):
+        for size, length in zip(fake_tensor(node).shape, given.shape, strict=True):
+            if same_size(size, rows):
+                return length
+    return None

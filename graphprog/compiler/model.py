@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from graphprog.alignments.picture import Pictured
 from graphprog.analysis.nearest_tokens import nearest_tokens
 from graphprog.analysis.token_inputs import TokenInputs, table_rows
-from graphprog.compiler.data_checks import check_inputs, check_labels, class_count
+from graphprog.compiler.data_checks import check_inputs, check_labels, class_count, rows_of_output
 from graphprog.compiler.encoding import encode, required, tensors_of
 from graphprog.compiler.length_checks import check_lengths, length_limits
 from graphprog.compiler.program import Program
@@ -271,7 +271,7 @@ class ReprogrammedModel(nn.Module):
         """
         check_inputs(self.inputs, self.spec.contract, inputs, self._table_rows)
         if labels is not None:
-            check_labels(labels, len(inputs[0]), class_count(self.graph))
+            check_labels(labels, rows_of_output(self.graph, inputs), class_count(self.graph))
 
     def input_example(self, batch: int = 2, seed: int = 0) -> tuple[torch.Tensor, ...]:
         """Return random inputs of the right shapes: uniform in the contract's range, ids below 2.

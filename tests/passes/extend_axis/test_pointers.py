@@ -98,6 +98,14 @@ def test_the_segment_of_new_nodes_has_to_be_given() -> None:
         gp.compile(graph, gp.Program([part(torch.zeros(3, WIDTH), 0)]))
 
 
+def test_labels_of_packed_graphs_are_counted_by_the_output() -> None:
+    _, graph = network(True)
+    task = gp.compile(graph, gp.Program([part(torch.zeros(3, WIDTH), 0, input_roles=SEGMENT)]))
+    task.check(packed(9), torch.tensor([0, 3]))
+    with pytest.raises(gp.errors.DataError, match="labels"):
+        task.check(packed(9), torch.zeros(9).long())
+
+
 class Spans(nn.Module):
     """States of a text at the positions of an input, negative ones from the end."""
 
