@@ -45,8 +45,7 @@ def warning_of_side_effects(module: nn.Module, where: str) -> Iterator[None]:
         warnings.warn(
             f"{where}: {type(module).__name__}.forward does more than compute its result "
             f"({', '.join(found)}). This happened once, while the module was traced, and does not "
-            "happen when the task runs. To record values, call task.graph.evaluate([key, ...], "
-            "inputs) with interfaces",
+            "happen when the task runs. To record values, call gp.record(task, inputs, at=[...])",
             stacklevel=2,
         )
 
