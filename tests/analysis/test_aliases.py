@@ -10,8 +10,8 @@ from torch import nn
 import graphprog as gp
 from graphprog.errors import InterfaceError
 from tests.models import library_models as library
-from tests.models import stream_networks as streams
-from tests.models.corner_networks import Mixing, Tower
+from tests.models.networks import streams
+from tests.models.networks.corner import Mixing, Tower
 from tests.models.zoo import captured, cases
 
 

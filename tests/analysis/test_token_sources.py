@@ -16,7 +16,7 @@ from graphprog.errors import GraphprogError, InterfaceError, PassError, ProgramE
 from graphprog.manipulations import TokenSource
 from graphprog.values.context import BuildContext
 from graphprog.values.patches import ImagePatches, SeriesPatches
-from tests.models.corner_networks import Encoder
+from tests.models.networks.corner import Encoder
 from tests.models.zoo import CASES, captured
 from tests.support.comparisons import same
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import graphprog as gp
-from tests.models.corner_networks import Tied
+from tests.models.networks.corner import Tied
 from tests.models.zoo import captured, cases
 
 

@@ -14,7 +14,7 @@ from graphprog import manipulations as ops
 from graphprog.errors import GraphprogError, InterfaceError, PassError, ProgramError
 from graphprog.manipulations import Adapter, Conditional, Mixture, Projection
 from graphprog.values.context import BuildContext
-from tests.models.corner_networks import towers
+from tests.models.networks.corner import towers
 from tests.models.zoo import CASES, captured
 from tests.support import oracle
 from tests.support.comparisons import same

@@ -13,8 +13,8 @@ from torch import nn
 
 import graphprog as gp
 from tests.models import corner_models as corner
-from tests.models import corner_networks as networks
 from tests.models import library_models as library
+from tests.models.networks import corner as networks
 
 # Attention chooses its kernel by what needs gradients, and a fused one that tracing cannot see.
 # References run frozen and without it, as graphs do; else the two differ by rounding.

@@ -9,7 +9,7 @@ from torch import nn
 import graphprog as gp
 from graphprog.errors import InterfaceError, ProgramError
 from graphprog.passes.erase import EraseProgram
-from tests.models.corner_networks import towers
+from tests.models.networks.corner import towers
 from tests.models.zoo import CASES, captured
 from tests.support import oracle
 from tests.support.comparisons import same

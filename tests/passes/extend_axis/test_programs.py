@@ -23,7 +23,7 @@ class Stack(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        from tests.models.corner_networks import Layer
+        from tests.models.networks.corner import Layer
 
         self.blocks = nn.ModuleList(Layer(16, 2) for _ in range(3))
         self.head = nn.Linear(16, 5)
@@ -149,7 +149,7 @@ class Towers(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        from tests.models.corner_networks import Layer
+        from tests.models.networks.corner import Layer
 
         self.vision = nn.ModuleList(Layer(16, 2) for _ in range(2))
         self.text = nn.ModuleList(Layer(16, 2) for _ in range(3))
