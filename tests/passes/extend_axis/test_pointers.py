@@ -7,6 +7,8 @@ from functools import cache
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torch_geometric import nn as geometric
 
 import graphprog as gp
 from graphprog.errors import PassError
@@ -162,3 +164,57 @@ def test_positions_with_another_use_are_refused(kind: str, said: str) -> None:
     _, graph = spans(kind)
     with pytest.raises(PassError, match=said):
         gp.compile(graph, gp.Program([gp.Concatenative(at="words:out", length=3)]))
+
+
+class PackedGraphs(Dataset[tuple[tuple[Tensor, ...], Tensor]]):
+    """Batches of two graphs each; the label says in which graph the features are larger."""
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, index: int) -> tuple[tuple[Tensor, ...], Tensor]:
+        x, edges, batch = packed(NODES + index)
+        label = torch.tensor([index % 2, 1 - index % 2])
+        return (x + label[batch][:, None], edges, batch), label
+
+
+def test_packed_graphs_train() -> None:
+    _, graph = network(True)
+    prompt = gp.Concatenative(at="input:x", axis=0, length=3, input_roles=SEGMENT)
+    head = gp.LinearHead(2, at="logits")
+    task = gp.compile(graph, gp.Program([prompt], align=head))
+    before = graph.weight_hash()
+    data = DataLoader(PackedGraphs(), batch_size=None)
+    history = gp.fit(task, data, epochs=12, lr=0.1)
+    losses = [record.train_loss for record in history.records]
+    assert losses[-1] < 0.7 * losses[0]
+    assert gp.evaluate(task, data).accuracy > 0.5
+    assert graph.weight_hash() == before
+    share = history.records[0].train_accuracy * 12
+    assert share == pytest.approx(round(share))  # of twelve graphs, not of their nodes
+
+
+class Pooled(nn.Module):
+    """A graph network of PyTorch Geometric; the number of graphs comes from the data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = geometric.GCNConv(WIDTH, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor) -> Tensor:
+        hidden = self.layer(x, edge_index).relu()
+        logits: Tensor = self.head(geometric.global_mean_pool(hidden, batch))
+        return logits
+
+
+def test_a_pool_without_a_size_takes_any_number_of_graphs() -> None:
+    torch.manual_seed(0)
+    model = Pooled().eval().requires_grad_(False)
+    axes = {"x": {0: "nodes"}, "edge_index": {1: "edges"}, "batch": {0: "nodes"}}
+    graph = gp.capture(model, packed(), dynamic_axes=axes)
+    new = torch.randn(3, WIDTH)
+    task = gp.compile(graph, gp.Program([part(new, 2, input_roles=SEGMENT)]))
+    x, edges, _ = packed(11)
+    call = x, edges, torch.tensor([0] * 3 + [1] * 4 + [2] * 4)  # three graphs, not two
+    assert torch.equal(graph(*call), model(*call))
+    torch.testing.assert_close(task(*call), model(*longer(call, new, 2)))
