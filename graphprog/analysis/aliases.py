@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from torch import fx
 
 from graphprog.analysis.attention import attentions, is_cross
+from graphprog.analysis.blocks.repeated_blocks import Block, Chain, find_chains
+from graphprog.analysis.blocks.residual_stream import ResidualStream
+from graphprog.analysis.blocks.stages import stages_of
 from graphprog.analysis.boundaries import (
     cut_boundaries,
     existing,
@@ -16,9 +19,6 @@ from graphprog.analysis.boundaries import (
     model_boundaries,
     module_boundaries,
 )
-from graphprog.analysis.repeated_blocks import Block, Chain, find_chains
-from graphprog.analysis.residual_stream import ResidualStream
-from graphprog.analysis.stages import stages_of
 from graphprog.analysis.token_inputs import largest_by_input, lookups_of, vocabulary_lookups
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph, Site

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from graphprog.analysis.residual_stream import ResidualStream
+from graphprog.analysis.blocks.residual_stream import ResidualStream
 from graphprog.analysis.token_inputs import TokenLookup
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.ops import RESHAPES, ancestors, schema_name, values_of

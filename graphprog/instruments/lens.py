@@ -12,8 +12,8 @@ from torch.nn import functional
 from graphprog.errors import DataError, InterfaceError
 from graphprog.instruments.places import Inputs, Model, Places, flat_inputs, graph_of, places_of
 from graphprog.instruments.stream import batches_of, progress_bar
-from graphprog.ir.cut import input_name
 from graphprog.ir.graph import Graph
+from graphprog.ir.parts.cut import input_name
 
 
 class Lens(nn.Module):

@@ -16,13 +16,14 @@ from torch.utils import _pytree as pytree
 
 from graphprog.errors import InterfaceError, ProgramError
 from graphprog.ir.call_spec import CallSpec
-from graphprog.ir.cut import cut
 from graphprog.ir.execution import executable, write_updates
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.fingerprint import Fingerprint
 from graphprog.ir.graph_file.read import read_graph
 from graphprog.ir.graph_file.write import text_hash, write_graph
 from graphprog.ir.interface import Interface, InterfaceTable
+from graphprog.ir.parts.cut import cut
+from graphprog.ir.parts.split import Parts, boundaries, result_names, steps_of
 from graphprog.ir.printing import graph_text
 from graphprog.ir.reading.diff import diff_text
 from graphprog.ir.reading.graph_text import folded_text
@@ -32,7 +33,6 @@ from graphprog.ir.records import Mode as Mode
 from graphprog.ir.records import Site as Site
 from graphprog.ir.records import Step as Step
 from graphprog.ir.records import Steps
-from graphprog.ir.split import Parts, boundaries, result_names, steps_of
 from graphprog.ir.symbols import size_text
 from graphprog.ir.weights import Weights
 from graphprog.spec.checks import require_texts

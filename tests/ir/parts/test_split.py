@@ -7,7 +7,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from graphprog.errors import ProgramError
-from graphprog.ir.cost import flops_of
+from graphprog.ir.parts.cost import flops_of
 from tests.models.decoder_models import towers_call, two_towers
 from tests.models.zoo import CASES, captured, cases
 

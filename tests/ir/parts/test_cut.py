@@ -9,7 +9,7 @@ import torch
 
 import graphprog as gp
 from graphprog.errors import InterfaceError
-from graphprog.ir.cut import input_name
+from graphprog.ir.parts.cut import input_name
 from tests.models.decoder_models import towers_call, two_towers
 from tests.models.zoo import CASES, captured, cases
 

@@ -14,10 +14,10 @@ from torch.utils import _pytree as pytree
 
 from graphprog.errors import InterfaceError
 from graphprog.ir.call_spec import CallSpec
-from graphprog.ir.cost import example_size
 from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.interface import Edge, Interface
 from graphprog.ir.ops import ancestors, values_of
+from graphprog.ir.parts.cost import example_size
 from graphprog.ir.records import Site
 from graphprog.ir.sizes import expression, is_symbolic
 from graphprog.ir.weights import SourceTensors, Weights

@@ -13,8 +13,8 @@ from torch.utils import _pytree as pytree
 
 from graphprog.errors import ProgramError
 from graphprog.ir.call_spec import CallSpec
-from graphprog.ir.cost import flops_of
-from graphprog.ir.cut import activations, bytes_of, input_name
+from graphprog.ir.parts.cost import flops_of
+from graphprog.ir.parts.cut import activations, bytes_of, input_name
 from graphprog.ir.records import Site
 
 _EVEN = 1.25

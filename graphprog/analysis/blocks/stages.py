@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Callable, Hashable
 
-from graphprog.analysis.repeated_blocks import Block, Chain
+from graphprog.analysis.blocks.repeated_blocks import Block, Chain
 
 
 def stages_of(chain: Chain, shape: Callable[[Block], Hashable]) -> list[Chain]:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 from torch import fx
 
-from graphprog.analysis.residual_stream import ResidualStream, mixes
+from graphprog.analysis.blocks.residual_stream import ResidualStream, mixes
 from graphprog.ir.graph import Site
 from graphprog.ir.printing import module_path
 
