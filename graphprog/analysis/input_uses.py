@@ -14,7 +14,7 @@ from torch import fx
 from graphprog.analysis.constants import counts_entries, is_constant, number_in
 from graphprog.analysis.pointers import pointed
 from graphprog.ir.fake import fake_tensor
-from graphprog.ir.ops import CASTS, schema_name, values_of
+from graphprog.ir.ops import CASTS, ancestors, schema_name, values_of
 
 _LARGE = 100
 """Magnitude that leaves no attention: masks are multiplied by it, or filled with it."""
@@ -115,6 +115,7 @@ class _Walk:
     """The values that hold the numbers of an input, and what reads them."""
 
     def __init__(self, start: fx.Node) -> None:
+        self.start = start
         self.states: dict[fx.Node, set[_State]] = {start: {_State()}}
         self._stack = [(start, _State())]
 
@@ -263,8 +264,17 @@ class _Walk:
         elif floating:
             yield Use(Kind.GATE, user)
             yield _seen(user, state.sign)
+        elif any(map(self._is_counted, others)):
+            yield Use(Kind.GATE, user)  # positions that are counted from a mask, where it is 1
         else:
             self._follow(user, dataclasses.replace(state.computed(), product=True))
+
+    def _is_counted(self, node: fx.Node) -> bool:
+        """Whether a value is computed from counts of the numbers."""
+        return any(
+            schema_name(part) in _COUNTS and self.start in ancestors(part)
+            for part in ancestors(node)
+        )
 
 
 def _seen(user: fx.Node, sign: int) -> Use:

@@ -14,6 +14,7 @@ is larger, or its parts are more numerous or nested deeper, than any program nee
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import struct
 from collections.abc import Iterator, Mapping
@@ -77,9 +78,19 @@ def encoded(tensors: Mapping[str, torch.Tensor], document: Mapping[str, Any]) ->
     text = render_json({**document, "format": form}, "document")
     dense = {name: _dense(name, tensor) for name, tensor in tensors.items()}
     metadata = {FORMAT_NAME: text, CHECKSUM: checksum(text, dense)}
-    data = safetensors.torch.save(dense, metadata=metadata)
+    data = _in_order(safetensors.torch.save(dense, metadata=metadata))
     decoded(data)  # what cannot be read back is never written
     return data
+
+
+def _in_order(data: bytes) -> bytes:
+    """Sort the metadata of a file; safetensors would write them in a different order each time."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

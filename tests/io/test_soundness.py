@@ -184,4 +184,8 @@ def test_limits_are_options(tmp_path: Path) -> None:
     assert "is 2000, more than" in refusal("prefix", tmp_path, change, limits=Limits(numbers=1_000))
     said = refusal("prefix", tmp_path, change, limits=Limits(memory=1_000))
     assert "asks for a tensor of" in said
-    assert "program state" in refusal("prefix", tmp_path, change)  # of another shape, as ever
+
+    def one_more(tensors: dict[str, torch.Tensor], document: dict[str, Any]) -> None:
+        part(document).update(length=part(document)["length"] + 1)
+
+    assert "program state" in refusal("prefix", tmp_path, one_more)  # of another shape, as ever
