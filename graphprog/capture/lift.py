@@ -16,7 +16,7 @@ from graphprog.ir.call_spec import CallSpec
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
 from graphprog.ir.symbols import name_symbols
-from graphprog.ir.weights import SourceTensors, Weights
+from graphprog.ir.weights import SourceTensors, Weights, register
 from graphprog.passes.normalize.cleanup import (
     DropAsserts,
     DropCopies,
@@ -123,19 +123,12 @@ def _share_weights(module: fx.GraphModule, graph: Graph) -> None:
     for node in graph.code.find_nodes(op="get_attr"):
         path = str(node.target).removeprefix("source.")
         value = operator.attrgetter(path)(module)
-        *parents, name = path.split(".")
-        holder: nn.Module = graph.weights.source
-        for parent in parents:
-            if not hasattr(holder, parent):
-                holder.add_module(parent, nn.Module())
-            holder = getattr(holder, parent)
+        own = value.detach()
         if isinstance(value, nn.Parameter):
             # a new Parameter over the same memory: freezing it does not change the user's model;
             # tied weights stay one object
-            own = shared.setdefault(id(value), nn.Parameter(value.detach(), requires_grad=False))
-            holder.register_parameter(name, own)
-        else:
-            holder.register_buffer(name, value.detach())
+            own = shared.setdefault(id(value), nn.Parameter(own, requires_grad=False))
+        register(graph.weights.source, path, own)
 
 
 def _output_names(spec: pytree.TreeSpec) -> tuple[str, ...]:

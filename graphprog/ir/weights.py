@@ -169,17 +169,22 @@ def copied_tree(module: nn.Module, wanted: Container[str] | None = None) -> Sour
     for path, tensor in _tensors(module):
         if wanted is not None and path not in wanted:
             continue
-        *parents, name = path.split(".")
-        holder: nn.Module = copy
-        for parent in parents:
-            if not hasattr(holder, parent):
-                holder.add_module(parent, nn.Module())
-            holder = getattr(holder, parent)
-        if isinstance(tensor, nn.Parameter):
-            holder.register_parameter(name, tensor)
-        else:
-            holder.register_buffer(name, tensor)
+        register(copy, path, tensor)
     return copy
+
+
+def register(root: nn.Module, path: str, tensor: torch.Tensor) -> None:
+    """Register a parameter or buffer at a dotted path; the modules on the way are made."""
+    *parents, name = path.split(".")
+    holder = root
+    for parent in parents:
+        if not hasattr(holder, parent):
+            holder.add_module(parent, nn.Module())
+        holder = getattr(holder, parent)
+    if isinstance(tensor, nn.Parameter):
+        holder.register_parameter(name, tensor)
+    else:
+        holder.register_buffer(name, tensor)
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

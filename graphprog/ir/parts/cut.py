@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 
 import torch
-from torch import fx, nn
+from torch import fx
 from torch.utils import _pytree as pytree
 
 from graphprog.errors import InterfaceError
@@ -20,7 +20,7 @@ from graphprog.ir.ops import ancestors, values_of
 from graphprog.ir.parts.cost import example_size
 from graphprog.ir.records import Site
 from graphprog.ir.sizes import expression, is_symbolic
-from graphprog.ir.weights import SourceTensors, Weights
+from graphprog.ir.weights import SourceTensors, Weights, register
 
 
 @dataclasses.dataclass(frozen=True)
@@ -288,16 +288,7 @@ class _Part:
         own, _, path = target.partition(".")
         if own == "program":
             tensor, path = tensor.detach().clone(), target
-        *parents, name = path.split(".")
-        holder: nn.Module = self.weights.source
-        for parent in parents:
-            if not hasattr(holder, parent):
-                holder.add_module(parent, nn.Module())
-            holder = getattr(holder, parent)
-        if isinstance(tensor, nn.Parameter):
-            holder.register_parameter(name, tensor)
-        else:
-            holder.register_buffer(name, tensor)
+        register(self.weights.source, path, tensor)
         return f"source.{path}"
 
 
