@@ -225,7 +225,7 @@ def test_side_effects_of_a_module_are_told(
     assert len(texts) == bool(name)
     for text in texts:
         assert f"Talkative.forward does more than compute its result ({name})" in text
-        assert "task.graph.evaluate" in text
+        assert "gp.record(task, inputs, at=[...])" in text
 
 
 def test_a_variable_outside_of_a_module_that_forward_changes_is_told() -> None:
