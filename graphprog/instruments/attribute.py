@@ -57,27 +57,27 @@ def attribute(
         raise ProgramError(f"how must be 'patching' or 'integrated', steps 1 or more: {how!r}")
     places = places_of(graph, at)
     donor, host = two_runs(graph, clean, corrupt)
-    nodes = [place.node for place in places.values()]
-    swapped = Swapped(graph, places)
+    swapped, read = Swapped.of(graph, places, [*places]), len(graph.output_nodes)
     with torch.no_grad():
-        values, others = (
-            dict(zip(places, graph.values_of(nodes, flat), strict=True)) for flat in (donor, host)
-        )
-        ends = [float(score(swapped(flat)[0])) for flat in (donor, host)]
-        check_ends(ends)
-    gaps = {name: values[name] - others[name] for name in places}
+        goal = swapped(donor)
+    start = swapped(host, traced=True)
+    scores = [score(found[0]) for found in (goal, start)]
+    ends = [float(one.detach()) for one in scores]
+    check_ends(ends)
+    values, others = ([one.detach() for one in found[read:]] for found in (goal, start))
+    gaps = [value - other for value, other in zip(values, others, strict=True)]
     if how == "patching":
-        shifts = {name: torch.zeros_like(value, requires_grad=True) for name, value in gaps.items()}
-        total = score(swapped(host, shifts=shifts)[0]).sum()
-        slopes = dict(zip(gaps, torch.autograd.grad(total, [*shifts.values()]), strict=True))
+        slopes = torch.autograd.grad(
+            scores[1].sum(), start[read:], materialize_grads=True, allow_unused=True
+        )
     else:
-        slopes = {
-            name: _mean_slope(swapped, score, host, name, others[name], gaps[name], steps)
-            for name in places
-        }
+        slopes = tuple(
+            _mean_slope(swapped, score, host, *line, steps)
+            for line in zip(places, others, gaps, strict=True)
+        )
     rows = []
-    for name, place in places.items():
-        product = (slopes[name] * gaps[name])[0].double()
+    for place, slope, gap in zip(places.values(), slopes, gaps, strict=True):
+        product = (slope * gap)[0].double()
         axis = position_axis(graph, place)
         sums = product.sum() if axis is None else product.movedim(axis - 1, 0).flatten(1).sum(1)
         rows.append(sums.reshape(-1))
@@ -138,11 +138,8 @@ def grad_cam(
             f"the value at {at!r} is {place.type_text}; [B, C, H, W] or [B, S, d] is needed"
         )
     flat = flat_inputs(graph, inputs)
-    swapped = Swapped(graph, places, [place.node])
-    with torch.no_grad():
-        value = swapped(flat)[-1]
-    shift = torch.zeros_like(value, requires_grad=True)
-    logits = swapped(flat, shifts={next(iter(places)): shift})[0]
+    found = Swapped.of(graph, places, [*places])(flat, traced=True)
+    logits, value = found[0], found[-1]
     if logits.ndim != 2:
         raise DataError(f"logits have shape {list(logits.shape)}; [B, C] is needed")
     chosen = logits.argmax(1) if target is None else torch.as_tensor(target, device=logits.device)
@@ -150,8 +147,9 @@ def grad_cam(
     if not bool(((chosen >= 0) & (chosen < logits.shape[1])).all()):
         raise DataError(f"target {target} is not one of {logits.shape[1]} classes")
     total = logits.gather(1, chosen[:, None]).sum()
-    slope = torch.autograd.grad(total, shift)[0]
+    slope = torch.autograd.grad(total, value)[0]
+    value = value.detach()
     features = 1 if value.ndim == 4 else 2
     others = tuple(axis for axis in range(1, value.ndim) if axis != features)
     weighted: torch.Tensor = (slope.mean(others, keepdim=True) * value).sum(features)
-    return weighted.clamp(min=0).detach()
+    return weighted.clamp(min=0)

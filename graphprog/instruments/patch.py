@@ -129,13 +129,18 @@ def patch(
     places = places_of(graph, at)
     runs = two_runs(graph, clean, corrupt)
     donor, host = runs if into == "corrupt" else runs[::-1]
-    names = [place.node for place in places.values()]
-    reads = [graph.interfaces().resolve(through).node] if through else []
-    targets = dict(places) | ({through: graph.interfaces().resolve(through)} if through else {})
-    swapped = Swapped(graph, targets, reads)
+    targets = dict(places)
+    if through:
+        passage = graph.interfaces().resolve(through)
+        own = (name for name, place in places.items() if place.key == passage.key)
+        through = next(own, through)
+        targets[through] = passage
+    swapped = Swapped.of(graph, targets, [*targets])
     with torch.no_grad():
-        values = dict(zip(places, graph.values_of(names, donor), strict=True))
-        ends = [float(score(swapped(flat)[0])) for flat in (donor, host)]
+        whole = [swapped(flat) for flat in (donor, host)]
+        read = len(graph.output_nodes)
+        values = dict(zip(places, whole[0][read:], strict=False))
+        ends = [float(score(one[0])) for one in whole]
         check_ends(ends)
         axes = {name: position_axis(graph, place) for name, place in places.items()}
         grid = _Grid(values, axes, positions == "each", heads == "each", window)
@@ -147,7 +152,8 @@ def patch(
             results = swapped(flat, grid.swaps(batch))
             if through:
                 every = torch.ones((), dtype=torch.bool, device=graph.device)
-                results = swapped(flat, {through: (every, results[-1])})
+                passing = results[read + [*targets].index(through)]
+                results = swapped(flat, {through: (every, passing)})
             found.append(score(results[0]))
     effects = (torch.cat(found) - ends[1]) / (ends[0] - ends[1])
     clean_end, corrupt_end = ends if into == "corrupt" else ends[::-1]
@@ -247,10 +253,12 @@ class _Grid:
         return effects.reshape(sizes if self.by_head else sizes[:2])
 
     def swaps(self, batch: Sequence[Cell]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """Return mask and value for each interface: row i patches cell i of the batch."""
+        """Return mask and value for the interfaces of a batch: row i patches cell i."""
         found = {}
+        before, after = (self.window - 1) // 2, self.window // 2
         for number, (name, value) in enumerate(self.values.items()):
-            before, after = (self.window - 1) // 2, self.window // 2
+            if not any(centre - before <= number <= centre + after for centre, _, _ in batch):
+                continue
             mask = torch.zeros(len(batch), *(1,) * (value.ndim - 1), dtype=torch.bool)
             axis = self.axes[name]
             if self.by_position and axis:

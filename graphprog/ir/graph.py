@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -38,7 +38,8 @@ from graphprog.ir.weights import Weights
 from graphprog.spec.checks import require_texts
 
 _Place = TypeVar("_Place", bound=str | fx.Node)
-_READERS = 8
+_Made = TypeVar("_Made")
+_KEPT = 8
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -208,17 +209,26 @@ class Graph:
 
         The code of the last few sets of nodes is kept, so that it is made once for a data set.
         """
-        key = (tuple(names), self.device)
-        if key not in self._readers:
-            while len(self._readers) >= _READERS:
-                del self._readers[next(iter(self._readers))]
-            self._readers[key] = self.executable(names, self.device)
+        read = self.kept(tuple(names), lambda: self.executable(names, self.device))
         with torch.no_grad():
-            found: tuple[torch.Tensor, ...] = self._readers[key](*inputs)
+            found: tuple[torch.Tensor, ...] = read(*inputs)
         return found
 
+    def kept(self, key: Hashable, make: Callable[[], _Made]) -> _Made:
+        """Return what was made of this graph under a key, or make it; the last few are kept.
+
+        What is made may refer to the weights, on the device where they are, but not to the graph.
+        """
+        whole = (key, self.device)
+        if whole not in self._made:
+            while len(self._made) >= _KEPT:
+                del self._made[next(iter(self._made))]
+            self._made[whole] = make()
+        made: _Made = self._made[whole]
+        return made
+
     @cached_property
-    def _readers(self) -> dict[tuple[tuple[str, ...], torch.device], fx.GraphModule]:
+    def _made(self) -> dict[tuple[Hashable, torch.device], Any]:
         return {}
 
     def cut(self, start: str | Sequence[str], end: str | Sequence[str]) -> Graph:

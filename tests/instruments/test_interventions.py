@@ -11,6 +11,7 @@ from torch import nn
 
 import graphprog as gp
 from graphprog.errors import DataError, ProgramError
+from graphprog.instruments import swap
 from tests.models.zoo import CASES, captured
 
 RIGHT, WRONG = 7, 11
@@ -202,3 +203,24 @@ def test_what_cannot_be_patched(pair: Any) -> None:
     ):
         with pytest.raises(error, match=message):
             gp.patch(graph, one, other, **{"metric": score, **options})
+
+
+def test_a_second_map_builds_nothing(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, graph, clean, corrupt = pair
+    maps = [gp.patch(graph, clean, corrupt, metric=score)]
+    gp.attribute(graph, clean, corrupt, metric=score)
+    monkeypatch.setattr(swap, "executable", None)
+    gp.attribute(graph, clean, corrupt, metric=score)
+    maps.append(gp.patch(graph, clean, corrupt, metric=score))
+    assert torch.equal(maps[0].effects, maps[1].effects)
+
+
+def test_a_passage_that_is_patched_itself_by_another_name(pair: Any) -> None:
+    _, graph, clean, corrupt = pair
+    key = graph.interfaces().resolve("hidden[1]").key
+    found = [
+        gp.patch(graph, clean, corrupt, metric=score, through=name).effects
+        for name in ("hidden[1]", key)
+    ]
+    assert torch.equal(*found)
+    assert float(found[0][1].abs().max()) > 1e-3
