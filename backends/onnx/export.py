@@ -53,6 +53,7 @@ from graphprog.compiler.merge_reparameterization import merge_reparameterization
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.outputs import with_outputs
 from graphprog.compiler.program import Program
+from graphprog.compiler.steering import Steer, with_steering
 from graphprog.errors import BackendError
 from graphprog.ir.graph import Graph
 from graphprog.passes.attention.split_kv import SplitKV
@@ -67,6 +68,7 @@ def export(
     *,
     program: Mode = "folded",
     outputs: Sequence[str] | None = None,
+    steer: Steer | None = None,
     opset: int | None = None,
     tolerance: float = TOLERANCE,
     inputs: Inputs | None = None,
@@ -82,6 +84,10 @@ def export(
             docstring.
         outputs: what the file returns: outputs of the model, and interfaces by key or alias, such
             as ``["logits", "hidden[5]"]``; they keep these names. None returns the model's outputs.
+        steer: interfaces where the file adds ``strength * vector``, with ``strength`` a scalar
+            input. Names such as ``["hidden[5]"]`` make each vector an input, ``vector_hidden_5``
+            [batch, d], one for each row; a mapping from names to vectors [d] makes them constants.
+            ``inputs`` then have these as well.
         opset: version of the operator set, 18 or above; None takes the exporter's default.
         tolerance: as in :func:`graphprog.backends.parity.report.compare`.
         inputs: examples to compare on, the first alone and all; None takes 1 and 5 random rows.
@@ -107,6 +113,13 @@ def export(
         task = compile_program(task, Program())
     warn_uncounted(task.spec.align.kind, task.alignment)
     task = merge_reparameterization(task)
+    if steer is not None:
+        if program == "per_row":
+            raise BackendError(
+                'steer= and program="per_row" exclude one another',
+                ['program="folded": every row has a vector of its own'],
+            )
+        task = with_steering(task, steer)
     if outputs is not None:
         task = with_outputs(task, outputs)
     batches, example = parity_batches(task, inputs), example_batch(task, inputs)

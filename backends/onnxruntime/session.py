@@ -38,6 +38,7 @@ from graphprog.ir.inputs import rows_of
 # ONNX Runtime's names of element types where they are not NumPy's.
 _TYPES = {"float": "float32", "double": "float64"}
 
+Input = Array | float
 ProgramArgument = Program | Sequence[Program] | None
 """A program for all rows, one per row, or that of the file."""
 
@@ -119,32 +120,32 @@ class Session(Documented, Programs):
     @overload
     def run(
         self,
-        *inputs: Array,
+        *inputs: Input,
         program: ProgramArgument = None,
         outputs: None = None,
-        **named: Array,
+        **named: Input,
     ) -> np.ndarray: ...
 
     @overload
     def run(
         self,
-        *inputs: Array,
+        *inputs: Input,
         program: ProgramArgument = None,
         outputs: Sequence[str],
-        **named: Array,
+        **named: Input,
     ) -> dict[str, np.ndarray]: ...
 
     def run(
         self,
-        *inputs: Array,
+        *inputs: Input,
         program: ProgramArgument = None,
         outputs: Sequence[str] | None = None,
-        **named: Array,
+        **named: Input,
     ) -> np.ndarray | dict[str, np.ndarray]:
         """Run on one batch.
 
         Args:
-            inputs: tensors or arrays in order, checked against the contract.
+            inputs: tensors, arrays or numbers in order, checked against the contract.
             program: use this program in place of the file's own: the name of one that was added,
                 a saved program file (read at every call), what :meth:`load_program` made of one,
                 or tensors by name. A list of such, one per row: in one run where the file was
@@ -178,27 +179,27 @@ class Session(Documented, Programs):
     @overload
     def predict(
         self,
-        *inputs: Array,
+        *inputs: Input,
         program: ProgramArgument = None,
         probabilities: Literal[False] = False,
-        **named: Array,
+        **named: Input,
     ) -> list[str]: ...
 
     @overload
     def predict(
         self,
-        *inputs: Array,
+        *inputs: Input,
         program: ProgramArgument = None,
         probabilities: Literal[True],
-        **named: Array,
+        **named: Input,
     ) -> list[dict[str, float]]: ...
 
     def predict(
         self,
-        *inputs: Array,
+        *inputs: Input,
         program: ProgramArgument = None,
         probabilities: bool = False,
-        **named: Array,
+        **named: Input,
     ) -> list[str] | list[dict[str, float]]:
         """Label of every row of a batch, or the probability of every label.
 
@@ -219,12 +220,12 @@ class Session(Documented, Programs):
 
     def evaluate(
         self,
-        inputs: Sequence[Array],
+        inputs: Sequence[Input],
         program: ProgramArgument = None,
         outputs: Sequence[str] | None = None,
     ) -> list[np.ndarray]:
         """All outputs, or those named, for inputs in order; otherwise as :meth:`run`."""
-        tensors = tuple(_tensor(value) for value in inputs)
+        tensors = tuple(map(_tensor, inputs))
         check_inputs(self.inputs, self.contract, tensors)
         meant = self._resolved(program)
         if isinstance(meant, list) and not self.document.per_row:
@@ -283,7 +284,7 @@ class Session(Documented, Programs):
         used = {name: one for name, one in loaded.tensors.items() if name in self.overridable}
         return dataclasses.replace(loaded, tensors=used)
 
-    def _arranged(self, inputs: Sequence[Array], named: Mapping[str, Array]) -> list[Array]:
+    def _arranged(self, inputs: Sequence[Input], named: Mapping[str, Input]) -> list[Input]:
         names = [spec.name for spec in self.inputs]
         given = dict(zip(names, inputs, strict=False))
         both, unknown = set(given).intersection(named), set(named).difference(names)
@@ -293,6 +294,9 @@ class Session(Documented, Programs):
                 f"position and {', '.join(named) or 'none'} by name"
             )
         given.update(named)
+        for spec in self.inputs:
+            if isinstance(given[spec.name], int | float):
+                given[spec.name] = torch.tensor(given[spec.name], dtype=spec.dtype)
         return [given[name] for name in names]
 
     def _require_overridable(self) -> None:

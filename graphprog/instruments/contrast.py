@@ -67,6 +67,23 @@ class Contrast:
         Raises:
             ProgramError: there is no direction at an interface.
         """
+        values = {name: Fixed(strength * one) for name, one in self.vectors(at).items()}
+        return Program(tuple(Additive(at=name, value=value) for name, value in values.items()))
+
+    def vectors(self, at: Places | None = None) -> dict[str, torch.Tensor]:
+        """Return the vectors [d] by interface: ``onnx.export(graph, path, steer=...)`` takes them.
+
+        Args:
+            at: the interfaces; by default that of the best direction.
+
+        Raises:
+            ProgramError: there is no direction at an interface.
+
+        Example:
+            >>> contrast = gp.contrast(language, ids[:1].repeat(4, 1), ids[1:].repeat(4, 1))
+            >>> [*contrast.vectors("hidden[0]")]
+            ['hidden[0]']
+        """
         known: Mapping[str, Direction] = {row.name: row for row in self.rows}
         names = [self.best.name] if at is None else [at] if isinstance(at, str) else [*at]
         unknown = [name for name in names if name not in known]
@@ -74,8 +91,7 @@ class Contrast:
             raise ProgramError(
                 f"there is no direction at {', '.join(unknown)}", [f"there are {[*known]}"]
             )
-        values = {name: Fixed(strength * known[name].vector) for name in names}
-        return Program(tuple(Additive(at=name, value=value) for name, value in values.items()))
+        return {name: known[name].vector for name in names}
 
     def __str__(self) -> str:
         rows = [
