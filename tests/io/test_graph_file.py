@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import subprocess
 import sys
@@ -174,6 +175,17 @@ def tower(depth: int) -> Any:
     return ["**", 9, tower(depth - 1)] if depth else 9
 
 
+def powers(of: str) -> list[dict[str, Any]]:
+    """A size, its square, the square of that, and so on."""
+    size = {"node": "size", "operation": "aten::sym_size.int", "args": [{"node": of}, 0]}
+    names = ["size", *(f"power_{number}" for number in range(6))]
+    squares = [
+        {"node": new, "operation": "operator.mul", "args": [{"node": old}, {"node": old}]}
+        for old, new in itertools.pairwise(names)
+    ]
+    return [size, *squares]
+
+
 DAMAGE: dict[str, tuple[Callable[[dict[str, Any], dict[str, torch.Tensor]], Any], str]] = {
     "unknown operation": (
         lambda d, t: operation(d, "relu").update(operation="aten::no_such.default"),
@@ -209,6 +221,25 @@ DAMAGE: dict[str, tuple[Callable[[dict[str, Any], dict[str, torch.Tensor]], Any]
     "size of many terms": (
         lambda d, t: d["inputs"][0].update(shape=[["*", *[["+", "s77", 1]] * 40], 1, 6, 6]),
         "more parts than that of any model",
+    ),
+    "shape of many dimensions": (
+        lambda d, t: d["inputs"][0].update(shape=["s77"] + [1] * 300),
+        "a shape of 301 dimensions",
+    ),
+    "shape of many sizes that vary": (
+        lambda d, t: d["inputs"][0].update(shape=["s77"] * 30),
+        "power 30 of sizes that vary",
+    ),
+    "operation with many dimensions": (
+        lambda d, t: operation(d, "relu").update(
+            operation="aten::view.default",
+            args=[{"node": d["inputs"][0]["node"]}, [-1] + [1] * 300],
+        ),
+        "a shape of 301 dimensions",
+    ),
+    "powers of powers": (
+        lambda d, t: d["operations"].extend(powers(d["inputs"][0]["node"])),
+        "a higher power of sizes",
     ),
     "list as a number": (
         lambda d, t: operation(d, "relu").update(operation="operator.mul", args=[[0], 10**10]),

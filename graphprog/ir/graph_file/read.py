@@ -20,7 +20,7 @@ from graphprog.ir.call_spec import CallSpec
 from graphprog.ir.graph_file.arguments import argument_of, structure_of
 from graphprog.ir.graph_file.container import Container, open_container
 from graphprog.ir.graph_file.operators import is_number_function, operator_of
-from graphprog.ir.graph_file.sizes import Sizes
+from graphprog.ir.graph_file.sizes import Sizes, check_dimensions, check_number
 from graphprog.ir.graph_file.write import FORMAT, VERSION, memory_order, text_hash
 from graphprog.ir.hints import checked_hints
 from graphprog.ir.interface import Edge
@@ -28,7 +28,6 @@ from graphprog.ir.records import Site
 from graphprog.ir.weights import SourceTensors, Weights
 from graphprog.utils.files import require_path
 
-_LARGEST = 2**63
 WEIGHT_PATH = re.compile(r"[\w\-/:@+ ]+(\.[\w\-/:@+ ]+)*")
 
 Loaded = TypeVar("Loaded")
@@ -171,8 +170,10 @@ def _code(
         stack.enter_context(enable_python_dispatcher())
         for entry in document["inputs"]:
             node = _create(code, "placeholder", _parameter_name(entry["name"]), entry)
+            shape = [sizes.size(tree) for tree in entry["shape"]]
+            check_dimensions(shape)
             node.meta["val"] = torch.empty(
-                [sizes.size(tree) for tree in entry["shape"]],
+                shape,
                 dtype=argument_of({"dtype": entry["dtype"]}, {}),
                 device=argument_of({"device": entry["device"]}, {}),
             )
@@ -256,12 +257,25 @@ def _value(target: Any, args: Any, kwargs: Any) -> Any:
     given = fx.node.map_arg((args, kwargs), lambda node: node.meta["val"])
     if is_number_function(target) and target is not operator.getitem:
         _check_numbers((*given[0], *given[1].values()))
+    elif isinstance(target, torch._ops.OpOverload):
+        _check_shapes(target, *given)
     viewing = target is torch.ops.aten.view.default  # as in an executable graph
     result = (torch.ops.aten.reshape.default if viewing else target)(*given[0], **given[1])
     for leaf in pytree.tree_leaves(result):
-        if isinstance(leaf, int) and abs(leaf) >= _LARGEST:
-            raise FileError("it computes a number larger than any size")
+        check_number(leaf)
+        if isinstance(leaf, torch.Tensor):
+            check_dimensions(leaf.shape)
     return result
+
+
+def _check_shapes(target: torch._ops.OpOverload, args: Sequence[Any], kwargs: Any) -> None:
+    """Check the shapes among arguments; other lists of numbers, of parts to split, may be long."""
+    schema = target._schema.arguments
+    given = {argument.name: value for argument, value in zip(schema, args, strict=False)} | kwargs
+    for name, value in given.items():
+        if isinstance(value, list | tuple) and "split" not in name and "indices" not in name:
+            numbers = [part for part in value if isinstance(part, int | torch.SymInt)]
+            check_dimensions([1] * len(numbers))
 
 
 def _check_numbers(values: Sequence[Any]) -> None:

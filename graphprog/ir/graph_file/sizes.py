@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sympy
@@ -24,6 +24,7 @@ _DEEPEST = 24
 _HIGHEST_POWER = 8
 _MOST_TERMS = 256
 _MOST_CHOICES = 16
+_MOST_DIMENSIONS = 64  # PyTorch's own limit, which tensors without data are not held to
 _FUNCTIONS: dict[str, Any] = {
     "+": sympy.Add,
     "*": sympy.Mul,
@@ -98,6 +99,47 @@ def _terms(tree: Any) -> int:
     if name in ("max", "min", "and", "or") and len(parts) > _MOST_CHOICES:
         return _MOST_TERMS + 1  # each is compared with every other
     return 1
+
+
+def check_number(value: Any) -> None:
+    """Check that a computed number is one that sizes of models reach.
+
+    Raises:
+        FileError: it is larger, or a higher power of the sizes that vary.
+    """
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise FileError("it computes a number larger than any size")
+    if isinstance(value, torch.SymInt) and _degree(expression(value)) > _HIGHEST_POWER:
+        raise FileError("it computes a higher power of sizes than that of any model")
+
+
+def check_dimensions(shape: Sequence[Any]) -> None:
+    """Check that arithmetic on a shape ends: the number of its dimensions and of those that vary.
+
+    Raises:
+        FileError: there are more than in any model.
+    """
+    if len(shape) > _MOST_DIMENSIONS:
+        raise FileError(
+            f"a shape of {len(shape)} dimensions, and tensors have {_MOST_DIMENSIONS} at most"
+        )
+    degree = sum(_degree(expression(size)) for size in shape if isinstance(size, torch.SymInt))
+    if degree > _HIGHEST_POWER:
+        raise FileError(
+            f"the entries of a tensor are the power {degree} of sizes that vary, and those of a "
+            f"model {_HIGHEST_POWER} at most"
+        )
+
+
+@functools.lru_cache(maxsize=4096)
+def _degree(size: sympy.Basic) -> int:
+    """Return the power with which an expression grows, at most."""
+    if size.is_Symbol:
+        return 1
+    parts = [_degree(part) for part in size.args]
+    if isinstance(size, sympy.Pow) and size.exp.is_Integer:
+        return parts[0] * abs(int(size.exp))
+    return sum(parts) if isinstance(size, sympy.Mul) else max(parts, default=0)
 
 
 def _count(tree: Any, depth: int) -> int:
