@@ -37,7 +37,8 @@ def adapt_reshape(context: Context, node: fx.Node, wanted: Demands | None) -> No
     except SplitError as error:
         raise RefusalError(node, f"the axis cannot be followed, {error}") from error
     first = 1 if schema_name(node) != "aten::unflatten" else 2
-    start = 0 if first == 1 else int(node.args[1]) % old.ndim  # type: ignore[arg-type]
+    rank = fake_tensor(source).ndim
+    start = 0 if first == 1 else int(node.args[1]) % rank  # type: ignore[arg-type]
     sizes = node.args[first]
     assert isinstance(sizes, list | tuple)
     for slot, leaf in enumerate(sizes, first):
