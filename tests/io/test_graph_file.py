@@ -222,6 +222,10 @@ DAMAGE: dict[str, tuple[Callable[[dict[str, Any], dict[str, torch.Tensor]], Any]
         lambda d, t: d["inputs"][0].update(shape=[["*", *[["+", "s77", 1]] * 40], 1, 6, 6]),
         "more parts than that of any model",
     ),
+    "negative size": (
+        lambda d, t: d["inputs"][0].update(shape=[-1, 3]),
+        "has no such shape: Trying to create tensor with negative dimension",
+    ),
     "shape of many dimensions": (
         lambda d, t: d["inputs"][0].update(shape=["s77"] + [1] * 300),
         "a shape of 301 dimensions",

@@ -172,11 +172,12 @@ def _code(
             node = _create(code, "placeholder", _parameter_name(entry["name"]), entry)
             shape = [sizes.size(tree) for tree in entry["shape"]]
             check_dimensions(shape)
-            node.meta["val"] = torch.empty(
-                shape,
-                dtype=argument_of({"dtype": entry["dtype"]}, {}),
-                device=argument_of({"device": entry["device"]}, {}),
-            )
+            dtype = argument_of({"dtype": entry["dtype"]}, {})
+            device = argument_of({"device": entry["device"]}, {})
+            try:
+                node.meta["val"] = torch.empty(shape, dtype=dtype, device=device)
+            except RuntimeError as error:
+                raise FileError(f"input {node.name!r:.80} has no such shape: {error}") from error
             nodes[node.name] = node
         for entry in document["operations"]:
             node = _operation(code, entry, nodes, source)
