@@ -10,9 +10,11 @@ import onnx_ir as ir
 import pytest
 import torch
 from torch import nn
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 import graphprog as gp
 from graphprog.backends.onnx import Mode
+from graphprog.backends.onnx_model import translate
 from graphprog.backends.onnx_model.lower import module_path
 from graphprog.errors import BackendError, DataError
 from graphprog.spec.registry import from_json
@@ -86,6 +88,25 @@ def test_overridable_tensors_stay_initializers_that_are_inputs(files: dict[Mode,
         "program.align.weights",
     }
     assert all(value.const_value is not None for value in values)
+
+
+def test_translations_are_read_once_and_torch_keeps_its_own(
+    task: gp.ReprogrammedModel,
+    files: dict[Mode, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = ONNXRegistry.__dict__["from_torchlib"]
+    monkeypatch.setattr(translate, "_READ", None)  # another reading would fail
+    gp.backends.onnx.export(task, tmp_path / "task.onnx", program="folded")
+    assert (tmp_path / "task.onnx").read_bytes() == files["folded"].read_bytes()
+    assert ONNXRegistry.__dict__["from_torchlib"] is own
+
+    (opset, *_) = translate._KNOWN
+    changed, fresh = translate._registry(opset), translate._registry(opset)
+    changed.register_op(torch.ops.aten.relu.default, lambda x: x)
+    relu = torch.ops.aten.relu.default.name()
+    assert len(changed.functions[relu]) == len(fresh.functions[relu]) + 1
 
 
 @pytest.mark.parametrize("mode", MODES)
