@@ -38,6 +38,8 @@ hypothesis.settings.register_profile("quick", deadline=None, max_examples=30)
 hypothesis.settings.register_profile("thorough", deadline=None)
 
 
+REPEATED = Path(__file__).with_name("repeated.txt")
+
 Golden = Callable[[Path, str], None]
 """Compares a text with a file."""
 
@@ -68,13 +70,34 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("thorough" if thorough else "quick")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked ``gpu`` where there is no CUDA device."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark repeated tests slow; skip tests marked ``gpu`` where there is no CUDA device."""
+    mark_repeated(config, items)
     if torch.cuda.is_available():
         return
     for item in items:
         if item.get_closest_marker("gpu") is not None:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+def mark_repeated(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark as slow what ``tests/repeated.txt`` names.
+
+    Raises:
+        pytest.UsageError: a name is that of no test, where its whole file was collected.
+    """
+    lines = REPEATED.read_text(encoding="utf-8").splitlines()
+    repeated = {line for line in lines if not line.startswith("#")}
+    found = {item.nodeid: item for item in items}
+    for name in repeated & found.keys():
+        found[name].add_marker(pytest.mark.slow)
+    if any("::" in argument for argument in config.args):
+        return
+    files = {name.split("::")[0] for name in found}
+    stale = sorted(n for n in repeated - found.keys() if n.split("::")[0] in files)
+    if stale:
+        raise pytest.UsageError(f"{REPEATED} names tests that do not exist: {', '.join(stale)}")
 
 
 @pytest.fixture(autouse=True)
