@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from graphprog import methods as methods
     from graphprog import passes as passes
     from graphprog import peft as peft
+    from graphprog import sources as sources
     from graphprog import text as text
     from graphprog.alignments.base import Alignment as Alignment
     from graphprog.alignments.identity import Identity as Identity

@@ -26,10 +26,14 @@ from graphprog.capture.taps import tapping
 from graphprog.errors import CaptureError
 from graphprog.ir.graph import Graph
 from graphprog.ir.hints import checked_hints
+from graphprog.utils.lazy import load
 from graphprog.utils.torch_modes import plain_modes
 from graphprog.utils.user_frames import user_line
 
 DynamicAxes = Mapping[str, Mapping[int, str]]
+
+_OPEN_SOURCE = "graphprog.sources.open_source:open_source"  # a layer above
+_FILES = (".graph", ".pt2")
 
 
 @plain_modes()
@@ -50,7 +54,9 @@ def capture(
     called on the example, and has them afterwards. An ``fx.GraphModule`` is a model like any other.
     An ``ExportedProgram`` or ``.pt2`` file is taken as it is: it must have been exported in eval
     mode, and its export has already fixed ``args``, ``kwargs`` and ``dynamic_axes``. A ``.graph``
-    file is one that :meth:`Graph.save` wrote.
+    file is one that :meth:`Graph.save` wrote. Any other text is the name of a model, such as
+    ``timm:resnet18`` or ``package.module:factory``; see :func:`graphprog.sources.open_source`. Its
+    library gives the example arguments, axes, hints and tokenizer; those given here come first.
 
     Args:
         model: what to capture.
@@ -80,9 +86,22 @@ def capture(
         >>> small = gp.capture(model, (torch.zeros(2, 8),))
         >>> assert torch.equal(small(torch.ones(5, 8)), model(torch.ones(5, 8)))  # any batch size
     """
+    known = checked_hints(hints)
+    if isinstance(model, str) and not _is_file(model):
+        source = load(_OPEN_SOURCE)(model)
+        known = {**checked_hints(source.hints), **known}
+        tokenizer = source.tokenizer if tokenizer is None else tokenizer
+        dynamic_axes = source.dynamic_axes if dynamic_axes is None else dynamic_axes
+        if not args and not kwargs:
+            args, kwargs = source.example(model)
+        model = source.model
     graph = _captured(model, args, kwargs, dynamic_axes, trust)
-    known = {**graph.hints, **checked_hints(hints)}
-    return dataclasses.replace(graph, tokenizer=tokenizer, hints=known)
+    return dataclasses.replace(graph, tokenizer=tokenizer, hints={**graph.hints, **known})
+
+
+def _is_file(name: str) -> bool:
+    """Whether a text is the path of a graph or an exported program, not the name of a model."""
+    return Path(name).suffix in _FILES and "#" not in name
 
 
 def _refuse_inference_tensors(model: nn.Module) -> None:
@@ -115,7 +134,8 @@ def _captured(
         return _from_exported(model, "exported", dynamic_axes)
     if not isinstance(model, nn.Module):
         raise CaptureError(
-            f"capture takes an nn.Module, ExportedProgram or .pt2 path, not {type(model).__name__}"
+            "capture takes an nn.Module, an ExportedProgram, the path of a .pt2 or .graph file, or "
+            f"the name of a model, not {type(model).__name__}"
         )
     _refuse_inference_tensors(model)
     args, kwargs = tuple(args), dict(kwargs or {})

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from graphprog.alignments.base import Alignment
 from graphprog.alignments.identity import Identity
 from graphprog.errors import ProgramError
+from graphprog.ir.graph import Graph
 from graphprog.manipulations.base import Manipulation
 from graphprog.manipulations.inputs.constant_inputs import ConstantInputs
 from graphprog.manipulations.inputs.normalize import Normalize
@@ -81,6 +82,34 @@ class Contract(Spec):
             if not low < high:
                 raise ProgramError(f"range {self.range} is not (low, high) with low < high")
             object.__setattr__(self, "range", (float(low), float(high)))
+
+    @classmethod
+    def of(cls, graph: Graph, labels: Sequence[str] = (), space: str = "unit") -> Contract:
+        """Return a contract with the normalization of a graph's source model, from its hints.
+
+        Args:
+            graph: graph of a model whose ``hints`` have ``mean`` and ``std``, such as that of a
+                model captured by name.
+            labels: names of the target classes, in order.
+            space: ``unit`` or ``normalized``.
+
+        Raises:
+            ProgramError: the graph has no such hints.
+
+        Example:
+            >>> model = nn.Conv2d(3, 8, 3).eval()
+            >>> known = gp.capture(model, (images,), hints={"mean": 0.5, "std": 0.25})
+            >>> gp.Contract.of(known).mean
+            (0.5,)
+        """
+        missing = [name for name in ("mean", "std") if name not in graph.hints]
+        if missing:
+            raise ProgramError(
+                f"the preprocessing of {graph.name} is not known: it has no hint {missing[0]!r}",
+                ['gp.capture(model, ..., hints={"mean": ..., "std": ...})', "gp.Contract()"],
+            )
+        mean, std = graph.hints["mean"], graph.hints["std"]
+        return cls(space=space, mean=mean, std=std, labels=tuple(labels))
 
 
 @spec("program")

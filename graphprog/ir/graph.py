@@ -65,7 +65,7 @@ class Graph:
         parts: nodes of values shared between parts of the program, by part.
         history: passes that ran, with their effect and time; prints as a table.
         hints: further facts about the model: ``mean`` and ``std`` of its images, ``labels`` of its
-            classes, name or folder of its ``tokenizer``.
+            classes, name or folder of its ``tokenizer``, ``sample_rate`` of its audio in Hz.
         base: the graph before the first insertion; None if nothing is inserted.
         tokenizer: tokenizer of the model, if one was given.
 

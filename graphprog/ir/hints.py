@@ -8,9 +8,9 @@ from typing import Any
 from graphprog.errors import ProgramError
 from graphprog.spec.checks import require_choice
 
-HINTS = ("mean", "std", "labels", "tokenizer")
+HINTS = ("mean", "std", "labels", "tokenizer", "sample_rate")
 """``mean`` and ``std`` per channel, in units of [0, 1]; names of the classes, in order; name or
-folder of the tokenizer."""
+folder of the tokenizer; ``sample_rate`` of audio in Hz."""
 
 
 def checked_hints(hints: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -25,9 +25,18 @@ def checked_hints(hints: Mapping[str, Any] | None) -> dict[str, Any]:
         if name == "tokenizer":
             found[name] = str(value)
             continue
+        if name == "sample_rate":
+            found[name] = _positive(name, value)
+            continue
         kind: Any = str if name == "labels" else (int, float)
         parts = (value,) if isinstance(value, int | float) else tuple(value)
         if isinstance(value, str) or not all(isinstance(part, kind) for part in parts):
             raise ProgramError(f"hint {name!r} is {value!r:.60}", [f"a list, one {name} each"])
         found[name] = parts
     return found
+
+
+def _positive(name: str, value: Any) -> int:
+    if not isinstance(value, int) or value <= 0:
+        raise ProgramError(f"hint {name!r} is {value!r:.60}", ["a whole number above 0, in Hz"])
+    return value

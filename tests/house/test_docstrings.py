@@ -39,6 +39,7 @@ NAMESPACES = (
     "generation",
     "instruments",
     "peft",
+    "sources",
     "passes",
     "backends.onnx",
     "backends.onnxruntime",
