@@ -152,6 +152,12 @@ def sized(text: str) -> Callable[[dict[str, Any], Path], None]:
     return change
 
 
+def many_sizes(members: dict[str, Any], mark: Path) -> None:
+    values = members[PROGRAM]["graph_module"]["graph"]["tensor_values"]
+    values["x"]["sizes"] *= 1000  # their product takes minutes
+    values["x"]["strides"] *= 1000
+
+
 def named(text: str) -> Callable[[dict[str, Any], Path], None]:
     """Give an operation a name, which becomes Python code when the graph is compiled."""
 
@@ -239,6 +245,7 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, Any], Path], None], str]] = {
     "high power": (sized(f"Pow({_SYMBOL}, Integer(999999))"), "is not a size: a power"),
     "deep size": (sized(_DEEP), "nested deeper"),
     "wide size": (sized(f"Mul({', '.join([f'Add({_SYMBOL}, 1)'] * 40)})"), "more parts"),
+    "many sizes": (many_sizes, "a shape of 2000 dimensions, and tensors have 64 at most"),
     "call in a size": (sized("exit(1)"), "is not a size"),
     "attribute in a size": (sized(f"{_SYMBOL}.subs"), "is not a size"),
     "long counter": (ranged, "'u99999999999' is not one"),

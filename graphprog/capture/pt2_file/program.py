@@ -11,6 +11,7 @@ from graphprog.capture.pt2_file.structures import checked_structure, keyword_nam
 from graphprog.errors import FileError
 from graphprog.ir.graph_file.operators import is_number_function, operator_of
 from graphprog.ir.graph_file.read import WEIGHT_PATH
+from graphprog.ir.graph_file.sizes import check_dimensions
 
 _LARGEST = 2**63
 _REGIONS = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
@@ -145,6 +146,12 @@ def _named(
     return check
 
 
+def _shape(value: Any, place: str) -> Any:
+    if isinstance(value, list):
+        check_dimensions([1] * len(value))
+    return checked(value, place)
+
+
 def _empty(value: Any, place: str) -> Any:
     if value:
         raise FileError(f"{place} holds objects of other classes than tensors")
@@ -177,7 +184,7 @@ def _calls(value: Any, place: str) -> list[dict[str, Any]]:
 _CONTAINERS = frozenset(
     (
         *("graph_module", "graph", "signature", "schema_version", "inputs", "outputs", "nodes"),
-        *("arg", "kind", "value", "hint", "sizes", "strides", "storage_offset", "tensor_meta"),
+        *("arg", "kind", "value", "hint", "storage_offset", "tensor_meta"),
         *("input_specs", "output_specs", "user_input", "user_output", "parameter", "buffer"),
         *("tensor_constant", "constant_input", "buffer_mutation", "user_input_mutation"),
         *("as_none", "as_bool", "as_bools", "as_int", "as_ints", "as_int_lists", "as_expr"),
@@ -199,6 +206,8 @@ _RULES: dict[str, Callable[[Any, str], Any]] = {
     "parameter_name": _path,
     "buffer_name": _path,
     "tensor_constant_name": _path,
+    "sizes": _shape,
+    "strides": _shape,
     "expr_str": lambda value, place: checked_size(value),
     "metadata": _metadata,
     "as_string": _text,
