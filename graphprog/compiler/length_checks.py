@@ -1,9 +1,10 @@
-"""Checks that inserted entries and texts fit into the tables of positions of a model."""
+"""Checks that inserted entries and texts fit a model, and that inputs have replaced entries."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import sympy
 import torch
@@ -12,6 +13,8 @@ from graphprog.analysis.length_limits import position_tables
 from graphprog.errors import DataError, PassError
 from graphprog.ir.graph import Graph
 from graphprog.ir.inputs import InputSpec
+from graphprog.ir.sizes import expression
+from graphprog.manipulations.prompts.replacement import Slots
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +32,26 @@ class LengthLimit:
     most: int
     added: int
     table: str
+
+
+@dataclasses.dataclass(frozen=True)
+class SlotLimit:
+    """The smallest length of an axis of the inputs.
+
+    Attributes:
+        axis: letter of the axis.
+        added: number of entries that the program adds before it replaces some.
+        needed: number of entries up to the last that is replaced.
+        part: name of the part that replaces them.
+    """
+
+    axis: str
+    added: int
+    needed: int
+    part: str
+
+
+Limit: TypeAlias = LengthLimit | SlotLimit
 
 
 def refuse_too_long(before: Graph, after: Graph) -> None:
@@ -69,21 +92,59 @@ def length_limits(graph: Graph) -> tuple[LengthLimit, ...]:
     return tuple(found)
 
 
+def slot_limits(graph: Graph) -> tuple[SlotLimit, ...]:
+    """Return the limits that replaced entries set to the dynamic axes of the inputs."""
+    found = []
+    for insertion in graph.insertions:
+        part = dict(graph.weights.program.named_modules()).get(insertion.name)
+        if not isinstance(part, Slots) or insertion.result not in graph.nodes:
+            continue
+        size = graph.nodes[insertion.result].meta["val"].shape[part.axis]
+        if not isinstance(size, torch.SymInt):
+            continue
+        symbols = list(expression(size).free_symbols)
+        if len(symbols) == 1 and symbols[0] in graph.symbols:
+            added = sympy.expand(expression(size) - symbols[0])
+            if added.is_Integer:
+                letter = str(graph.symbols[symbols[0]])
+                found.append(SlotLimit(letter, int(added), part.needed, insertion.name))
+    return tuple(found)
+
+
 def check_lengths(
-    limits: Sequence[LengthLimit], specs: Sequence[InputSpec], values: Sequence[torch.Tensor]
+    limits: Sequence[Limit],
+    specs: Sequence[InputSpec],
+    values: Sequence[torch.Tensor],
 ) -> None:
     """Check the lengths of inputs against the tables of positions.
 
     Raises:
-        DataError: an axis is too long; names both lengths.
+        DataError: an axis is too long, or too short; names both lengths.
     """
     for limit in limits:
         for spec, value in zip(specs, values, strict=True):
-            size = value.shape[spec.shape.index(limit.axis)] if limit.axis in spec.shape else 0
-            if size > limit.most:
+            if limit.axis not in spec.shape:
+                continue
+            size = value.shape[spec.shape.index(limit.axis)]
+            if isinstance(limit, SlotLimit):
+                _check_slots(limit, spec, size)
+            elif size > limit.most:
                 raise DataError(
                     f"input {spec.name!r} has length {size} on axis {limit.axis}, but it can be "
                     f"{limit.most} at most: table {limit.table} has {limit.most + limit.added} "
                     f"positions, of which {limit.added} are not for the input",
                     ["pass shorter inputs", "use a program of fewer entries"],
                 )
+
+
+def _check_slots(limit: SlotLimit, spec: InputSpec, size: int) -> None:
+    if size + limit.added < limit.needed:
+        raise DataError(
+            f"input {spec.name!r} has length {size} on axis {limit.axis}, but "
+            f"{limit.part!r} replaces entries up to number {limit.needed}, which needs "
+            f"{limit.needed - limit.added}",
+            [
+                "pass longer inputs",
+                "insert the entries first: gp.Concatenative(...) with the same length and offset",
+            ],
+        )

@@ -19,7 +19,7 @@ from graphprog.analysis.nearest_tokens import nearest_tokens
 from graphprog.analysis.token_inputs import TokenInputs, table_rows
 from graphprog.compiler.data_checks import check_inputs, check_labels, class_count, rows_of_output
 from graphprog.compiler.encoding import encode, required, tensors_of
-from graphprog.compiler.length_checks import check_lengths, length_limits
+from graphprog.compiler.length_checks import Limit, check_lengths, length_limits, slot_limits
 from graphprog.compiler.program import Program
 from graphprog.compiler.scoring import score
 from graphprog.errors import ProgramError
@@ -86,7 +86,7 @@ class ReprogrammedModel(nn.Module):
         self.inputs = inputs_of(graph)
         self._table_rows = table_rows(graph)
         self._paired = _paired(graph)
-        self._limits = length_limits(graph)
+        self._limits: tuple[Limit, ...] = (*length_limits(graph), *slot_limits(graph))
 
     @property
     def alignment(self) -> nn.Module | None:

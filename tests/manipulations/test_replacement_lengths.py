@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import graphprog as gp
+from graphprog.errors import BackendError, DataError
 from graphprog.ir.graph import Graph
 
 WIDTH, COUNT = 8, 2
@@ -83,3 +85,29 @@ def test_the_replaced_entries_learn() -> None:
     task(torch.ones(2, 7).long()).square().sum().backward()
     (learned,) = task.program.parameters()
     assert learned.grad.abs().min() > 0
+
+
+@pytest.mark.parametrize(("offset", "most"), [(3, 4), (-1, 1)])
+def test_inputs_without_the_replaced_entries_are_refused(offset: int, most: int) -> None:
+    _, graph = text()
+    task = gp.compile(graph, gp.Program([gp.Replacement(at="tokens", length=2, offset=offset)]))
+    assert task(torch.ones(2, most + 1).long()).shape == (2, WIDTH)
+    with pytest.raises(DataError, match=f"length {most} on axis S.*needs {most + 1}"):
+        task(torch.ones(2, most).long())
+
+
+def test_entries_inserted_before_count() -> None:
+    _, graph = text()
+    slots = gp.Concatenative(at="tokens", length=3)
+    task = gp.compile(graph, gp.Program([slots, gp.Replacement(at="blocks.1:in", length=4)]))
+    assert task(torch.ones(2, 1).long()).shape == (2, WIDTH)
+
+
+def test_onnx_runtime_does_not_count_places_from_the_end(tmp_path: Path) -> None:
+    _, graph = text()
+    task = gp.compile(graph, gp.Program([gp.Replacement(at="tokens", length=4, offset=-1)]))
+    gp.backends.onnx.export(task, tmp_path / "task.onnx")
+    session = gp.backends.onnxruntime.Session(tmp_path / "task.onnx", providers="cpu")
+    assert session.run(torch.ones(2, 4).long()).shape == (2, WIDTH)
+    with pytest.raises(BackendError, match="invalid indice"):
+        session.run(torch.ones(2, 3).long())

@@ -94,10 +94,10 @@ class Replacement(Manipulation):
         known = isinstance(size, int) or (
             size.node.shape_env.bound_sympy(size.node.expr).lower > last
         )
-        return (_Slots if known else _Places)(entries, self.axis, self.offset, self.length)
+        return (Slots if known else _Places)(entries, self.axis, self.offset, self.length)
 
 
-class _Slots(nn.Module):
+class Slots(nn.Module):
     """Forward: the value, and inputs of the entries -> the new value, and the entries."""
 
     def __init__(self, entries: Entries, axis: int, offset: int, length: int) -> None:
@@ -106,6 +106,7 @@ class _Slots(nn.Module):
         self.axis = axis
         self.offset = offset
         self.length = length
+        self.needed = max(offset, 0) + length
 
     def forward(self, x: torch.Tensor, *others: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Put the entries between what comes before the slots and after them."""
@@ -122,7 +123,7 @@ class _Slots(nn.Module):
         return torch.cat(parts, self.axis), entries
 
 
-class _Places(_Slots):
+class _Places(Slots):
     """Slots of a value that may be too short for them, which is then an error of the call."""
 
     def forward(self, x: torch.Tensor, *others: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -130,6 +131,9 @@ class _Places(_Slots):
         entries = self.entries(x, *others)
         shape = list(x.shape)
         shape[self.axis] = self.length
+        size = x.shape[self.axis]
         places = torch.arange(self.length, device=x.device)
-        places = places + (self.offset if self.offset >= 0 else x.shape[self.axis] - self.length)
+        places = places + (self.offset if self.offset >= 0 else size - self.length)
+        if self.offset == -1:  # ONNX counts negative places from the end
+            places = torch.where(places < 0, size, places)
         return x.index_copy(self.axis, places, entries.expand(shape)), entries
