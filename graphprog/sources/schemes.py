@@ -20,6 +20,7 @@ returns a :class:`Source`."""
 SCHEMES = {
     "timm": "graphprog.sources.timm_models:load_timm",
     "torchvision": "graphprog.sources.torchvision_models:load_torchvision",
+    "hf": "graphprog.sources.transformers_models:load_transformers",
     "python": "graphprog.sources.factory:load_factory",
     "safetensors": "graphprog.sources.factory:load_weights",
 }
