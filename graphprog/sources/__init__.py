@@ -1,4 +1,4 @@
-"""Models by name: ``timm:resnet18``, ``package.module:factory`` and others.
+"""Models by name: ``timm:resnet18``, ``hf:owner/name``, ``package.module:factory`` and others.
 
 A loader returns a :class:`Source`: a model, the arguments of one call, the axes that vary, and what
 else its library knows of it. ``gp.capture`` takes names through this package; other packages add

@@ -15,8 +15,9 @@ def open_source(name: str) -> Source:
     The model comes with example arguments, the axes that vary, and what its library knows of it.
 
     Args:
-        name: ``timm:name`` or ``timm:folder``, ``torchvision:name``, ``package.module:factory``,
-            or ``weights.safetensors#package.module:factory``.
+        name: ``timm:name`` or ``timm:folder``, ``torchvision:name``, ``hf:owner/name`` or
+            ``hf:folder``, ``peft:folder``, ``gguf:path``, ``package.module:factory``, or
+            ``weights.safetensors#package.module:factory``.
 
     Raises:
         CaptureError: no loader knows the name, its library is not installed, or the library cannot

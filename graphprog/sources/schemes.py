@@ -21,14 +21,16 @@ SCHEMES = {
     "timm": "graphprog.sources.timm_models:load_timm",
     "torchvision": "graphprog.sources.torchvision_models:load_torchvision",
     "hf": "graphprog.sources.transformers_models:load_transformers",
+    "peft": "graphprog.sources.peft_folder:load_peft",
+    "gguf": "graphprog.sources.gguf_file:load_gguf",
     "python": "graphprog.sources.factory:load_factory",
     "safetensors": "graphprog.sources.factory:load_weights",
 }
 """Loaders by scheme, as ``module:function``; imported when a name has the scheme."""
 
 FORMS = (
-    "timm:resnet18, timm:folder, torchvision:resnet18",
-    "model.graph or model.pt2, package.module:factory, weights.safetensors#package.module:factory",
+    "timm:resnet18, torchvision:resnet18, hf:owner/name, timm:folder, hf:folder, peft:folder",
+    "model.graph, model.pt2, model.gguf, package.module:factory, weights.safetensors#package.module:factory",
 )
 """The forms of a name, for messages."""
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from graphprog.sources.preprocessing import hints_of
 from graphprog.sources.source import Source
 from graphprog.sources.transformers_inputs import example_call
 
-_OPTIONS = ("class", "tokenizer", "processor", "revision", "dtype", "random")
+OPTIONS = ("class", "tokenizer", "processor", "revision", "dtype", "random")
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 _PROCESSOR = ("preprocessor_config.json", "processor_config.json")
 
@@ -32,44 +31,58 @@ def load_transformers(name: ModelName) -> Source:
             the model untrained.
         FileError: there is no such folder.
     """
-    name.require_options(_OPTIONS)
+    name.require_options(OPTIONS)
     place = name.rest
     if not Path(place).is_dir() and (place.startswith((".", "/", "~")) or place.count("/") > 1):
         raise FileError(f"{place}: no such folder")
     return source_of(name, place, {})
 
 
-def source_of(name: ModelName, place: str, extra: Mapping[str, Any]) -> Source:
+def source_of(
+    name: ModelName,
+    place: str,
+    extra: Mapping[str, Any],
+    trained: Collection[str] = (),
+    change: Callable[[Any], Any] = lambda model: model,
+) -> Source:
     """Load a model with its tokenizer, its preprocessing, and an example of its inputs.
 
     Args:
         name: the name with its options.
         place: folder, or name on the Hub.
         extra: further arguments of ``from_pretrained``, such as ``gguf_file``.
+        trained: names of weights that ``change`` sets, which the checkpoint may lack.
+        change: function of the loaded model that returns the model.
     """
     transformers: Any = library("transformers", f"a {name.scheme}: name")
     where = {"revision": name.options["revision"]} if "revision" in name.options else {}
     where = {**where, **extra}
     config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False, **where)
-    model = _model(transformers, name, place, config, where).eval()
-    words, other = (name.options.get(option, place) for option in ("tokenizer", "processor"))
-    processor = _loaded(transformers.AutoProcessor, other, where, _PROCESSOR) if not extra else None
-    tokenizer = None
+    model = change(_model(transformers, name, place, config, where, trained)).eval()
+    processor = None
+    if not extra:
+        processor = _loaded(transformers.AutoProcessor, name, "processor", place, where, _PROCESSOR)
     call, axes = example_call(model, processor)
-    if any(one.endswith("input_ids") for one in call):
-        own = (*_TOKENIZER, *(extra.get("gguf_file", ""),))
-        tokenizer = _loaded(transformers.AutoTokenizer, words, where, own)
     hints = hints_of(processor, model.config)
-    if tokenizer is not None:
-        hints["tokenizer"] = words
+    tokenizer = None
+    if any(one.endswith("input_ids") for one in call):
+        files = (*_TOKENIZER, extra.get("gguf_file", ""))
+        tokenizer = _loaded(transformers.AutoTokenizer, name, "tokenizer", place, where, files)
+    if tokenizer is not None and not extra:
+        hints["tokenizer"] = name.options.get("tokenizer", place)
     return Source(model, (), call, axes, hints, tokenizer, processor)
 
 
 def _model(
-    transformers: Any, name: ModelName, place: str, config: Any, where: Mapping[str, Any]
+    transformers: Any,
+    name: ModelName,
+    place: str,
+    config: Any,
+    where: Mapping[str, Any],
+    trained: Collection[str],
 ) -> Any:
     """Return the model, of the class that is asked for or else that of the checkpoint."""
-    saved = (config.architectures or ["AutoModel"])[0]
+    saved = (config.architectures or [_unnamed(where)])[0]
     wanted = name.options.get("class", saved)
     made = getattr(transformers, wanted, None)
     if made is None or not hasattr(made, "from_pretrained"):
@@ -86,8 +99,7 @@ def _model(
     model, info = made.from_pretrained(
         place, trust_remote_code=False, output_loading_info=True, **dtype, **where
     )
-    if info["missing_keys"]:
-        missing = sorted(info["missing_keys"])
+    if missing := sorted(set(info["missing_keys"]) - set(trained)):
         raise CaptureError(
             f"{name.text}: the checkpoint lacks {len(missing)} weights of {wanted}, such as "
             f"{missing[0]}; they would be random",
@@ -96,13 +108,28 @@ def _model(
     return model
 
 
-def _loaded(loader: Any, place: str, where: Mapping[str, Any], files: tuple[str, ...]) -> Any:
-    """Load a tokenizer or a processor; None if the place has none."""
-    if Path(place).is_dir():
-        if not any(file and os.path.exists(os.path.join(place, file)) for file in files):
-            return None
-        return loader.from_pretrained(place, trust_remote_code=False, **where)
+def _unnamed(where: Mapping[str, Any]) -> str:
+    """Return the class of a checkpoint that names none: GGUF files hold language models."""
+    return "AutoModelForCausalLM" if "gguf_file" in where else "AutoModel"
+
+
+def _loaded(
+    loader: Any,
+    name: ModelName,
+    option: str,
+    place: str,
+    where: Mapping[str, Any],
+    files: tuple[str, ...],
+) -> Any:
+    """Load the tokenizer or processor of an option, or else that of the model, if it has one."""
+    if option in name.options:
+        return loader.from_pretrained(name.options[option], trust_remote_code=False)
+    folder = Path(place)
+    if folder.is_dir() and not any(file and (folder / file).exists() for file in files):
+        return None
     try:
         return loader.from_pretrained(place, trust_remote_code=False, **where)
-    except OSError:  # the repository has no such files
-        return None
+    except OSError:
+        if folder.is_dir():
+            raise
+        return None  # the repository has no such files
