@@ -30,8 +30,10 @@ SCHEMES = {
 
 FORMS = (
     "timm:resnet18, torchvision:resnet18, hf:owner/name, timm:folder, hf:folder, peft:folder",
-    "model.graph, model.pt2, model.gguf, package.module:factory, "
-    "weights.safetensors#package.module:factory",
+    (
+        "model.graph, model.pt2, model.gguf, package.module:factory, "
+        "weights.safetensors#package.module:factory"
+    ),
 )
 """The forms of a name, for messages."""
 
