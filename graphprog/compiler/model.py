@@ -171,7 +171,8 @@ class ReprogrammedModel(nn.Module):
                 the CPU, also if values are not finite or outside the contract's range.
         """
         if id(self) in _DISABLED.get():
-            return self.base(*args, **kwargs)
+            flat = self.base.run(_flat(self.base, args, kwargs))
+            return pytree.tree_unflatten(flat, self.base.out_spec)
         flat = self.graph.run(self._bound(args, kwargs), self.training)
         return pytree.tree_unflatten(flat, self.graph.out_spec)
 
@@ -187,11 +188,7 @@ class ReprogrammedModel(nn.Module):
         return aligned, read
 
     def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
-        tensors = all(isinstance(item, torch.Tensor) for item in args)
-        if not kwargs and tensors and len(args) == len(self.inputs):
-            flat = list(args)
-        else:
-            flat = self.graph.call_spec.bind(args, kwargs)
+        flat = _flat(self.graph, args, kwargs)
         if not torch.compiler.is_compiling():
             for spec, value in zip(self.inputs, flat, strict=True):
                 check_type(spec, value)
@@ -316,3 +313,11 @@ def _paired(graph: Graph) -> Graph | None:
     names = (align.result, align.original)
     code.output_node().args = (tuple(mapping[graph.nodes[name]] for name in names),)
     return dataclasses.replace(graph, code=code, outputs=("logits", "read"), sites={}, aliases={})
+
+
+def _flat(graph: Graph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+    """Return the tensor inputs of a call, given in order or as at capture."""
+    tensors = all(isinstance(item, torch.Tensor) for item in args)
+    if not kwargs and tensors and len(args) == len(graph.call_spec.inputs):
+        return list(args)
+    return graph.call_spec.bind(args, kwargs)

@@ -318,3 +318,16 @@ def test_inputs_without_plain_values_are_refused(change: Any, message: str) -> N
     for run in (task, graph):
         with pytest.raises(DataError, match=message):
             run(change(torch.rand(2, 3, 16, 16)))
+
+
+def test_a_disabled_task_takes_inputs_in_order_or_by_name() -> None:
+    class Scaled(nn.Module):
+        def forward(self, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+            return x * scale
+
+    x, scale = torch.rand(2, 3), torch.rand(2, 1)
+    graph = gp.capture(Scaled().eval(), (x,), {"scale": scale})
+    task = gp.compile(graph, gp.Program([gp.Additive(at="input:x")]))
+    with task.disabled():
+        for found in (task(x, scale), task(x, scale=scale), task(x=x, scale=scale)):
+            assert found.equal(x * scale)
