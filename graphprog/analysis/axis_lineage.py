@@ -10,7 +10,7 @@ from torch import fx
 
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
-from graphprog.ir.ops import schema_name
+from graphprog.ir.ops import bound, schema_name
 from graphprog.ir.sizes import same_shape, same_size
 from graphprog.rewriting.refusal import RefusalError
 
@@ -153,18 +153,6 @@ def moves(node: fx.Node, source: fx.Node, dims: frozenset[int]) -> bool:
     if name == "aten::slice" and _takes_all(arguments):
         return False
     return bool({dim % rank for dim in _named_dims(name, arguments, rank)} & dims)
-
-
-def bound(node: fx.Node) -> dict[str, Any]:
-    """Return the arguments of an operator by name, with defaults."""
-    if not isinstance(node.target, torch._ops.OpOverload):
-        return {}
-    found = {}
-    for number, argument in enumerate(node.target._schema.arguments):
-        default = argument.default_value if argument.has_default_value() else None
-        given = node.args[number] if number < len(node.args) else default
-        found[argument.name] = node.kwargs.get(argument.name, given)
-    return found
 
 
 def _named_dims(name: str, arguments: dict[str, Any], rank: int) -> Iterable[int]:

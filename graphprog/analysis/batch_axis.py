@@ -9,11 +9,10 @@ import torch
 from torch import fx
 
 from graphprog.analysis.attention import ATTENTION
-from graphprog.analysis.axis_lineage import bound
 from graphprog.analysis.constants import counts_entries
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
-from graphprog.ir.ops import schema_name
+from graphprog.ir.ops import bound, schema_name
 from graphprog.ir.sizes import Size, expression, is_symbolic, same_size
 
 _ALONG = frozenset(

@@ -23,6 +23,7 @@ from graphprog.compiler.length_checks import Limit, check_lengths, length_limits
 from graphprog.compiler.program import Program
 from graphprog.compiler.scoring import score
 from graphprog.errors import ProgramError
+from graphprog.ir.dependence.classes import Dependence
 from graphprog.ir.execution import copy_code
 from graphprog.ir.graph import Graph
 from graphprog.ir.inputs import check_type, inputs_of, random_inputs
@@ -214,6 +215,18 @@ class ReprogrammedModel(nn.Module):
         super().train(mode)
         self.source.eval()
         return self
+
+    def explain(self) -> Dependence:
+        """Return what each value depends on, of the source with the program in it.
+
+        It prints as a table; see :meth:`graphprog.Graph.explain`.
+
+        Example:
+            >>> head = gp.compile(graph, gp.Program(align=gp.LinearHead(2, at="features")))
+            >>> [row[0] for row in head.explain().rows()]
+            ['weights + samples', 'program + weights + samples']
+        """
+        return self.graph.explain()
 
     def program_state(self) -> dict[str, torch.Tensor]:
         """Return learned and counted tensors by ``program.*`` name, as detached CPU copies."""

@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from graphprog.errors import InterfaceError, ProgramError
 from graphprog.ir.call_spec import CallSpec
+from graphprog.ir.dependence.classes import Dependence
 from graphprog.ir.execution import executable, write_updates
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.fingerprint import Fingerprint
@@ -375,6 +376,19 @@ class Graph:
     def summary(self) -> GraphSummary:
         """Summarize inputs, outputs, parameters, blocks, and where programs of each kind fit."""
         return summary_of(self, self.interfaces(), self.weights)
+
+    def explain(self) -> Dependence:
+        """Return what each value depends on: weights, program, samples, or other rows of a batch.
+
+        It prints as a table of these classes, with the bytes and the FLOPs of each at the sizes of
+        the capture; its ``text`` is the graph with a column for the class of each value.
+
+        Example:
+            >>> found = graph.explain()
+            >>> [row[0] for row in found.rows()]
+            ['weights + samples']
+        """
+        return Dependence.of(self)
 
     @cached_property
     def _text_hash(self) -> str:

@@ -31,6 +31,18 @@ def schema_name(node: fx.Node) -> str:
     return target._schema.name if isinstance(target, torch._ops.OpOverload) else ""
 
 
+def bound(node: fx.Node) -> dict[str, Any]:
+    """Return the arguments of an operator by name, with defaults."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return {}
+    found = {}
+    for number, argument in enumerate(node.target._schema.arguments):
+        default = argument.default_value if argument.has_default_value() else None
+        given = node.args[number] if number < len(node.args) else default
+        found[argument.name] = node.kwargs.get(argument.name, given)
+    return found
+
+
 def sources_of(node: fx.Node) -> list[fx.Node]:
     """Return what values or shape of a result depend on; ``x.new_ones(4)`` takes only x's dtype."""
     typed = schema_name(node).startswith("aten::new_")

@@ -35,8 +35,19 @@ def _flops(node: fx.Node) -> int:
 
 
 def example_size(size: Any) -> Any:
-    """Return the size that an axis had at capture."""
-    return size.node.hint if isinstance(size, torch.SymInt | torch.SymFloat) else size
+    """Return the size that an axis had at capture, or has with the entries that a program added.
+
+    A size that depends on data is 1.
+    """
+    if not isinstance(size, torch.SymInt | torch.SymFloat):
+        return size
+    environment, found = size.node.shape_env, size.node.expr
+    make = environment.create_symfloatnode
+    if isinstance(size, torch.SymInt):
+        make = environment.create_symintnode
+    again = make(found, hint=None)  # the hint that a size keeps may be that of a stand-in
+    hint = again.node.hint if isinstance(again, torch.SymInt | torch.SymFloat) else again
+    return 1 if hint is None else hint
 
 
 def _on_meta(leaf: Any) -> Any:
