@@ -25,7 +25,7 @@ def time_llm(
         >>> parts = gp.methods.time_llm(patch=4, stride=4, prototypes=8)
         >>> program = gp.Program(parts)
     """
-    patches = SeriesPatches(patch=patch, stride=stride)
+    patches = SeriesPatches(patch=patch, stride=stride, padding=stride)
     return (Prototypes(patches=patches, count=prototypes, name="time_llm", at=at),)
 
 

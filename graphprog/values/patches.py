@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from graphprog.errors import InterfaceError, ProgramError
+from graphprog.spec.checks import require_integer
 from graphprog.spec.registry import Spec, spec
 
 __all__ = ["ImagePatches", "Patches", "SeriesPatches"]
@@ -44,17 +45,19 @@ class Patches(Spec):
 @spec("series-patches")
 @dataclasses.dataclass(frozen=True)
 class SeriesPatches(Patches):
-    """Overlapping patches of a series [B, L] or [B, L, channels]: L / stride of them.
+    """Overlapping patches of a series [B, L] or [B, L, channels].
 
     As in Time-LLM (Jin et al., ICLR 2024): every series is normalized by its own mean and standard
-    deviation (outputs are not scaled back), and its last value is repeated at the end to fill the
-    last patch. L is a multiple of the stride and at least one patch long.
+    deviation (outputs are not scaled back), and its last value is repeated ``padding`` times at the
+    end. There are (L + padding - patch) / stride + 1 patches, a whole number.
 
     Attributes:
         patch: number of time steps per patch.
         stride: distance between patches, at most ``patch``.
         channels: number of series in one patch; None for an input without channel axis.
         normalize: whether to normalize every series.
+        padding: number of values that are repeated; None fills the last patch, for L / stride
+            patches. Time-LLM has one stride.
 
     Example:
         >>> cut = gp.patches.SeriesPatches(patch=4, stride=4, normalize=False)
@@ -66,6 +69,7 @@ class SeriesPatches(Patches):
     stride: int = 8
     channels: int | None = None
     normalize: bool = True
+    padding: int | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.stride <= self.patch or (self.channels or 1) < 1:
@@ -74,6 +78,18 @@ class SeriesPatches(Patches):
                 f"{self.channels} do not match",
                 [f"set stride= from 1 to {self.patch}, and channels= to 1 or more"],
             )
+        if self.padding is not None:
+            require_integer(self.kind, "padding", self.padding, 0)
+            if self.padding > self.patch:
+                raise ProgramError(
+                    f"{self.kind}: padding {self.padding} is longer than a patch of {self.patch}",
+                    [f"set padding= from 0 to {self.patch}, or to None"],
+                )
+
+    @property
+    def repeated(self) -> int:
+        """Number of values that are repeated at the end."""
+        return self.patch - self.stride if self.padding is None else self.padding
 
     @property
     def width(self) -> int:
@@ -81,8 +97,17 @@ class SeriesPatches(Patches):
         return self.patch * (self.channels or 1)
 
     def shape(self, length: Size, where: str) -> tuple[Size, ...]:
-        """(L,) or (L, channels), with L = length · stride."""
-        size = length * self.stride
+        """(L,) or (L, channels), with the L that makes as many patches.
+
+        Raises:
+            InterfaceError: the graph has so few tokens that the series is empty.
+        """
+        size = length * self.stride + (self.patch - self.stride - self.repeated)
+        if isinstance(size, int) and size < 1:
+            raise InterfaceError(
+                f"{where}: {length} tokens are too few for patches with padding {self.repeated}",
+                ["capture the source with longer examples", "set a smaller padding="],
+            )
         return (size,) if self.channels is None else (size, self.channels)
 
     def build(self) -> nn.Module:
@@ -91,7 +116,7 @@ class SeriesPatches(Patches):
 
 
 class _SeriesPatching(nn.Module):
-    """Forward: [B, L] or [B, L, C] -> [B, L / stride, patch · C]."""
+    """Forward: [B, L] or [B, L, C] -> [B, T, patch · C]."""
 
     def __init__(self, spec: SeriesPatches) -> None:
         super().__init__()
@@ -106,8 +131,7 @@ class _SeriesPatching(nn.Module):
             mean = series.mean(1, keepdim=True)
             variance = series.var(1, keepdim=True, correction=0)
             series = (series - mean) / torch.sqrt(variance + 1e-5)
-        more = spec.patch - spec.stride
-        padded = torch.cat([series, series[:, -1:].expand(-1, more, -1)], 1)
+        padded = torch.cat([series, series[:, -1:].expand(-1, spec.repeated, -1)], 1)
         patches: torch.Tensor = padded.unfold(1, spec.patch, spec.stride)  # [B, T, C, patch]
         return patches.transpose(2, 3).flatten(2)
 

@@ -302,3 +302,42 @@ def test_r2dl() -> None:
         for source in sorted(range(20), key=lambda word: -abs(float(row[word])))[:4]:
             words[target] += row[source] * model.table.weight[source]
     torch.testing.assert_close(task(ids), forward(model, words[ids]))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("patch", "stride"), [(6, 2), (4, 4), (4, 2)])
+def test_time_llm(patch: int, stride: int) -> None:
+    model, _, _ = captured()
+    task, state = drawn(gp.methods.time_llm(patch, stride, prototypes=5))
+    state = {name.removeprefix("time_llm."): value for name, value in state.items()}
+    series = torch.randn(3, 4 * stride + patch)
+    deviation = (series.var(1, correction=0, keepdim=True) + 1e-5).sqrt()  # as reversible norms do
+    normal = (series - series.mean(1, keepdim=True)) / deviation
+    long = torch.cat([normal, *[normal[:, -1:]] * stride], 1)
+    count = (series.shape[1] - patch) // stride + 2  # the paper's number of patches
+    cut = [long[:, stride * n : stride * n + patch] for n in range(count)]
+    kernel = state["embed.weight"]  # [width, patch, 3], over a ring of patches
+    embedded = torch.stack(
+        [
+            sum(cut[(n + side - 1) % count] @ kernel[:, :, side].T for side in range(3))
+            for n in range(count)
+        ],
+        1,
+    )
+    words = state["gather.weight"] @ model.table.weight + state["gather.bias"][:, None]
+
+    def projected(name: str, x: Tensor) -> list[Tensor]:
+        return (x @ state[f"{name}.weight"].T + state[f"{name}.bias"]).split(128, -1)
+
+    heads = [
+        (q @ k.T / math.sqrt(128)).softmax(-1) @ v
+        for q, k, v in zip(
+            projected("query", embedded),
+            projected("key", words),
+            projected("value", words),
+            strict=True,
+        )
+    ]
+    tokens = torch.cat(heads, -1) @ state["out.weight"].T + state["out.bias"]
+    expected = forward(model, tokens)
+    assert (task(series) - expected).abs().max() < 1e-5 * expected.abs().max()
