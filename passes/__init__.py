@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from graphprog.utils.lazy import import_when_used
 
 if TYPE_CHECKING:
+    from graphprog.passes.attention.expose_attention import ExposeAttention as ExposeAttention
     from graphprog.passes.attention.match_attention import MatchAttention as MatchAttention
     from graphprog.passes.attention.split_kv import SplitKV as SplitKV
     from graphprog.passes.base import Pass as Pass

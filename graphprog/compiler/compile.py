@@ -9,10 +9,10 @@ from graphprog.compiler.length_checks import refuse_too_long
 from graphprog.compiler.lower_text import advising, calibrate, realized
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
-from graphprog.errors import InterfaceError
 from graphprog.ir.graph import Graph, require_graph
 from graphprog.manipulations.prompts.prefix import Prefix
-from graphprog.passes.attention.match_attention import MatchAttention, explain, matched
+from graphprog.passes.attention.expose_attention import ExposeAttention, inside_attention
+from graphprog.passes.attention.match_attention import MatchAttention, attending
 from graphprog.passes.base import Pass
 from graphprog.passes.extend_axis.extend_axis import ExtendAxis
 from graphprog.passes.insert.align import Align
@@ -76,37 +76,36 @@ def compile(graph: Graph, program: Program, seed: int = 0) -> ReprogrammedModel:
     tokenized, prompt = realized(program, graph)
     pipeline = lower(tokenized, seed)
     with advising(prompt):
-        base = attending(graph, tokenized)
+        first = Pipeline(preparing(graph, tokenized))
+        base = first(graph)
         rewritten = pipeline(base)
     refuse_too_long(base, rewritten)
     verify(rewritten, base)
-    if base is not graph:
-        pipeline = Pipeline((MatchAttention(), *pipeline.passes))
+    pipeline = Pipeline((*first.passes, *pipeline.passes))
     task = ReprogrammedModel(graph, rewritten, program, pipeline, seed, prompt)
     task.eval()
     calibrate(task)
     return task
 
 
-def attending(graph: Graph, program: Program) -> Graph:
-    """Return the graph to insert a program into: attention with a prefix is one operation.
+def preparing(graph: Graph, program: Program) -> tuple[Pass, ...]:
+    """Return the passes that give a graph the interfaces of a program.
 
-    The program's changes are proved against this graph. The task keeps the given graph, which it
-    runs when the program is disabled.
+    Attention with a prefix becomes one operation, attention inside which the program acts is
+    written out. The program's changes are proved against the result. The task keeps the given
+    graph, which it runs when the program is disabled.
 
     Raises:
         InterfaceError: there is no attention at the interface of a prefix; lists near matches.
     """
-    memories = [part for part in program.lowered() if isinstance(part, Prefix)]
-    if not memories:
-        return graph
-    found = matched(graph)
-    for part in memories:
-        try:
-            found.interfaces().resolve_all(part.at)
-        except InterfaceError as error:
-            if not (partial := explain(found)):
-                raise
-            what = "\n".join([error.what, "Attention written as single operations:", *partial])
-            raise InterfaceError(what, error.remedies) from error
-    return found
+    passes: list[Pass] = []
+    parts = program.lowered()
+    prefixes = [part.at for part in parts if isinstance(part, Prefix)]
+    if prefixes and (found := attending(graph, prefixes)) is not graph:
+        passes.append(MatchAttention())
+        graph = found
+    names = [name for part in parts for name in (part.at, *part.reads)]
+    names += [step.at for step in program.align.steps]
+    if inside := inside_attention(graph, names):
+        passes.append(ExposeAttention(inside))
+    return tuple(passes)

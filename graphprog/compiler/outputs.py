@@ -12,6 +12,7 @@ from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import InterfaceError
 from graphprog.ir.execution import copy_code
 from graphprog.ir.graph import Graph
+from graphprog.passes.attention.expose_attention import exposed
 
 
 def with_outputs(task: ReprogrammedModel, names: Sequence[str]) -> ReprogrammedModel:
@@ -29,7 +30,7 @@ def with_outputs(task: ReprogrammedModel, names: Sequence[str]) -> ReprogrammedM
             f"outputs must be names of interfaces, each once, not {names!r}",
             ['outputs=["logits", "hidden[5]"]'],
         )
-    graph = task.graph
+    graph = exposed(task.graph, [name for name in names if name not in task.graph.outputs])
     code, mapping = copy_code(graph.code)
     code.output_node().args = (tuple(mapping[_node(graph, name)] for name in names),)
     reading = dataclasses.replace(

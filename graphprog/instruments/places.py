@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from graphprog.errors import InterfaceError, ProgramError
 from graphprog.ir.graph import Graph
 from graphprog.ir.inputs import check_type, inputs_of
 from graphprog.ir.interface import Interface
+from graphprog.passes.attention.expose_attention import exposed
 
 Model = Graph | ReprogrammedModel
 Inputs = torch.Tensor | Sequence[torch.Tensor] | Mapping[str, torch.Tensor]
@@ -20,21 +22,28 @@ Inputs = torch.Tensor | Sequence[torch.Tensor] | Mapping[str, torch.Tensor]
 Places = str | Sequence[str]
 """Interfaces: keys or aliases; ``hidden[*]`` and ``hidden[2:5]`` name several."""
 
+_RANGE = re.compile(r"\[-?\d*:-?\d*\]")
 
-def graph_of(model: Model) -> Graph:
+
+def graph_of(model: Model, at: Places = ()) -> Graph:
     """Return the graph that a model runs: with its program, if it is a compiled one.
 
+    Args:
+        model: a graph or a compiled model.
+        at: names to read; attention is written out where they are inside of it.
+
     Raises:
+        InterfaceError: a name is inside something that is not attention.
         ProgramError: it is neither a graph nor a compiled model.
     """
     if isinstance(model, ReprogrammedModel):
-        return model.graph
+        model = model.graph
     if not isinstance(model, Graph):
         raise ProgramError(
             f"a graph or a compiled model is needed, not a {type(model).__name__}",
             ["capture the model first: graph = gp.capture(model, (example,))"],
         )
-    return model
+    return exposed(model, [at] if isinstance(at, str) else at)
 
 
 def places_of(graph: Graph, at: Places) -> dict[str, Interface]:
@@ -45,7 +54,7 @@ def places_of(graph: Graph, at: Places) -> dict[str, Interface]:
     """
     table, found = graph.interfaces(), dict[str, Interface]()
     for name in [at] if isinstance(at, str) else at:
-        if "*" not in name and ":]" not in name and not _is_range(name):
+        if "*" not in name and not _RANGE.search(name):
             found[name] = table.resolve(name)
             continue
         stem = name.partition("[")[0]
@@ -55,10 +64,6 @@ def places_of(graph: Graph, at: Places) -> dict[str, Interface]:
     if not found:
         raise InterfaceError("at= names no interface", ['say which: at="hidden[*]"'])
     return found
-
-
-def _is_range(name: str) -> bool:
-    return ":" in name.rpartition("[")[2] and name.endswith("]")
 
 
 def flat_inputs(graph: Graph, inputs: Inputs) -> list[torch.Tensor]:

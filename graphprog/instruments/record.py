@@ -26,7 +26,7 @@ class Recorder:
     """
 
     def __init__(self, graph: Graph, at: Places, selection: Selection) -> None:
-        self.graph = graph
+        self.graph = graph = graph_of(graph, at)
         self.places = places_of(graph, at)
         self.selection = selection
         read = selection.positions is not None or selection.reduce == "mean"

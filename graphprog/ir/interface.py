@@ -59,6 +59,9 @@ class Interface:
 
 
 _RANGE = re.compile(r"(?P<stem>.+)\[(?P<first>-?\d*):(?P<last>-?\d*)\]")
+INSIDE = re.compile(r"(?P<of>.+)\.(?P<part>queries|keys|values|weights|heads\[[^\[\]]+\])")
+"""Name of a value inside attention, such as ``attention[3].weights``."""
+
 _NEGATIVE = re.compile(r"(?P<stem>.+)\[-(?P<index>[1-9]\d*)\]")
 
 _DTYPES = {
@@ -129,6 +132,10 @@ class InterfaceTable(Mapping[str, Interface]):
             return self._by_alias[name]
         if name in self._only:
             return self._only[name]
+        if inside := self._inside(name):
+            if len(inside) > 1:
+                raise InterfaceError(f"{name!r} names several interfaces, but one is needed")
+            return inside[0]
         if (negative := _NEGATIVE.fullmatch(name)) is not None:
             every = self.resolve_all(f"{negative['stem']}[*]")
             if int(negative["index"]) <= len(every):
@@ -149,6 +156,8 @@ class InterfaceTable(Mapping[str, Interface]):
 
         ``*`` as an index matches all; ``hidden[2:5]`` and ``hidden[:-1]`` are Python ranges.
         """
+        if inside := self._inside(name):
+            return inside
         if (range_ := _RANGE.fullmatch(name)) is not None:
             every = self.resolve_all(f"{range_['stem']}[*]")
             first, last = (int(end) if end else None for end in range_.group("first", "last"))
@@ -180,6 +189,33 @@ class InterfaceTable(Mapping[str, Interface]):
             raise self._unknown(name)
         return tuple(only.values())
 
+    def _inside(self, name: str) -> tuple[Interface, ...]:
+        """Return the interfaces inside attention that a name means; none if it means others.
+
+        Raises:
+            InterfaceError: the attention is one operation in this graph, or has no such head.
+        """
+        match = INSIDE.fullmatch(name)
+        if match is None or match["of"] in self._interfaces:
+            return ()
+        if any(key == name or key.startswith(name + ":") for key in self._interfaces):
+            return ()
+        keys = (f"{place.key}.{match['part']}" for place in self.resolve_all(match["of"]))
+        return tuple(one for key in keys for one in self.resolve_all(key))
+
+    def _unknown_inside(self, place: Interface, part: str) -> InterfaceError:
+        name = next((one for one in place.aliases if "attention[" in one), place.key)
+        heads = sum(key.startswith(f"{place.key}.heads[") for key in self._interfaces)
+        if heads and part.startswith("heads"):
+            return InterfaceError(
+                f"{name!r} has {heads} heads, so there is no {part}",
+                [f"count from 0: {name}.heads[0] to {name}.heads[{heads - 1}]"],
+            )
+        return InterfaceError(
+            f"{part} of {name!r} is not an interface of this graph",
+            [f'expose it: graph = gp.passes.ExposeAttention(("{name}.{part}",))(graph)'],
+        )
+
     def select(self, pattern: str = "*", verbose: bool = False) -> InterfaceTable:
         """Return the interfaces whose key or alias matches.
 
@@ -209,6 +245,9 @@ class InterfaceTable(Mapping[str, Interface]):
         )
 
     def _unknown(self, name: str) -> InterfaceError:
+        inside = INSIDE.fullmatch(name)
+        if inside and (place := self._interfaces.get(inside["of"])):
+            return self._unknown_inside(place, inside["part"])
         known = [*self._by_alias, *self._only, *self._choices, *self._interfaces]
         near = difflib.get_close_matches(name, known, n=4, cutoff=0.4)
         remedies = [f"nearest names: {', '.join(near)}"] if near else []

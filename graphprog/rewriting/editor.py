@@ -146,9 +146,11 @@ class Editor:
         self._lying[node].add(key)
         site.node = node
 
-    def add_site(self, key: str, node: fx.Node, module: str = "") -> None:
-        """Make all uses of a node an interface; a node without uses gets none."""
-        edges = set(uses_of(node))
+    def add_site(
+        self, key: str, node: fx.Node, module: str = "", edges: set[Slot] | None = None
+    ) -> None:
+        """Make uses of a node an interface, all of them by default; without uses there is none."""
+        edges = set(uses_of(node)) if edges is None else edges
         if edges:
             self.sites[key] = _OpenSite(node, edges, module)
             self._lying[node].add(key)
@@ -240,6 +242,31 @@ class Editor:
         for value, uses in followed.items():
             self._follow(value, old, uses)
         self.code.erase_node(old)
+
+    def rewrite(
+        self,
+        node: fx.Node,
+        target: Callable[..., Any],
+        args: tuple[Any, ...],
+        reading: Mapping[int, Iterable[Slot]],
+    ) -> None:
+        """Make a node compute its value by another operation, from new nodes before it.
+
+        It keeps its name, and the interfaces at its value.
+
+        Args:
+            node: the node.
+            target: its new operation.
+            args: arguments of that.
+            reading: for each slot of an old operand, the uses that replace it; interfaces follow.
+        """
+        for value in node.all_input_nodes:
+            for key in self._at(value):
+                site = self.sites[key]
+                by_node = {edge for edge in site.edges if edge[0] is node}
+                new = {edge for _, slot in by_node for edge in reading[slot]}
+                site.edges = (site.edges - by_node) | new
+        node.target, node.args, node.kwargs = target, args, {}
 
     def _follow(self, value: fx.Node, old: fx.Node, uses: set[Slot]) -> None:
         """Give the interfaces at a value other uses instead of those by a removed node."""

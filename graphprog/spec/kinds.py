@@ -35,6 +35,7 @@ _MODULES = {
     "manipulations.prompts.concatenative": "concatenative",
     "manipulations.prompts.prefix": "prefix",
     "manipulations.prompts.replacement": "replacement",
+    "passes.attention.expose_attention": "expose-attention",
     "passes.attention.match_attention": "match-attention",
     "passes.attention.split_kv": "split-kv",
     "passes.erase": "erase-program",

@@ -1,6 +1,7 @@
-"""Passes that fuse attention written out by hand into one operation.
+"""Passes that fuse attention written out by hand into one operation, and write it out again.
 
-``match_attention`` is the pass; the other files recognize scores, masks and heads.
+``match_attention`` fuses, with files that recognize scores, masks and heads; ``expose_attention``
+makes values inside attention interfaces; ``split_kv`` separates a prefix.
 """
 
 from __future__ import annotations

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Iterable
 
 import torch
 from torch import fx
 
 from graphprog.analysis.aliases import with_structure
 from graphprog.analysis.attention import ATTENTION
+from graphprog.errors import InterfaceError
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
 from graphprog.ir.ops import schema_name
@@ -59,6 +61,24 @@ class MatchAttention(Pass):
 def matched(graph: Graph) -> Graph:
     """Return a graph in which attention is one operation; the graph itself without a match."""
     return MatchAttention()(graph) if matches(graph.code, graph.weights) else graph
+
+
+def attending(graph: Graph, places: Iterable[str]) -> Graph:
+    """Return a graph in which attention is one operation at some places.
+
+    Raises:
+        InterfaceError: there is no attention at one of them; says where matching stopped.
+    """
+    found = matched(graph)
+    for place in places:
+        try:
+            found.interfaces().resolve_all(place)
+        except InterfaceError as error:
+            if not (partial := explain(found)):
+                raise
+            what = "\n".join([error.what, "Attention written as single operations:", *partial])
+            raise InterfaceError(what, error.remedies) from error
+    return found
 
 
 def matches(code: fx.Graph, weights: Weights) -> list[Pattern]:

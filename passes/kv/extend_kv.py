@@ -166,6 +166,14 @@ def _read_by(found: Sequence[Attention]) -> list[str]:
 def _attention(edit: Editor, place: Interface) -> Attention:
     """Return the attention operation whose result is at an interface."""
     node = edit.node(place.node)
+    if node.target is not ATTENTION and any(
+        f"{place.key}.{part}" in edit.sites for part in ("weights", "heads[0]")
+    ):
+        raise InterfaceError(
+            f"{place.key} is separated into parts, because the program acts inside of it, so that "
+            "it cannot take a prefix",
+            ["name other attention for the prefix, such as at='attention[0]'"],
+        )
     if node.target is not ATTENTION:
         raise InterfaceError(
             f"{place.key} is not the result of attention, but of {node.name}",

@@ -44,7 +44,8 @@ def test_a_file_returns_what_is_read(
 
 def test_a_graph_without_a_program_is_exported(tmp_path: Path) -> None:
     graph, call = captured("bert")[1], CASES["bert"].call(3)[1]
-    path, names = tmp_path / "graph.onnx", ["hidden[0]", "hidden[2]"]
+    path = tmp_path / "graph.onnx"
+    names = ["hidden[0]", "hidden[2]", "attention[1].weights", "attention[0].heads[1]"]
     assert gp.backends.onnx.export(graph, path, outputs=names).passed
     session = gp.backends.onnxruntime.Session(path, "cpu")
     values = {name: call[name].numpy() for name in ("input_ids", "attention_mask")}
