@@ -142,6 +142,7 @@ def test_composed_alignments_are_text_and_files(tmp_path: Path) -> None:
     [
         (lambda: gp.BayesianMap(3, after=gp.Verbalizer(["a", "b"])), "needs neither words nor"),
         (lambda: gp.LinearHead(3, after=gp.FrequencyMap(4)), "needs neither words nor examples"),
+        (lambda: gp.LinearHead(3, after=gp.Score(["yes", "no"])), "needs neither words nor"),
         (lambda: gp.LinearHead(3, after="last"), "after must be an alignment"),
         (lambda: gp.LinearHead(3, at="features", after=gp.LastToken()), "has no meaning beside"),
     ],
@@ -149,3 +150,14 @@ def test_composed_alignments_are_text_and_files(tmp_path: Path) -> None:
 def test_what_cannot_come_first_is_refused(make: Any, said: str) -> None:
     with pytest.raises(ProgramError, match=said):
         make()
+
+
+def test_a_mask_of_another_length_is_refused() -> None:
+    class Summarizer(Reader):
+        def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+            return self.after(self.table(input_ids), attention_mask)[:, ::2]
+
+    axes = {name: {0: "batch", 1: "sequence"} for name in ("input_ids", "attention_mask")}
+    graph = gp.capture(Summarizer().eval(), (IDS, MASK), dynamic_axes=axes, tokenizer=Bytes())
+    with pytest.raises(ProgramError, match=r"entries, but there are S tokens"):
+        gp.compile(graph, gp.Program(align=gp.LastToken()))
