@@ -65,6 +65,12 @@ MASKS: dict[str, Use] = {
     "equal": lambda m, x, s: _hidden(_scores(x), s[:, None] == 0).softmax(-1) @ x,
     "factor": lambda m, x, s: x * s[..., None],
     "counted": lambda m, x, s: x + m.table(s.cumsum(1) * s),
+    "slopes": lambda m, x, s: (
+        (  # of BLOOM's attention
+            _scores(x) + torch.tensor(0.5) * ((s.cumsum(1) - 1) * s)[:, None]
+        ).softmax(-1)
+        @ x
+    ),
     "pooled": lambda m, x, s: x + s[:, None].float() @ x / s.sum(1)[:, None, None],
 }
 HIDING: dict[str, Use] = {
