@@ -88,6 +88,8 @@ def seeds() -> dict[str, Any]:
         gp.peft.save(
             prompted, folder / "peft", base_model_name_or_path="a", task_type="FEATURE_EXTRACTION"
         )
+        vectors = {f"hidden[{block}]": torch.ones(4) for block in (1, 2)}
+        gp.instruments.write_control_vectors(folder / "a.gguf", vectors, "llama")
         programs = [path.read_bytes() for path in sorted(kept.FOLDER.glob("*.safetensors"))]
         return {
             "graph": graph,
@@ -97,6 +99,7 @@ def seeds() -> dict[str, Any]:
             "own": (folder / "a.safetensors").read_bytes(),
             "onnx": (folder / "a.onnx").read_bytes(),
             "programs": [data for data in programs if len(data) < 60_000],
+            "control vectors": (folder / "a.gguf").read_bytes(),
             "peft": {one.name: one.read_bytes() for one in (folder / "peft").iterdir()},
         }
 
@@ -317,6 +320,11 @@ def hub(chosen: random.Random, place: Path) -> Read:
     return lambda: gp.push(source, place, filename=name)
 
 
+def control_vectors(chosen: random.Random, place: Path) -> Read:
+    (place / "a.gguf").write_bytes(bytes_changed(seeds()["control vectors"], chosen))
+    return lambda: gp.instruments.read_control_vectors(place / "a.gguf")
+
+
 def displaced(path: Path, chosen: random.Random) -> None:
     """Put something other than the file into its place, or nothing."""
     way = chosen.randrange(7)
@@ -344,6 +352,7 @@ CASES: dict[str, Callable[[random.Random, Path], Read]] = {
     "ONNX metadata": onnx_metadata,
     "PEFT folders": peft,
     "hub folders": hub,
+    "control vectors": control_vectors,
 }
-KINDS = (list(CASES), (25, 15, 15, 15, 12, 12, 6))
+KINDS = (list(CASES), (25, 15, 15, 15, 12, 10, 5, 3))
 """Names, and how many of a hundred."""
