@@ -8,10 +8,11 @@ PINS := pyproject.toml constraints.txt
 JAVASCRIPT := tests/javascript
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all javascript sweep lint types wheel clean
+.PHONY: help demo demo-text test test-all javascript sweep lint types wheel clean
 
 help:
-	@echo "make demo      reprogram a real classifier, prompt a real text encoder, end to end"
+	@echo "make demo      reprogram a real image classifier, end to end"
+	@echo "make demo-text prompt a real text encoder, end to end"
 	@echo "make test      lint, type check, tests"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make javascript  Node's packages and a browser, for the tests that run outside of Python"
@@ -23,6 +24,8 @@ help:
 
 demo: $(VENV)/.installed-demo
 	$(RUN) examples/01_reprogram_classifier/run.py
+
+demo-text: $(VENV)/.installed-demo
 	$(RUN) examples/02_prompt_a_text_encoder/run.py
 
 test: lint types javascript
