@@ -13,9 +13,11 @@ from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import InterfaceError, ProgramError
 from graphprog.ir.call_spec import CallSpec
 from graphprog.ir.fake import fake_tensor
+from graphprog.ir.graph import Graph
 from graphprog.ir.inputs import batch_axis, inputs_of
 from graphprog.ir.interface import Interface
 from graphprog.ir.parts.cut import input_name
+from graphprog.passes.attention.expose_attention import exposed
 from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.fake_tracing import fake_mode_of
 
@@ -43,8 +45,8 @@ def with_steering(task: ReprogrammedModel, steer: Steer) -> ReprogrammedModel:
     """
     names = [steer] if isinstance(steer, str) else [*steer]
     vectors = dict(steer) if isinstance(steer, Mapping) else {}
-    graph = task.graph
-    places = {name: _place(task, name) for name in names}
+    graph = exposed(task.graph, names)
+    places = {name: _place(graph, name) for name in names}
     if not places or len({place.key for place in places.values()}) < len(names):
         raise InterfaceError(f"steer must name interfaces, each once, not {names}")
     added = [f"vector_{input_name(name)}" for name in names if name not in vectors] + [STRENGTH]
@@ -90,9 +92,9 @@ class _Vectors(nn.Module):
             self.register_buffer(name, value, persistent=False)
 
 
-def _place(task: ReprogrammedModel, name: str) -> Interface:
-    place = task.graph.interfaces().resolve(name)
-    batch = batch_axis(inputs_of(task.graph))
+def _place(graph: Graph, name: str) -> Interface:
+    place = graph.interfaces().resolve(name)
+    batch = batch_axis(inputs_of(graph))
     first, last = (place.shape[0], place.shape[-1]) if place.shape else (None, None)
     fits = len(place.shape) in (2, 3) and isinstance(last, int) and first == batch
     if not fits or not place.dtype.is_floating_point:

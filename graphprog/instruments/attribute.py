@@ -52,7 +52,7 @@ def attribute(
         >>> found.names
         ('hidden[0]', 'hidden[1]')
     """
-    graph, score = graph_of(model), metric_of(metric)
+    graph, score = graph_of(model, at), metric_of(metric)
     if how not in ("patching", "integrated") or steps < 1:
         raise ProgramError(f"how must be 'patching' or 'integrated', steps 1 or more: {how!r}")
     places = places_of(graph, at)
@@ -130,7 +130,7 @@ def grad_cam(
         >>> gp.instruments.grad_cam(graph, images, "hidden[1]").shape
         torch.Size([4, 8, 8])
     """
-    graph = graph_of(model)
+    graph = graph_of(model, at)
     places = places_of(graph, at)
     place = next(iter(places.values()))
     if len(places) != 1 or len(place.shape) not in (3, 4):

@@ -99,7 +99,7 @@ def compare(first: Model, second: Model, inputs: Inputs, at: Places = "hidden[*]
         >>> comparison = gp.compare(graph, graph, images)
         >>> assert comparison.parts_at(0.0) is None
     """
-    one, other = graph_of(first), graph_of(second)
+    one, other = graph_of(first, at), graph_of(second, at)
     places = places_of(one, at)
     table = other.interfaces()
     missing = [name for name, place in places.items() if place.key not in table]

@@ -167,7 +167,7 @@ def lens(model: Model, at: Places = "hidden[*]") -> Lens:
         >>> losses = lens.tune(ids, epochs=2, batch_size=2)
         >>> assert set(losses) == {"hidden[0]"}
     """
-    return Lens(graph_of(model), at)
+    return Lens(graph_of(model, at), at)
 
 
 def _slot(name: str) -> str:

@@ -124,9 +124,10 @@ def patch(
         >>> found = gp.patch(language, ids[:1], ids[1:], at="hidden[*]", metric=(3, 5))
         >>> assert abs(float(found.effects[-1, -1]) - 1) < 1e-4  # the last value decides
     """
-    graph, score = graph_of(model), metric_of(metric)
     _check_options(positions, heads, window, into)
-    places = places_of(graph, at)
+    names = [at] if isinstance(at, str) else [*at]
+    graph, score = graph_of(model, [*names, *([through] if through else [])]), metric_of(metric)
+    places = places_of(graph, names)
     runs = two_runs(graph, clean, corrupt)
     donor, host = runs if into == "corrupt" else runs[::-1]
     targets = dict(places)
