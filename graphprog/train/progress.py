@@ -70,9 +70,16 @@ class Bar:
         """Show the beginning of an epoch, counted from 0."""
         self.done = epoch * (self.steps or 0) if self.steps else self.done
         if self.bar is not None:
-            self.bar.update(
-                self.task, completed=self.done, description=f"epoch {epoch + 1}/{self.epochs}"
-            )
+            total = None if self.steps is None else self.steps * self.epochs
+            text = f"epoch {epoch + 1}/{self.epochs}"
+            self.bar.update(self.task, completed=self.done, total=total, description=text)
+
+    def keep(self, done: int, steps: int | None) -> None:
+        """Show the progress of the pass that computes what is kept of each sample."""
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, total=steps, description="first pass")
+        elif self.lines and done == steps:
+            self.console.print(f"first pass: {steps} batches are computed and kept")
 
     def step(self, loss: torch.Tensor) -> None:
         """Count a step."""

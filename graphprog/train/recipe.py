@@ -24,6 +24,7 @@ OptimizerMaker = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 Schedule = Callable[[float], float]
 
 PRECISIONS = ("no", "bf16", "fp16")
+REUSES = ("off", "auto", "memory", "disk")
 _DROPS = (0.5, 0.72)
 
 
@@ -76,6 +77,7 @@ class Recipe:
     class_weight: ClassWeight | None = None
     metrics: Given = ()
     monitor: str | None = None
+    reuse: str = "off"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "patience"):
@@ -89,6 +91,7 @@ class Recipe:
         _require_known("loss", self.loss, LOSSES, "(outputs, labels) -> mean loss")
         require_choice("", "precision", self.precision, PRECISIONS, error=TrainingError)
         require_choice("", "engine", self.engine, ENGINES, error=TrainingError)
+        require_choice("", "reuse", self.reuse, REUSES, error=TrainingError)
         require_number("", "warmup", self.warmup, 0, error=TrainingError)
         if self.warmup >= 1:
             raise TrainingError(

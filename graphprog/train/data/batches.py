@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -64,12 +64,14 @@ class Batch:
         own: number of rows that count; 0 if a small batch has none for this process, which then
             holds the row of another, so that all processes take the same steps.
         total: number of rows of the batch over all processes.
+        kept: whether the inputs are values that were kept of samples, instead of samples.
     """
 
     inputs: tuple[torch.Tensor, ...]
     labels: Any
     own: int
     total: int
+    kept: bool = False
 
     def to(self, device: torch.device) -> Batch:
         """Move the batch to a device."""
@@ -78,7 +80,7 @@ class Batch:
         inputs, labels = pytree.tree_map(
             lambda part: part.to(device, non_blocking=True), (self.inputs, self.labels)
         )
-        return Batch(inputs, labels, self.own, self.total)
+        return replace(self, inputs=inputs, labels=labels)
 
 
 def unpack(item: Any, task: ReprogrammedModel, place: str) -> Parts:

@@ -6,7 +6,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
 from torch.utils.data.distributed import DistributedSampler
 
 from graphprog.compiler.model import ReprogrammedModel
@@ -23,6 +32,8 @@ from graphprog.train.data.batches import (
 from graphprog.train.data.convert import unreadable
 from graphprog.train.data.splits import Split
 from graphprog.train.objective import Objective
+
+_SAMPLERS = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler)
 
 
 class LoaderSplit(Split):
@@ -59,6 +70,42 @@ class LoaderSplit(Split):
             parts = unpack(item, self.task, f"{self.name} batch {number}")
             check_parts(self.objective, parts, self._namer(number))
             yield _shared(parts, share)
+
+    @property
+    def numbered(self) -> bool:
+        """Whether the loader takes samples by number, from a sampler that PyTorch defines."""
+        loader = self.loader
+        batched = loader.batch_sampler
+        again = loader.num_workers > 0 and loader.persistent_workers  # draws no seed then
+        return (
+            self.rows is not None
+            and not again
+            and type(batched) is BatchSampler
+            and type(batched.sampler) in _SAMPLERS
+        )
+
+    def numbers(
+        self, batch_size: int, shuffle: torch.Generator | None = None
+    ) -> Iterator[torch.Tensor]:
+        """Yield the numbers of the samples of each batch, drawing what the loader would draw."""
+        loader = self.loader
+        count = len(loader.dataset)  # type: ignore[arg-type]
+        order: DataLoader[int] = DataLoader(
+            range(count),  # type: ignore[arg-type]
+            batch_sampler=loader.batch_sampler,
+            collate_fn=torch.tensor,
+            generator=loader.generator,
+        )
+        yield from order
+
+    def sample(self, numbers: torch.Tensor) -> Parts:
+        """Read samples in this process, as one batch."""
+        chosen = Subset(self.loader.dataset, numbers.tolist())
+        size, collate = len(numbers), self.loader.collate_fn
+        generator = torch.Generator().manual_seed(0)
+        loader = DataLoader(chosen, size, collate_fn=collate, generator=generator)
+        (item,) = LoaderSplit(self.task, self.objective, self.name, loader)._items()
+        return unpack(item, self.task, f"{self.name} data")
 
     def _items(self) -> Iterator[Any]:
         """Yield what the loader yields; its errors say which batch failed."""

@@ -26,6 +26,21 @@ class Split(abc.ABC):
 
     rows: int | None
 
+    @property
+    def numbered(self) -> bool:
+        """Whether the samples of a batch are known by their numbers in the data set."""
+        return False
+
+    def numbers(
+        self, batch_size: int, shuffle: torch.Generator | None = None
+    ) -> Iterator[torch.Tensor]:
+        """Yield the numbers of the samples of each batch of :meth:`batches`, if they are known."""
+        raise NotImplementedError
+
+    def sample(self, numbers: torch.Tensor) -> Parts:
+        """Read some samples anew, by their numbers, if these are known."""
+        raise NotImplementedError
+
     @abc.abstractmethod
     def steps(self, batch_size: int) -> int | None:
         """Return the number of batches of one pass; None if it is known only after reading."""
@@ -75,6 +90,23 @@ class IndexedSplit(Split):
         self.rows = rows
         self.fetch = fetch
 
+    @property
+    def numbered(self) -> bool:
+        """Always."""
+        return True
+
+    def numbers(
+        self, batch_size: int, shuffle: torch.Generator | None = None
+    ) -> Iterator[torch.Tensor]:
+        """Yield the numbers of the samples of each batch."""
+        assert self.rows is not None
+        order = torch.randperm(self.rows, generator=shuffle) if shuffle else torch.arange(self.rows)
+        yield from order.split(batch_size)
+
+    def sample(self, numbers: torch.Tensor) -> Parts:
+        """Read samples."""
+        return self.read(numbers)
+
     def steps(self, batch_size: int) -> int | None:
         """Return the number of batches of one pass; the last one may be smaller."""
         assert self.rows is not None
@@ -84,9 +116,7 @@ class IndexedSplit(Split):
         self, batch_size: int, share: Share, shuffle: torch.Generator | None = None
     ) -> Iterator[Batch]:
         """Fetch and check each batch, and yield this process's share of it."""
-        assert self.rows is not None
-        order = torch.randperm(self.rows, generator=shuffle) if shuffle else torch.arange(self.rows)
-        for chunk in order.split(batch_size):
+        for chunk in self.numbers(batch_size, shuffle):
             own = share.of(chunk)
             yield Batch(*self.read(own if len(own) else chunk[:1]), len(own), len(chunk))
 

@@ -18,6 +18,7 @@ from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import TrainingError
 from graphprog.ir.graph import Graph
 from graphprog.train.data.batches import Batch, Share
+from graphprog.train.reuse.stages import Stages
 from graphprog.utils.files import make_folder
 from graphprog.utils.torch_modes import plain_modes
 
@@ -25,13 +26,17 @@ from graphprog.utils.torch_modes import plain_modes
 class Step(nn.Module):
     """The forward pass of one step, as the single module that accelerate wraps.
 
-    Forward: inputs of a batch to the outputs of the task and the values that the alignment reads
-    [B, ...], or None if these are not requested.
+    Forward: inputs of a batch, or values that were kept of them, to the outputs of the task and the
+    values that the alignment reads [B, ...], or None if these are not requested.
+
+    Attributes:
+        stages: the task in two stages, if values are kept.
     """
 
     def __init__(self, task: ReprogrammedModel) -> None:
         super().__init__()
         self.task = task
+        self.stages: Stages | None = None
         # otherwise DistributedDataParallel would broadcast every source tensor
         self._ddp_params_and_buffers_to_ignore = [
             f"task.source.{name}"
@@ -39,9 +44,12 @@ class Step(nn.Module):
         ]
 
     def forward(
-        self, inputs: tuple[torch.Tensor, ...], read: bool
+        self, inputs: tuple[torch.Tensor, ...], read: bool, kept: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Run the task."""
+        """Run the task, or the rest of it."""
+        if kept:
+            assert self.stages is not None
+            return self.stages.rest(inputs, read, self.training)
         if read:
             return self.task.both(*inputs)
         return self.task(*inputs), None
@@ -74,7 +82,8 @@ class Engine:
                 f"precision {precision!r} is not available on {self.device.type}",
                 ['precision="bf16"' if precision == "fp16" else 'precision="no"'],
             )
-        self.step: nn.Module = self.accelerator.prepare_model(Step(task))
+        self._own = Step(task)
+        self.step: nn.Module = self.accelerator.prepare_model(self._own)
         self.alone: nn.Module = self.accelerator.unwrap_model(self.step)
         self.share = Share(self.accelerator.process_index, self.accelerator.num_processes)
 
@@ -84,9 +93,25 @@ class Engine:
         device: torch.device = self.accelerator.device
         return device
 
+    @property
+    def stages(self) -> Stages | None:
+        """The task in two stages, if values are kept of samples."""
+        found: Stages | None = self._own.stages
+        return found
+
+    @stages.setter
+    def stages(self, stages: Stages) -> None:
+        self._own.stages = stages
+
+    def first(self, batch: Batch) -> tuple[torch.Tensor, ...]:
+        """Return the values to keep of samples, in the precision of the run."""
+        assert self.stages is not None
+        with self.accelerator.autocast():
+            return self.stages.first(batch.inputs)
+
     def forward(self, batch: Batch, read: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return outputs and the values that the alignment reads, without gradient."""
-        logits, values = self.alone(batch.inputs, read)
+        logits, values = self.alone(batch.inputs, read, batch.kept)
         return logits, values
 
     def total(self, values: torch.Tensor) -> torch.Tensor:

@@ -136,7 +136,7 @@ class Trainer:
     ) -> torch.Tensor:
         """Accumulate the gradient of the mean loss over all rows of a step, in all processes."""
         batch = given.to(self.engine.device)
-        logits, values = self.engine.step(batch.inputs, accumulated is not None)
+        logits, values = self.engine.step(batch.inputs, accumulated is not None, batch.kept)
         loss = self.objective(logits, batch.labels)
         # gradients are averaged over processes, whose batches may differ in size
         weight = batch.own * self.engine.share.count / rows

@@ -57,6 +57,7 @@ def fit(
     class_weight: ClassWeight | None = None,
     metrics: Given = (),
     monitor: str | None = None,
+    reuse: str = "off",
     callbacks: Sequence[Callback] = (),
     checkpoint: _PathLike | None = None,
     log_dir: _PathLike | None = None,
@@ -114,6 +115,11 @@ def fit(
             torchmetrics, or a dict of these by name.
         monitor: what determines the best epoch: ``accuracy``, ``loss``, or a metric. A minus
             before the name says that smaller is better, where that is not known.
+        reuse: what training leaves as it is, such as all before a head, is computed once for each
+            sample, kept, and each epoch goes on from there: in ``memory``, on ``disk`` (a
+            temporary file, mapped), or ``auto``: in memory if half of the free memory suffices,
+            else on disk. Results agree with ``off`` up to rounding. Where nothing can be kept,
+            such as of random samples, ``notes`` of the history says why.
         callbacks: functions of the task and the record of the epoch, called after every epoch; one
             that returns True ends the run.
         checkpoint: folder of this run. Its whole state is written there after every epoch. After
@@ -162,6 +168,7 @@ def fit(
         class_weight=class_weight,
         metrics=metrics,
         monitor=monitor,
+        reuse=reuse,
     )
     needing = {"patience": patience, "monitor": monitor, "metrics": recipe.named_metrics or None}
     _check_arguments(needing, validation, callbacks)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ from graphprog.train.loop.mapping import Refresh, empty_class_note
 from graphprog.train.loop.meter import DivergenceError, Scores
 from graphprog.train.loop.notes import collapse_note
 from graphprog.train.loop.randomness import reseed
+from graphprog.train.loop.reuse import kept_splits
 from graphprog.train.loop.state import ProgramState, RunState
 from graphprog.train.loop.tensorboard import Board
 from graphprog.train.objective import Objective
@@ -76,10 +79,22 @@ class Run:
             TrainingError: the run diverged in or before the first epoch.
         """
         try:
-            self._run_epochs()
+            off = self.trainer.recipe.reuse == "off"
+            with nullcontext("") if off else TemporaryDirectory(prefix="graphprog-") as folder:
+                self._keep(Path(folder))
+                self._run_epochs()
         except KeyboardInterrupt as interrupt:
             interrupt.args = (self._keep_interrupted(),)
             raise
+
+    def _keep(self, folder: Path) -> None:
+        """Compute once what training does not change, where the recipe says so."""
+        trainer, left = self.trainer, self.epochs - len(self.state.records)
+        trainer.split, self.validation, reason = kept_splits(trainer, self.validation, left, folder)
+        if reason and trainer.recipe.reuse != "auto":
+            self.note(reason)
+        elif reason and reason not in self.state.notes:
+            self.state.notes.append(reason)
 
     def _run_epochs(self) -> None:
         while not self.is_over:

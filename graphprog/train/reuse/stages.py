@@ -1,0 +1,114 @@
+"""A graph in two stages: up to the values that are kept, and from there on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from graphprog.ir.call_spec import CallSpec
+from graphprog.ir.dependence.batch_rows import batch_of
+from graphprog.ir.dependence.rule_table import Batch
+from graphprog.ir.execution import copy_code
+from graphprog.ir.fake import fake_tensor
+from graphprog.ir.graph import Graph
+from graphprog.ir.ops import schema_name
+from graphprog.ir.sizes import is_symbolic
+from graphprog.train.reuse.boundary import boundary_of, needed_nodes
+
+
+class Stages:
+    """The two stages of a task, over its own weights.
+
+    Attributes:
+        names: nodes of the values that are kept.
+    """
+
+    def __init__(self, graph: Graph, boundary: Sequence[fx.Node], parts: tuple[Graph, ...]) -> None:
+        self.names = [node.name for node in boundary]
+        self._graph = graph
+        self._parts = parts
+
+    @classmethod
+    def of(cls, graph: Graph) -> Stages | str:
+        """Divide a graph, or say why it has no part that is computed once for each sample."""
+        boundary = boundary_of(graph)
+        if isinstance(boundary, str):
+            return boundary
+        results: list[Sequence[Any]] = [graph.output_nodes]
+        results += [
+            [graph.nodes[one.result], graph.nodes[one.original]]
+            for one in graph.insertions
+            if one.kind == "output"
+        ][:1]
+        parts = [_rest(graph, boundary, nodes) for nodes in results]
+        if any(part is None for part in parts):
+            return "later operations need sizes of the inputs that kept values do not have"
+        return cls(graph, boundary, tuple(part for part in parts if part is not None))
+
+    def first(self, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """Return the values to keep [B, ...], without gradients."""
+        return self._graph.values_of(self.names, inputs)
+
+    def rest(self, values: Sequence[torch.Tensor], read: bool, training: bool) -> tuple[Any, Any]:
+        """Return what the task returns, and the values that the alignment reads if asked for."""
+        if read:
+            aligned, values_read = self._parts[1].run(values, training)
+            return aligned, values_read
+        flat = self._parts[0].run(values, training)
+        return pytree.tree_unflatten(flat, self._graph.out_spec), None
+
+
+def _rest(graph: Graph, boundary: Sequence[fx.Node], results: Sequence[Any]) -> Graph | None:
+    """Return the part after the boundary; None if it needs more than the kept values."""
+    code, mapping = copy_code(graph.code)
+    batch = batch_of(graph.code)
+    assert batch is not None
+    code.output_node().args = (
+        tuple(mapping[node] if isinstance(node, fx.Node) else node for node in results),
+    )
+    first = next(iter(code.nodes))
+    kept = []
+    for number, node in enumerate(boundary):
+        with code.inserting_before(first):
+            new = code.placeholder(f"kept_{number}")
+        new.meta = {"val": fake_tensor(node)}
+        mapping[node].replace_all_uses_with(new)
+        kept.append(new)
+    _read_sizes(code, kept, batch)
+    part = dataclasses.replace(
+        graph,
+        code=code,
+        call_spec=CallSpec.positional(tuple(str(one.target) for one in kept)),
+        sites={},
+        aliases={},
+        choices={},
+    )
+    needed = needed_nodes(part)
+    for node in reversed(code.nodes):
+        if node not in needed and node not in kept:
+            code.erase_node(node)
+    return part if set(code.find_nodes(op="placeholder")) == set(kept) else None
+
+
+def _read_sizes(code: fx.Graph, kept: Sequence[fx.Node], batch: Batch) -> None:
+    """Read sizes from kept values instead of from inputs."""
+    known = {
+        batch.expression(size): (node, axis)
+        for node in reversed(kept)
+        for axis, size in reversed([*enumerate(fake_tensor(node).shape)])
+        if is_symbolic(size)
+    }
+    for node in list(code.nodes):
+        value = node.meta.get("val")
+        if is_symbolic(value) and schema_name(node) == "aten::sym_size":
+            place = known.get(batch.expression(value))
+            if place is not None:
+                with code.inserting_before(node):
+                    new = code.call_function(torch.ops.aten.sym_size.int, place)
+                new.meta = dict(node.meta)
+                node.replace_all_uses_with(new)
