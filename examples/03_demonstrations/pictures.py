@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphprog.utils.plots import figure, keep
+from graphprog.utils.plots.figures import figure, keep
 
 if TYPE_CHECKING:
     from run import Row

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from arithmetic import LENGTHS
 
-from graphprog.utils.plots import figure, keep
+from graphprog.utils.plots.figures import figure, keep
 
 if TYPE_CHECKING:
     from run import Row

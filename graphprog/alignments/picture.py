@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from graphprog.spec.checks import require_texts
-from graphprog.utils.plots import plot_mapping
+from graphprog.utils.plots.programs import plot_mapping
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,7 +54,7 @@ class Pictured(abc.ABC):
         top: int = 3,
         path: str | os.PathLike[str] | None = None,
     ) -> Figure:
-        """Plot the mapping; see :func:`graphprog.utils.plots.plot_mapping`.
+        """Plot the mapping; see :func:`graphprog.utils.plots.programs.plot_mapping`.
 
         Names are those of the contract and of the source's classes, if none are given.
         """

@@ -21,5 +21,6 @@ if TYPE_CHECKING:
     from graphprog.instruments.patch import EffectMap as EffectMap
     from graphprog.instruments.probe import Probes as Probes
     from graphprog.instruments.recording import RecordedValue as RecordedValue
+    from graphprog.utils.plots.attention_maps import plot_attention as plot_attention
 
 import_when_used(__name__)

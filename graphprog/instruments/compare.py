@@ -11,7 +11,7 @@ from graphprog.errors import InterfaceError
 from graphprog.instruments.places import Inputs, Model, Places, flat_inputs, graph_of, places_of
 from graphprog.utils.columns import columns
 from graphprog.utils.numerics import difference
-from graphprog.utils.plots import Path, figure, keep
+from graphprog.utils.plots.figures import Path, figure, keep
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,7 +15,7 @@ from graphprog.instruments.record import Recorder
 from graphprog.instruments.selection import Positions, Selection
 from graphprog.manipulations.modules.additive import Additive
 from graphprog.utils.columns import columns
-from graphprog.utils.plots import Path, figure, keep
+from graphprog.utils.plots.figures import Path, figure, keep
 from graphprog.values.base import Fixed
 
 How = Literal["mean", "pca", "probe"]

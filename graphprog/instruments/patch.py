@@ -16,7 +16,7 @@ from graphprog.instruments.selection import position_axis
 from graphprog.instruments.stream import progress_bar
 from graphprog.instruments.swap import Swapped
 from graphprog.ir.graph import Graph
-from graphprog.utils.plots import Path, figure, keep
+from graphprog.utils.plots.figures import Path, figure, keep
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

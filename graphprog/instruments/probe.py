@@ -19,7 +19,7 @@ from graphprog.instruments.recording import Recording
 from graphprog.instruments.stream import progress_bar
 from graphprog.ir.graph import Graph
 from graphprog.utils.columns import columns
-from graphprog.utils.plots import Path, figure, keep
+from graphprog.utils.plots.figures import Path, figure, keep
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,7 +11,7 @@ from torch import nn
 
 from graphprog.errors import ProgramError
 from graphprog.ir.fingerprint import WeightHash
-from graphprog.utils.plots import plot_program
+from graphprog.utils.plots.programs import plot_program
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,7 +94,7 @@ class ProgramParts(nn.Module):
         """Plot added patterns, and prompts by the similarity of their entries.
 
         Entries of a prompt are named by the nearest tokens of the source's vocabulary, if they have
-        the width of its embeddings; see :func:`graphprog.utils.plots.plot_program`.
+        the width of its embeddings; see :func:`graphprog.utils.plots.programs.plot_program`.
         """
         prompts = self.prompts()
         nearest = {name: self._nearest(value) for name, value in prompts.items() if self._nearest}

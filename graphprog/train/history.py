@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from graphprog.errors import FileError
-from graphprog.utils.plots import figure, keep
+from graphprog.utils.plots.figures import figure, keep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,42 +1,21 @@
-"""Plots of what a program has learned; matplotlib is imported when used."""
+"""Plots of what a program has learned: patterns, prompts and mappings."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
 from graphprog.errors import ProgramError
-from graphprog.utils.files import atomic_write
+from graphprog.utils.plots.figures import Path, figure, keep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Path = str | os.PathLike[str]
-
 _NAMED = 60
 """Entries of a prompt up to which each is named."""
-
-
-def figure(columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """Return a figure with a row of axes; it needs no display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    drawing = Figure(figsize=(width * columns, height), layout="constrained")
-    FigureCanvasAgg(drawing)
-    axes = drawing.subplots(1, columns, squeeze=False)
-    return drawing, list(axes[0])
-
-
-def keep(drawing: Figure, path: Path | None) -> Figure:
-    """Write a figure atomically to a file, if a path is given; the suffix sets the format."""
-    if path is not None:
-        atomic_write(path, lambda temporary: drawing.savefig(temporary, dpi=144))
-    return drawing
 
 
 def plot_program(
