@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from graphprog.manipulations.prompts.prefix import Prefix as Prefix
     from graphprog.manipulations.prompts.replacement import Replacement as Replacement
     from graphprog.passes.optimize.optimize import optimize as optimize
+    from graphprog.sources.reprogram import reprogram as reprogram
     from graphprog.text.parsing.parse import Parse as Parse
     from graphprog.text.prompting.demonstrations import Demonstrations as Demonstrations
     from graphprog.text.prompting.instruction import Instruction as Instruction

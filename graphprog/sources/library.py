@@ -7,6 +7,11 @@ from typing import Any
 
 from graphprog.errors import CaptureError
 
+_BUILDS = (
+    "install torch and torchvision of one build, such as pip install torch torchvision "
+    "--index-url https://download.pytorch.org/whl/cpu"
+)
+
 
 def library(name: str, user: str, install: str = "") -> Any:
     """Import a library of models.
@@ -31,7 +36,16 @@ def library(name: str, user: str, install: str = "") -> Any:
             [f"pip install {error.name}", command],
         ) from error
     except Exception as error:  # a wheel for another build of torch fails in its own ways
+        said = root_of(error)
+        other = "torchvision" in f"{error} {said}"
         raise CaptureError(
-            f"{user} needs {top}, which cannot be imported: {type(error).__name__}: {error}",
-            [f"install a {top} made for this version of torch: {command}"],
+            f"{user} needs {top}, which cannot be imported: {said}",
+            [_BUILDS if other else f"pip install --upgrade {install or top}"],
         ) from error
+
+
+def root_of(error: BaseException) -> str:
+    """Return what the error at the root of others says, with its class."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {error}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from graphprog.errors import CaptureError, GraphprogError
 from graphprog.sources.factory import load_factory, load_weights
-from graphprog.sources.model_name import parse_name
+from graphprog.sources.library import root_of
+from graphprog.sources.model_name import ModelName, parse_name
 from graphprog.sources.schemes import loader_of
 from graphprog.sources.source import Source
 
@@ -37,13 +38,19 @@ def open_source(name: str) -> Source:
     except Exception as error:  # whatever the library raises
         if loader in (load_factory, load_weights):  # an error in the user's own function
             raise
-        said = str(error).strip() or type(error).__name__
-        raise CaptureError(
-            f"{name}: {parsed.scheme} cannot load it: {said:.600}",
-            ["save the model where there is a network, and name its folder or file instead"],
-        ) from error
+        raise _failed(parsed, error) from error
     if not isinstance(found, Source):
         raise CaptureError(
             f"the loader of {parsed.scheme}: returned a {type(found).__name__}, not a Source"
         )
     return found
+
+
+def _failed(name: ModelName, error: Exception) -> CaptureError:
+    """Return an error for whatever a library raised."""
+    what = f"{name.text}: {name.scheme} cannot load it"
+    if isinstance(error, ImportError):
+        return CaptureError(f"{what}: {root_of(error)}")
+    said = str(error).strip() or type(error).__name__
+    away = ["save the model where there is a network, and name its folder or file instead"]
+    return CaptureError(f"{what}: {said:.600}", away if isinstance(error, OSError) else ())

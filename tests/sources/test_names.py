@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
+import textwrap
+from pathlib import Path
 
 import pytest
 import torch
@@ -64,6 +66,25 @@ def test_a_missing_library_is_an_error_with_the_command_that_installs_it(
     with pytest.raises(CaptureError) as found:
         library("nowhere_at_all.inner", "such names", "a-package[extra]")
     assert found.value.remedies == ("pip install a-package[extra]",)
+
+
+def test_a_library_of_another_build_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wheel of torchvision for another torch fails inside the libraries that import it."""
+    code = """
+        try:
+            raise RuntimeError("operator torchvision::nms does not exist")
+        except RuntimeError as error:
+            raise ValueError("torchvision cannot be imported") from error
+    """
+    (tmp_path / "broken_library.py").write_text(textwrap.dedent(code))
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        CaptureError, match=r"imported: RuntimeError: operator torchvision::nms"
+    ) as no:
+        library("broken_library", "a name")
+    assert "torch and torchvision of one build" in no.value.remedies[0]
 
 
 def doubling(name: object) -> gp.sources.Source:
