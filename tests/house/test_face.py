@@ -32,9 +32,19 @@ LIBRARIES = (
     "torchmetrics",
 )
 USED_BY_NAMING = {
-    "accelerate": {"fit", "evaluate", "Evaluation"},
+    "accelerate": {"fit", "evaluate", "Evaluation", "reprogram"},
     "huggingface_hub": {"pull", "push", "peft"},
-    "rich": {"attribute", "contrast", "fit", "generate", "lens", "patch", "probe", "record"},
+    "rich": {
+        "attribute",
+        "contrast",
+        "fit",
+        "generate",
+        "lens",
+        "patch",
+        "probe",
+        "record",
+        "reprogram",
+    },
 }
 """Libraries that the module of a name imports, by the names that need them."""
 
