@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import graphprog as gp
-from graphprog.cli.models import Model, open_model
+from graphprog.cli.models import Model, NoCache, open_model
 from graphprog.cli.why import why_text
 
 
@@ -23,9 +23,10 @@ def inspect(
     interfaces: Annotated[
         str, typer.Option(metavar="PATTERN", help="Interfaces to list, such as blocks.3.*")
     ] = "*",
+    no_cache: NoCache = False,
 ) -> None:
     """Show inputs, outputs, blocks and interfaces of a model, and which programs fit where."""
-    graph = open_model(model)
+    graph = open_model(model, no_cache)
     if as_json:
         typer.echo(json.dumps(described(graph), indent=1, ensure_ascii=False))
     elif ir:

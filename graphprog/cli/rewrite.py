@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import graphprog as gp
-from graphprog.cli.models import Model, open_model
+from graphprog.cli.models import Model, NoCache, open_model
 
 
 def rewrite(
@@ -23,10 +23,11 @@ def rewrite(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the result to a .graph file.")
     ] = None,
+    no_cache: NoCache = False,
 ) -> None:
     """Run passes on a model; show what each changed, and its time."""
     pipeline = gp.passes.Pipeline.parse(passes)
-    pipeline.requires(graph := open_model(model))
+    pipeline.requires(graph := open_model(model, no_cache))
     for item in pipeline.passes:
         started = time.perf_counter()
         before, graph = graph, item(graph)
