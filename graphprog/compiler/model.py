@@ -224,7 +224,7 @@ class ReprogrammedModel(nn.Module):
         Example:
             >>> head = gp.compile(graph, gp.Program(align=gp.LinearHead(2, at="features")))
             >>> [row[0] for row in head.explain().rows()]
-            ['weights + samples', 'program + weights + samples']
+            ['weights + samples', 'weights + program + samples']
         """
         return self.graph.explain()
 

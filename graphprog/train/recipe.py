@@ -77,7 +77,7 @@ class Recipe:
     class_weight: ClassWeight | None = None
     metrics: Given = ()
     monitor: str | None = None
-    reuse: str = "off"
+    reuse: str = "auto"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "patience"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import Any
 
 import sympy
@@ -21,7 +22,7 @@ class Batch:
 
     symbols: frozenset[sympy.Symbol]
 
-    @property
+    @cached_property
     def size(self) -> sympy.Symbol:
         """The symbol that stands for all."""
         return min(self.symbols, key=str)

@@ -19,16 +19,28 @@ def flops_of(code: fx.Graph) -> Mapping[str, int]:
     It counts products (matrices, convolutions, attention), two for each multiplication and
     addition; elementwise operations count as 0.
     """
-    return {node.name: _flops(node) for node in code.nodes if node.op == "call_function"}
+    known: dict[Any, int] = {}
+    found = {}
+    for node in code.nodes:
+        if node.op == "call_function":
+            call = pytree.tree_map(_on_meta, (node.args, node.kwargs))
+            alike = (node.target, str(pytree.tree_map_only(torch.Tensor, _kind, call)))
+            if alike not in known:
+                known[alike] = _flops(node.target, *call)
+            found[node.name] = known[alike]
+    return found
 
 
-def _flops(node: fx.Node) -> int:
-    if not isinstance(node.target, torch._ops.OpOverload):
+def _kind(value: torch.Tensor) -> tuple[torch.Size, torch.dtype]:
+    return value.shape, value.dtype
+
+
+def _flops(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    if not isinstance(target, torch._ops.OpOverload):
         return 0
-    args, kwargs = pytree.tree_map(_on_meta, (node.args, node.kwargs))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         try:
-            node.target(*args, **kwargs)
+            target(*args, **kwargs)
         except (NotImplementedError, RuntimeError):  # its shape depends on data: no product does
             return 0
     return int(counter.get_total_flops())

@@ -9,12 +9,10 @@ import torch
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
+    Dataset,
     IterableDataset,
     RandomSampler,
     SequentialSampler,
-    Subset,
-    SubsetRandomSampler,
-    WeightedRandomSampler,
 )
 from torch.utils.data.distributed import DistributedSampler
 
@@ -31,9 +29,39 @@ from graphprog.train.data.batches import (
 )
 from graphprog.train.data.convert import unreadable
 from graphprog.train.data.splits import Split
+from graphprog.train.loop.randomness import stream_state
 from graphprog.train.objective import Objective
 
-_SAMPLERS = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler)
+
+class OneBatch(Dataset[Any]):
+    """A data set of one item: samples of another as one batch, and whether they are random."""
+
+    def __init__(
+        self, dataset: Any, numbers: list[int], collate: Callable[[list[Any]], Any]
+    ) -> None:
+        self.dataset = dataset
+        self.numbers = numbers
+        self.collate = collate
+
+    def __len__(self) -> int:
+        """One."""
+        return 1
+
+    def __getitem__(self, _: int) -> tuple[Any, bool]:
+        """Read the samples."""
+        before = stream_state()
+        several = getattr(self.dataset, "__getitems__", None)
+        items = (
+            several(self.numbers)
+            if callable(several)
+            else [self.dataset[number] for number in self.numbers]
+        )
+        return self.collate(items), before != stream_state()
+
+
+def as_it_is(item: Any) -> Any:
+    """Return an item of a data set unchanged."""
+    return item
 
 
 class LoaderSplit(Split):
@@ -46,6 +74,7 @@ class LoaderSplit(Split):
         self.objective = objective
         self.name = name
         self.loader = loader
+        self._seeds = torch.Generator().manual_seed(0)
         self.streams = isinstance(loader.dataset, IterableDataset)
         counted = not self.streams and loader.batch_sampler is not None
         self.rows = len(loader.dataset) if counted else None  # type: ignore[arg-type]
@@ -73,15 +102,16 @@ class LoaderSplit(Split):
 
     @property
     def numbered(self) -> bool:
-        """Whether the loader takes samples by number, from a sampler that PyTorch defines."""
-        loader = self.loader
-        batched = loader.batch_sampler
+        """Whether the loader takes each sample by number, with a sampler that PyTorch defines."""
+        loader, batched = self.loader, self.loader.batch_sampler
         again = loader.num_workers > 0 and loader.persistent_workers  # draws no seed then
         return (
             self.rows is not None
             and not again
             and type(batched) is BatchSampler
-            and type(batched.sampler) in _SAMPLERS
+            and type(batched.sampler) in (RandomSampler, SequentialSampler)
+            and not getattr(batched.sampler, "replacement", False)
+            and len(batched.sampler) == self.rows  # type: ignore[arg-type]
         )
 
     def numbers(
@@ -98,14 +128,30 @@ class LoaderSplit(Split):
         )
         yield from order
 
-    def sample(self, numbers: torch.Tensor) -> Parts:
-        """Read samples in this process, as one batch."""
-        chosen = Subset(self.loader.dataset, numbers.tolist())
-        size, collate = len(numbers), self.loader.collate_fn
-        generator = torch.Generator().manual_seed(0)
-        loader = DataLoader(chosen, size, collate_fn=collate, generator=generator)
-        (item,) = LoaderSplit(self.task, self.objective, self.name, loader)._items()
-        return unpack(item, self.task, f"{self.name} data")
+    def sample(self, numbers: torch.Tensor) -> tuple[Parts, bool]:
+        """Read samples as one batch, in a worker if the loader has any.
+
+        Returns:
+            The samples, and whether random numbers were drawn while they were read.
+        """
+        loader = self.loader
+        assert loader.collate_fn is not None
+        reading: DataLoader[Any] = DataLoader(
+            OneBatch(loader.dataset, numbers.tolist(), loader.collate_fn),
+            batch_size=None,
+            collate_fn=as_it_is,
+            num_workers=min(1, loader.num_workers),
+            worker_init_fn=loader.worker_init_fn,
+            multiprocessing_context=loader.multiprocessing_context,
+            generator=self._seeds,
+        )
+        try:
+            ((item, drew),) = reading
+        except GraphprogError:
+            raise
+        except Exception as error:
+            raise unreadable(f"{self.name} samples", "the data set", error) from error
+        return unpack(item, self.task, f"{self.name} data"), drew
 
     def _items(self) -> Iterator[Any]:
         """Yield what the loader yields; its errors say which batch failed."""

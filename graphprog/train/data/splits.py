@@ -10,6 +10,7 @@ import torch
 
 from graphprog.errors import DataError
 from graphprog.train.data.batches import Batch, Parts, Share, check_parts, leaves_of, select
+from graphprog.train.loop.randomness import stream_state
 from graphprog.train.objective import Objective
 from graphprog.utils.tensor_tree import checksum
 
@@ -37,8 +38,12 @@ class Split(abc.ABC):
         """Yield the numbers of the samples of each batch of :meth:`batches`, if they are known."""
         raise NotImplementedError
 
-    def sample(self, numbers: torch.Tensor) -> Parts:
-        """Read some samples anew, by their numbers, if these are known."""
+    def sample(self, numbers: torch.Tensor) -> tuple[Parts, bool]:
+        """Read some samples anew, by their numbers, if these are known.
+
+        Returns:
+            The samples, and whether random numbers were drawn while they were read.
+        """
         raise NotImplementedError
 
     @abc.abstractmethod
@@ -103,9 +108,11 @@ class IndexedSplit(Split):
         order = torch.randperm(self.rows, generator=shuffle) if shuffle else torch.arange(self.rows)
         yield from order.split(batch_size)
 
-    def sample(self, numbers: torch.Tensor) -> Parts:
-        """Read samples."""
-        return self.read(numbers)
+    def sample(self, numbers: torch.Tensor) -> tuple[Parts, bool]:
+        """Read samples; returns whether random numbers were drawn, too."""
+        before = stream_state()
+        parts = self.read(numbers)
+        return parts, before != stream_state()
 
     def steps(self, batch_size: int) -> int | None:
         """Return the number of batches of one pass; the last one may be smaller."""

@@ -57,7 +57,7 @@ def fit(
     class_weight: ClassWeight | None = None,
     metrics: Given = (),
     monitor: str | None = None,
-    reuse: str = "off",
+    reuse: str = "auto",
     callbacks: Sequence[Callback] = (),
     checkpoint: _PathLike | None = None,
     log_dir: _PathLike | None = None,
@@ -117,9 +117,9 @@ def fit(
             before the name says that smaller is better, where that is not known.
         reuse: what training leaves as it is, such as all before a head, is computed once for each
             sample, kept, and each epoch goes on from there: in ``memory``, on ``disk`` (a
-            temporary file, mapped), or ``auto``: in memory if half of the free memory suffices,
-            else on disk. Results agree with ``off`` up to rounding. Where nothing can be kept,
-            such as of random samples, ``notes`` of the history says why.
+            temporary file, mapped), or ``auto``: in memory if half of what is free suffices, else
+            on disk, likewise. Results agree with ``off`` up to rounding. Random samples are run
+            in every epoch; ``notes`` of the history says what was not kept, and why.
         callbacks: functions of the task and the record of the epoch, called after every epoch; one
             that returns True ends the run.
         checkpoint: folder of this run. Its whole state is written there after every epoch. After

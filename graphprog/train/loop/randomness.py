@@ -23,6 +23,13 @@ def reseed(*numbers: int) -> None:
     torch.manual_seed(seed)
 
 
+def stream_state() -> tuple[object, ...]:
+    """Return the global random states on the CPU; equal states give equal numbers."""
+    kind, keys, *rest = numpy.random.get_state()
+    legacy = (kind, numpy.asarray(keys).tobytes(), *rest)
+    return random.getstate(), legacy, torch.get_rng_state().numpy().tobytes()
+
+
 @contextmanager
 def preserved(device: torch.device) -> Iterator[None]:
     """Restore the global random states, and that of a device, after the block."""

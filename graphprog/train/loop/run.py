@@ -25,7 +25,7 @@ from graphprog.train.loop.mapping import Refresh, empty_class_note
 from graphprog.train.loop.meter import DivergenceError, Scores
 from graphprog.train.loop.notes import collapse_note
 from graphprog.train.loop.randomness import reseed
-from graphprog.train.loop.reuse import kept_splits
+from graphprog.train.loop.reuse import fresh, kept_splits
 from graphprog.train.loop.state import ProgramState, RunState
 from graphprog.train.loop.tensorboard import Board
 from graphprog.train.objective import Objective
@@ -89,12 +89,25 @@ class Run:
 
     def _keep(self, folder: Path) -> None:
         """Compute once what training does not change, where the recipe says so."""
-        trainer, left = self.trainer, self.epochs - len(self.state.records)
-        trainer.split, self.validation, reason = kept_splits(trainer, self.validation, left, folder)
+        trainer = self.trainer
+        if self.epochs < 2 and self.folder is None:  # a run with a checkpoint may go on
+            return
+        trainer.split, self.validation, reason = kept_splits(trainer, self.validation, folder)
         if reason and trainer.recipe.reuse != "auto":
             self.note(reason)
         elif reason and reason not in self.state.notes:
             self.state.notes.append(reason)
+
+    def _drop_stale(self) -> None:
+        """Go back to the samples themselves where they changed since values were kept."""
+        for name, owner in (("split", self.trainer), ("validation", self)):
+            before = getattr(owner, name)
+            if before is not None and (now := fresh(before)) is not before:
+                setattr(owner, name, now)
+                self.note(
+                    "samples changed while the program was trained: the source runs on them "
+                    "again, instead of reusing what it gave before"
+                )
 
     def _run_epochs(self) -> None:
         while not self.is_over:
@@ -175,6 +188,7 @@ class Run:
         trainer, counts = self.trainer, None
         trainer.bar.begin(epoch)
         seed = trainer.recipe.seed
+        self._drop_stale()
         reseed(seed, epoch, 2)
         refresh = self._refresh(epoch)
         if epoch == 0:

@@ -13,7 +13,7 @@ from graphprog.train.data.batches import Batch, leaves_of
 from graphprog.train.data.splits import Split
 from graphprog.train.loop.engine import Engine
 from graphprog.train.reuse.kept_split import KeptSplit, sampled
-from graphprog.train.reuse.store import InMemory, OnDisk, bytes_of_rows, memory_budget
+from graphprog.train.reuse.store import InMemory, OnDisk, bytes_of_rows, disk_budget, memory_budget
 
 
 class _KeptNothing(Exception):  # noqa: N818 (a reason, not an error)
@@ -59,7 +59,7 @@ class FirstPass:
             raise _KeptNothing("only its loader knows the order of the samples")
         probe = sampled(split)
         if probe is None:
-            raise _KeptNothing("its samples have other values when they are read again")
+            raise _KeptNothing("its samples are random")
         ordered, rows = split.in_order(), _Rows(self, split.rows, name)
         steps = ordered.steps(self.batch_size)
         for number, given in enumerate(ordered.batches(self.batch_size, self.engine.share)):
@@ -86,9 +86,17 @@ class FirstPass:
         needed, budget = bytes_of_rows(rows, values), memory_budget()
         if self.reuse == "memory" and needed > budget:
             raise _KeptNothing(
-                f"it would be {needed:,} bytes, and half of the free memory is {budget:,}"
+                f"it would be {_text(needed)}, half of the memory is {_text(budget)}"
             )
-        return self.reuse != "disk" and needed <= budget
+        if self.reuse != "disk" and needed <= budget:
+            return True
+        if needed > disk_budget(self.folder):
+            raise _KeptNothing(f"{_text(needed)} fit neither in half of the memory nor of the disk")
+        return False
+
+
+def _text(count: int) -> str:
+    return f"{count / 1e9:,.3g} GB"
 
 
 class _Rows:

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from graphprog.errors import DataError
 from graphprog.train.data.batches import Batch, Share, leaves_of, select
 from graphprog.train.data.splits import Split
 from graphprog.utils.tensor_tree import checksum
@@ -19,20 +18,28 @@ _PROBED_AGAIN = 4
 
 @dataclass(frozen=True)
 class Probe:
-    """Some samples as they were read."""
+    """Some samples as they were read.
+
+    Attributes:
+        numbers: their numbers in the data set.
+        leaves: tensors of inputs and labels, each [n, ...].
+        random: whether random numbers were drawn while they were read.
+    """
 
     numbers: torch.Tensor
     leaves: tuple[torch.Tensor, ...]
+    random: bool
 
     @classmethod
     def of(cls, split: Split, numbers: torch.Tensor) -> Probe:
         """Read samples of a split."""
-        inputs, labels = split.sample(numbers)
-        return cls(numbers, (*inputs, *leaves_of(labels)))
+        (inputs, labels), drew = split.sample(numbers)
+        return cls(numbers, (*inputs, *leaves_of(labels)), drew)
 
     def last(self, count: int) -> Probe:
         """Return the last of these samples."""
-        return Probe(self.numbers[-count:], tuple(one[-count:] for one in self.leaves))
+        leaves = tuple(one[-count:] for one in self.leaves)
+        return Probe(self.numbers[-count:], leaves, self.random)
 
     def holds(self, split: Split) -> bool:
         """Whether the last of the samples are the same when they are read again, bit for bit."""
@@ -48,13 +55,17 @@ class Probe:
 
 
 def sampled(split: Split) -> Probe | None:
-    """Read some samples twice, in batches of two sizes; None if they differ."""
+    """Read some samples twice, in batches of two sizes; None if they are random.
+
+    They are if they differ, or if random numbers are drawn while they are read.
+    """
     assert split.rows is not None
     numbers = torch.linspace(0, split.rows - 1, min(_PROBED, split.rows)).long()
     found = Probe.of(split, numbers)
     fewer = max(1, len(numbers) - 1)
     again = Probe.of(split, numbers[-fewer:])
-    return found if found.last(fewer).same_as(again) else None
+    fixed = not found.random and found.last(fewer).same_as(again)
+    return found if fixed else None
 
 
 class KeptSplit(Split):
@@ -103,18 +114,13 @@ class KeptSplit(Split):
         yield self.kept_labels
 
     def begin(self, epoch: int) -> None:
-        """Pass the number of the epoch to samplers of the base.
-
-        Raises:
-            DataError: the samples are not those of which values were kept.
-        """
+        """Pass the number of the epoch to samplers of the base."""
         self.base.begin(epoch)
-        if not self.probe.holds(self.base):
-            raise DataError(
-                "samples have other values than when the source was run on them: they changed "
-                "during training, or are random",
-                ['fit(..., reuse="off") runs the source on every sample in every epoch'],
-            )
+
+    @property
+    def holds(self) -> bool:
+        """Whether some samples, read again, are those of which values were kept."""
+        return self.probe.holds(self.base)
 
     def generators(self) -> list[torch.Generator]:
         """Return the generators of the base."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,6 +60,11 @@ class OnDisk:
 def bytes_of_rows(rows: int, values: Sequence[torch.Tensor]) -> int:
     """Return the bytes of as many rows as there are in a data set, from those of a batch."""
     return sum(rows * one[0].numel() * one.element_size() for one in values)
+
+
+def disk_budget(folder: Path) -> int:
+    """Return half of what is free where a folder is, in bytes."""
+    return int(_SHARE * shutil.disk_usage(folder).free)
 
 
 def memory_budget() -> int:
