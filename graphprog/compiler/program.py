@@ -14,6 +14,7 @@ from graphprog.manipulations.inputs.constant_inputs import ConstantInputs
 from graphprog.manipulations.inputs.normalize import Normalize
 from graphprog.manipulations.inputs.resize_pad import ResizePad
 from graphprog.manipulations.inputs.token_source import TokenSource
+from graphprog.manipulations.selective import SelectiveManipulation, require_selection
 from graphprog.spec.checks import require_choice, require_texts
 from graphprog.spec.registry import Spec, spec
 from graphprog.text.prompting.part import TextPart
@@ -147,6 +148,8 @@ class Program(Spec):
                     ["use gp.Program([gp.Additive(), ...], align=gp.BayesianMap(classes=10))"],
                 )
             _require_name(part)
+            if isinstance(part, SelectiveManipulation):
+                require_selection(part)
         if not isinstance(self.align, Alignment):
             raise ProgramError(f"align takes an alignment, not {type(self.align).__name__}")
         object.__setattr__(self, "manipulations", parts)

@@ -6,11 +6,11 @@ from typing import Literal
 
 import torch
 
+from graphprog.analysis.value_axes import position_axis
 from graphprog.errors import DataError, ProgramError
 from graphprog.instruments.metric import Metric, metric_of
 from graphprog.instruments.patch import EffectMap, check_ends, two_runs
 from graphprog.instruments.places import Inputs, Model, Places, flat_inputs, graph_of, places_of
-from graphprog.instruments.selection import position_axis
 from graphprog.instruments.swap import Swapped
 
 How = Literal["patching", "integrated"]

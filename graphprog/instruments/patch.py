@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from graphprog.analysis.value_axes import position_axis
 from graphprog.errors import DataError, ProgramError
 from graphprog.instruments.metric import Metric, metric_of
 from graphprog.instruments.places import Inputs, Model, Places, flat_inputs, graph_of, places_of
-from graphprog.instruments.selection import position_axis
 from graphprog.instruments.stream import progress_bar
 from graphprog.instruments.swap import Swapped
 from graphprog.ir.graph import Graph

@@ -8,10 +8,11 @@ from typing import Any, overload
 
 import torch
 
+from graphprog.analysis.value_axes import position_axis
 from graphprog.errors import DataError
 from graphprog.instruments.places import Inputs, Model, Places, flat_inputs, graph_of, places_of
 from graphprog.instruments.recording import Recording, RecordingWriter
-from graphprog.instruments.selection import Positions, Reduce, Selection, position_axis
+from graphprog.instruments.selection import Positions, Reduce, Selection
 from graphprog.instruments.stream import batches_of, progress_bar
 from graphprog.ir.graph import Graph
 

@@ -9,10 +9,8 @@ from collections.abc import Callable, Sequence
 import torch
 
 from graphprog.analysis.token_inputs import TokenInputs
-from graphprog.errors import DataError, InterfaceError, ProgramError
+from graphprog.errors import DataError, ProgramError
 from graphprog.ir.graph import Graph
-from graphprog.ir.inputs import batch_axis, inputs_of
-from graphprog.ir.interface import Interface
 
 Positions = int | slice | Sequence[int] | str | torch.Tensor | None
 Reduce = str | Callable[[torch.Tensor], torch.Tensor] | None
@@ -118,24 +116,6 @@ class Selection:
         index = torch.tensor([one % length for one in chosen], device=value.device)
         taken = value.index_select(at, index)
         return (taken.select(at, 0) if isinstance(self.positions, int) else taken), None
-
-
-def position_axis(graph: Graph, place: Interface) -> int | None:
-    """Return the axis of the positions of a value: 1 of [B, S, d], 2 of heads [B, H, S, d].
-
-    Raises:
-        InterfaceError: axis 0 of the value is not the batch.
-    """
-    batch = batch_axis(inputs_of(graph))
-    if place.shape and batch is not None and place.shape[0] != batch:
-        raise InterfaceError(
-            f"axis 0 of {place.key!r} {place.type_text} is not the batch {batch}",
-            ["read an interface whose values begin with the batch"],
-        )
-    if len(place.shape) == 4:
-        inside = any("attention[" in alias for alias in place.aliases)
-        return 2 if inside else None
-    return 1 if len(place.shape) == 3 else None
 
 
 def _axis(name: str, axis: int | None) -> int:

@@ -30,4 +30,5 @@ from graphprog.manipulations.prompts.adaption_prompt import AdaptionPrompt as Ad
 from graphprog.manipulations.prompts.concatenative import Concatenative as Concatenative
 from graphprog.manipulations.prompts.prefix import Prefix as Prefix
 from graphprog.manipulations.prompts.replacement import Replacement as Replacement
+from graphprog.manipulations.selective import SelectiveManipulation as SelectiveManipulation
 from graphprog.values.context import BuildContext as BuildContext

@@ -19,6 +19,7 @@ from graphprog.manipulations.modules.scale import Scale
 from graphprog.manipulations.modules.trainable_layer import TrainableLayer
 from graphprog.manipulations.prompts.concatenative import Concatenative
 from graphprog.manipulations.prompts.prefix import Prefix
+from graphprog.manipulations.selective import SelectiveManipulation
 from graphprog.peft import folder
 from graphprog.peft.places import same_place, tokens_of
 from graphprog.peft.prefix import prefix_fields
@@ -117,6 +118,12 @@ def _parts(task: ReprogrammedModel) -> Iterator[_Part]:
 
 def _kind(parts: list[_Part], wanted: str | None) -> str:
     """PEFT's name of the method of a program."""
+    for part in parts:
+        if isinstance(part.spec, SelectiveManipulation) and not part.spec.changes_all:
+            raise ProgramError(
+                f"PEFT changes whole values, but {part.insertion.name!r} has positions or units",
+                ["save it in our format: gp.save(task, path)"],
+            )
     main = [part for part in parts if not isinstance(part.spec, TrainableLayer)]
     for part in main:
         if not isinstance(part.spec, Concatenative | Prefix | Scale):

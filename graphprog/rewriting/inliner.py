@@ -39,6 +39,16 @@ def inline(
     """
     module = switching(module)
     edit.add_module(name, module)
+    return insert(edit, name, module, inputs, where)
+
+
+def insert(
+    edit: Editor, name: str, module: nn.Module, inputs: Sequence[fx.Node], where: str
+) -> tuple[fx.Node, ...]:
+    """Insert the operations of a module without tensors, or of one that is registered.
+
+    Otherwise as :func:`inline`.
+    """
     values = [fake_tensor(node) for node in inputs]
     module.to(values[0].device).eval()
     with warning_of_side_effects(module, where):

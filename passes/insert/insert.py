@@ -13,8 +13,10 @@ from graphprog.ir.graph import Graph, Insertion
 from graphprog.ir.interface import Interface
 from graphprog.ir.sizes import same_shape
 from graphprog.manipulations.base import Manipulation
+from graphprog.manipulations.selective import SelectiveManipulation
 from graphprog.passes.base import Pass
 from graphprog.passes.insert.operands import at_place, input_named, read
+from graphprog.passes.insert.select import selected
 from graphprog.rewriting.edges import uses_of
 from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.fake_tracing import fake_mode_of
@@ -75,6 +77,8 @@ class Insert(Pass):
         module = build(self.op, context)
         new, shared = one_or_two(inline(edit, label, module, inputs, place.key), module, place.key)
         same_type(place.key, values[0], new)
+        if isinstance(self.op, SelectiveManipulation) and not self.op.changes_all:
+            new = selected(edit, self.op, label, place, (old, new))
         edit.share(label, shared)
         edit.redirect(old, edges, new, set(uses_of(old)) - known, place.key)
         order = ordered(edit, place.key, names) if names else None

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import nn
 
-from graphprog.manipulations.base import Manipulation
+from graphprog.manipulations.selective import SelectiveManipulation
 from graphprog.spec.checks import require_choice, require_integer, require_number
 from graphprog.spec.registry import spec
 from graphprog.values.context import BuildContext
@@ -17,7 +17,7 @@ from graphprog.values.requirements import last_size, require_floats
 
 @spec("adapter")
 @dataclasses.dataclass(frozen=True)
-class Adapter(Manipulation):
+class Adapter(SelectiveManipulation):
     """Bottleneck adapter: ``h + scale · W_up σ(W_down h)``; starts as the identity.
 
     Sequential adapters (Houlsby et al., ICML 2019; Pfeiffer et al., EACL 2021) read the value that

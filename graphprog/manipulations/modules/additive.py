@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from graphprog.errors import InterfaceError, ProgramError
-from graphprog.manipulations.base import Manipulation
+from graphprog.manipulations.selective import SelectiveManipulation
 from graphprog.spec.checks import require_choice
 from graphprog.spec.registry import spec
 from graphprog.values.base import Fixed, Learnable, Value
@@ -20,7 +20,7 @@ SQUASHES = ("none", "sigmoid", "tanh")
 
 @spec("additive")
 @dataclasses.dataclass(frozen=True)
-class Additive(Manipulation):
+class Additive(SelectiveManipulation):
     """Add the same pattern to every row of a batch: ``clip(x + squash(W) ⊙ M)``.
 
     At ``input`` with a border mask this is the padding pattern of visual reprogramming (Elsayed

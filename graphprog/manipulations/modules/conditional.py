@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import nn
 
-from graphprog.manipulations.base import Manipulation
+from graphprog.manipulations.selective import SelectiveManipulation
 from graphprog.spec.registry import spec
 from graphprog.values.base import Learnable
 from graphprog.values.conditioning import Conditioned, MetaNet
@@ -17,7 +17,7 @@ from graphprog.values.requirements import last_size, require_floats
 
 @spec("conditional")
 @dataclasses.dataclass(frozen=True)
-class Conditional(Manipulation):
+class Conditional(SelectiveManipulation):
     """Add a vector that depends on the example: ``x + v + π(z)`` along the last axis.
 
     π is the network of :class:`graphprog.conditioning.Conditioned` with the same initial values, so

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from graphprog.errors import ProgramError
-from graphprog.manipulations.base import Manipulation
 from graphprog.manipulations.modules.parametric import class_name
+from graphprog.manipulations.selective import SelectiveManipulation
 from graphprog.rewriting.frozen import Frozen
 from graphprog.spec.registry import spec
 from graphprog.values.context import BuildContext
@@ -23,7 +23,7 @@ _MIN_SIDE = 7
 
 @spec("generated")
 @dataclasses.dataclass(frozen=True)
-class Generated(Manipulation):
+class Generated(SelectiveManipulation):
     """Add a generated pattern, ``clip(x + strength · h(z))``, computed by a small decoder h.
 
     The coordinator of BlackVIP (Oh et al., CVPR 2023), where z consists of the features of a frozen

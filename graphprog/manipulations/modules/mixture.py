@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import nn
 
-from graphprog.manipulations.base import Manipulation
+from graphprog.manipulations.selective import SelectiveManipulation
 from graphprog.spec.checks import require_integer
 from graphprog.spec.registry import spec
 from graphprog.values.context import BuildContext
@@ -17,7 +17,7 @@ from graphprog.values.requirements import last_size, require_floats
 
 @spec("mixture")
 @dataclasses.dataclass(frozen=True)
-class Mixture(Manipulation):
+class Mixture(SelectiveManipulation):
     """Add a mixture of learned vectors: ``x_i + Σ_j softmax(W x_i + b)_j p_j``.
 
     Every token or node computes its own mixture weights. At the node features of a graph network

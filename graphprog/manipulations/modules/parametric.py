@@ -8,14 +8,14 @@ import dataclasses
 from torch import nn
 
 from graphprog.errors import ProgramError
-from graphprog.manipulations.base import Manipulation
+from graphprog.manipulations.selective import SelectiveManipulation
 from graphprog.spec.registry import spec
 from graphprog.values.context import BuildContext
 
 
 @spec("parametric")
 @dataclasses.dataclass(frozen=True)
-class Parametric(Manipulation):
+class Parametric(SelectiveManipulation):
     """Apply a module of your own at an interface: ``gp.Parametric(module, at="hidden[2]")``.
 
     The module takes the value at the interface, then the inputs that ``reads`` names, and returns a

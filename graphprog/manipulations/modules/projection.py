@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import nn
 
-from graphprog.manipulations.base import Manipulation
+from graphprog.manipulations.selective import SelectiveManipulation
 from graphprog.spec.registry import spec
 from graphprog.values.context import BuildContext
 from graphprog.values.layers import Affine
@@ -16,7 +16,7 @@ from graphprog.values.requirements import last_size, require_floats
 
 @spec("projection")
 @dataclasses.dataclass(frozen=True)
-class Projection(Manipulation):
+class Projection(SelectiveManipulation):
     """Learned linear map of the last axis, which starts as the identity.
 
     At ``features`` it adapts the input of a frozen head. The residual form ``x + x Eᵀ`` starts at

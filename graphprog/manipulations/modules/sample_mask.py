@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from graphprog.errors import ProgramError
-from graphprog.manipulations.base import Manipulation
+from graphprog.manipulations.selective import SelectiveManipulation
 from graphprog.spec.registry import spec
 from graphprog.values.context import BuildContext
 from graphprog.values.layers import restart
@@ -22,7 +22,7 @@ _WIDTHS = {5: (8, 16, 32, 64), 6: (8, 16, 32, 64, 128)}
 
 @spec("sample-mask")
 @dataclasses.dataclass(frozen=True)
-class SampleMask(Manipulation):
+class SampleMask(SelectiveManipulation):
     """Add a shared pattern, masked for every example by a small network applied to it.
 
     SMM of Cai et al., ICML 2024: ``x + δ ⊙ up(g(x))``, where g consists of 3×3 convolutions with

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import nn
 
-from graphprog.manipulations.base import Manipulation
+from graphprog.manipulations.selective import SelectiveManipulation
 from graphprog.spec.registry import spec
 from graphprog.values.context import BuildContext
 from graphprog.values.requirements import last_size, require_floats
@@ -15,7 +15,7 @@ from graphprog.values.requirements import last_size, require_floats
 
 @spec("scale")
 @dataclasses.dataclass(frozen=True)
-class Scale(Manipulation):
+class Scale(SelectiveManipulation):
     """Multiply a value by a learned vector along its last axis, which starts at 1.
 
     At the keys, the values, and the input of the second linear layer of each feed-forward block

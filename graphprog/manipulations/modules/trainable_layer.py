@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from graphprog.errors import ProgramError
-from graphprog.manipulations.base import Manipulation
+from graphprog.manipulations.selective import SelectiveManipulation
 from graphprog.spec.registry import spec
 from graphprog.values.context import BuildContext
 from graphprog.values.layers import Affine, affine
@@ -19,7 +19,7 @@ _END = ":out"
 
 @spec("trainable-layer")
 @dataclasses.dataclass(frozen=True)
-class TrainableLayer(Manipulation):
+class TrainableLayer(SelectiveManipulation):
     """Replace an affine layer of the source by a trained one with new initial values.
 
     ``gp.TrainableLayer(at="classifier:out")`` trains the head of a source together with a prompt,

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from graphprog.errors import ProgramError
-from graphprog.manipulations.base import Manipulation
+from graphprog.manipulations.selective import SelectiveManipulation
 from graphprog.spec.checks import require_choice
 from graphprog.spec.registry import spec
 from graphprog.values.context import BuildContext
@@ -18,7 +18,7 @@ from graphprog.values.requirements import last_size, require_floats
 
 @spec("adaption-prompt")
 @dataclasses.dataclass(frozen=True)
-class AdaptionPrompt(Manipulation):
+class AdaptionPrompt(SelectiveManipulation):
     """Add ``gate · softmax(Q K(P)ᵀ / √d) V(P)`` to the result of an attention.
 
     The zero-initialized attention of LLaMA-Adapter (Zhang et al., ICLR 2024). K and V are the

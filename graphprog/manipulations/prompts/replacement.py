@@ -10,8 +10,8 @@ from torch import nn
 
 from graphprog.analysis.batch_axis import is_batch
 from graphprog.errors import InterfaceError, ProgramError
-from graphprog.manipulations.base import Manipulation
 from graphprog.manipulations.prompts.concatenative import Prompt
+from graphprog.manipulations.selective import SelectiveManipulation
 from graphprog.spec.checks import require_position
 from graphprog.spec.registry import spec
 from graphprog.values.base import Learnable, shape_text
@@ -21,7 +21,7 @@ from graphprog.values.entries import Entries, Made, entries_module
 
 @spec("replacement")
 @dataclasses.dataclass(frozen=True)
-class Replacement(Manipulation):
+class Replacement(SelectiveManipulation):
     """Replace entries along an axis; the length does not change.
 
     After a :class:`~graphprog.Concatenative` of the same ``length`` and ``offset`` it makes a deep

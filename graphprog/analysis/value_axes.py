@@ -1,0 +1,85 @@
+"""Which axes of a value are positions and units: channels, features or heads."""
+
+from __future__ import annotations
+
+import torch
+from torch import fx
+
+from graphprog.errors import InterfaceError
+from graphprog.ir.fake import fake_tensor
+from graphprog.ir.graph import Graph
+from graphprog.ir.inputs import batch_axis, inputs_of
+from graphprog.ir.interface import Interface
+from graphprog.ir.ops import schema_name
+
+_CHANNELS_FIRST = frozenset(
+    f"aten::{name}"
+    for name in ("conv1d", "conv2d", "conv3d", "convolution", "batch_norm", "group_norm")
+)
+_CHANNELS_LAST = frozenset({"aten::linear", "aten::layer_norm", "aten::rms_norm"})
+
+
+def position_axis(graph: Graph, place: Interface) -> int | None:
+    """Return the axis of the positions of a value: 1 of [B, S, d], 2 of heads [B, H, S, d].
+
+    Raises:
+        InterfaceError: axis 0 of the value is not the batch.
+    """
+    batch = batch_axis(inputs_of(graph))
+    if place.shape and batch is not None and place.shape[0] != batch:
+        raise InterfaceError(
+            f"axis 0 of {place.key!r} {place.type_text} is not the batch {batch}",
+            ["read an interface whose values begin with the batch"],
+        )
+    if len(place.shape) == 4:
+        return 2 if _is_attention(place) else None
+    return 1 if len(place.shape) == 3 else None
+
+
+def unit_axis(graph: Graph, place: Interface) -> int:
+    """Return the axis of the units of a value: heads of attention, else channels or features.
+
+    What is read or computed by a convolution has its channels on axis 1, by a linear layer or a
+    layer norm on the last.
+
+    Raises:
+        InterfaceError: the axis cannot be determined.
+    """
+    rank = len(place.shape)
+    if rank == 4 and _is_attention(place):
+        return 1
+    found = _nearest(graph.nodes[place.node])
+    if found is None and rank in (2, 3):
+        return rank - 1
+    if found is None or rank < 2:
+        raise InterfaceError(
+            f"the value at {place.key!r} is {place.type_text}; the axis of its units cannot be "
+            "determined: no convolution, linear layer or layer norm reads or computes it",
+            ["name an interface next to such a layer", "leave out units="],
+        )
+    return 1 if found in _CHANNELS_FIRST else rank - 1
+
+
+def _nearest(node: fx.Node) -> str | None:
+    """Return the layer nearest to a value, over operations that change single entries."""
+    shape, waiting, seen = fake_tensor(node).shape, [node], {node}
+    for one in waiting:
+        for near in (one, *(user for user in one.users if user.args[0] is one)):
+            if (name := schema_name(near)) in _CHANNELS_FIRST | _CHANNELS_LAST:
+                return name
+        beside = [*(one.all_input_nodes if _is_pointwise(one) else ())]
+        for near in [*beside, *filter(_is_pointwise, one.users)]:
+            value = near.meta.get("val")
+            same = isinstance(value, torch.Tensor) and str(value.shape) == str(shape)
+            if same and near not in seen:
+                seen.add(near)
+                waiting.append(near)
+    return None
+
+
+def _is_pointwise(node: fx.Node) -> bool:
+    return torch.Tag.pointwise in getattr(node.target, "tags", ())
+
+
+def _is_attention(place: Interface) -> bool:
+    return any("attention[" in alias for alias in place.aliases)
