@@ -34,6 +34,7 @@ DynamicAxes = Mapping[str, Mapping[int, str]]
 
 _OPEN_SOURCE = "graphprog.sources.open_source:open_source"  # a layer above
 _FILES = (".graph", ".pt2")
+_WEIGHTS = (".safetensors", ".gguf")  # files that are names of models, for which a loader is needed
 
 
 @plain_modes()
@@ -87,6 +88,8 @@ def capture(
         >>> assert torch.equal(small(torch.ones(5, 8)), model(torch.ones(5, 8)))  # any batch size
     """
     known = checked_hints(hints)
+    if isinstance(model, os.PathLike) and Path(model).suffix in _WEIGHTS:
+        model = os.fspath(model)
     if isinstance(model, str) and not _is_file(model):
         source = load(_OPEN_SOURCE)(model)
         known = {**checked_hints(source.hints), **known}
@@ -101,7 +104,8 @@ def capture(
 
 def _is_file(name: str) -> bool:
     """Whether a text is the path of a graph or an exported program, not the name of a model."""
-    return Path(name).suffix in _FILES and "#" not in name
+    path = Path(name)
+    return path.suffix in _FILES or (path.suffix not in _WEIGHTS and path.is_file())
 
 
 def _refuse_inference_tensors(model: nn.Module) -> None:

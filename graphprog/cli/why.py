@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import graphprog as gp
 from graphprog.errors import GraphprogError
@@ -10,13 +11,13 @@ from graphprog.utils.lazy import load
 
 _INSERTED = "concatenative"
 
-TRIALS: dict[str, Callable[[str], gp.Program]] = {
-    "additive": lambda at: gp.Program((gp.Additive(at=at),)),
-    "scale": lambda at: gp.Program((gp.Scale(at=at),)),
-    "replacement": lambda at: gp.Program((gp.Replacement(at=at, length=1),)),
-    "prefix": lambda at: gp.Program((gp.Prefix(at=at, length=2),)),
-    "linear head": lambda at: gp.Program((), align=gp.LinearHead(classes=2, at=at)),
-    "label mapping": lambda at: gp.Program((), align=gp.FixedMap(classes=2, at=at)),
+TRIALS: dict[str, Callable[[gp.Interface], gp.Program]] = {
+    "additive": lambda place: gp.Program((gp.Additive(at=place.key),)),
+    "scale": lambda place: gp.Program((gp.Scale(at=place.key),)),
+    "replacement": lambda place: gp.Program((gp.Replacement(at=place.key, length=1),)),
+    "prefix": lambda place: gp.Program((gp.Prefix(at=place.key, length=2),)),
+    "linear head": lambda place: _pooled(place),
+    "label mapping": lambda place: gp.Program((), align=gp.FixedMap(classes=2, at=place.key)),
 }
 """A small program of each kind, at an interface; entries are inserted on one axis after another."""
 
@@ -37,7 +38,7 @@ def why_text(graph: gp.Graph, name: str) -> str:
         "",
     ]
     width = max(map(len, (*TRIALS, _INSERTED)))
-    verdicts = {kind: _verdict(graph, program(place.key)) for kind, program in TRIALS.items()}
+    verdicts = {kind: _verdict(graph, program(place)) for kind, program in TRIALS.items()}
     verdicts[_INSERTED] = _inserted(graph, place)
     for kind, (first, *rest) in verdicts.items():
         lines += [f"  {kind:<{width}}  {first}", *(f"  {'':<{width}}  {line}" for line in rest)]
@@ -61,14 +62,20 @@ def _operation(graph: gp.Graph, name: str) -> str:
 
 
 def _inserted(graph: gp.Graph, place: gp.Interface) -> list[str]:
-    """Return the verdict on inserted entries: the first axis that takes them, or why none does."""
+    """Return the verdict on inserted entries: the axes that take them, or why none does."""
     found = ["no: a value of one axis has no entries"]
-    for axis in reversed(range(1, len(place.shape))):
+    fitting = []
+    for axis in range(1, len(place.shape)):
         part = gp.Concatenative(at=place.key, length=2, axis=axis)
         found = _verdict(graph, gp.Program((part,)))
-        if found[0].startswith("yes"):
-            return [f"{found[0]}, on axis {axis}"]
-    return found
+        if found[0].startswith("yes, "):
+            fitting.append(f"axis {axis} ({found[0].removeprefix('yes, ')})")
+    return [f"yes, on {' or '.join(fitting)}"] if fitting else found
+
+
+def _pooled(place: gp.Interface) -> gp.Program:
+    pool: Literal["mean", "none"] = "mean" if len(place.shape) > 2 else "none"
+    return gp.Program((), align=gp.LinearHead(classes=2, at=place.key, pool=pool))
 
 
 def _verdict(graph: gp.Graph, program: gp.Program) -> list[str]:

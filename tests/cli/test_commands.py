@@ -75,7 +75,10 @@ def test_why_says_what_fits_and_what_not(capsys: pytest.CaptureFixture[str]) -> 
     assert re.search(r"prefix +no: .*not the result of attention", text)
     assert re.search(r"concatenative +no: ", text)
     image = told(capsys, "inspect net.graph --why input")
-    assert re.search(r"concatenative +(yes, .* on axis|no: )", image)
+    rows_or_columns = r"concatenative +yes, on axis 2 \(48 parameters\) or axis 3 \(48 parameters\)"
+    assert re.search(rows_or_columns, image)
+    block = told(capsys, "inspect net.graph --why hidden[0]")
+    assert re.search(r"linear head +yes, 18 parameters", block)  # pooled
 
 
 def test_rewrite_shows_what_each_pass_changed(capsys: pytest.CaptureFixture[str]) -> None:

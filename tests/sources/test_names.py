@@ -109,7 +109,14 @@ def test_another_package_adds_a_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
         gp.sources.open_source("mne:any")
 
 
-def test_files_are_still_files(tmp_path: object) -> None:
+def test_files_are_still_files(tmp_path: Path) -> None:
+    other = tmp_path / "exported.zip"
+    program = torch.export.export(nn.Identity(), (torch.zeros(2, 3),))
+    torch.export.save(program, tmp_path / "exported.pt2")
+    (tmp_path / "exported.pt2").rename(other)
+    assert gp.capture(str(other))(torch.ones(2, 3)).equal(torch.ones(2, 3))
+    with pytest.raises(CaptureError, match="needs the function that makes its model"):
+        gp.capture(tmp_path / "weights.safetensors")
     for name in ("nothing.pt2", "timm:nothing.graph"):
         with pytest.raises(gp.errors.FileError, match="no such file"):
             gp.capture(name)
