@@ -10,6 +10,7 @@ import typer
 
 import graphprog as gp
 from graphprog.cli.models import Model, NoCache, open_model
+from graphprog.cli.tree import interface_tree
 from graphprog.cli.why import why_text
 
 
@@ -21,8 +22,8 @@ def inspect(
         str, typer.Option(metavar="INTERFACE", help="Say what fits at an interface, and why not.")
     ] = "",
     interfaces: Annotated[
-        str, typer.Option(metavar="PATTERN", help="Interfaces to list, such as blocks.3.*")
-    ] = "*",
+        str, typer.Option(metavar="PATTERN", help="Only list interfaces, such as blocks.3.*")
+    ] = "",
     no_cache: NoCache = False,
 ) -> None:
     """Show inputs, outputs, blocks and interfaces of a model, and which programs fit where."""
@@ -33,10 +34,10 @@ def inspect(
         typer.echo(graph.text)
     elif why:
         typer.echo(why_text(graph, why))
+    elif interfaces:
+        typer.echo(graph.interfaces(interfaces, verbose=True))
     else:
-        if interfaces == "*":
-            typer.echo(f"{graph.summary()}\n{_hints(graph)}")
-        typer.echo(graph.interfaces(interfaces))
+        typer.echo(f"{graph.summary()}\n{_hints(graph)}\n{interface_tree(graph)}")
 
 
 def described(graph: gp.Graph) -> dict[str, Any]:

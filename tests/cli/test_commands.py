@@ -51,7 +51,7 @@ def told(capsys: pytest.CaptureFixture[str], line: str, code: int = 0) -> str:
 def test_inspect_shows_the_model_and_its_interfaces(capsys: pytest.CaptureFixture[str]) -> None:
     text = told(capsys, "inspect net.graph")
     assert text.startswith("ResidualNet\n  inputs ")
-    assert "hidden[0:" in text
+    assert "hidden[0–2]" in text
     assert "×" in text
     assert "class 0, class 1" in text
     some = told(capsys, "inspect net.graph --interfaces 'blocks.1*'")
