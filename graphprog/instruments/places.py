@@ -59,11 +59,18 @@ def places_of(graph: Graph, at: Places) -> dict[str, Interface]:
             continue
         stem = name.partition("[")[0]
         for place in table.resolve_all(name):
-            alias = next((one for one in place.aliases if one.partition("[")[0] == stem), None)
-            found[alias or place.key] = place
+            found[_alias(place, stem)] = place
     if not found:
         raise InterfaceError("at= names no interface", ['say which: at="hidden[*]"'])
     return found
+
+
+def _alias(place: Interface, stem: str) -> str:
+    """Return the alias that a wildcard means, with its tower if it has one; else the key."""
+    stems = {one.partition("[")[0]: one for one in reversed(place.aliases)}
+    return stems.get(stem) or next(
+        (alias for one, alias in stems.items() if one.endswith(f".{stem}")), place.key
+    )
 
 
 def flat_inputs(graph: Graph, inputs: Inputs) -> list[torch.Tensor]:

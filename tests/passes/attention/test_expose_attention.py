@@ -261,6 +261,52 @@ def test_only_what_is_read_is_written_out() -> None:
     assert ExposeAttention()(graph).text == graph.text
 
 
+def _encoder_decoders(t: Any) -> dict[str, Any]:
+    sizes = {f"{one}_layers": 2 for one in ("encoder", "decoder")}
+    sizes |= {f"{one}_attention_heads": 4 for one in ("encoder", "decoder")}
+    sizes |= {f"{one}_ffn_dim": 48 for one in ("encoder", "decoder")} | {"d_model": 32}
+    special = {"pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 1, "vocab_size": 60}
+    whisper = {"num_mel_bins": 8, "max_source_positions": 10, "max_target_positions": 16}
+    t5 = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}
+    return {
+        "bart": t.BartForConditionalGeneration(t.BartConfig(**sizes, **special)),
+        "whisper": t.WhisperForConditionalGeneration(
+            t.WhisperConfig(**sizes, **whisper, **special)
+        ),
+        "t5": t.T5ForConditionalGeneration(t.T5Config(**t5, **special)),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bart", "whisper", "t5"])
+def test_towers_and_cross_attention(name: str) -> None:
+    """As the library gives them, which T5 writes out, with a bias of positions."""
+    import transformers
+
+    torch.manual_seed(0)
+    model = _encoder_decoders(transformers)[name].eval().requires_grad_(False)
+    ids, mask = torch.randint(3, 50, (2, 7)), torch.ones(2, 7, dtype=torch.int64)
+    mask[0, 5:] = 0
+    call: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
+    if name == "whisper":
+        call = {"input_features": torch.randn(2, 8, 20)}
+    call |= {"decoder_input_ids": torch.randint(3, 50, (2, 5)), "use_cache": False}
+    graph = gp.capture(model, (), call)
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        result = model(**call, output_attentions=True)
+    for at, field in (
+        ("encoder.attention", "encoder_attentions"),
+        ("decoder.attention", "decoder_attentions"),
+        ("cross_attention", "cross_attentions"),
+    ):
+        found = gp.record(graph, call, at=f"{at}[*].weights")
+        tower = "decoder." if at == "cross_attention" else ""
+        assert [*found] == [f"{tower}{at}[{layer}].weights" for layer in range(2)]
+        for value, expected in zip(found.values(), result[field], strict=True):
+            torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_names() -> None:
     _, graph = captured("bert")
     call = CASES["bert"].call(3)[1]
