@@ -12,6 +12,7 @@ Fields that equal their default are left out, so adding a field with a default k
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib.metadata
 import math
 import re
@@ -169,9 +170,14 @@ def build(kind: Any, fields: Mapping[str, Any]) -> Spec:
     """Make the spec of a kind from its fields, rejecting what the class does not declare."""
     cls = lookup(kind) if isinstance(kind, str) else None
     if cls is None:
+        near = difflib.get_close_matches(str(kind)[:80], [*_KINDS, *PLACES], n=1)
         raise FileError(
             f"unknown spec kind {kind!r:.80}",
-            ["import the package that defines it", "update graphprog"],
+            [
+                *(f"did you mean {one}?" for one in near),
+                "import the package that defines it",
+                "update graphprog",
+            ],
         )
     check_names(cls, fields)
     try:

@@ -126,6 +126,10 @@ def test_methods_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> Non
         ("inspect tim:resnet18", "error: 'tim:resnet18' is not the name of a model"),
         ("inspect net.graph --why hiden", "error: this graph has no interface 'hiden'"),
         ("rewrite net.graph --passes 'nonsense'", "error: unknown spec kind 'nonsense'"),
+        (
+            "rewrite net.graph --passes fold-batchnorm",
+            "error: unknown spec kind 'fold-batchnorm'\nTry:\n  1. did you mean fold-batch-norm",
+        ),
         ("methods show vpt", "error: there is no method 'vpt'\nTry: one of vpt-"),
         ("show net.graph", "error: net.graph"),
         (f"inspect {__name__}:failing", "error: .*:failing: ZeroDivisionError: mine, at .*py:"),
