@@ -20,7 +20,9 @@ _CHANNELS_LAST = frozenset({"aten::linear", "aten::layer_norm", "aten::rms_norm"
 
 
 def position_axis(graph: Graph, place: Interface) -> int | None:
-    """Return the axis of the positions of a value: 1 of [B, S, d], 2 of heads [B, H, S, d].
+    """Return the axis of the positions of a value: 1 of [B, S, d], 2 of [B, H, S, d] and [B, C, L].
+
+    [B, C, L] is what a convolution or its norm reads or computes.
 
     Raises:
         InterfaceError: axis 0 of the value is not the batch.
@@ -33,7 +35,9 @@ def position_axis(graph: Graph, place: Interface) -> int | None:
         )
     if len(place.shape) == 4:
         return 2 if _is_attention(place) else None
-    return 1 if len(place.shape) == 3 else None
+    if len(place.shape) != 3:
+        return None
+    return 2 if _nearest(graph.nodes[place.node]) in _CHANNELS_FIRST else 1
 
 
 def unit_axis(graph: Graph, place: Interface) -> int:

@@ -216,3 +216,24 @@ def test_what_cannot_be_recorded() -> None:
         gp.record(net, images, at="hidden[0]", positions=0)
     with pytest.raises(ProgramError, match="capture the model first"):
         gp.record(nn.Linear(2, 2), call, at="hidden[0]")  # type: ignore[call-overload]
+
+
+def test_positions_of_a_convolution_lie_behind_its_channels() -> None:
+    class Listener(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hear, self.norm = nn.Conv1d(1, 4, 3), nn.BatchNorm1d(4)
+            self.read = nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.read(self.norm(self.hear(x)).relu().transpose(1, 2))
+
+    model, x = Listener().eval(), torch.randn(2, 1, 9)
+    graph = gp.capture(model, (x,))
+    found = gp.record(graph, x, ["hear:out", "norm:out", "read:in"], positions=3)
+    heard = model.hear(x)
+    assert found["hear:out"].equal(heard[:, :, 3])
+    assert found["norm:out"].equal(model.norm(heard)[:, :, 3])
+    assert found["read:in"].equal(model.norm(heard).relu()[:, :, 3])
+    means = gp.record(graph, x, ["hear:out"], reduce="mean")
+    torch.testing.assert_close(means["hear:out"], heard.mean(2))
