@@ -1,4 +1,4 @@
-"""Checks that inserted entries and texts fit a model, and that inputs have replaced entries."""
+"""Checks that inserted entries and texts fit a model, and that inputs have changed ones."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import sympy
 import torch
 
 from graphprog.analysis.length_limits import position_tables
+from graphprog.analysis.value_axes import position_axis
 from graphprog.errors import DataError, PassError
 from graphprog.ir.graph import Graph
 from graphprog.ir.inputs import InputSpec
+from graphprog.ir.records import Insertion
 from graphprog.ir.sizes import expression
 from graphprog.manipulations.prompts.replacement import Slots
+from graphprog.manipulations.selective import SelectiveManipulation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +43,9 @@ class SlotLimit:
 
     Attributes:
         axis: letter of the axis.
-        added: number of entries that the program adds before it replaces some.
-        needed: number of entries up to the last that is replaced.
-        part: name of the part that replaces them.
+        added: number of entries that the program adds before it changes some.
+        needed: number of entries that there must be.
+        part: name of the part that changes them.
     """
 
     axis: str
@@ -92,23 +95,44 @@ def length_limits(graph: Graph) -> tuple[LengthLimit, ...]:
     return tuple(found)
 
 
-def slot_limits(graph: Graph) -> tuple[SlotLimit, ...]:
-    """Return the limits that replaced entries set to the dynamic axes of the inputs."""
+def slot_limits(graph: Graph, manipulations: Sequence[object]) -> tuple[SlotLimit, ...]:
+    """Return the limits that entries named by number set to the dynamic axes of the inputs.
+
+    Args:
+        graph: the rewritten graph.
+        manipulations: those of its program.
+    """
     found = []
     for insertion in graph.insertions:
-        part = dict(graph.weights.program.named_modules()).get(insertion.name)
-        if not isinstance(part, Slots) or insertion.result not in graph.nodes:
+        needs = _needed_entries(graph, insertion, manipulations)
+        if needs is None or insertion.result not in graph.nodes:
             continue
-        size = graph.nodes[insertion.result].meta["val"].shape[part.axis]
-        if not isinstance(size, torch.SymInt):
-            continue
-        symbols = list(expression(size).free_symbols)
+        axis, needed = needs
+        size = graph.nodes[insertion.result].meta["val"].shape[axis]
+        symbols = list(expression(size).free_symbols) if isinstance(size, torch.SymInt) else []
         if len(symbols) == 1 and symbols[0] in graph.symbols:
             added = sympy.expand(expression(size) - symbols[0])
             if added.is_Integer:
                 letter = str(graph.symbols[symbols[0]])
-                found.append(SlotLimit(letter, int(added), part.needed, insertion.name))
+                found.append(SlotLimit(letter, int(added), needed, insertion.name))
     return tuple(found)
+
+
+def _needed_entries(
+    graph: Graph, insertion: Insertion, manipulations: Sequence[object]
+) -> tuple[int, int] | None:
+    """Return an axis, and how many entries of it a part needs; None if any number will do."""
+    part = dict(graph.weights.program.named_modules()).get(insertion.name)
+    if isinstance(part, Slots):
+        return part.axis, part.needed
+    selective = [one for one in manipulations if isinstance(one, SelectiveManipulation)]
+    own = [one for one in selective if one.label == insertion.label]
+    positions = own[0].positions if own else None
+    indices = (positions,) if isinstance(positions, int) else positions
+    if not isinstance(indices, tuple):
+        return None
+    axis = position_axis(graph, graph.interfaces().resolve(insertion.at))
+    return None if axis is None else (axis, max(max(one + 1, -one) for one in indices))
 
 
 def check_lengths(
@@ -141,10 +165,9 @@ def _check_slots(limit: SlotLimit, spec: InputSpec, size: int) -> None:
     if size + limit.added < limit.needed:
         raise DataError(
             f"input {spec.name!r} has length {size} on axis {limit.axis}, but "
-            f"{limit.part!r} replaces entries up to number {limit.needed}, which needs "
-            f"{limit.needed - limit.added}",
+            f"{limit.part!r} names entries, the last of which needs {limit.needed - limit.added}",
             [
                 "pass longer inputs",
-                "insert the entries first: gp.Concatenative(...) with the same length and offset",
+                "insert entries first: gp.Concatenative(...) with the same length and offset",
             ],
         )

@@ -87,7 +87,10 @@ class ReprogrammedModel(nn.Module):
         self.inputs = inputs_of(graph)
         self._table_rows = table_rows(graph)
         self._paired = _paired(graph)
-        self._limits: tuple[Limit, ...] = (*length_limits(graph), *slot_limits(graph))
+        self._limits: tuple[Limit, ...] = (
+            *length_limits(graph),
+            *slot_limits(graph, spec.manipulations),
+        )
 
     @property
     def alignment(self) -> nn.Module | None:

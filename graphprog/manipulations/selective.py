@@ -26,7 +26,8 @@ class SelectiveManipulation(Manipulation):
         positions: positions that change, for values [B, S, d] and [B, H, S, d]: an index, a tuple
             of indices, a range such as ``"2:-1"``, ``"last"`` or ``"tokens"`` (of those that are
             there), or the name of an input [B, S], which is not zero there. They count what the
-            value has, inserted entries too; indices beyond the length of a row change nothing.
+            value has, inserted entries too. A call with fewer entries than the indices name is
+            refused; in ONNX files such indices change nothing.
         units: channels, features or heads that change: indices, or a range such as ``"0:8"``.
 
     Example:

@@ -49,8 +49,6 @@ def selected(
     present: fx.Node | None = None
     if op.positions is not None:
         along = position_axis(edit.graph, place)
-        if len(shape) == 3 and unit_axis(edit.graph, place) == 1:
-            along = 2  # of a convolution over a sequence
         if along is None:
             raise InterfaceError(
                 f"the value at {place.key!r} is {place.type_text}, without an axis of positions",

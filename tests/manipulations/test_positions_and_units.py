@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import graphprog as gp
-from graphprog.errors import InterfaceError, ProgramError
+from graphprog.errors import DataError, InterfaceError, ProgramError
 from tests.models.tiny_models import tiny
 from tests.models.zoo import CASES, captured
 
@@ -256,3 +256,24 @@ def test_what_has_no_such_positions_or_units(tmp_path: Path) -> None:
     ):
         with pytest.raises(ProgramError, match=message):
             gp.Program([wrong])
+
+
+@pytest.mark.parametrize(("positions", "least"), [(4, 5), ((0, -3), 3), ("2:7", 1), ("last", 1)])
+def test_texts_without_the_named_positions_are_refused(positions: Any, least: int) -> None:
+    _, graph = captured("gpt2")
+    part = gp.Additive(at="hidden[1]", value=gp.Fixed(torch.ones(32)), positions=positions)
+    task = gp.compile(graph, gp.Program([part]))
+    assert logits(task, call(least)).shape[1] == least
+    if least > 1:
+        with pytest.raises(DataError, match=f"has length {least - 1} on axis S.*needs {least}"):
+            logits(task, call(least - 1))
+
+
+def test_inserted_entries_make_up_for_positions() -> None:
+    _, graph = captured("gpt2")
+    slots = gp.Concatenative(at="tokens", length=3)
+    part = gp.Additive(at="hidden[1]", value=gp.Fixed(torch.ones(32)), positions=4)
+    task = gp.compile(graph, gp.Program([slots, part]))
+    assert logits(task, call(2)).shape[1] == 5
+    with pytest.raises(DataError, match=r"has length 1 on axis S.*needs 2"):
+        logits(task, call(1))
