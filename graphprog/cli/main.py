@@ -12,8 +12,10 @@ from typing import Annotated
 import typer
 
 from graphprog.cli.diff import diff
+from graphprog.cli.export import export
 from graphprog.cli.inspect import inspect
 from graphprog.cli.methods import methods
+from graphprog.cli.predict import predict
 from graphprog.cli.rewrite import rewrite
 from graphprog.cli.show import show
 from graphprog.errors import GraphprogError
@@ -34,6 +36,8 @@ app.command()(inspect)
 app.command()(rewrite)
 app.command()(diff)
 app.command()(show)
+app.command()(export)
+app.command()(predict)
 app.add_typer(methods, name="methods")
 
 

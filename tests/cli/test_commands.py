@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shlex
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -32,6 +34,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, at in (("one", "hidden[0]"), ("two", "hidden[1]")):
         program = gp.Program([gp.Additive(), gp.Scale(at=at)])
         gp.save(gp.compile(graph, program), made / f"{name}.safetensors")
+    contract = gp.Contract(labels=("ant", "bee"))
+    mapped = gp.Program([gp.Additive()], align=gp.FixedMap(2), contract=contract)
+    gp.save(gp.compile(graph, mapped), made / "map.safetensors")
+    gp.backends.onnx.export(gp.compile(graph, mapped), made / "map.onnx")
     return made
 
 
@@ -109,6 +115,41 @@ def test_show_prints_what_a_program_file_holds(capsys: pytest.CaptureFixture[str
     assert found["source"]["name"] == "ResidualNet"
 
 
+def test_a_model_is_exported_and_labels_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "same label" in told(
+        capsys, "export net.graph --program map.safetensors -o new.onnx --mode overridable"
+    )
+    task = gp.load("map.safetensors", gp.Graph.load("net.graph"))
+    images = torch.rand(3, 3, 8, 8)
+    np.save("rows.npy", images)
+    np.savez("rows.npz", **{task.inputs[0].name: images})
+    with torch.no_grad():
+        shares = task(images).softmax(1)
+    best = [("ant", "bee")[number] for number in shares.argmax(1).tolist()]
+    for name in ("rows.npy", "rows.npz"):
+        lines = told(capsys, f"predict new.onnx {name} --program map.safetensors").splitlines()[2:]
+        assert [line.split()[1] for line in lines] == best
+    found = json.loads(told(capsys, "predict map.onnx rows.npy --format json"))
+    torch.testing.assert_close(
+        torch.tensor([[row["ant"], row["bee"]] for row in found]), shares, rtol=1e-4, atol=1e-5
+    )
+    table = list(csv.reader(told(capsys, "predict map.onnx rows.npy --format csv").splitlines()))
+    assert table[0] == ["row", "label", "probability"]
+    assert [row[1] for row in table[1:]] == best
+
+
+def test_a_model_alone_is_exported(capsys: pytest.CaptureFixture[str]) -> None:
+    told(capsys, "export net.graph -o alone.pt2")
+    images, graph = torch.rand(3, 3, 8, 8), gp.Graph.load("net.graph")
+    found = gp.backends.pytorch.load("alone.pt2")(images)
+    torch.testing.assert_close(found, graph(images))
+    told(capsys, "export net.graph -o read.onnx --return logits --return hidden[1]")
+    session = gp.backends.onnxruntime.Session("read.onnx")
+    both = session.run(images.numpy(), outputs=["logits", "hidden[1]"])
+    expected = gp.record(graph, images, ["hidden[1]"])["hidden[1]"]
+    torch.testing.assert_close(torch.as_tensor(both["hidden[1]"]), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_methods_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
     text = told(capsys, "methods")
     assert len(text.splitlines()) == len(gp.methods.__all__)
@@ -132,6 +173,11 @@ def test_methods_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> Non
         ),
         ("methods show vpt", "error: there is no method 'vpt'\nTry: one of vpt-"),
         ("show net.graph", "error: net.graph"),
+        ("export net.graph -o a.txt", "error: a.txt: the name ends in neither .onnx nor .pt2"),
+        ("export net.graph -o a.pt2 --opset 18", "error: a.pt2: --mode, --opset and --return"),
+        ("predict absent.onnx rows.npy", "error: absent.onnx"),
+        ("predict map.onnx net.graph", "error: net.graph: not a file of arrays"),
+        ("predict absent.onnx rows.npy --format xml", "error: there is no format 'xml'"),
         (f"inspect {__name__}:failing", "error: .*:failing: ZeroDivisionError: mine, at .*py:"),
     ],
 )
