@@ -22,7 +22,7 @@ SCHEMES = {
     "torchvision": "graphprog.sources.torchvision_models:load_torchvision",
     "hf": "graphprog.sources.transformers_models:load_transformers",
     "peft": "graphprog.sources.peft_folder:load_peft",
-    "gguf": "graphprog.sources.gguf_file:load_gguf",
+    "gguf": "graphprog.sources.transformers_models:load_gguf",
     "python": "graphprog.sources.factory:load_factory",
     "safetensors": "graphprog.sources.factory:load_weights",
 }

@@ -1,4 +1,4 @@
-"""Models of transformers, by name on the Hugging Face Hub or by folder."""
+"""Models of transformers, by name on the Hugging Face Hub, by folder, or in GGUF files."""
 
 from __future__ import annotations
 
@@ -36,6 +36,24 @@ def load_transformers(name: ModelName) -> Source:
     if not Path(place).is_dir() and (place.startswith((".", "/", "~")) or place.count("/") > 1):
         raise FileError(f"{place}: no such folder")
     return source_of(name, place, {})
+
+
+def load_gguf(name: ModelName) -> Source:
+    """Load ``gguf:path`` or ``path.gguf``; quantized weights become floats.
+
+    Options: ``#class=``, ``#tokenizer=`` and ``#dtype=``, as for ``hf:``.
+
+    Raises:
+        CaptureError: transformers or gguf is not installed, or transformers does not read this
+            architecture.
+        FileError: there is no such file.
+    """
+    name.require_options(("class", "tokenizer", "dtype"))
+    path = Path(name.rest)
+    if not path.is_file():
+        raise FileError(f"{path}: no such file")
+    library("gguf", "a gguf: name")
+    return source_of(name, str(path.parent), {"gguf_file": path.name})
 
 
 def source_of(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from graphprog.analysis.batch_axis import is_batch
+from graphprog.analysis.value_axes import is_batch
 from graphprog.errors import GraphprogError, PassError
 from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.graph import Graph, Insertion

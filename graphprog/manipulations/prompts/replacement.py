@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from graphprog.analysis.batch_axis import is_batch
+from graphprog.analysis.value_axes import is_batch
 from graphprog.errors import InterfaceError, ProgramError
 from graphprog.manipulations.prompts.concatenative import Prompt
 from graphprog.manipulations.selective import SelectiveManipulation
