@@ -1,4 +1,4 @@
-"""Checks that inserted entries and texts fit a model, and that inputs have changed ones."""
+"""Checks of lengths: tables of positions are long enough, and inputs have what programs change."""
 
 from __future__ import annotations
 
