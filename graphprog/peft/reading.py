@@ -19,7 +19,7 @@ from graphprog.manipulations.prompts.concatenative import Concatenative
 from graphprog.peft.folder import MULTITASK, PREFIX, PROMPTS, Folder, Part, read
 from graphprog.peft.places import DECODER_IDS, module_key, tokens_of
 from graphprog.peft.prefix import read_prefix
-from graphprog.utils.patterns import LinearPattern
+from graphprog.utils.patterns import full_match
 from graphprog.values.base import Learnable
 from graphprog.values.reparameterized import LowRank
 
@@ -154,7 +154,12 @@ def _is_feedforward(folder: Folder, path: str) -> bool:
     """Whether the input of a module is scaled, not its output."""
     wanted = folder.config.get("feedforward_modules")
     if isinstance(wanted, str):
-        return LinearPattern(wanted, f"{folder.name}: feedforward_modules").fullmatch(path)
+        try:
+            return full_match(wanted, path)
+        except ValueError as error:
+            raise FileError(
+                f"{folder.name}: feedforward_modules {wanted!r:.80}: {error}"
+            ) from error
     return any(path.endswith(str(name)) for name in wanted or ())
 
 

@@ -7,10 +7,10 @@ of a function does. ``error`` is what is raised.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Iterable, Sequence
 
 from graphprog.errors import GraphprogError, ProgramError
+from graphprog.utils.patterns import compile_pattern
 
 _LONGEST_AXIS = 2**31
 
@@ -106,7 +106,7 @@ def require_text(kind: str, field: str, value: object, *, blank: bool = False) -
 
 
 def require_pattern(kind: str, field: str, value: object) -> None:
-    """Refuse anything but a regular expression of at most one group.
+    """Refuse anything but a regular expression, in RE2's syntax, of at most one group.
 
     Raises:
         ProgramError: naming the spec, the field, and what is wrong with it.
@@ -114,8 +114,8 @@ def require_pattern(kind: str, field: str, value: object) -> None:
     require_text(kind, field, value)
     place = _place(kind, field)
     try:
-        groups = re.compile(str(value)).groups
-    except (re.error, OverflowError, RecursionError) as error:
+        groups = compile_pattern(str(value)).groups
+    except ValueError as error:
         raise ProgramError(f"{place} {value!r:.80}: {error}") from error
     if groups > 1:
         raise ProgramError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -13,6 +12,7 @@ from graphprog.spec.registry import spec
 from graphprog.text.parsing.answers import AnswerParser, Unparsed
 from graphprog.text.parsing.json_answers import ParseJSON
 from graphprog.text.parsing.numbers import ParseNumber, read_number
+from graphprog.utils.patterns import find_all
 
 _TYPES = {int: "int", float: "float", str: "str"}
 _Type: TypeAlias = Literal["int", "float", "str"] | type[int] | type[float] | type[str]
@@ -26,8 +26,8 @@ class Parse(AnswerParser):
     Calling it on a text returns the value, or :class:`graphprog.text.Unparsed`; no text raises.
 
     Attributes:
-        pattern: in the syntax of :mod:`re`; its only group is the answer, or without a group the
-            whole match.
+        pattern: in RE2's syntax, which is that of :mod:`re` without references and looks around;
+            its only group is the answer, or without a group the whole match.
         pick: ``last`` or ``first`` of the matches.
         type: ``int``, ``float`` or ``str``, as classes or by name; stored as names. Numbers are
             parsed as :class:`graphprog.text.ParseNumber` does and must be the whole answer; texts
@@ -52,11 +52,10 @@ class Parse(AnswerParser):
 
     def __call__(self, text: str) -> int | float | str | Unparsed:
         """Parse a text: the value of the picked match, or :class:`graphprog.text.Unparsed`."""
-        found = list(re.finditer(self.pattern, text))
+        found = list(find_all(self.pattern, text))
         if not found:
             return Unparsed(text, f"nothing matches {self.pattern!r:.80}")
-        match = found[-1 if self.pick == "last" else 0]
-        answer = (match[match.re.groups] or "").strip()
+        answer = found[-1 if self.pick == "last" else 0].strip()
         if not answer:
             return Unparsed(text, "the match is empty")
         if self.type == "str":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from graphprog.errors import ProgramError
 from graphprog.spec.checks import require_pattern, require_text
 from graphprog.spec.registry import Spec, spec
 from graphprog.text.prompting.template import Template
+from graphprog.utils.patterns import find_all
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class LeastToMost(Spec):
         solve: template of one answered sub-question; before its answer it has only the field
             ``question``, and its answer is its last field.
         preface: text at the beginning of the second stage.
-        subquestion: regular expression that finds the sub-questions in the text of the first
-            stage; its only group is the sub-question, or without a group the whole match. By
-            default it matches lines with a number or a bullet.
+        subquestion: regular expression in RE2's syntax that finds the sub-questions in the text of
+            the first stage; its only group is the sub-question, or without a group the whole
+            match. By default it matches lines with a number or a bullet.
         separator: text between the parts of the second stage. An answer ends where the model
             writes it.
 
@@ -120,8 +120,7 @@ class LeastToMost(Spec):
 
     def _subquestions(self, decomposition: str, question: str) -> list[str]:
         """The sub-questions listed, without the question itself, which is always asked last."""
-        matches = re.finditer(self.subquestion, decomposition)
-        listed = ((match[match.re.groups] or "").strip() for match in matches)
+        listed = (part.strip() for part in find_all(self.subquestion, decomposition))
         return [part for part in listed if part and _plain(part) != _plain(question)]
 
 
