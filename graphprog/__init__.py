@@ -43,11 +43,11 @@ if TYPE_CHECKING:
     from graphprog.compiler.program import Program as Program
     from graphprog.generation.generate import generate as generate
     from graphprog.generation.kv_decoder import with_kv_cache as with_kv_cache
-    from graphprog.instruments.attribute import attribute as attribute
     from graphprog.instruments.compare import compare as compare
     from graphprog.instruments.contrast import contrast as contrast
     from graphprog.instruments.lens import lens as lens
-    from graphprog.instruments.patch import patch as patch
+    from graphprog.instruments.patching.attribute import attribute as attribute
+    from graphprog.instruments.patching.patch import patch as patch
     from graphprog.instruments.probe import probe as probe
     from graphprog.instruments.record import record as record
     from graphprog.instruments.recording import Recording as Recording

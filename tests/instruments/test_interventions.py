@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import nn
 
 import graphprog as gp
 from graphprog.errors import DataError, ProgramError
-from graphprog.instruments import swap
+from graphprog.instruments.patching import swap
 from tests.models.zoo import CASES, captured
 
 RIGHT, WRONG = 7, 11
@@ -213,6 +214,49 @@ def test_a_second_map_builds_nothing(pair: Any, monkeypatch: pytest.MonkeyPatch)
     gp.attribute(graph, clean, corrupt, metric=score)
     maps.append(gp.patch(graph, clean, corrupt, metric=score))
     assert torch.equal(maps[0].effects, maps[1].effects)
+
+
+def test_only_cells_that_differ_run_and_only_what_comes_after_them(
+    pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, graph, clean, corrupt = pair
+    whole = gp.patch(graph, clean, corrupt, metric=score, batch_size=64)
+    ran = []
+    onward = swap.Swapped.onward
+
+    def watched(self: Any, flat: Any, swaps: Any, others: Any) -> Any:
+        found = onward(self, flat, swaps, others)
+        first = next(name for name in self._order if name in swaps)
+        ran.append((len(flat[0]), first, len(self._parts[first].graph.nodes)))
+        return found
+
+    monkeypatch.setattr(swap.Swapped, "onward", watched)
+    found = gp.patch(graph, clean, corrupt, metric=score, batch_size=4)
+    assert not found.effects[:, :2].any()  # the inputs differ from position 2 on
+    assert found.effects[:2, 2].all()  # the last block of a position is read at it alone
+    torch.testing.assert_close(found.effects, whole.effects, rtol=1e-4, atol=1e-6)
+    assert [row[:2] for row in ran] == [(4, f"hidden[{i}]") for i in range(3)]
+    assert ran[0][2] > ran[1][2] > ran[2][2]
+
+
+def test_agreement_is_that_of_the_largest_cells() -> None:
+    def of(*effects: float) -> gp.instruments.EffectMap:
+        names = ("hidden[0]", "hidden[1]")
+        return gp.instruments.EffectMap(names, torch.tensor(effects).reshape(2, 3), 2.0, 1.0)
+
+    measured = of(0.9, -0.8, 0.7, 0.0, 0.1, 0.0)
+    same = measured.agreement(measured)
+    assert (same.cells, same.overlap, same.error) == (4, 1.0, 0.0)
+    assert same.rank_correlation == pytest.approx(1)
+    other = measured.agreement(of(0.5, -0.9, 0.6, 0.7, 0.0, 0.0), largest=3)
+    assert other.cells == 3
+    assert other.overlap == pytest.approx(2 / 3)  # the largest of the other: cells 1, 3 and 2
+    assert other.rank_correlation == pytest.approx(0.5)  # ranks 3 1 2 beside 2 1 3
+    assert other.error == pytest.approx(0.2)
+    with pytest.raises(DataError, match="other cells"):
+        measured.agreement(dataclasses.replace(measured, names=("a", "b")))
+    with pytest.raises(DataError, match="no cell of the map has an effect"):
+        of(*[0.0] * 6).agreement(measured)
 
 
 def test_a_passage_that_is_patched_itself_by_another_name(pair: Any) -> None:

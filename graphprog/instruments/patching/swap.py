@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import fx
 
 from graphprog.ir.execution import copy_code, executable
 from graphprog.ir.graph import Graph
@@ -44,7 +46,14 @@ class Swapped:
             touched = any(edge.user == "output" for edge in place.edges)
             results = [new if one is old and touched else one for one in results]
         code.output_node().args = ((*results, *(changed[name] for name in reads)),)
-        self._run = executable(code, graph.weights, None, graph.device, (), "Swapped")
+        numbers = {node.name: number for number, node in enumerate(graph.code.nodes)}
+        self._order = sorted(places, key=lambda name: numbers[places[name].node])
+        self._code, self._nodes, self._outputs = code, changed, len(results)
+        self._runnable = functools.partial(
+            executable, weights=graph.weights, device=graph.device, name="Swapped"
+        )
+        self._run = self._runnable(code)
+        self._parts: dict[str, fx.GraphModule] = {}
 
     @classmethod
     def of(
@@ -71,6 +80,38 @@ class Swapped:
         changes = [(swaps or {}).get(name, traced) for name in self.names]
         found: tuple[Any, ...] = self._run(*changes, *flat)
         return found
+
+    def onward(
+        self,
+        flat: Sequence[torch.Tensor],
+        swaps: Mapping[str, tuple[torch.Tensor, torch.Tensor]],
+        others: Mapping[str, torch.Tensor],
+    ) -> tuple[Any, ...]:
+        """Run what comes after the first of the changed interfaces; returns the outputs.
+
+        Args:
+            flat: the inputs, in order, on the device of the graph.
+            swaps: as for a call; the masks of the first interface have a row for each row.
+            others: values of a run without changes, one row, which hold where a mask is false.
+        """
+        first = next(name for name in self._order if name in swaps)
+        changes: list[Any] = [swaps.get(name, False) for name in self.names]
+        mask, value = swaps[first]
+        changes[self.names.index(first)] = torch.where(mask, value, others[first])
+        if first not in self._parts:
+            self._parts[first] = self._part(first)
+        found: tuple[Any, ...] = self._parts[first](*changes, *flat)
+        return found
+
+    def _part(self, first: str) -> fx.GraphModule:
+        """Return the code to which the value at an interface is given as a whole."""
+        code, mapping = copy_code(self._code)
+        start = mapping[self._nodes[first]]
+        _, change = start.args
+        assert isinstance(change, fx.Node)
+        start.replace_all_uses_with(change)
+        outputs: Any = code.output_node().args[0]
+        return self._runnable(code, outputs=outputs[: self._outputs])
 
 
 def _changed(value: torch.Tensor, change: tuple[torch.Tensor, torch.Tensor] | bool) -> torch.Tensor:

@@ -8,10 +8,11 @@ import torch
 
 from graphprog.analysis.value_axes import position_axis
 from graphprog.errors import DataError, ProgramError
-from graphprog.instruments.metric import Metric, metric_of
-from graphprog.instruments.patch import EffectMap, check_ends, two_runs
+from graphprog.instruments.patching.effect_map import EffectMap
+from graphprog.instruments.patching.metric import Metric, metric_of
+from graphprog.instruments.patching.patch import check_ends, two_runs
+from graphprog.instruments.patching.swap import Swapped
 from graphprog.instruments.places import Inputs, Model, Places, flat_inputs, graph_of, places_of
-from graphprog.instruments.swap import Swapped
 
 How = Literal["patching", "integrated"]
 
