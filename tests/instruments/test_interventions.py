@@ -234,7 +234,7 @@ def test_only_cells_that_differ_run_and_only_what_comes_after_them(
     found = gp.patch(graph, clean, corrupt, metric=score, batch_size=4)
     assert not found.effects[:, :2].any()  # the inputs differ from position 2 on
     assert found.effects[:2, 2].all()  # the last block of a position is read at it alone
-    torch.testing.assert_close(found.effects, whole.effects, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found.effects, whole.effects, rtol=1e-3, atol=1e-3)
     assert [row[:2] for row in ran] == [(4, f"hidden[{i}]") for i in range(3)]
     assert ran[0][2] > ran[1][2] > ran[2][2]
 
