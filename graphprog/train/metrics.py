@@ -86,6 +86,7 @@ class Metrics:
 
     def __init__(self, metrics: Mapping[str, Metric], objective: Objective) -> None:
         self.objective = objective
+        self.batches = 0
         self.parts: dict[str, _Accumulator] = {}
         for name, metric in metrics.items():
             if isinstance(metric, str):
@@ -103,6 +104,7 @@ class Metrics:
         """
         if not self.parts:
             return
+        self.batches += 1
         predictions, wanted = pairs_of(self.objective, outputs, labels)
         for name, part in self.parts.items():
             with _explained(name, predictions, wanted):
@@ -112,8 +114,14 @@ class Metrics:
         """Return the metrics over all processes.
 
         Raises:
-            TrainingError: a metric is not one finite number.
+            TrainingError: a metric is not one finite number, or a process has no row of the split.
         """
+        if self.parts and 0 in (batches := engine.gathered([self.batches])):
+            raise TrainingError(
+                f"metrics: {batches.count(0)} of {len(batches)} processes have no row of this "
+                "split",
+                ["evaluate on more rows", "run fewer processes"],
+            )
         found = {}
         for name, part in self.parts.items():
             with _explained(name):
@@ -167,8 +175,7 @@ class _Named:
             self.kind.update(predictions, labels)
 
     def value(self, engine: Engine) -> Any:
-        if self.kind is None:
-            return math.nan
+        assert self.kind is not None
         with warnings.catch_warnings():  # about classes without examples, which do not count
             warnings.simplefilter("ignore")
             return self.kind.value()

@@ -22,6 +22,8 @@ CHILD = """
 import json, sys, torch, safetensors.torch
 from accelerate import PartialState
 from torch.utils.data import DataLoader, TensorDataset
+from tests.support.cpu_torchvision import declare_missing_operators
+library = declare_missing_operators()
 from graphprog.train import evaluate, fit
 from tests.support.training import digits, framed, headed
 import graphprog as gp
@@ -35,7 +37,15 @@ history = fit(task, train, validation, checkpoint=out + "/run", **settings)
 mapped = framed(gp.IterativeMap(10, collect="epoch"))
 loader = DataLoader(TensorDataset(*train), batch_size=33)
 counted = fit(mapped, loader, epochs=2, lr=0.0)
-score = evaluate(task, validation, batch_size=7)
+def spread(predictions, labels):
+    return float(predictions.std() * labels.float().std())
+names = ["balanced_accuracy", "macro_f1", "auroc"]
+metrics = {**{name: name for name in names}, "spread": spread}
+score = evaluate(task, validation, batch_size=7, metrics=metrics)
+try:
+    evaluate(task, tuple(part[:1] for part in validation), metrics="auroc")
+except gp.errors.TrainingError as error:
+    refusal = str(error)
 state = PartialState()
 if state.is_main_process:
     safetensors.torch.save_file(task.program_state(), out + "/head.safetensors")
@@ -45,6 +55,8 @@ if state.is_main_process:
         "reports": [record.mapping for record in counted.records],
         "mapping": mapped.program_state()["program.align.sources"].tolist(),
         "score": [score.accuracy, score.count, score.confusion.tolist()],
+        "metrics": score.metrics,
+        "refusal": refusal,
     }, open(out + "/found.json", "w"))
 """
 
@@ -78,8 +90,15 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     learned = safetensors.torch.load_file(tmp_path / "head.safetensors")
     for name, value in task.program_state().items():
         torch.testing.assert_close(learned[name], value, rtol=1e-3, atol=1e-5)
-    score = evaluate(task, VALIDATION)
+
+    def spread(predictions: torch.Tensor, labels: torch.Tensor) -> float:
+        return float(predictions.std() * labels.float().std())
+
+    names = {name: name for name in ("balanced_accuracy", "macro_f1", "auroc")}
+    score = evaluate(task, VALIDATION, metrics={**names, "spread": spread})
     assert found["score"] == [score.accuracy, 100, score.confusion.tolist()]
+    assert found["metrics"] == pytest.approx(score.metrics, rel=1e-4)
+    assert "1 of 2 processes have no row of this split" in found["refusal"]
 
     mapped = framed(gp.IterativeMap(10, collect="epoch"))
     counted = fit(mapped, TRAIN, epochs=2, lr=0.0)
