@@ -1,8 +1,8 @@
 """Passes: each takes a graph and returns a new one.
 
 Here belongs every change of a graph, one pass per file, in the folder of its family: normalize,
-insert, extend an axis, attention, keys and values, optimize. Which passes a program becomes is
-decided in :mod:`graphprog.compiler`.
+insert, extend an axis, attention, keys and values, optimize, selection. Which passes a program
+becomes is decided in :mod:`graphprog.compiler`.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from graphprog.passes.optimize.fold_batch_norm import FoldBatchNorm as FoldBatchNorm
     from graphprog.passes.optimize.fold_padding import FoldPadding as FoldPadding
     from graphprog.passes.pipeline import Pipeline as Pipeline
+    from graphprog.passes.selection.only_what_is_read import OnlyWhatIsRead as OnlyWhatIsRead
     from graphprog.rewriting.editor import Editor as Editor
 
 import_when_used(__name__)

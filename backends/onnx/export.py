@@ -46,7 +46,6 @@ from graphprog.backends.parity.report import (
     example_batch,
     parity_batches,
 )
-from graphprog.backends.program_rows.push_down_selection import push_down_selection
 from graphprog.compiler.compile import compile as compile_program
 from graphprog.compiler.data_checks import warn_uncounted
 from graphprog.compiler.merge_reparameterization import merge_reparameterization
@@ -57,6 +56,7 @@ from graphprog.compiler.steering import Steer, with_steering
 from graphprog.errors import BackendError
 from graphprog.ir.graph import Graph
 from graphprog.passes.attention.split_kv import SplitKV
+from graphprog.passes.selection.push_down import push_down_selection
 from graphprog.utils.files import require_path
 
 Mode = Literal["folded", "overridable", "inputs", "per_row"]

@@ -30,7 +30,6 @@ from graphprog.backends.onnx_model.program_files import CLASSES, ROW
 from graphprog.backends.onnx_model.range_check import check_range_inside
 from graphprog.backends.parity.report import Inputs, ParityReport
 from graphprog.backends.parity.rows import perturbed, prove_rows
-from graphprog.backends.program_rows.push_down_selection import push_down_selection
 from graphprog.backends.program_rows.vmap import ProgramRows, expression
 from graphprog.compiler.compile import compile
 from graphprog.compiler.data_checks import class_count
@@ -39,6 +38,7 @@ from graphprog.errors import BackendError, GraphprogError
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.inputs import InputSpec, batch_axis
 from graphprog.passes.attention.split_kv import SplitKV
+from graphprog.passes.selection.push_down import push_down_selection
 
 _PROGRAMS = "programs"
 

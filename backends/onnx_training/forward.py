@@ -15,9 +15,9 @@ from graphprog.backends.onnx_training.gradients.attention import attention
 from graphprog.backends.onnx_training.gradients.translated import writes
 from graphprog.backends.onnx_training.layout import Layout
 from graphprog.backends.parity.report import Inputs
-from graphprog.backends.program_rows.push_down_selection import push_down_selection
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError
+from graphprog.passes.selection.push_down import push_down_selection
 from graphprog.train.objective import Loss
 
 _aten = torch.ops.aten

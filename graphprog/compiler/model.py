@@ -21,6 +21,7 @@ from graphprog.compiler.data_checks import check_inputs, check_labels, class_cou
 from graphprog.compiler.encoding import encode, required, tensors_of
 from graphprog.compiler.length_checks import Limit, check_lengths, length_limits, slot_limits
 from graphprog.compiler.program import Program
+from graphprog.compiler.running import Running
 from graphprog.compiler.scoring import score
 from graphprog.errors import ProgramError
 from graphprog.ir.dependence.classes import Dependence
@@ -87,6 +88,7 @@ class ReprogrammedModel(nn.Module):
         self.inputs = inputs_of(graph)
         self._table_rows = table_rows(graph)
         self._paired = _paired(graph)
+        self._running = Running(graph)
         self._limits: tuple[Limit, ...] = (
             *length_limits(graph),
             *slot_limits(graph, spec.manipulations),
@@ -177,8 +179,22 @@ class ReprogrammedModel(nn.Module):
         if id(self) in _DISABLED.get():
             flat = self.base.run(_flat(self.base, args, kwargs))
             return pytree.tree_unflatten(flat, self.base.out_spec)
-        flat = self.graph.run(self._bound(args, kwargs), self.training)
+        fewer = self.training and not torch.compiler.is_compiling()
+        graph = self._running.graph if fewer else self.graph
+        flat = graph.run(self._bound(args, kwargs), self.training)
         return pytree.tree_unflatten(flat, self.graph.out_spec)
+
+    def at(self, number: int, positions: torch.Tensor, *inputs: torch.Tensor) -> Any:
+        """Return the results, of which one is computed at some positions only.
+
+        Args:
+            number: of the output, a value [B, S, ...].
+            positions: int64 [B, L] of each row; of axis 1 only these are computed.
+            inputs: the tensor inputs, in order.
+        """
+        graph = self._running.at(number)
+        flat = graph.run([*self._bound(inputs, {}), positions], self.training)
+        return pytree.tree_unflatten(flat, graph.out_spec)
 
     def both(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Return target logits and the value that the alignment reads, from one run.
@@ -222,14 +238,15 @@ class ReprogrammedModel(nn.Module):
     def explain(self) -> Dependence:
         """Return what each value depends on, of the source with the program in it.
 
-        It prints as a table; see :meth:`graphprog.Graph.explain`.
+        It prints as a table; see :meth:`graphprog.Graph.explain`. Below it stands what a
+        training step does not compute, because nobody reads it.
 
         Example:
             >>> head = gp.compile(graph, gp.Program(align=gp.LinearHead(2, at="features")))
             >>> [row[0] for row in head.explain().rows()]
             ['weights + samples', 'weights + program + samples']
         """
-        return self.graph.explain()
+        return dataclasses.replace(self.graph.explain(), notes=tuple(self._running.notes()))
 
     def program_state(self) -> dict[str, torch.Tensor]:
         """Return learned and counted tensors by ``program.*`` name, as detached CPU copies."""

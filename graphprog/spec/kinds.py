@@ -53,6 +53,7 @@ _MODULES = {
     "passes.optimize.fold_batch_norm": "fold-batch-norm",
     "passes.optimize.fold_padding": "fold-padding",
     "passes.pipeline": "pipeline",
+    "passes.selection.only_what_is_read": "only-what-is-read",
     "text.parsing.json_answers": "parse-json",
     "text.parsing.numbers": "parse-number",
     "text.parsing.parse": "parse",

@@ -19,26 +19,29 @@ from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import DataError, ProgramError
 from graphprog.ir.fake import fake_value
 from graphprog.spec.checks import require_texts
-from graphprog.train.objective import IGNORED
+from graphprog.train.objective import IGNORED, Places
 
 __all__ = ["IGNORED", "CausalLM", "Span", "TokenClassification", "inserted", "original"]
 
 Inputs = tuple[torch.Tensor, ...]
 Pair = tuple[torch.Tensor, torch.Tensor]
+_MOST = 0.75
+"""Share of the positions up to which logits are computed where labels count."""
 
 
 class _Output:
     """One output [B, S, ...] of a task.
 
     Attributes:
+        number: of the output.
         entries: entries that the program inserted into its axis 1.
         classes: length of its last axis; None if it is dynamic.
     """
 
     def __init__(self, task: ReprogrammedModel, name: str, rank: int) -> None:
         self.entries = inserted(task, name)
-        self._number = task.graph.outputs.index(name)
-        value = fake_value(task.graph.output_nodes[self._number])
+        self.number = task.graph.outputs.index(name)
+        value = fake_value(task.graph.output_nodes[self.number])
         if value.ndim != rank or not value.is_floating_point():
             raise ProgramError(
                 f"output {name!r} is {value.dtype}{list(value.shape)}; this loss needs floats with "
@@ -55,7 +58,7 @@ class _Output:
 
     def of(self, outputs: Any) -> torch.Tensor:
         """Return the output with inserted entries, in at least float32."""
-        value: torch.Tensor = pytree.tree_leaves(outputs)[self._number]
+        value: torch.Tensor = pytree.tree_leaves(outputs)[self.number]
         return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
 
     def original(self, outputs: Any) -> torch.Tensor:
@@ -145,7 +148,8 @@ class CausalLM(_ByToken):
 
     The loss shifts by one: the logits of a token are compared with the label of the next token, and
     those of the last entry of a prepended prompt with the label of the first token, as in prompt
-    tuning (Lester et al., EMNLP 2021). Labels of inserted entries are -100.
+    tuning (Lester et al., EMNLP 2021). Labels of inserted entries are -100. Where labels are -100,
+    training computes no logits.
 
     Args:
         task: with logits [B, S, V]; labels are the token ids themselves, int64 [B, S], -100
@@ -160,9 +164,50 @@ class CausalLM(_ByToken):
 
     def pairs(self, outputs: Any, labels: torch.Tensor) -> Pair:
         """Return all logits but the last, and the labels of the next entries."""
+        return self.output.of(outputs)[:, :-1].flatten(0, 1), self._next(labels).flatten()
+
+    def _next(self, labels: torch.Tensor) -> torch.Tensor:
+        """Return the label of the next entry, at all entries but the last."""
         for one in self.output.entries:
             labels = one.fill(labels, IGNORED)
-        return self.output.of(outputs)[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+        return labels[:, 1:]
+
+    def places(self, labels: torch.Tensor) -> Places | None:
+        """Return the positions whose next token counts, with the loss of the logits there.
+
+        None if they are most positions of a row, or if none counts.
+        """
+        given = fake_value(self.task.graph.placeholders[0])
+        if not isinstance(given.shape[0], torch.SymInt):  # a batch of one size
+            return None
+        wanted = self._next(labels)
+        counted = wanted != IGNORED
+        longest = int(counted.sum(1).amax())
+        if not 0 < longest <= _MOST * wanted.shape[1]:
+            return None
+        positions = counted.int().sort(dim=1, descending=True, stable=True)[1][:, :longest]
+        return Places(self.output.number, positions, _AtPlaces(self, wanted.gather(1, positions)))
+
+
+class _AtPlaces:
+    """A loss of logits [B, L, V] at the positions that count, with labels [B, L]."""
+
+    def __init__(self, loss: CausalLM, wanted: torch.Tensor) -> None:
+        self._loss = loss
+        self._wanted = wanted
+
+    def __call__(self, outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+        return _mean(*self._pairs(outputs))
+
+    def score(self, outputs: Any, labels: torch.Tensor) -> Pair:
+        logits, wanted = self._pairs(outputs)
+        return (logits.argmax(-1) == wanted).sum(), (wanted != IGNORED).sum()
+
+    def check(self, inputs: Inputs, labels: torch.Tensor) -> None:
+        self._loss.check(inputs, labels)
+
+    def _pairs(self, outputs: Any) -> Pair:
+        return self._loss.output.of(outputs).flatten(0, 1), self._wanted.flatten()
 
 
 class Span:

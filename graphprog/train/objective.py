@@ -41,6 +41,29 @@ class Objective(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
+class Places:
+    """Where labels of a batch count, so that an output is needed there only.
+
+    Attributes:
+        output: number of the output [B, S, ...].
+        positions: int64 [B, L] of each row.
+        objective: the loss of outputs at these positions.
+    """
+
+    output: int
+    positions: torch.Tensor
+    objective: Objective
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """An objective that may need an output at some places only."""
+
+    def places(self, labels: Any) -> Places | None:
+        """Return where the labels of a batch count; None if that is nearly everywhere."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Supervised:
     """The objective of a function of outputs and labels of any form.
 

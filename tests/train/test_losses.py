@@ -300,3 +300,41 @@ def test_fit_and_evaluate_take_labels_by_token() -> None:
     assert str(after).endswith(f"labels {before.count}")
     with pytest.raises(gp.errors.TrainingError, match=r"gp\.losses"):
         gp.fit(task, data, epochs=1)
+
+
+@pytest.mark.parametrize("offset", [0, 2])
+def test_training_computes_logits_where_labels_count(offset: int) -> None:
+    task, (ids, mask) = prompted(captured(gpt2, "LMHeadModel")[1], offset=offset), tokens()
+    labels = torch.full_like(ids, losses.IGNORED)
+    for row, places in enumerate(([0, 3], [5], [2, 3])):
+        labels[row, places] = ids[row, places]
+    objective = losses.CausalLM(task)
+    own = task.program.get_parameter("prompt.value")
+    whole = objective(task(input_ids=ids, attention_mask=mask), labels)
+    places = objective.places(labels)
+    outputs = task.at(places.output, places.positions, ids, mask)
+    assert outputs.logits.shape == (BATCH, 2, VOCABULARY)
+    loss = places.objective(outputs, labels)
+    torch.testing.assert_close(loss, whole, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(gradient(loss, own), gradient(whole, own), rtol=1e-5, atol=1e-6)
+    assert places.objective.score(outputs, labels)[1] == 5 - (
+        offset == 2
+    )  # nothing predicts the first token
+    plain = losses.CausalLM(gp.compile(task.base, gp.Program([])))
+    assert plain.places(ids) is None  # all positions but the last count
+    assert objective.places(torch.full_like(ids, losses.IGNORED)) is None
+
+
+def test_fit_learns_the_same_from_a_few_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, (ids, mask) = captured(gpt2, "LMHeadModel")[1], tokens()
+    labels = torch.full_like(ids, losses.IGNORED)
+    labels[:, 2:4] = ids[:, 2:4]
+    found = []
+    for few in (True, False):
+        task = prompted(graph)
+        if not few:
+            monkeypatch.setattr(losses.CausalLM, "places", lambda self, labels: None)
+        objective = losses.CausalLM(task)
+        history = gp.fit(task, ((ids, mask), labels), epochs=3, loss=objective, progress=False)
+        found.append([record.train_loss for record in history.records])
+    assert found[0] == pytest.approx(found[1], rel=1e-5)

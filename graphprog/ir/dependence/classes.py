@@ -62,11 +62,13 @@ class Dependence:
         graph: the graph.
         classes: what each value depends on, by node.
         axes: axis of the rows of the batch, by node; None for a value that is the same for all.
+        notes: what of it is not computed, and why not less is.
     """
 
     graph: Explained
     classes: Mapping[fx.Node, Class]
     axes: Mapping[fx.Node, Place]
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, graph: Explained) -> Dependence:
@@ -138,7 +140,7 @@ class Dependence:
         if mixing:
             more = f" and {len(mixing) - 3} more" if len(mixing) > 3 else ""
             lines.append(f"rows may mix in: {', '.join(mixing[:3])}{more}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.notes])
 
     __repr__ = __str__
 

@@ -18,6 +18,7 @@ from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import TrainingError
 from graphprog.ir.graph import Graph
 from graphprog.train.data.batches import Batch, Share
+from graphprog.train.objective import Places
 from graphprog.train.reuse.stages import Stages
 from graphprog.utils.files import make_folder
 from graphprog.utils.torch_modes import plain_modes
@@ -44,9 +45,15 @@ class Step(nn.Module):
         ]
 
     def forward(
-        self, inputs: tuple[torch.Tensor, ...], read: bool, kept: bool = False
+        self,
+        inputs: tuple[torch.Tensor, ...],
+        read: bool,
+        kept: bool = False,
+        places: Places | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Run the task, or the rest of it."""
+        """Run the task, or the rest of it; of one output, perhaps some places only."""
+        if places is not None:
+            return self.task.at(places.output, places.positions, *inputs), None
         if kept:
             assert self.stages is not None
             return self.stages.rest(inputs, read, self.training)

@@ -16,7 +16,7 @@ from graphprog.train.loop.engine import Engine
 from graphprog.train.loop.mapping import Mapping
 from graphprog.train.loop.meter import DivergenceError, Meter, Scores
 from graphprog.train.loop.randomness import derived_seed
-from graphprog.train.objective import Objective
+from graphprog.train.objective import Objective, Placed
 from graphprog.train.progress import Bar
 from graphprog.train.recipe import Recipe
 
@@ -136,8 +136,13 @@ class Trainer:
     ) -> torch.Tensor:
         """Accumulate the gradient of the mean loss over all rows of a step, in all processes."""
         batch = given.to(self.engine.device)
-        logits, values = self.engine.step(batch.inputs, accumulated is not None, batch.kept)
-        loss = self.objective(logits, batch.labels)
+        counting, objective = accumulated is not None, self.objective
+        places = None
+        if isinstance(objective, Placed) and not counting and not batch.kept:
+            places = objective.places(batch.labels)
+        objective = self.objective if places is None else places.objective
+        logits, values = self.engine.step(batch.inputs, counting, batch.kept, places)
+        loss = objective(logits, batch.labels)
         # gradients are averaged over processes, whose batches may differ in size
         weight = batch.own * self.engine.share.count / rows
         self.engine.accelerator.backward(loss if weight == 1.0 else loss * weight)
@@ -147,7 +152,7 @@ class Trainer:
             else:
                 loss = loss * torch.nan  # all processes must see it, as they see losses
         with torch.no_grad():
-            meter.add(loss, self.objective, logits, batch)
+            meter.add(loss, objective, logits, batch)
         return loss.detach()
 
     def _checks_after(self, number: int) -> bool:

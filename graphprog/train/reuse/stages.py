@@ -10,6 +10,7 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
+from graphprog.compiler.running import Running
 from graphprog.ir.call_spec import CallSpec
 from graphprog.ir.dependence.batch_rows import batch_of
 from graphprog.ir.dependence.rule_table import Batch
@@ -87,12 +88,16 @@ def _rest(graph: Graph, boundary: Sequence[fx.Node], results: Sequence[Any]) -> 
         sites={},
         aliases={},
         choices={},
+        insertions=(),
+        parts={},
     )
     needed = needed_nodes(part)
     for node in reversed(code.nodes):
         if node not in needed and node not in kept:
             code.erase_node(node)
-    return part if set(code.find_nodes(op="placeholder")) == set(kept) else None
+    if set(code.find_nodes(op="placeholder")) != set(kept):
+        return None
+    return Running(part).graph
 
 
 def _read_sizes(code: fx.Graph, kept: Sequence[fx.Node], batch: Batch) -> None:

@@ -1,4 +1,4 @@
-"""Selections that move backwards: the same results, of fewer rows."""
+"""Selections that move up: the same results, of fewer rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import graphprog as gp
 from graphprog.backends.onnx_model.export_program import exported
-from graphprog.backends.program_rows.push_down_selection import push_down_selection
+from graphprog.passes.selection.push_down import push_down_selection
 
 ROWS, WIDTH = 6, 8
 
@@ -77,13 +77,15 @@ def test_what_is_read_is_computed(read: Callable[[Tensor], object], rows: int) -
     assert parts == [ROWS, 3 * WIDTH]  # keys and values are of all
 
 
-def test_queries_that_hide_others_by_their_place_stay() -> None:
-    model = Block(lambda x: x[:, 2], causal=True)
+@pytest.mark.parametrize("place", [2, -1])
+def test_queries_that_hide_others_by_their_place_attend_under_a_mask(place: int) -> None:
+    model = Block(lambda x: x[:, place], causal=True)
     program = torch.export.export(model, (torch.randn(3, ROWS, WIDTH),), strict=False)
     push_down_selection(program.graph_module)
     attention = torch.ops.aten.scaled_dot_product_attention.default
     (node,) = program.graph.find_nodes(op="call_function", target=attention)
-    assert node.meta["val"].shape == (3, 2, ROWS, WIDTH // 2)
+    assert node.meta["val"].shape == (3, 2, 1, WIDTH // 2)
+    assert (node.args[3] is None) == (place == -1)  # the last hides nothing
     assert trimmed(model, torch.randn(3, ROWS, WIDTH))[1:] == [[1, WIDTH], [1, WIDTH]]
 
 
