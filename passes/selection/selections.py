@@ -58,7 +58,7 @@ class Selections:
         if is_named(value, "arange"):  # as when numbers are checked
             return None
         given = [(axis, one) for axis, one in enumerate(places) if isinstance(one, fx.Node)]
-        if any(fake_tensor(one).dtype == torch.bool for _, one in given):
+        if any(fake_tensor(one).dtype in (torch.bool, torch.uint8) for _, one in given):  # masks
             return None
         if len(given) == 1:
             ((axis, index),) = given

@@ -11,12 +11,16 @@ import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import graphprog as gp
 from graphprog.ir.graph import Graph
 from graphprog.passes.selection.only_what_is_read import OnlyWhatIsRead, flops_saved
+from graphprog.passes.selection.selections import Selections
+from graphprog.passes.selection.writer import Writer
 from graphprog.passes.verify import CHECKS
 from tests.passes.test_random_graphs import Network, networks
 from tests.passes.test_random_graphs import capture as captured
@@ -220,6 +224,20 @@ def test_a_place_outside_is_an_error_as_before() -> None:
     for places in ([0, 6, 0], [0, -7, 0]):
         with pytest.raises((IndexError, RuntimeError)):
             fewer(torch.randn(3, LENGTH, WIDTH), torch.tensor(places))
+
+
+@pytest.mark.filterwarnings("ignore:.*uint8")
+def test_bytes_that_are_a_mask_are_no_numbers() -> None:
+    code = torch.fx.Graph()
+    x, marks = code.placeholder("x"), code.placeholder("marks")
+    read = code.call_function(torch.ops.aten.index.Tensor, (x, [None, marks]))
+    code.output((read,))
+    with FakeTensorMode(shape_env=ShapeEnv()):
+        x.meta["val"] = torch.empty(3, LENGTH)
+        for dtype, selects in ((torch.uint8, False), (torch.bool, False), (torch.int32, True)):
+            marks.meta["val"] = torch.empty(2, dtype=dtype)
+            found = Selections(Writer(code), {}).of(read)
+            assert (found is not None) == selects
 
 
 def test_interfaces_that_are_kept() -> None:
