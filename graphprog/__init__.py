@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from graphprog.alignments.verbalizers.verbalizer import Verbalizer as Verbalizer
     from graphprog.capture.capture import capture as capture
     from graphprog.compiler.compile import compile as compile
+    from graphprog.compiler.freeze import freeze as freeze
     from graphprog.compiler.model import ReprogrammedModel as ReprogrammedModel
     from graphprog.compiler.precompute import precompute as precompute
     from graphprog.compiler.program import Contract as Contract
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
     from graphprog.text.prompting.instruction import Instruction as Instruction
     from graphprog.text.prompting.template import Template as Template
     from graphprog.train import losses as losses
+    from graphprog.train.fit_many import fit_many as fit_many
     from graphprog.train.history import History as History
     from graphprog.train.loop.evaluate import Evaluation as Evaluation
     from graphprog.train.loop.evaluate import evaluate as evaluate

@@ -40,8 +40,12 @@ if TYPE_CHECKING:
     from graphprog.passes.normalize.functionalize import Functionalize as Functionalize
     from graphprog.passes.normalize.regions import InlineRegions as InlineRegions
     from graphprog.passes.optimize.channels_last import ChannelsLast as ChannelsLast
+    from graphprog.passes.optimize.fold_additive import FoldAdditive as FoldAdditive
     from graphprog.passes.optimize.fold_batch_norm import FoldBatchNorm as FoldBatchNorm
+    from graphprog.passes.optimize.fold_constants import FoldConstants as FoldConstants
     from graphprog.passes.optimize.fold_padding import FoldPadding as FoldPadding
+    from graphprog.passes.optimize.freeze_program import FreezeProgram as FreezeProgram
+    from graphprog.passes.optimize.merge_linears import MergeLinears as MergeLinears
     from graphprog.passes.pipeline import Pipeline as Pipeline
     from graphprog.passes.selection.only_what_is_read import OnlyWhatIsRead as OnlyWhatIsRead
     from graphprog.rewriting.editor import Editor as Editor

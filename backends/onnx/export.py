@@ -48,6 +48,7 @@ from graphprog.backends.parity.report import (
 )
 from graphprog.compiler.compile import compile as compile_program
 from graphprog.compiler.data_checks import warn_uncounted
+from graphprog.compiler.freeze import freeze
 from graphprog.compiler.merge_reparameterization import merge_reparameterization
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.outputs import with_outputs
@@ -73,6 +74,7 @@ def export(
     tolerance: float = TOLERANCE,
     inputs: Inputs | None = None,
     check_range: bool = False,
+    exact: bool = True,
 ) -> ParityReport:
     """Export a task as an ONNX file, after comparing it in ONNX Runtime with the task itself.
 
@@ -93,6 +95,8 @@ def export(
         inputs: examples to compare on, the first alone and all; None takes 1 and 5 random rows.
         check_range: whether the file returns NaN for rows whose first input is outside of the
             contract's range, for runtimes other than graphprog's session, which refuses them.
+        exact: export the operations of the task. Otherwise, what :func:`graphprog.freeze` folds at
+            the price of rounding is folded, too; only for ``program="folded"``.
 
     Raises:
         BackendError: no translation; the results differ, and where first; or there is no range to
@@ -109,6 +113,11 @@ def export(
     if program not in get_args(Mode):
         raise BackendError(f"program={program!r} is unknown; one of {', '.join(get_args(Mode))}")
     require_path(path)
+    if not exact and program != "folded":
+        raise BackendError(
+            f'exact=False folds the program in, which program="{program}" keeps apart',
+            ['program="folded"'],
+        )
     if isinstance(task, Graph):
         task = compile_program(task, Program())
     warn_uncounted(task.spec.align.kind, task.alignment)
@@ -126,7 +135,7 @@ def export(
     if program == "per_row":
         return export_per_row(task, path, batches, example, opset, tolerance, check_range)
     kept: Mode = "folded" if program == "folded" else "overridable"
-    model = lower(task, example, kept, opset)
+    model = lower(task, example, kept, opset, graph=None if exact else freeze(task, exact=False))
     own = program_as_inputs(model, task.program_state()) if program == "inputs" else None
     if check_range:
         check_range_inside(model, task.spec.contract.range)
@@ -153,6 +162,7 @@ def lower(
     program: Mode,
     opset: int | None = None,
     nodes: tuple[str, ...] | None = None,
+    graph: Graph | None = None,
 ) -> ir.Model:
     """Make the ONNX model of a task, without metadata.
 
@@ -162,10 +172,11 @@ def lower(
         program: as in :func:`export`.
         opset: as in :func:`export`.
         nodes: names of graph nodes to return in place of the task's outputs.
+        graph: what to lower instead of the task's graph; it returns the same.
     """
     names = output_names(task) if nodes is None else nodes
-    graph = SplitKV()(task.graph)
-    traced = exported_graph(graph, example, nodes or output_nodes(task), task.device)
+    graph = SplitKV()(task.graph if graph is None else graph)
+    traced = exported_graph(graph, example, nodes or output_nodes(graph), task.device)
     push_down_selection(traced.graph_module)
     return lower_program(traced, task.inputs, names, opset, overridable=program == "overridable")
 

@@ -99,19 +99,22 @@ def export_module(
         ) from error
 
 
-def output_nodes(task: ReprogrammedModel) -> tuple[str, ...]:
+def output_nodes(of: ReprogrammedModel | Graph) -> tuple[str, ...]:
     """Nodes of the outputs that are tensors; constants that a model returns need no backend."""
-    return tuple(node.name for _, node in _tensor_outputs(task))
+    graph = of if isinstance(of, Graph) else of.graph
+    return tuple(node.name for _, node in _tensor_outputs(graph))
 
 
 def output_names(task: ReprogrammedModel) -> tuple[str, ...]:
     """Names of the outputs that are tensors, in order; one that an input has too gets ``_out``."""
     taken = {spec.name for spec in task.inputs}
-    return tuple(f"{name}_out" if name in taken else name for name, _ in _tensor_outputs(task))
+    return tuple(
+        f"{name}_out" if name in taken else name for name, _ in _tensor_outputs(task.graph)
+    )
 
 
-def _tensor_outputs(task: ReprogrammedModel) -> list[tuple[str, fx.Node]]:
-    named = zip(task.graph.outputs, task.graph.output_nodes, strict=True)
+def _tensor_outputs(graph: Graph) -> list[tuple[str, fx.Node]]:
+    named = zip(graph.outputs, graph.output_nodes, strict=True)
     return [
         (name, node)
         for name, node in named

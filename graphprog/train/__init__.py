@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from graphprog.utils.lazy import import_when_used
 
 if TYPE_CHECKING:
+    from graphprog.train.fit_many import fit_many as fit_many
     from graphprog.train.history import EpochRecord as EpochRecord
     from graphprog.train.history import History as History
     from graphprog.train.loop.evaluate import Evaluation as Evaluation

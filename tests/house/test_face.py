@@ -32,12 +32,13 @@ LIBRARIES = (
     "torchmetrics",
 )
 USED_BY_NAMING = {
-    "accelerate": {"fit", "evaluate", "Evaluation", "reprogram"},
+    "accelerate": {"fit", "fit_many", "evaluate", "Evaluation", "reprogram"},
     "huggingface_hub": {"pull", "push", "peft"},
     "rich": {
         "attribute",
         "contrast",
         "fit",
+        "fit_many",
         "generate",
         "lens",
         "patch",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from graphprog.train.data.splits import Split
+from graphprog.compiler.data_checks import class_count
+from graphprog.train.data.splits import Split, TensorSplit
 from graphprog.train.loop.epoch import Trainer
 from graphprog.train.reuse.first_pass import FirstPass
 from graphprog.train.reuse.kept_split import KeptSplit
+from graphprog.train.reuse.sharing import Sharing
 from graphprog.train.reuse.stages import Stages
 
 
@@ -30,16 +32,29 @@ def kept_splits(
         return split, validation, ""
     if type(trainer) is not Trainer:
         return split, validation, "" if quiet else f"nothing is kept by {recipe.engine!r}"
+    shared = Sharing.now()
     stages = Stages.of(engine.task.graph)
+    if isinstance(stages, str) and shared is not None and not isinstance(split, TensorSplit):
+        inputs = Stages.of(engine.task.graph, engine.task.graph.placeholders)  # one reading for all
+        stages = stages if isinstance(inputs, str) else inputs
     if isinstance(stages, str):
         return split, validation, "" if quiet else f"nothing is kept of the samples: {stages}"
     engine.stages = stages
     engine.alone.eval()
-    first = FirstPass(engine, recipe.reuse, recipe.batch_size, folder, trainer.bar.keep)
-    kept = first.keep(split, "training")
+
+    def keep(one: Split, name: str) -> KeptSplit | str:
+        place = folder if shared is None else shared.new_folder()
+        first = FirstPass(engine, recipe.reuse, recipe.batch_size, place, trainer.bar.keep)
+        if shared is None:
+            return first.keep(one, name)
+        checks = (class_count(engine.task.graph), str(recipe.loss))  # samples were checked for them
+        key = (stages.key, recipe.precision, recipe.reuse, *checks)
+        return shared.kept(one, name, key, lambda: first.keep(one, name))
+
+    kept = keep(split, "training")
     if isinstance(kept, str):
         return split, validation, kept
-    held_out = None if validation is None else first.keep(validation, "validation")
+    held_out = None if validation is None else keep(validation, "validation")
     if isinstance(held_out, str):
         return kept, validation, held_out
     return kept, held_out, ""

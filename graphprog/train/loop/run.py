@@ -29,6 +29,7 @@ from graphprog.train.loop.reuse import fresh, kept_splits
 from graphprog.train.loop.state import ProgramState, RunState
 from graphprog.train.loop.tensorboard import Board
 from graphprog.train.objective import Objective
+from graphprog.train.reuse.sharing import Sharing
 
 Callback = Callable[[ReprogrammedModel, EpochRecord], bool | None]
 
@@ -90,7 +91,8 @@ class Run:
     def _keep(self, folder: Path) -> None:
         """Compute once what training does not change, where the recipe says so."""
         trainer = self.trainer
-        if self.epochs < 2 and self.folder is None:  # a run with a checkpoint may go on
+        again = self.epochs > 1 or self.folder is not None  # a run with a checkpoint may go on
+        if not again and Sharing.now() is None:
             return
         trainer.split, self.validation, reason = kept_splits(trainer, self.validation, folder)
         if reason and trainer.recipe.reuse != "auto":

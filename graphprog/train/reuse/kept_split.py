@@ -87,6 +87,10 @@ class KeptSplit(Split):
         self.probe = probe
         self.rows = base.rows
 
+    def of(self, base: Split) -> KeptSplit:
+        """Return the same kept values as the examples of another split of the same samples."""
+        return KeptSplit(base, self.values, self.kept_labels, self.probe)
+
     def steps(self, batch_size: int) -> int | None:
         """Return the number of batches of one pass over the base."""
         return self.base.steps(batch_size)
@@ -107,7 +111,7 @@ class KeptSplit(Split):
 
     def in_order(self) -> Split:
         """Return the same kept values in the order of the data set."""
-        return KeptSplit(self.base.in_order(), self.values, self.kept_labels, self.probe)
+        return self.of(self.base.in_order())
 
     def labels(self, share: Share) -> Iterator[Any]:
         """Yield the labels at once."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -20,6 +22,7 @@ from graphprog.ir.graph import Graph
 from graphprog.ir.ops import schema_name
 from graphprog.ir.sizes import is_symbolic
 from graphprog.train.reuse.boundary import boundary_of, needed_nodes
+from graphprog.utils.tensor_tree import checksum
 
 
 class Stages:
@@ -35,9 +38,15 @@ class Stages:
         self._parts = parts
 
     @classmethod
-    def of(cls, graph: Graph) -> Stages | str:
-        """Divide a graph, or say why it has no part that is computed once for each sample."""
-        boundary = boundary_of(graph)
+    def of(cls, graph: Graph, boundary: Sequence[fx.Node] | str | None = None) -> Stages | str:
+        """Divide a graph, or say why it has no part that is computed once for each sample.
+
+        Args:
+            graph: the graph of a task.
+            boundary: the values to keep, or why there are none; None chooses them.
+        """
+        if boundary is None:
+            boundary = boundary_of(graph)
         if isinstance(boundary, str):
             return boundary
         results: list[Sequence[Any]] = [graph.output_nodes]
@@ -50,6 +59,24 @@ class Stages:
         if any(part is None for part in parts):
             return "later operations need sizes of the inputs that kept values do not have"
         return cls(graph, boundary, tuple(part for part in parts if part is not None))
+
+    @cached_property
+    def key(self) -> tuple[str, ...]:
+        """What the values to keep are computed from, besides inputs; for graphs of one source.
+
+        Two tasks with the same key keep the same values.
+        """
+        lines, nodes = list(self.names), {self._graph.nodes[name] for name in self.names}
+        for node in reversed(self._graph.code.nodes):
+            if node not in nodes:
+                continue
+            nodes.update(node.all_input_nodes)
+            line = f"{node.name} {node.op} {node.target} {node.args} {node.kwargs}"
+            if node.op == "get_attr" and str(node.target).startswith("program."):
+                own: torch.Tensor = operator.attrgetter(str(node.target))(self._graph.weights)
+                line += f" {own.dtype} {tuple(own.shape)} {checksum([own.detach()])}"
+            lines.append(line)
+        return tuple(lines)
 
     def first(self, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """Return the values to keep [B, ...], without gradients."""
