@@ -22,8 +22,7 @@ from graphprog.passes.selection.only_what_is_read import OnlyWhatIsRead, flops_s
 from graphprog.passes.selection.selections import Selections
 from graphprog.passes.selection.writer import Writer
 from graphprog.passes.verify import CHECKS
-from tests.passes.test_random_graphs import Network, networks
-from tests.passes.test_random_graphs import capture as captured
+from tests.support.random_networks import Network, networks
 
 WIDTH, HEADS, LENGTH = 8, 2, 6
 few = settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
@@ -181,7 +180,7 @@ def test_random_networks_over_tokens(network: Tokens) -> None:
 @few
 @given(network=networks(), data=st.data())
 def test_random_networks_with_programs(network: Network, data: st.DataObject) -> None:
-    graph = captured(network)
+    graph = gp.capture(network, (torch.randn(2, 4),))
     key = data.draw(st.sampled_from(sorted(graph.sites)))
     program = gp.Program([gp.Additive(at=key)], align=gp.FixedMap(classes=2))
     task = gp.compile(graph, program)
