@@ -48,7 +48,9 @@ def contestants(model: nn.Module, side: int, folder: Path) -> dict[str, Callable
     sessions = {}
     for name, one in files.items():
         gp.backends.onnx.export(one, folder / f"{name}.onnx", exact=False, tolerance=1e-2)
-        sessions[name] = gp.backends.onnxruntime.Session(folder / f"{name}.onnx")
+        options = gp.backends.onnxruntime.SessionOptions(threads=torch.get_num_threads())
+        path = folder / f"{name}.onnx"
+        sessions[name] = gp.backends.onnxruntime.Session(path, options=options)
     return {
         "PyTorch, bare": lambda: bare(images),
         "PyTorch, folded": lambda: folded(images),
