@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import graphprog as gp
@@ -14,15 +14,11 @@ from graphprog.ir.graph import Graph
 from graphprog.passes.insert.insert import Insert
 from graphprog.passes.pipeline import Pipeline
 from graphprog.passes.verify import verify
-from tests.support.random_networks import Network, networks
+from tests.models.random_networks import Network, X, few, networks
 
 
 def capture(network: Network) -> Graph:
     return gp.capture(network, (torch.randn(2, 4),))
-
-
-X = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
-few = settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
 
 
 @few

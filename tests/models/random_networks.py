@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import torch
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -54,3 +55,7 @@ def networks(draw: st.DrawFn) -> Network:
         steps.append(Step(tuple(reads), draw(st.sampled_from(KINDS))))
     torch.manual_seed(draw(st.integers(0, 5)))
     return Network(steps).eval()
+
+
+X = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+few = settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
