@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import fx, nn
-from torch.utils import _pytree as pytree
 
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import InterfaceError, ProgramError
-from graphprog.ir.call_spec import CallSpec
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
 from graphprog.ir.inputs import batch_axis, inputs_of
@@ -75,7 +73,7 @@ def with_steering(task: ReprogrammedModel, steer: Steer) -> ReprogrammedModel:
         sources[name] = node
     for name, place in places.items():
         _add(edit, place, sources[name], strength)
-    edit.changes["call_spec"] = _extended(graph.call_spec, added)
+    edit.changes["call_spec"] = graph.call_spec.with_inputs(added)
     changed = dataclasses.replace(edit.finish(), base=graph.base)
     found = ReprogrammedModel(task.base, changed, task.spec, task.pipeline, task.seed, task.prompt)
     found.summary = dict(task.summary)
@@ -129,9 +127,3 @@ def _add(edit: Editor, place: Interface, vector: fx.Node, strength: fx.Node) -> 
         moved = edit.call(ops.to.dtype, (moved, place.dtype), before, _PART)
     new = edit.call(ops.add.Tensor, (value, moved), before, _PART)
     edit.redirect(value, edges, new, {(new, 0)}, place.key)
-
-
-def _extended(old: CallSpec, added: Sequence[str]) -> CallSpec:
-    args, kwargs = pytree.tree_unflatten([*range(len(old.names))], old.tree)
-    _, tree = pytree.tree_flatten((args, {**kwargs, **dict.fromkeys(added, -1)}))
-    return CallSpec(tree, (*old.names, *added), (*old.constants, *(None for _ in added)))

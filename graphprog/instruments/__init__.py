@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from graphprog.utils.lazy import import_when_used
 
 if TYPE_CHECKING:
+    from graphprog.instruments.ablation import ablation as ablation
     from graphprog.instruments.compare import Comparison as Comparison
     from graphprog.instruments.contrast import Contrast as Contrast
     from graphprog.instruments.control_vectors import read_control_vectors as read_control_vectors

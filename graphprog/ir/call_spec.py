@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -86,6 +87,13 @@ class CallSpec:
                     ["capture the model again with the new value"],
                 )
         return tensors
+
+    def with_inputs(self, added: Sequence[str]) -> CallSpec:
+        """Return the spec of a call with further tensors, by name."""
+        args, kwargs = pytree.tree_unflatten([*range(len(self.names))], self.tree)
+        _, tree = pytree.tree_flatten((args, {**kwargs, **dict.fromkeys(added, -1)}))
+        names, constants = (*self.names, *added), (*self.constants, *(None for _ in added))
+        return CallSpec(tree, names, constants)
 
     @classmethod
     def positional(cls, names: tuple[str, ...]) -> CallSpec:

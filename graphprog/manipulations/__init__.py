@@ -16,6 +16,9 @@ from graphprog.manipulations.inputs.prototypes import Prototypes as Prototypes
 from graphprog.manipulations.inputs.resize_pad import ResizePad as ResizePad
 from graphprog.manipulations.inputs.token_source import TokenSource as TokenSource
 from graphprog.manipulations.inputs.vocabulary_map import VocabularyMap as VocabularyMap
+from graphprog.manipulations.interventions.ablation import Ablation as Ablation
+from graphprog.manipulations.interventions.subspace import Subspace as Subspace
+from graphprog.manipulations.interventions.swap import Swap as Swap
 from graphprog.manipulations.modules.adapter import Adapter as Adapter
 from graphprog.manipulations.modules.additive import Additive as Additive
 from graphprog.manipulations.modules.conditional import Conditional as Conditional

@@ -51,6 +51,15 @@ class Manipulation(Spec):
         """
         return ()
 
+    @property
+    def new_inputs(self) -> tuple[str, ...]:
+        """Inputs that the model gets for this part, as the last arguments of its module.
+
+        Each has the shape and dtype of the value at the interface. A ``*`` stands for that of
+        ``at``. Parts may share an input of one type.
+        """
+        return ()
+
     @abstractmethod
     def build(self, context: BuildContext) -> nn.Module:
         """Make the module: value at the interface, then further inputs -> new value.

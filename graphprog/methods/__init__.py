@@ -13,6 +13,7 @@ from graphprog.methods.pixels import blackvip, smm
 from graphprog.methods.prefixes import p_tuning_v2, prefix_tuning
 from graphprog.methods.prompts import maple, p_tuning, prompt_tuning, vpt_deep, vpt_shallow
 from graphprog.methods.scaling import graph_prompt, ia3
+from graphprog.methods.subspaces import loreft
 from graphprog.methods.words import r2dl, reprogbert, time_llm
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "houlsby",
     "ia3",
     "llama_adapter",
+    "loreft",
     "maple",
     "p_tuning",
     "p_tuning_v2",

@@ -6,6 +6,7 @@ of a function does. ``error`` is what is raised.
 
 from __future__ import annotations
 
+import keyword
 import math
 from collections.abc import Collection, Iterable, Sequence
 
@@ -13,6 +14,7 @@ from graphprog.errors import GraphprogError, ProgramError
 from graphprog.utils.patterns import compile_pattern
 
 _LONGEST_AXIS = 2**31
+_RESERVED = {*keyword.kwlist, "self"}
 
 
 def require_integer(
@@ -103,6 +105,21 @@ def require_text(kind: str, field: str, value: object, *, blank: bool = False) -
         raise ProgramError(f"{_place(kind, field)} must be text, not {value!r:.60}")
     if not blank and not value.strip():
         raise ProgramError(f"{_place(kind, field)} is empty", ["leave the whole part out"])
+
+
+def require_name(kind: str, field: str, value: object) -> None:
+    """Refuse anything but the name of an argument, in which ``*`` stands for an index.
+
+    Raises:
+        ProgramError: naming the spec, the field and what it holds.
+    """
+    plain = value.replace("*", "0") if isinstance(value, str) else ""
+    fits = plain.isascii() and plain.isidentifier() and len(plain) <= 100
+    if not fits or plain in _RESERVED:
+        raise ProgramError(
+            f"{_place(kind, field)} must be the name of an input, not {value!r:.60}",
+            ["use letters, digits and underscores"],
+        )
 
 
 def require_pattern(kind: str, field: str, value: object) -> None:

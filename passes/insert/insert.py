@@ -8,6 +8,7 @@ import torch
 from torch import fx
 
 from graphprog.errors import InterfaceError, PassError
+from graphprog.ir.call_spec import CallSpec
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph, Insertion
 from graphprog.ir.interface import Interface
@@ -15,6 +16,7 @@ from graphprog.ir.sizes import same_shape
 from graphprog.manipulations.base import Manipulation
 from graphprog.manipulations.selective import SelectiveManipulation
 from graphprog.passes.base import Pass
+from graphprog.passes.insert.new_inputs import call_spec_of, new_input, remove_inputs
 from graphprog.passes.insert.operands import at_place, input_named, read
 from graphprog.passes.insert.select import selected
 from graphprog.rewriting.edges import uses_of
@@ -69,7 +71,15 @@ class Insert(Pass):
         site = edit.sites[place.key]
         old, edges, known = site.node, set(site.edges), set(uses_of(site.node))
         names = at_place(self.op.reads, self.op.at, place)
-        inputs = [old, *(read(edit, edit.graph, name, place.key) for name in names)]
+        call_spec, value = call_spec_of(edit), fake_tensor(old)
+        inputs = [
+            old,
+            *(read(edit, edit.graph, name, place.key) for name in names),
+            *(
+                new_input(edit, name, value, value.shape, value.dtype)
+                for name in at_place(self.op.new_inputs, self.op.at, place)
+            ),
+        ]
         values = tuple(fake_tensor(node) for node in inputs)
         context = BuildContext(
             values[0], place.key, generator, values[1:], graph=edit.graph, nodes=(old.name,)
@@ -78,11 +88,11 @@ class Insert(Pass):
         new, shared = one_or_two(inline(edit, label, module, inputs, place.key), module, place.key)
         same_type(place.key, values[0], new)
         if isinstance(self.op, SelectiveManipulation) and not self.op.changes_all:
-            new = selected(edit, self.op, label, place, (old, new))
+            new = selected(edit, self.op, label, place, (old, new, shared))
         edit.share(label, shared)
         edit.redirect(old, edges, new, set(uses_of(old)) - known, place.key)
         order = ordered(edit, place.key, names) if names else None
-        undo = RestoreUses(new.name, old.name, order)
+        undo = RestoreUses(new.name, old.name, order, call_spec)
         edit.record(Insertion("value", label, place.key, new.name, old.name, undo, self.op.label))
 
 
@@ -94,16 +104,20 @@ class RestoreUses:
         result: node of the new value.
         original: node of the old value.
         order: names of all nodes in their original order, if it changed.
+        call_spec: the original call spec of the graph, if inputs may have been added.
     """
 
     result: str
     original: str
     order: tuple[str, ...] | None = None
+    call_spec: CallSpec | None = None
 
     def __call__(self, edit: Editor) -> None:
-        """Restore the uses, and the order."""
+        """Restore the uses, the order, and the inputs."""
         edit.node(self.result).replace_all_uses_with(edit.node(self.original))
         arrange(edit.code, edit.alive(self.order or ()))
+        if self.call_spec is not None:
+            remove_inputs(edit, self.call_spec)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,39 +13,9 @@ from torch import Tensor, nn
 
 import graphprog as gp
 from graphprog.errors import DataError, InterfaceError, ProgramError
+from tests.manipulations.hooked_blocks import LENGTHS, call, hooked, logits
 from tests.models.tiny_models import tiny
 from tests.models.zoo import CASES, captured
-
-LENGTHS = (6, 4, 9)  # tokens of each row
-
-
-def call(length: int = 9) -> dict[str, Tensor]:
-    ids = torch.randint(1, 90, (3, length), generator=torch.Generator().manual_seed(4))
-    mask = (torch.arange(length) < torch.tensor(LENGTHS)[:, None]).long()
-    return {"input_ids": ids, "attention_mask": mask}
-
-
-def hooked(model: Any, given: dict[str, Tensor], change: Callable[[Tensor], None]) -> Tensor:
-    """Logits with the output of block 1 changed in place."""
-
-    def hook(_module: Any, _given: Any, result: Any) -> Any:
-        value = (result[0] if isinstance(result, tuple) else result).clone()
-        change(value)
-        return (value, *result[1:]) if isinstance(result, tuple) else value
-
-    handle = model.transformer.h[1].register_forward_hook(hook)
-    try:
-        with torch.no_grad():
-            found: Tensor = model(**given, use_cache=False).logits
-    finally:
-        handle.remove()
-    return found
-
-
-def logits(task: Any, given: dict[str, Tensor]) -> Tensor:
-    with torch.no_grad():
-        found: Tensor = task(**given, use_cache=False)["logits"]
-    return found
 
 
 def tokens(value: Tensor) -> Any:

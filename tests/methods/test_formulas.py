@@ -256,6 +256,25 @@ def test_adapters() -> None:
 
 
 @torch.no_grad()
+def test_loreft() -> None:
+    """At the first token and the last two, with R of a QR decomposition."""
+    model, _, ids = captured()
+    task, state = drawn(gp.methods.loreft("layers.*.mlp_out:out", rank=3, first=1, last=2))
+
+    def edited(h: Tensor, number: int) -> Tensor:
+        rows, weight, bias = (
+            state[f"loreft_{number}.{name}"] for name in ("rows", "aim.weight", "aim.bias")
+        )
+        q, r = torch.linalg.qr(rows.T)
+        basis = (q * r.diagonal().sign()).T
+        new = h + (h @ weight.T + bias - h @ basis.T) @ basis
+        return torch.cat([new[:, :1], h[:, 1:-2], new[:, -2:]], 1)
+
+    expected = forward(model, model.table(ids), feed_forward=edited)
+    torch.testing.assert_close(task(ids), expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
 def test_llama_adapter() -> None:
     model, _, ids = captured()
     paths = {

@@ -37,6 +37,7 @@ _AXES = {"ids": {0: "batch", 1: "sequence"}}
 _IDS = torch.tensor([[1, 2, 3, 4, 5], [6, 7, 8, 9, 0]])
 _SERIES = torch.linspace(-1, 1, 48).reshape(2, 24)
 _IMAGES = torch.linspace(0, 1, 600).reshape(2, 3, 10, 10)
+_OTHER = torch.linspace(-1, 1, 40).reshape(2, 5, 4)
 _CLASSES = {"good": " good", "bad": " bad"}
 _TWO_ROWS = gp.Fixed(torch.linspace(-1, 1, 8).reshape(2, 4))
 _FIRST_WORDS = gp.Learnable(gp.initializers.Tokens((1, 2)))
@@ -173,6 +174,20 @@ PROGRAMS: Mapping[str, tuple[str, gp.Program, tuple[Any, ...]]] = {
             align=gp.Slice({1: (-2, None)}),
         ),
         (_IDS,),
+    ),
+    "interventions": (
+        "words",
+        gp.Program(
+            [
+                gp.Ablation(at="tokens", value=gp.Fixed(torch.tensor([1.0])), units=1),
+                gp.Subspace(2, at="tokens", positions="0:2,-1:"),
+                gp.Subspace(1, at="tokens", donor="other", name="exchanged"),
+                gp.Swap(at="tokens", donor="other", positions="mask:where"),
+                gp.Scale(at="tokens", value=gp.Fixed(torch.tensor(0.5)), positions="last"),
+            ],
+            align=_HEAD,
+        ),
+        (_IDS, _OTHER, _IDS > 6),
     ),
     "vocabulary-map": ("words", gp.Program([gp.VocabularyMap(6)], align=_HEAD), (_IDS % 6,)),
     "patch-tokens": (

@@ -29,12 +29,16 @@ class Replacement(SelectiveManipulation):
     (VPT-deep, Jia et al., ECCV 2022; MaPLe, Khattak et al., CVPR 2023, at the end).
     ``hidden[*]`` has its own entries at each interface; ``hidden[0:4]`` is a range of depths.
 
+    With ``positions``, the entries go there instead, in order: number k to position number k of
+    those chosen, which may differ from row to row; further positions keep their values.
+
     Attributes:
         at: one or several interfaces.
         name: name of the part; the kind if empty.
         length: number of entries.
         axis: axis of the value.
-        offset: index of the first replaced entry; -1 replaces the last ``length`` entries.
+        offset: index of the first replaced entry; -1 replaces the last ``length`` entries. Not
+            with ``positions``.
         value: the entries, as for :class:`~graphprog.Concatenative`. ``Shared("concatenative")``
             uses the same entries at every depth.
         init: shorthand for ``value=Learnable(init)``.
@@ -62,6 +66,27 @@ class Replacement(SelectiveManipulation):
             )
         for field in ("length", "offset", "axis"):
             require_position(self.kind, field, getattr(self, field))
+        self._check_positions()
+
+    def _check_positions(self) -> None:
+        """Check that there are not more entries than positions, as far as their number is known."""
+        chosen = self.positions
+        if chosen is None:
+            return
+        if self.offset:
+            raise ProgramError(
+                f"{self.kind}: offset={self.offset} and positions={chosen!r:.60} exclude one "
+                "another",
+                ["leave out offset="],
+            )
+        one = isinstance(chosen, int) or chosen == "last"
+        number = 1 if one else len(set(chosen)) if isinstance(chosen, tuple) else self.length
+        if self.length > number:
+            raise ProgramError(
+                f"{self.kind}: {self.length} entries for positions={chosen!r:.60}, which are "
+                f"{number}",
+                [f"length={number}"],
+            )
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -83,6 +108,9 @@ class Replacement(SelectiveManipulation):
                 f"{where}: axis {self.axis} is the batch, whose entries are examples",
                 ["choose an interface at which that axis is the sequence"],
             )
+        if self.positions is not None:
+            module = entries_module(self.value, context.with_entries(self.axis, self.length))
+            return _Entries(module)
         size: int | torch.SymInt = value.shape[self.axis]
         last = max(self.offset, 0) + self.length
         if isinstance(size, int) and size < last:
@@ -95,6 +123,18 @@ class Replacement(SelectiveManipulation):
             size.node.shape_env.bound_sympy(size.node.expr).lower > last
         )
         return (Slots if known else _Places)(entries, self.axis, self.offset, self.length)
+
+
+class _Entries(nn.Module):
+    """Forward: the value, and inputs of the entries -> the value, and the entries."""
+
+    def __init__(self, entries: Entries) -> None:
+        super().__init__()
+        self.entries = entries
+
+    def forward(self, x: torch.Tensor, *others: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Make the entries; they are placed where the positions are known."""
+        return x, self.entries(x, *others)
 
 
 class Slots(nn.Module):
