@@ -36,6 +36,7 @@ class Stages:
         self.names = [node.name for node in boundary]
         self._graph = graph
         self._parts = parts
+        self._running = [Running(part) for part in parts]
 
     @classmethod
     def of(cls, graph: Graph, boundary: Sequence[fx.Node] | str | None = None) -> Stages | str:
@@ -84,10 +85,11 @@ class Stages:
 
     def rest(self, values: Sequence[torch.Tensor], read: bool, training: bool) -> tuple[Any, Any]:
         """Return what the task returns, and the values that the alignment reads if asked for."""
+        part = self._running[read].graph if training else self._parts[read]
         if read:
-            aligned, values_read = self._parts[1].run(values, training)
+            aligned, values_read = part.run(values, training)
             return aligned, values_read
-        flat = self._parts[0].run(values, training)
+        flat = part.run(values, training)
         return pytree.tree_unflatten(flat, self._graph.out_spec), None
 
 
@@ -124,7 +126,7 @@ def _rest(graph: Graph, boundary: Sequence[fx.Node], results: Sequence[Any]) -> 
             code.erase_node(node)
     if set(code.find_nodes(op="placeholder")) != set(kept):
         return None
-    return Running(part).graph
+    return part
 
 
 def _read_sizes(code: fx.Graph, kept: Sequence[fx.Node], batch: Batch) -> None:
