@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import graphprog as gp
 from graphprog.errors import DataError, InterfaceError, ProgramError
-from tests.manipulations.hooked_blocks import LENGTHS, call, hooked, logits
+from tests.manipulations.interventions.hooked_blocks import LENGTHS, call, hooked, logits
 from tests.models.tiny_models import tiny
 from tests.models.zoo import CASES, captured
 
