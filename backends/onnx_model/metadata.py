@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 
+from graphprog.analysis.token_inputs import TokenInputs
 from graphprog.backends.onnx_model.export_program import output_names
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Contract
-from graphprog.errors import FileError
+from graphprog.errors import FileError, ProgramError
 from graphprog.io.artifact import check_format
 from graphprog.io.saving import document_of
 from graphprog.ir.fingerprint import Fingerprint
@@ -33,6 +34,25 @@ FORMAT_NAME = "graphprog-deployed"
 FORMAT_VERSION = 1
 _NOT_OURS = ["give a file that a graphprog backend exported"]
 _BROKEN = ["export the task again: this file is damaged"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TextEntry:
+    """How texts become the inputs of a deployed file.
+
+    Attributes:
+        ids: name of the input of token ids.
+        mask: name of the input that is 1 for a token; empty if there is none.
+        vocabulary: number of rows of the table of tokens.
+        ends: whether the special tokens after a text belong to it.
+        tokenizer: fingerprint of the tokenizer.
+    """
+
+    ids: str
+    mask: str
+    vocabulary: int
+    ends: bool
+    tokenizer: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +71,7 @@ class Deployed:
         per_row: where each row of a batch has its own program, the tensors of a program that are
             stacked in inputs of these names, and which of their axes has a length of its own a
             program: that of the classes, or None. Otherwise empty.
+        text: how texts become inputs; None where the source has no tokenizer.
     """
 
     inputs: tuple[InputSpec, ...]
@@ -62,6 +83,7 @@ class Deployed:
     state: Mapping[str, str]
     fixed: Mapping[str, str]
     per_row: Mapping[str, int | None] = dataclasses.field(default_factory=dict)
+    text: TextEntry | None = None
 
 
 class Documented:
@@ -111,7 +133,25 @@ def describe(task: ReprogrammedModel, per_row: Mapping[str, int | None] | None =
     }
     if per_row is not None:
         document["per_row"] = per_row
+    if (text := _text_of(task)) is not None:
+        document["text"] = dataclasses.asdict(text)
     return render_json(document, "document")
+
+
+def _text_of(task: ReprogrammedModel) -> TextEntry | None:
+    """Return how texts become inputs of a task; None if that is not known."""
+    if task.prompt is None:
+        return None
+    try:
+        inputs = TokenInputs.of(task.base)
+    except ProgramError:
+        return None
+    if inputs.ids not in {spec.name for spec in task.inputs}:
+        return None
+    tokens = task.prompt.tokens
+    return TextEntry(
+        inputs.ids, inputs.mask, inputs.vocabulary, task.prompt.ends, tokens.fingerprint
+    )
 
 
 def viewer_entries(task: ReprogrammedModel) -> dict[str, str]:
@@ -173,7 +213,19 @@ def read_document(text: Any) -> Deployed:
         state=_texts(document, "state"),
         fixed=_texts(document, "fixed"),
         per_row=_class_axes(document.get("per_row", {})),
+        text=_text_entry(document.get("text")),
     )
+
+
+def _text_entry(value: Any) -> TextEntry | None:
+    if value is None:
+        return None
+    kinds = {"ids": str, "mask": str, "vocabulary": int, "ends": bool, "tokenizer": str}
+    if not isinstance(value, dict) or not all(
+        type(value.get(name)) is kind for name, kind in kinds.items()
+    ):
+        raise FileError("document.text: expected how texts become inputs", _BROKEN)
+    return TextEntry(**{name: value[name] for name in kinds})
 
 
 def _list(document: Mapping[str, Any], name: str) -> list[Any]:

@@ -12,7 +12,7 @@ from graphprog.backends.onnxruntime.program_cache import Array
 from graphprog.backends.onnxruntime.session import ProgramArgument, Session
 from graphprog.backends.onnxruntime.stacking import joined
 from graphprog.errors import DataError
-from graphprog.ir.inputs import batch_axis
+from graphprog.ir.inputs import row_inputs
 
 
 def run_in_batches(
@@ -41,8 +41,7 @@ def run_in_batches(
         >>> logits.shape
         (4, 2)
     """
-    axis = batch_axis(session.inputs)
-    varying = [axis is not None and spec.shape[:1] == (axis,) for spec in session.inputs]
+    varying = row_inputs(session.inputs)
     counts = {len(value) for value, varies in zip(inputs, varying, strict=False) if varies}
     if len(counts) != 1 or 0 in counts or rows < 1:
         found = " and ".join(map(str, sorted(counts))) or "none that varies"

@@ -179,13 +179,24 @@ class MultiSession(Programs):
 
 
 def _document(file: Path) -> Deployed:
-    """Read the JSON document of a file, without loading weights."""
+    """Read the JSON document of a file."""
     with within(file):
-        try:
-            model = onnx.load(file, load_external_data=False)
-        except Exception as error:
-            raise FileError(f"not an ONNX file: {error}", ["export the slots again"]) from error
-        return read_document({one.key: one.value for one in model.metadata_props}.get(KEY))
+        return read_document(metadata_of(file).get(KEY))
+
+
+def metadata_of(file: Path) -> dict[str, str]:
+    """Return the metadata of an ONNX file, without loading weights that lie beside it.
+
+    Raises:
+        FileError: missing, or not an ONNX file.
+    """
+    if not file.is_file():
+        raise FileError(f"{file}: no such file", ["check the path"])
+    try:
+        model = onnx.load(file, load_external_data=False)
+    except Exception as error:
+        raise FileError(f"{file}: not an ONNX file: {error}", ["export it again"]) from error
+    return {one.key: one.value for one in model.metadata_props}
 
 
 def _share(

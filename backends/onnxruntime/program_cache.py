@@ -59,13 +59,12 @@ class ProgramCache:
             FileError: another program must be moved to disk, but there is no space.
         """
         with self._lock:
-            if name in self._names:
-                self.drop(name)
+            self.drop(name)
             self._names[name] = None
             self._keep(name, program)
 
-    def get(self, name: str) -> LoadedProgram:
-        """Return the program with a name, and mark it as used last.
+    def get(self, name: str) -> LoadedProgram | None:
+        """Return the program with a name, and mark it as used last; None if there is none.
 
         Raises:
             FileError: it cannot be read from disk, or another cannot be written.
@@ -74,6 +73,8 @@ class ProgramCache:
             if name in self._kept:
                 self._kept.move_to_end(name)
                 return self._kept[name]
+            if name not in self._stored:
+                return None
             path, empty = self._stored[name]
             try:
                 arrays = safetensors.numpy.load_file(path)
@@ -85,14 +86,17 @@ class ProgramCache:
             self._keep(name, program)
             return program
 
-    def drop(self, name: str) -> None:
-        """Remove a program."""
+    def drop(self, name: str) -> bool:
+        """Remove a program; return whether there was one."""
         with self._lock:
+            if name not in self._names:
+                return False
             del self._names[name]
             if name in self._kept:
                 self._bytes -= self._kept.pop(name).nbytes
             if name in self._stored:
                 self._stored.pop(name)[0].unlink(missing_ok=True)
+            return True
 
     def _keep(self, name: str, program: LoadedProgram) -> None:
         self._kept[name] = program
@@ -186,9 +190,8 @@ class Programs(abc.ABC):
         Raises:
             BackendError: there is no program of that name; lists the names.
         """
-        if name not in self._cache.names:
+        if not self._cache.drop(name):
             raise self._unknown(name)
-        self._cache.drop(name)
 
     def resolve(self, program: Any) -> LoadedProgram:
         """Return the program given by name, by file, or itself.
@@ -199,8 +202,8 @@ class Programs(abc.ABC):
         """
         _require_program(program)
         if isinstance(program, str):
-            if program in self._cache.names:
-                return self._cache.get(program)
+            if (found := self._cache.get(program)) is not None:
+                return found
             if not os.path.exists(program):
                 raise self._unknown(program)
         return self.checked(program)

@@ -117,6 +117,11 @@ class Session(Documented, Programs):
         """Where the model runs, most preferred first, in ONNX Runtime's names."""
         return tuple(self._session.get_providers())
 
+    @property
+    def output_types(self) -> dict[str, str]:
+        """Type of every output by name, such as ``float32[batch,10]``."""
+        return {entry.name: _type_text(entry) for entry in self._session.get_outputs()}
+
     @overload
     def run(
         self,
@@ -213,7 +218,7 @@ class Session(Documented, Programs):
         Raises:
             BackendError: neither the file nor the program names its classes.
         """
-        meant = self._resolved(program)
+        meant = self.resolved(program)
         logits = self.evaluate(self._arranged(inputs, named), meant)[0]
         names = self.labels_of(meant, len(logits), self.labels)
         return probabilities_of(names, logits) if probabilities else best_of(names, logits)
@@ -225,18 +230,44 @@ class Session(Documented, Programs):
         outputs: Sequence[str] | None = None,
     ) -> list[np.ndarray]:
         """All outputs, or those named, for inputs in order; otherwise as :meth:`run`."""
+        return self.run_checked(self.checked_inputs(inputs), self.resolved(program), outputs)
+
+    def checked_inputs(self, inputs: Sequence[Input]) -> tuple[torch.Tensor, ...]:
+        """Return inputs in order as tensors on the CPU, checked against the contract.
+
+        Raises:
+            DataError: as :meth:`run`.
+        """
         tensors = tuple(map(_tensor, inputs))
         check_inputs(self.inputs, self.contract, tensors)
-        meant = self._resolved(program)
-        if isinstance(meant, list) and not self.document.per_row:
+        return tensors
+
+    def run_checked(
+        self,
+        inputs: Sequence[torch.Tensor],
+        program: LoadedProgram | list[LoadedProgram] | None,
+        outputs: Sequence[str] | None = None,
+    ) -> list[np.ndarray]:
+        """All outputs, or those named, without further checks of inputs and programs.
+
+        Args:
+            inputs: of :meth:`checked_inputs`; batches of them may have been joined.
+            program: of :meth:`resolved`; likewise.
+            outputs: as for :meth:`run`.
+
+        Raises:
+            BackendError: ONNX Runtime fails, or rows with different programs cannot be joined.
+            DataError: another number of programs than of rows.
+        """
+        if isinstance(program, list) and not self.document.per_row:
             self.require_rows()
 
             def run(rows: Sequence[int]) -> list[np.ndarray]:
-                some = some_rows(self.inputs, tensors, rows, len(meant))
-                return self._evaluated(some, meant[rows[0]], outputs)
+                some = some_rows(self.inputs, inputs, rows, len(program))
+                return self._evaluated(some, program[rows[0]], outputs)
 
-            return by_group([id(one) for one in meant], run)
-        return self._evaluated(tensors, meant, outputs)
+            return by_group([id(one) for one in program], run)
+        return self._evaluated(inputs, program, outputs)
 
     def _evaluated(
         self,
@@ -306,11 +337,12 @@ class Session(Documented, Programs):
                 ['export(task, path, program="overridable")'],
             )
 
-    def _resolved(self, program: ProgramArgument) -> LoadedProgram | list[LoadedProgram] | None:
-        """The program, or that of each row.
+    def resolved(self, program: ProgramArgument) -> LoadedProgram | list[LoadedProgram] | None:
+        """The loaded program, or that of each row; None for that of the file.
 
         Raises:
-            BackendError: the file holds none, and none is given.
+            BackendError: the file holds none, and none is given; or as :meth:`run`.
+            FileError: as :meth:`run`.
         """
         if isinstance(program, Sequence) and not isinstance(program, str):
             return self.resolve_rows(program)

@@ -9,7 +9,7 @@ import numpy as np
 
 from graphprog.backends.onnx_model.program_files import LoadedProgram
 from graphprog.errors import DataError
-from graphprog.ir.inputs import InputSpec, batch_axis
+from graphprog.ir.inputs import InputSpec, batch_axis, row_inputs
 
 
 def stacked(
@@ -36,13 +36,22 @@ def stacked(
         name: _stacked([program.tensors[name] for program in different], axis)
         for name, axis in axes.items()
     }
-    counted = next(((name, axis) for name, axis in axes.items() if axis is not None), None)
-    classes = [
-        program.tensors[counted[0]].shape[counted[1]] if counted and counted[1] is not None else 0
-        for program in different
-    ]
+    classes = [class_count(program, axes) for program in different]
     rows = np.array([places[id(program)] for program in programs], dtype=np.int64)
     return stacks, rows, np.array(classes, dtype=np.int64)
+
+
+def class_count(program: LoadedProgram, axes: Mapping[str, int | None]) -> int:
+    """Return the number of classes of a program; 0 where no tensor says it.
+
+    Args:
+        program: with the tensors.
+        axes: as for :func:`stacked`.
+    """
+    for name, axis in axes.items():
+        if axis is not None:
+            return int(program.tensors[name].shape[axis])
+    return 0
 
 
 def _stacked(arrays: Sequence[np.ndarray], axis: int | None) -> np.ndarray:
@@ -111,12 +120,10 @@ def some_rows(
     if len(inputs) != len(specs):
         names = ", ".join(map(str, specs))
         raise DataError(f"the model takes {names}; given were {len(inputs)} inputs")
-    letter = batch_axis(specs)
-    if letter is None:
+    if batch_axis(specs) is None:
         raise DataError("the model has no axis of rows that could have their own programs")
     taken: list[Any] = []
-    for spec, value in zip(specs, inputs, strict=True):
-        varies = spec.shape[:1] == (letter,)
+    for varies, value in zip(row_inputs(specs), inputs, strict=True):
         if varies:
             require_as_many(count, len(value))
         taken.append(value[list(rows)] if varies else value)

@@ -13,7 +13,7 @@ from graphprog.backends.onnx_model.program_files import LoadedProgram
 from graphprog.backends.parity.report import Inputs, ParityReport, compare
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError
-from graphprog.ir.inputs import batch_axis, rows_of
+from graphprog.ir.inputs import row_inputs, rows_of
 
 
 def prove_rows(
@@ -82,13 +82,13 @@ def row_by_row(
         programs: number of the task of each row.
         inputs: of all rows; those without an axis of rows are the same for all.
     """
-    letter = batch_axis(tasks[0].inputs)
+    by_row = row_inputs(tasks[0].inputs)
     device = tasks[0].device
     found: list[list[torch.Tensor]] = []
     for row, number in enumerate(programs):
         one = [
-            value[row : row + 1] if spec.shape[:1] == (letter,) else value
-            for spec, value in zip(tasks[0].inputs, inputs, strict=True)
+            value[row : row + 1] if varies else value
+            for varies, value in zip(by_row, inputs, strict=True)
         ]
         with torch.no_grad():
             outputs = tasks[number].graph.run([value.to(device) for value in one])

@@ -17,6 +17,7 @@ from graphprog.cli.inspect import inspect
 from graphprog.cli.methods import methods
 from graphprog.cli.predict import predict
 from graphprog.cli.rewrite import rewrite
+from graphprog.cli.serve import serve
 from graphprog.cli.show import show
 from graphprog.errors import GraphprogError
 from graphprog.utils.version import __version__
@@ -38,6 +39,7 @@ app.command()(diff)
 app.command()(show)
 app.command()(export)
 app.command()(predict)
+app.command()(serve)
 app.add_typer(methods, name="methods")
 
 

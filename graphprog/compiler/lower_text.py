@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -69,17 +70,30 @@ def needs_tokenizer(program: Program) -> bool:
 
 
 def _prompt(program: Program, graph: Graph) -> Prompt | None:
-    texts = tuple(part for part in program.manipulations if isinstance(part, TextPart))
-    words = isinstance(program.align, Verbalizer | Score)
     if graph.tokenizer is None and not needs_tokenizer(program):
         return None
-    wanted = ", ".join([*(part.kind for part in texts), *([program.align.kind] if words else [])])
-    tokens = require_tokenizer(graph.tokenizer, wanted or "a query")
-    gap = isinstance(program.align, Verbalizer) and program.align.position == "mask"
-    prompt = Prompt(texts, tokens, answer=tokens.mask[0] if gap else "")
     # an end token would end the text before the answer of a language model
-    ends = bool(tokens.back) and not writes_on(graph)
-    return dataclasses.replace(prompt, ends=True) if ends else prompt
+    return prompt_of(program, graph.tokenizer, ends=not writes_on(graph))
+
+
+def prompt_of(program: Program, tokenizer: Any, ends: bool) -> Prompt:
+    """Return the prompt that adds the text of a program to queries.
+
+    Args:
+        program: any program.
+        tokenizer: that of the source model.
+        ends: whether the special tokens after a text belong to it.
+
+    Raises:
+        ProgramError: the object is not a tokenizer, or lacks a token that the program needs.
+    """
+    texts = tuple(part for part in program.manipulations if isinstance(part, TextPart))
+    words = isinstance(program.align, Verbalizer | Score)
+    wanted = ", ".join([*(part.kind for part in texts), *([program.align.kind] if words else [])])
+    tokens = require_tokenizer(tokenizer, wanted or "a query")
+    gap = isinstance(program.align, Verbalizer) and program.align.position == "mask"
+    answer = tokens.mask[0] if gap else ""
+    return Prompt(texts, tokens, answer=answer, ends=bool(tokens.back) and ends)
 
 
 def _kept(prompt: Prompt, graph: Graph) -> Sequence[Manipulation]:

@@ -75,6 +75,26 @@ def batch_axis(inputs: Sequence[InputSpec]) -> str | None:
     return next((size for size in firsts if isinstance(size, str)), None)
 
 
+def row_inputs(inputs: Sequence[InputSpec]) -> list[bool]:
+    """Return for each input whether its axis 0 is that of the rows.
+
+    A model that broadcasts a mask [T, S] to its tokens [B, S] leaves T and B apart, but a second
+    axis that both share says that these are the same rows.
+    """
+    letter = batch_axis(inputs)
+    own = [letter is not None and spec.shape[:1] == (letter,) for spec in inputs]
+    shared = {
+        size
+        for spec, by_row in zip(inputs, own, strict=True)
+        for size in spec.shape[1:]
+        if by_row and isinstance(size, str)
+    }
+    return [
+        by_row or (isinstance(first, str) and not shared.isdisjoint(rest))
+        for by_row, (first, *rest) in zip(own, (spec.shape or (0,) for spec in inputs), strict=True)
+    ]
+
+
 def rows_of(inputs: Sequence[InputSpec], values: Sequence[torch.Tensor]) -> int:
     """Return the length of the batch axis; 1 if it is fixed."""
     axis = batch_axis(inputs)
