@@ -26,7 +26,7 @@ from graphprog.passes.base import Pass, watching
 from graphprog.passes.erase import EraseProgram
 from graphprog.passes.verify import verify
 from tests.support.cpu_torchvision import declare_missing_operators
-from tests.support.hub_server import hub as hub
+from tests.support.servers.hub_server import hub as hub
 
 if _IS_WORKER:
     torch.set_num_threads(1)

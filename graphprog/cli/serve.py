@@ -11,7 +11,6 @@ import typer
 
 from graphprog.cli.models import NoCache, open_model
 from graphprog.errors import BackendError, FileError
-from graphprog.sources.library import library
 from graphprog.utils.lazy import load
 
 _TOKEN = "GRAPHPROG_TOKEN"
@@ -52,7 +51,7 @@ def serve(
 ) -> None:
     """Serve a model: Open Inference Protocol, predictions, completions, programs, metrics."""
     for needed in ("fastapi", "uvicorn", "prometheus_client"):
-        library(needed, "graphprog serve", '"graphprog[serve]"')
+        load("graphprog.sources.library:library")(needed, "graphprog serve", '"graphprog[serve]"')
     limits = load("graphprog.serve.limits:Limits")(
         body=max_body,
         memory=max(2**29, 2 * max_body),

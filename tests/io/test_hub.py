@@ -12,7 +12,7 @@ from graphprog.errors import FileError
 from graphprog.io import artifact
 from graphprog.io.card import MARK, write_card
 from graphprog.io.hub import pull, push
-from tests.support.hub_server import COMMIT, TOKEN, HubServer
+from tests.support.servers.hub_server import COMMIT, TOKEN, HubServer
 
 DOCUMENT = {
     "program": {"kind": "program", "manipulations": [{"kind": "additive", "at": "input"}]},

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import graphprog as gp
 from graphprog.errors import FileError, GraphprogError, ProgramError
-from tests.support.hub_server import HubServer
+from tests.support.servers.hub_server import HubServer
 
 WIDTH, LENGTH = 16, 3
 

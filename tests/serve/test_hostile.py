@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.server_process import ServerProcess, serving
+from tests.support.servers.server_process import ServerProcess, serving
 
 pytestmark = pytest.mark.xdist_group("serve")
 

@@ -19,7 +19,7 @@ from graphprog.serve.limits import Limits
 from graphprog.serve.metrics import Metrics
 from graphprog.serve.open import open_served
 from tests.models.text_models import reader, tokenizer
-from tests.support.server_process import serving
+from tests.support.servers.server_process import serving
 
 pytestmark = pytest.mark.xdist_group("serve")
 

@@ -20,7 +20,7 @@ from tritonclient.utils import InferenceServerException
 
 import graphprog as gp
 from tests.models.served_tasks import LABELS, image_task
-from tests.support.server_process import TOKEN, ServerProcess, serving
+from tests.support.servers.server_process import TOKEN, ServerProcess, serving
 
 pytestmark = pytest.mark.xdist_group("serve")
 

@@ -1,0 +1,3 @@
+"""Servers of this machine, for tests."""
+
+from __future__ import annotations
