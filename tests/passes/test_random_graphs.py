@@ -14,7 +14,7 @@ from graphprog.ir.graph import Graph
 from graphprog.passes.insert.insert import Insert
 from graphprog.passes.pipeline import Pipeline
 from graphprog.passes.verify import verify
-from tests.models.random_networks import Network, X, few, networks
+from tests.models.networks.random_networks import Network, X, few, networks
 
 
 def capture(network: Network) -> Graph:

@@ -13,7 +13,7 @@ from graphprog.errors import PassError, ProgramError
 from graphprog.ir.printing import operator_name
 from graphprog.passes.optimize.fold_constants import FoldConstants, with_constants
 from graphprog.passes.verify import CHECKS
-from tests.models.random_networks import Network, X, few, networks
+from tests.models.networks.random_networks import Network, X, few, networks
 
 
 class Towers(nn.Module):

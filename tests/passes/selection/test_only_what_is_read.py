@@ -22,7 +22,7 @@ from graphprog.passes.selection.only_what_is_read import OnlyWhatIsRead, flops_s
 from graphprog.passes.selection.selections import Selections
 from graphprog.passes.selection.writer import Writer
 from graphprog.passes.verify import CHECKS
-from tests.models.random_networks import Network, networks
+from tests.models.networks.random_networks import Network, networks
 
 WIDTH, HEADS, LENGTH = 8, 2, 6
 few = settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
