@@ -6,9 +6,10 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PINS := pyproject.toml constraints.txt
 JAVASCRIPT := tests/javascript
+WEB := web
 
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-text test test-all javascript sweep lint types wheel clean
+.PHONY: help demo demo-text test test-all javascript page sweep lint types wheel clean
 
 help:
 	@echo "make demo      reprogram a real image classifier, end to end"
@@ -16,6 +17,7 @@ help:
 	@echo "make test      lint, type check, tests"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make javascript  Node's packages and a browser, for the tests that run outside of Python"
+	@echo "make page      build the graph page, graphprog/ir/drawing/page.html, from web/graph_page"
 	@echo "make sweep     all families of the model libraries, into docs/zoo.md"
 	@echo "make lint      ruff, check and format; the layers of imports"
 	@echo "make types     strict type check"
@@ -34,7 +36,10 @@ test: lint types javascript
 test-all: lint types javascript
 	$(RUN) -m pytest -n 2 --dist loadgroup -m "slow or not slow"
 
-javascript: $(JAVASCRIPT)/node_modules/.package-lock.json
+javascript: $(JAVASCRIPT)/node_modules/.package-lock.json $(WEB)/node_modules/.package-lock.json
+
+page: $(WEB)/node_modules/.package-lock.json
+	PATH="$(abspath $(VENV)/bin):$$PATH" node $(WEB)/build.mjs
 
 sweep: $(VENV)/.installed-test
 	$(RUN) -m sweep
@@ -62,8 +67,8 @@ $(VENV)/.installed-%: $(PINS) | $(RUN)
 	@touch $@
 
 # No package may run a program of its own while it is installed: some would download.
-$(JAVASCRIPT)/node_modules/.package-lock.json: $(JAVASCRIPT)/package-lock.json | $(VENV)/.installed-test
-	PATH="$(abspath $(VENV)/bin):$$PATH" npm ci --ignore-scripts --no-audit --no-fund --prefix $(JAVASCRIPT)
+%/node_modules/.package-lock.json: %/package-lock.json | $(VENV)/.installed-test
+	PATH="$(abspath $(VENV)/bin):$$PATH" npm ci --ignore-scripts --no-audit --no-fund --prefix $*
 	@touch $@
 
 $(RUN):

@@ -30,6 +30,7 @@ from graphprog.backends.onnxruntime.session import Session
 from graphprog.errors import BackendError, DataError, FileError
 from graphprog.ir.inputs import batch_axis, random_inputs
 from graphprog.utils.files import proved_write
+from graphprog.utils.html import preformatted
 from graphprog.utils.numerics import Difference, difference
 
 Precision = Literal["int8", "float16", "bfloat16"]
@@ -61,6 +62,10 @@ class QuantizationReport:
     label_agreement: float
     accuracy_before: float | None = None
     accuracy_after: float | None = None
+
+    def _repr_html_(self) -> str:
+        """Return the text, for notebooks."""
+        return preformatted(str(self))
 
     def __str__(self) -> str:
         share = self.bytes_after / self.bytes_before

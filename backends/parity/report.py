@@ -13,6 +13,7 @@ import torch
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError
 from graphprog.ir.inputs import InputSpec, batch_axis, rows_of
+from graphprog.utils.html import preformatted
 from graphprog.utils.numerics import difference
 
 Inputs = tuple[torch.Tensor, ...]
@@ -82,6 +83,10 @@ class ParityReport:
     tolerance: float
     passed: bool
     first_divergence: str | None = None
+
+    def _repr_html_(self) -> str:
+        """Return the text, for notebooks."""
+        return preformatted(str(self))
 
     def __str__(self) -> str:
         sizes = " and ".join(map(str, self.batch_sizes))

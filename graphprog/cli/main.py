@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from graphprog.cli.diff import diff
+from graphprog.cli.draw import draw
 from graphprog.cli.export import export
 from graphprog.cli.inspect import inspect
 from graphprog.cli.methods import methods
@@ -34,6 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(inspect)
+app.command()(draw)
 app.command()(rewrite)
 app.command()(diff)
 app.command()(show)

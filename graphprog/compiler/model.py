@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,8 +27,10 @@ from graphprog.compiler.running import Running
 from graphprog.compiler.scoring import score
 from graphprog.errors import ProgramError
 from graphprog.ir.dependence.classes import Dependence
+from graphprog.ir.drawing.document import Stage
+from graphprog.ir.drawing.page import notebook_html, write_page
 from graphprog.ir.execution import copy_code
-from graphprog.ir.graph import Graph
+from graphprog.ir.graph import Graph, require_graph
 from graphprog.ir.inputs import check_type, inputs_of, random_inputs
 from graphprog.ir.records import Steps
 from graphprog.passes.pipeline import Pipeline
@@ -247,6 +251,56 @@ class ReprogrammedModel(nn.Module):
             ['weights + samples', 'weights + program + samples']
         """
         return dataclasses.replace(self.graph.explain(), notes=tuple(self._running.notes()))
+
+    def draw(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        beside: Graph | None = None,
+        values: Mapping[str, torch.Tensor] | None = None,
+    ) -> Path:
+        """Write a page with the source, and the graph after every pass of the program.
+
+        Args:
+            path: the file to write, such as ``task.html``.
+            beside: another graph to compare with; it comes first.
+            values: recorded values by name of the interface, as :func:`graphprog.record` returns
+                them.
+
+        Returns:
+            The path of the file.
+
+        Raises:
+            FileError: the file cannot be written.
+            InterfaceError: a recorded value is of no interface.
+
+        Example:
+            >>> task = gp.compile(graph, gp.Program([gp.Additive()]))
+            >>> task.draw("task.html").suffix
+            '.html'
+        """
+        return write_page(path, self._stages(beside), values)
+
+    @plain_modes()
+    def _stages(self, beside: Graph | None = None) -> list[Stage]:
+        stages, graph = [Stage("source", self.base)], self.base
+        for item in self.pipeline.passes:
+            graph = item(graph)
+            stages.append(Stage(str(item), graph))
+        if self.pipeline.passes:
+            stages[-1] = Stage(stages[-1].label, self.graph)
+        if beside is None:
+            return stages
+        require_graph(beside)
+        derived = self.base.history[:1] == beside.history[:1] != ()
+        stages[0] = Stage("source", self.base, derived)
+        return [Stage(f"beside: {beside.name}", beside), *stages]
+
+    def _repr_html_(self) -> str:
+        """Return the program and the page of :meth:`draw`, for notebooks."""
+        program = self.spec._repr_html_()
+        trained = f"<p>trained parameters: {self.trained_parameters():,}</p>"
+        return program + trained + notebook_html(self._stages(), repr(self))
 
     def program_state(self) -> dict[str, torch.Tensor]:
         """Return learned and counted tensors by ``program.*`` name, as detached CPU copies."""

@@ -18,6 +18,7 @@ from graphprog.manipulations.selective import SelectiveManipulation, require_sel
 from graphprog.spec.checks import require_choice, require_texts
 from graphprog.spec.registry import Spec, spec
 from graphprog.text.prompting.part import TextPart
+from graphprog.utils.html import table
 
 SPACES = ("model", "unit", "normalized")
 
@@ -163,6 +164,13 @@ class Program(Spec):
                 f"the alignment has {classes} classes, the contract {len(self.contract.labels)} "
                 "labels"
             )
+
+    def _repr_html_(self) -> str:
+        """Return the parts as a table, for notebooks."""
+        parts = [(part.kind, getattr(part, "at", ""), str(part)) for part in self.manipulations]
+        place = ", ".join(step.at for step in self.align.steps)
+        rows = [*parts, (self.align.kind, place, str(self.align))]
+        return table([*rows, ("contract", "", str(self.contract))], ("part", "at", "text"))
 
     @property
     def acting(self) -> tuple[Manipulation, ...]:

@@ -7,6 +7,7 @@ import itertools
 import os
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
 import sympy
@@ -17,6 +18,8 @@ from torch.utils import _pytree as pytree
 from graphprog.errors import InterfaceError, ProgramError
 from graphprog.ir.call_spec import CallSpec
 from graphprog.ir.dependence.classes import Dependence
+from graphprog.ir.drawing.document import Stage
+from graphprog.ir.drawing.page import notebook_html, stages_of, write_page
 from graphprog.ir.execution import executable, write_updates
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.fingerprint import Fingerprint
@@ -389,6 +392,51 @@ class Graph:
             ['weights + samples']
         """
         return Dependence.of(self)
+
+    def draw(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        beside: Graph | None = None,
+        values: Mapping[str, torch.Tensor] | None = None,
+    ) -> Path:
+        """Write the graph as a page for a browser: one file, which needs no network.
+
+        Modules fold and unfold, repeated ones are folded at first; see ``docs/graph_page.md``. A
+        graph with a program shows the source too.
+
+        Args:
+            path: the file to write, such as ``graph.html``.
+            beside: another graph to compare with; it comes first.
+            values: recorded values by name of the interface, as :func:`graphprog.record` returns
+                them.
+
+        Returns:
+            The path of the file.
+
+        Raises:
+            FileError: the file cannot be written.
+            InterfaceError: a recorded value is of no interface.
+
+        Example:
+            >>> values = gp.record(graph, images, at=["hidden[*]"])
+            >>> graph.draw("graph.html", values=values).suffix
+            '.html'
+        """
+        return write_page(path, self._stages(beside), values)
+
+    def _stages(self, beside: Graph | None = None) -> list[Stage]:
+        stages = stages_of(self, self.base)
+        if beside is None:
+            return stages
+        require_graph(beside)
+        derived = self.history[:1] == beside.history[:1] != ()
+        first = dataclasses.replace(stages[0], derived=derived)
+        return [Stage(f"beside: {beside.name}", beside), first, *stages[1:]]
+
+    def _repr_html_(self) -> str:
+        """Return the page of :meth:`draw`, for notebooks."""
+        return notebook_html(self._stages(), str(self))
 
     @cached_property
     def _text_hash(self) -> str:

@@ -8,8 +8,10 @@ from typing import Any, SupportsIndex, overload
 
 from graphprog.ir.interface import Edge
 from graphprog.utils.columns import columns
+from graphprog.utils.html import table
 
 _WIDEST = 64
+_HEADER = ("pass", "what it did", "time")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,14 +104,21 @@ class Steps(tuple[Step, ...]):
         """Return the history with one more step."""
         return Steps((*self, step))
 
-    def __str__(self) -> str:
+    def _rows(self) -> list[tuple[str, str, str]]:
         rows, before = [], 0
         for step in self:
             rows.append(
                 (_shortened(step.text), _effect(step, before), f"{step.milliseconds:.1f} ms")
             )
             before = step.nodes
-        return "\n".join(columns(rows, ("pass", "what it did", "time")))
+        return rows
+
+    def __str__(self) -> str:
+        return "\n".join(columns(self._rows(), _HEADER))
+
+    def _repr_html_(self) -> str:
+        """Return the table, for notebooks."""
+        return table(self._rows(), _HEADER)
 
     __repr__ = __str__
 

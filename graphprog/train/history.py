@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from graphprog.errors import FileError
+from graphprog.utils.html import preformatted, table
 from graphprog.utils.plots.figures import figure, keep
 
 if TYPE_CHECKING:
@@ -158,6 +159,25 @@ class History:
         }
         return {**found, "stopped": self.stopped} if self.stopped else found
 
+    def _repr_html_(self) -> str:
+        """Return the epochs as a table, for notebooks."""
+        names = list(self.best.metrics)
+        header = ["epoch", "train loss", "accuracy", "validation loss", "accuracy", *names, "lr"]
+        rows = [
+            [
+                f"{record.epoch}{'*' if record.epoch == self.best_epoch else ''}",
+                f"{record.train_loss:.4f}",
+                _number(record.train_accuracy, ".2%").strip(),
+                _number(record.validation_loss, ".4f").strip(),
+                _number(record.validation_accuracy, ".2%").strip(),
+                *(f"{record.metrics[name]:.4f}" for name in names),
+                f"{record.lr:.3g}",
+            ]
+            for record in _some(self.records, self.best_epoch)
+        ]
+        rest = str(self).splitlines()[len(rows) + 1 :]
+        return table(rows, header) + preformatted("\n".join(rest))
+
     def __str__(self) -> str:
         names = list(self.best.metrics)
         more = "".join(f"  {name:>9}" for name in names)
@@ -182,7 +202,7 @@ class History:
 
 
 def _number(value: float | None, form: str) -> str:
-    return format(value, form) if value is not None else "-".rjust(int(form.split(".")[0]))
+    return format(value, form) if value is not None else "-".rjust(int(form.split(".")[0] or 0))
 
 
 def _some(records: tuple[EpochRecord, ...], best: int) -> list[EpochRecord]:

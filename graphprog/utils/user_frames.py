@@ -7,6 +7,7 @@ import re
 import sysconfig
 import traceback
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -41,6 +42,7 @@ def user_line(errors: Sequence[BaseException]) -> str:
     return ""
 
 
+@cache
 def is_users(filename: str) -> bool:
     """Whether a file belongs neither to this package, nor to PyTorch, nor to Python."""
     if filename.startswith("<") or any(filename.startswith(path + os.sep) for path in _OWN):

@@ -1,7 +1,7 @@
 // A headless Chromium, and a file server for it.
 
 import { createServer } from "node:http";
-import { existsSync, mkdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { dirname, extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -35,6 +35,15 @@ export async function serve(folders) {
   return { address, missing, close: () => server.close() };
 }
 
+/** Find the fonts of the package where they are unpacked: without any, form fields end the browser. */
+function useItsFonts(folder) {
+  process.env.FONTCONFIG_PATH = join(folder, "fontconfig");
+  mkdirSync(process.env.FONTCONFIG_PATH, { recursive: true });
+  const places = [`<dir>${folder}/fonts</dir>`, `<cachedir>${folder}/fonts-cache</cachedir>`];
+  const text = `<?xml version="1.0"?>\n<fontconfig>${places.join("")}</fontconfig>\n`;
+  writeFileSync(join(process.env.FONTCONFIG_PATH, "fonts.conf"), text);
+}
+
 /** Start the browser; where it does not start, end with a status that says so. */
 export async function launch() {
   // The package brings the libraries that Chromium links to, but for those of C, and unpacks them
@@ -42,6 +51,7 @@ export async function launch() {
   process.env.AWS_LAMBDA_JS_RUNTIME = "nodejs22.x";
   process.env.TMPDIR = join(dirname(fileURLToPath(import.meta.url)), "node_modules", ".browser");
   mkdirSync(process.env.TMPDIR, { recursive: true });
+  useItsFonts(process.env.TMPDIR);
   const { default: chromium } = await import("@sparticuz/chromium");
   const { default: puppeteer } = await import("puppeteer-core");
   try {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graphprog.utils.html import preformatted
+
 
 @dataclass(frozen=True)
 class MappingReport:
@@ -46,6 +48,10 @@ class MappingReport:
                 "for them: use BayesianMap, which needs no such assignment"
             )
         return "; ".join(sentences)
+
+    def _repr_html_(self) -> str:
+        """Return the text, for notebooks."""
+        return preformatted(str(self))
 
     def __str__(self) -> str:
         counted = f"{self.total:g} predictions"

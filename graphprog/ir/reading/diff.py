@@ -48,6 +48,28 @@ def diff_text(before: Printable, after: Printable, derived: bool) -> str:
     return "\n".join([f"--- {before.name}", f"+++ {after.name}", *lines]) if lines else ""
 
 
+def matched_names(
+    before: Printable, after: Printable, names: Mapping[fx.Node, str]
+) -> dict[fx.Node, str]:
+    """Return names for the second graph's nodes: those of the first for matched nodes.
+
+    Args:
+        before: one graph.
+        after: the other, which passes did not make from it.
+        names: names of the first graph's nodes.
+    """
+    match, taken = _matched(before, after, derived=False), set(names.values())
+    found: dict[fx.Node, str] = {}
+    for node in after.code.nodes:
+        old = match.before.get(node)
+        name = node.name if old is None else names[old]
+        while old is None and name in taken:
+            name += "'"
+        taken.add(name)
+        found[node] = name
+    return found
+
+
 class _Match:
     """Matched nodes of two graphs."""
 

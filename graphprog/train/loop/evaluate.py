@@ -23,6 +23,7 @@ from graphprog.train.loop.randomness import preserved, reseed
 from graphprog.train.metrics import Given, Metrics
 from graphprog.train.objective import Loss, Objective, Supervised, objective_of
 from graphprog.train.recipe import Recipe
+from graphprog.utils.html import preformatted
 
 _SHOWN_CLASSES = 20
 _COUNTED_CLASSES = 4096
@@ -64,6 +65,10 @@ class Evaluation:
             hits / total if total else None
             for hits, total in zip(right, self.confusion.sum(1).tolist(), strict=True)
         )
+
+    def _repr_html_(self) -> str:
+        """Return the text, for notebooks."""
+        return preformatted(str(self))
 
     def __str__(self) -> str:
         unit = "examples" if len(self.confusion) else "labels"
