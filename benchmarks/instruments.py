@@ -3,15 +3,19 @@
     python benchmarks/instruments.py
 
 1. Recording three blocks of twelve (a causal model of width 256, random weights), beside a
-forward run that is stopped there by hand. 2. Patching 12 x 16 cells, beside forward hooks in eager
-PyTorch in batches of the same size, and beside compiling a program and running it for each cell
-(measured on some cells). 3. A map by attribution, beside one forward run. The machine decides the
-seconds; what counts are the ratios.
+forward run that is stopped there by hand; the peak memory of both. 2. The weights of one attention,
+which is written out, with the logits: beside a run without them, and beside all weights from
+transformers. 3. Patching 12 x 16 cells, beside forward hooks in eager PyTorch in batches of the
+same size, and beside compiling a program and running it for each cell (measured on some cells).
+4. A map by attribution, beside one forward run. The machine decides the seconds; what counts are
+the ratios.
 """
 
 from __future__ import annotations
 
+import copy
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,6 +23,7 @@ import transformers
 from turns import machine, side_by_side  # first: it makes torchvision importable
 
 import graphprog as gp
+from tests.support.peak_memory import PeakMemory
 
 TOKENS, BATCH = 16, 48
 
@@ -33,10 +38,11 @@ def main() -> None:
     model = transformers.GPT2LMHeadModel(config).eval().requires_grad_(False)
     clean = torch.randint(config.vocab_size, (1, TOKENS))
     corrupt = clean.clone()
-    corrupt[0, 3] = 42
+    corrupt[0, 0] = 42  # every position differs, so that every cell is run
     axes = {"input_ids": {0: "batch", 1: "sequence"}}
     graph = gp.capture(model, (), {"input_ids": clean, "use_cache": False}, axes)
     record(model, graph)
+    look_inside(model, graph)
     patch(model, graph, clean, corrupt)
 
 
@@ -60,6 +66,48 @@ def record(model: Any, graph: gp.Graph) -> None:
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
         times = side_by_side({"by hand": by_hand, "record": lambda: gp.record(graph, ids, names)})
     print(f"record 3 of 12 blocks: {times['record'] / times['by hand']:.2f} of a run by hand")
+    calls = {
+        "by hand": by_hand,
+        "record": lambda: gp.record(graph, ids, names),
+        "the last": lambda: gp.record(graph, ids, "hidden[11]"),
+        "all": lambda: gp.record(graph, ids, "hidden[*]"),
+    }
+    peaks = {name: peak(call) for name, call in calls.items()}
+    print(f"  peak memory: {peaks['record'] / peaks['by hand']:.2f} of a run by hand")
+    print(f"  of the last block alone: {peaks['the last'] / peaks['all']:.2f} of all twelve")
+
+
+def peak(call: Callable[[], object]) -> int:
+    """Return the largest number of bytes that the tensors of a call hold at a time."""
+    with torch.no_grad(), PeakMemory() as memory:
+        call()
+    return memory.peak
+
+
+def look_inside(model: Any, graph: gp.Graph) -> None:
+    """Time the weights of one attention beside runs without, and beside transformers' own."""
+    ids = torch.randint(8000, (8, 64))
+    eager = copy.deepcopy(model)
+    eager.set_attn_implementation("eager")
+    names = ["logits", "attention[5].weights"]
+
+    def theirs() -> Any:
+        return eager(ids, use_cache=False, output_attentions=True)
+
+    with torch.no_grad():
+        found = gp.record(graph, ids, names)["attention[5].weights"]
+        torch.testing.assert_close(found, theirs().attentions[5], rtol=1e-4, atol=1e-5)
+        times = side_by_side(
+            {
+                "logits": lambda: gp.record(graph, ids, "logits"),
+                "weights": lambda: gp.record(graph, ids, names),
+                "theirs": theirs,
+            }
+        )
+    print(
+        f"weights of one attention of 12: {times['weights'] / times['logits']:.2f} of a run without"
+    )
+    print(f"  {times['weights'] / times['theirs']:.2f} of all weights from transformers")
 
 
 def patch(model: Any, graph: gp.Graph, clean: torch.Tensor, corrupt: torch.Tensor) -> None:

@@ -14,6 +14,7 @@ import graphprog as gp
 from graphprog.errors import DataError, FileError, InterfaceError, ProgramError
 from graphprog.instruments import recording as recordings
 from tests.models.zoo import CASES, captured, cases
+from tests.support.peak_memory import PeakMemory
 
 
 def hooked(model: nn.Module, modules: dict[str, str], *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -237,3 +238,26 @@ def test_positions_of_a_convolution_lie_behind_its_channels() -> None:
     assert found["read:in"].equal(model.norm(heard).relu()[:, :, 3])
     means = gp.record(graph, x, ["hear:out"], reduce="mean")
     torch.testing.assert_close(means["hear:out"], heard.mean(2))
+
+
+def test_no_run_keeps_what_nobody_asked_for() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(64, 64)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + self.linear(x).relu()
+
+    graph = gp.capture(nn.Sequential(*(Block() for _ in range(12))).eval(), (torch.rand(2, 64),))
+    inputs = torch.rand(512, 64)
+    value = inputs.numel() * inputs.element_size()
+    peaks = {}
+    for at in ("hidden[0]", "hidden[11]", "hidden[*]"):
+        gp.record(graph, inputs, at)
+        with PeakMemory() as memory:
+            gp.record(graph, inputs, at)
+        peaks[at] = memory.peak / value
+    assert peaks["hidden[0]"] <= 3  # what it is computed from, and the sum
+    assert peaks["hidden[11]"] <= 4  # also the value before the block
+    assert 12 <= peaks["hidden[*]"] <= 15
