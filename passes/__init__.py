@@ -19,6 +19,7 @@ from graphprog.utils.lazy import import_when_used
 
 if TYPE_CHECKING:
     from graphprog.passes.attention.expose_attention import ExposeAttention as ExposeAttention
+    from graphprog.passes.attention.expose_layers import ExposeLayers as ExposeLayers
     from graphprog.passes.attention.match_attention import MatchAttention as MatchAttention
     from graphprog.passes.attention.split_kv import SplitKV as SplitKV
     from graphprog.passes.base import Pass as Pass

@@ -56,7 +56,7 @@ def with_structure(graph: Graph) -> Graph:
     _name_head(graph, sites, named)
     if len(chains) > 1:
         stream = ResidualStream(graph.code)
-        for tower, chain in zip(_tower_names(chains), chains, strict=True):
+        for tower, chain in zip(tower_names(chains), chains, strict=True):
             _name_prenorm(graph, sites, stream, (tower, chain), named)
             _name_features(graph, sites, stream, chains, (tower, chain), named)
     return dataclasses.replace(graph, sites=sites, aliases=named.keys, choices=named.choices)
@@ -87,7 +87,7 @@ def _name_blocks(
         sizes = fake_tensor(graph.nodes[sites[block.outer].node]).shape[1:]
         return tuple(map(str, sizes))
 
-    for chain, tower in zip(chains, _tower_names(chains), strict=True):
+    for chain, tower in zip(chains, tower_names(chains), strict=True):
         named.add(tower, "embedding", chain[0].inner)
         for index, block in enumerate(chain):
             named.add(tower, f"hidden[{index}]", block.outer)
@@ -100,11 +100,11 @@ def _name_attention(
     graph: Graph, sites: dict[str, Site], chains: list[Chain], named: _Aliases
 ) -> None:
     """Name ``attention[k]`` and ``cross_attention[k]``, the results of attention in a tower."""
-    towers = dict(zip(_tower_names(chains), chains, strict=True))
+    towers = dict(zip(tower_names(chains), chains, strict=True))
     counts: Counter[tuple[str, str]] = Counter()
     for attention in attentions(graph.code):
         path = module_path(attention.node)
-        tower = next((name for name, chain in towers.items() if _lies_in(path, chain)), "")
+        tower = next((name for name, chain in towers.items() if lies_in(path, chain)), "")
         alias = "cross_attention" if is_cross(attention) else "attention"
         number = counts[tower, alias]
         counts[tower, alias] += 1
@@ -115,12 +115,12 @@ def _name_attention(
         named.add(tower, f"{alias}[{number}]", key)
 
 
-def _lies_in(path: str, chain: Chain) -> bool:
+def lies_in(path: str, chain: Chain) -> bool:
     """Whether a module is inside a block of a chain."""
     return any(f"{path}.".startswith(f"{block.path.split('@')[0]}.") for block in chain)
 
 
-def _tower_names(chains: list[Chain]) -> list[str]:
+def tower_names(chains: list[Chain]) -> list[str]:
     """Return the first part of the module path that differs between towers; "" for one tower."""
     if len(chains) < 2:
         return ["" for _ in chains]
@@ -144,7 +144,7 @@ def _name_tokens(
     """
     entered = {
         tower: set(ancestors(graph.nodes[sites[chain[0].inner].node]))
-        for tower, chain in zip(_tower_names(chains), chains, strict=True)
+        for tower, chain in zip(tower_names(chains), chains, strict=True)
     }
     largest = vocabulary_lookups(largest_by_input(lookups_of(graph.code.nodes)).values())
     for one in largest:
@@ -228,7 +228,7 @@ def _name_features(
         if schema_name(node) in _AFFINE
         and stream.continues(node, last)
         and len(stream.activations(node)) == 1
-        and not any(_lies_in(module_path(node), one) for one in chains)
+        and not any(lies_in(module_path(node), one) for one in chains)
     ]
     if heads:
         value, slot = _affine_input(heads[-1])

@@ -12,6 +12,7 @@ from graphprog.compiler.program import Program
 from graphprog.ir.graph import Graph, require_graph
 from graphprog.manipulations.prompts.prefix import Prefix
 from graphprog.passes.attention.expose_attention import ExposeAttention, inside_attention
+from graphprog.passes.attention.expose_layers import ExposeLayers, layers_named
 from graphprog.passes.attention.match_attention import MatchAttention, attending
 from graphprog.passes.base import Pass
 from graphprog.passes.extend_axis.extend_axis import ExtendAxis
@@ -106,6 +107,9 @@ def preparing(graph: Graph, program: Program) -> tuple[Pass, ...]:
         graph = found
     names = [name for part in parts for name in (part.at, *part.reads)]
     names += [step.at for step in program.align.steps]
+    if layers := layers_named(graph, names):
+        passes.append(ExposeLayers(layers))
+        graph = passes[-1](graph)
     if inside := inside_attention(graph, names):
         passes.append(ExposeAttention(inside))
     return tuple(passes)

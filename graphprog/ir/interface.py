@@ -62,6 +62,12 @@ _RANGE = re.compile(r"(?P<stem>.+)\[(?P<first>-?\d*):(?P<last>-?\d*)\]")
 INSIDE = re.compile(r"(?P<of>.+)\.(?P<part>queries|keys|values|weights|heads\[[^\[\]]+\])")
 """Name of a value inside attention, such as ``attention[3].weights``."""
 
+LAYER = re.compile(
+    r"(?P<of>(?:.+\.)?(?P<kind>(?:cross_)?attention|mlp)\[[^\[\]]+\])\."
+    r"(?P<part>(?:q|k|v|o|qkv|up|gate|gate_up|down)_proj(?P<end>:(?:in|out|weight|bias))?)"
+)
+"""Name of a value at an affine layer of attention or feed-forward: ``mlp[3].down_proj:in``."""
+
 _NEGATIVE = re.compile(r"(?P<stem>.+)\[-(?P<index>[1-9]\d*)\]")
 
 _DTYPES = {
@@ -132,7 +138,7 @@ class InterfaceTable(Mapping[str, Interface]):
             return self._by_alias[name]
         if name in self._only:
             return self._only[name]
-        if inside := self._inside(name):
+        if inside := self._inside(name) or self._at_layer(name):
             if len(inside) > 1:
                 raise InterfaceError(f"{name!r} names several interfaces, but one is needed")
             return inside[0]
@@ -156,7 +162,7 @@ class InterfaceTable(Mapping[str, Interface]):
 
         ``*`` as an index matches all; ``hidden[2:5]`` and ``hidden[:-1]`` are Python ranges.
         """
-        if inside := self._inside(name):
+        if inside := self._inside(name) or self._at_layer(name):
             return inside
         if (range_ := _RANGE.fullmatch(name)) is not None:
             every = self.resolve_all(f"{range_['stem']}[*]")
@@ -202,6 +208,28 @@ class InterfaceTable(Mapping[str, Interface]):
             return ()
         keys = (f"{place.key}.{match['part']}" for place in self.resolve_all(match["of"]))
         return tuple(one for key in keys for one in self.resolve_all(key))
+
+    def _at_layer(self, name: str) -> tuple[Interface, ...]:
+        """Return the interfaces at layers of attention or feed-forward that a name means.
+
+        Raises:
+            InterfaceError: the layer is not an interface of this graph.
+        """
+        match = LAYER.fullmatch(name)
+        if match is None:
+            return ()
+        part = match["part"] if match["end"] else f"{match['part']}:out"
+        found = []
+        for place in self.resolve_all(match["of"]):
+            names = [f"{alias}.{part}" for alias in place.aliases]
+            known = next((one for one in names if one in self._by_alias), None)
+            if known is None:
+                raise InterfaceError(
+                    f"{name!r} is not an interface of this graph",
+                    [f'expose it: graph = gp.passes.ExposeLayers(("{name}",))(graph)'],
+                )
+            found.append(self._by_alias[known])
+        return tuple(found)
 
     def _unknown_inside(self, place: Interface, part: str) -> InterfaceError:
         name = next((one for one in place.aliases if "attention[" in one), place.key)

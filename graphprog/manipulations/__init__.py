@@ -23,6 +23,10 @@ from graphprog.manipulations.modules.adapter import Adapter as Adapter
 from graphprog.manipulations.modules.additive import Additive as Additive
 from graphprog.manipulations.modules.conditional import Conditional as Conditional
 from graphprog.manipulations.modules.generated import Generated as Generated
+from graphprog.manipulations.modules.layer_update import LowRankUpdate as LowRankUpdate
+from graphprog.manipulations.modules.layer_update import TokenUpdate as TokenUpdate
+from graphprog.manipulations.modules.layer_update import VectorUpdate as VectorUpdate
+from graphprog.manipulations.modules.layer_update import WeightUpdate as WeightUpdate
 from graphprog.manipulations.modules.mixture import Mixture as Mixture
 from graphprog.manipulations.modules.parametric import Parametric as Parametric
 from graphprog.manipulations.modules.projection import Projection as Projection

@@ -4,19 +4,36 @@ from __future__ import annotations
 
 from graphprog.manipulations.modules.adapter import Adapter
 from graphprog.manipulations.prompts.adaption_prompt import AdaptionPrompt
+from graphprog.methods.records import Record, method
 
 
-def houlsby(attention: str, feed_forward: str, reduction: float = 16) -> tuple[Adapter, ...]:
+@method(
+    Record(
+        "Houlsby et al.",
+        "ICML 2019",
+        "hidden",
+        "parametric",
+        "linear",
+        "Σ 2·d·b + b + d over 2·L adapters of width b",
+        "Adam, warm-up of 10 %, linear decay; learning rates 3e-5 to 3e-3, batches of 32 (BERT)",
+        align="LinearHead(classes)",
+    )
+)
+def houlsby(
+    attention: str = "attention[*].o_proj:out",
+    feed_forward: str = "mlp[*]:out",
+    reduction: float = 16,
+) -> tuple[Adapter, ...]:
     """Adapters of Houlsby et al., ICML 2019: after attention and after feed-forward, with SiLU.
 
     Args:
-        attention: output of the attention blocks, before it is added to the residual stream:
-            ``layers.*.attention:out``.
+        attention: output of the attention blocks, before it is added to the residual stream; of
+            one tower of several: ``text.attention[*].o_proj:out``.
         feed_forward: likewise, output of the feed-forward blocks.
         reduction: ratio of the width to that of the bottleneck.
 
     Example:
-        >>> parts = gp.methods.houlsby("layers.*.out:out", "layers.*.mlp:out", reduction=4)
+        >>> parts = gp.methods.houlsby(reduction=4)
         >>> task = gp.compile(language, gp.Program(parts))
         >>> len(parts)
         2
@@ -28,38 +45,75 @@ def houlsby(attention: str, feed_forward: str, reduction: float = 16) -> tuple[A
     )
 
 
-def pfeiffer(feed_forward: str, reduction: float = 16) -> tuple[Adapter, ...]:
+@method(
+    Record(
+        "Pfeiffer et al.",
+        "EACL 2021",
+        "hidden",
+        "parametric",
+        "linear",
+        "Σ 2·d·b + b + d over L adapters of width b",
+        "AdamW, learning rate 1e-4, linear decay",
+        align="LinearHead(classes)",
+    )
+)
+def pfeiffer(feed_forward: str = "mlp[*]:out", reduction: float = 16) -> tuple[Adapter, ...]:
     """Adapters of Pfeiffer et al., EACL 2021: after feed-forward only, with ReLU.
 
     Args:
-        feed_forward: output of the feed-forward blocks: ``layers.*.mlp:out``.
+        feed_forward: output of the feed-forward blocks.
         reduction: ratio of the width to that of the bottleneck.
 
     Example:
-        >>> parts = gp.methods.pfeiffer("layers.*.mlp:out", reduction=4)
+        >>> parts = gp.methods.pfeiffer(reduction=4)
         >>> task = gp.compile(language, gp.Program(parts))
     """
     return (Adapter(at=feed_forward, reduction=reduction),)
 
 
+@method(
+    Record(
+        "He et al.",
+        "ICLR 2022",
+        "hidden",
+        "parametric",
+        "identity",
+        "Σ 2·d·b + b + d over L adapters of width b",
+        "as the task; the scale of 4 is fixed",
+    )
+)
 def parallel_adapter(
-    feed_forward: str, beside: str, reduction: float = 2, scale: float = 4.0
+    feed_forward: str = "mlp[*]:out",
+    beside: str = "mlp[*]:in",
+    reduction: float = 2,
+    scale: float = 4.0,
 ) -> tuple[Adapter, ...]:
     """Scaled parallel adapters of He et al., ICLR 2022: beside feed-forward, with ReLU.
 
     Args:
-        feed_forward: output of the feed-forward blocks: ``layers.*.mlp:out``.
-        beside: input of the feed-forward blocks: ``layers.*.mlp:in``.
+        feed_forward: output of the feed-forward blocks.
+        beside: input of the feed-forward blocks.
         reduction: ratio of the width to that of the bottleneck.
         scale: factor of the output of the bottleneck.
 
     Example:
-        >>> parts = gp.methods.parallel_adapter("layers.*.mlp:out", "layers.*.mlp:in")
+        >>> parts = gp.methods.parallel_adapter()
         >>> task = gp.compile(language, gp.Program(parts))
     """
     return (Adapter(at=feed_forward, beside=beside, reduction=reduction, scale=scale),)
 
 
+@method(
+    Record(
+        "Zhang et al.",
+        "ICLR 2024",
+        "hidden",
+        "concatenative",
+        "identity",
+        "L·(n·d + heads)",
+        "AdamW, learning rate 9e-3, weight decay 0.02, 5 epochs, warm-up of 2 (LLaMA-7B)",
+    )
+)
 def llama_adapter(
     attended: str,
     queries: str,

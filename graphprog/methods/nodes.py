@@ -6,9 +6,22 @@ import math
 
 from graphprog.manipulations.modules.additive import Additive
 from graphprog.manipulations.modules.mixture import Mixture
+from graphprog.methods.records import Record, method
 from graphprog.values.base import Learnable
 
 
+@method(
+    Record(
+        "Fang et al.",
+        "NeurIPS 2023",
+        "input",
+        "additive",
+        "linear",
+        "d",
+        "Adam, learning rate 1e-3, 100 epochs, batches of 32",
+        align="LinearHead(classes)",
+    )
+)
 def gpf(features: int, at: str = "input") -> tuple[Additive, ...]:
     """Graph prompt feature of Fang et al., NeurIPS 2023: one vector, added to every node.
 
@@ -25,6 +38,18 @@ def gpf(features: int, at: str = "input") -> tuple[Additive, ...]:
     return (Additive(at=at, name="gpf", value=value),)
 
 
+@method(
+    Record(
+        "Fang et al.",
+        "NeurIPS 2023",
+        "input",
+        "additive",
+        "linear",
+        "2·k·d + k for k vectors",
+        "Adam, learning rate 1e-3, 100 epochs, batches of 32",
+        align="LinearHead(classes)",
+    )
+)
 def gpf_plus(count: int = 5, at: str = "input") -> tuple[Mixture, ...]:
     """GPF-plus of Fang et al., NeurIPS 2023: every node adds its own mixture of ``count`` vectors.
 

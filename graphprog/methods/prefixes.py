@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from graphprog.manipulations.prompts.prefix import Prefix
 from graphprog.methods.prompts import Parts
+from graphprog.methods.records import Record, method
 from graphprog.values.base import Learnable
 from graphprog.values.reparameterized import MLP
 
 
+@method(
+    Record(
+        "Li & Liang",
+        "ACL 2021",
+        "hidden",
+        "concatenative",
+        "identity",
+        "2·L·n·(key heads · head size) when saved",
+        "AdamW, learning rate 5e-5, linear decay, 5 epochs, batches of 10",
+    )
+)
 def prefix_tuning(
     tokens: int = 10, hidden: int | None = 512, inputs: int = 512, at: str = "attention[*]"
 ) -> Parts:
@@ -31,6 +43,18 @@ def prefix_tuning(
     return (Prefix(at=at, length=tokens, value=value, name="prefix"),)
 
 
+@method(
+    Record(
+        "Liu et al.",
+        "ACL 2022",
+        "hidden",
+        "concatenative",
+        "linear",
+        "2·L·n·(key heads · head size), and a head",
+        "learning rates and lengths searched per task",
+        align="LinearHead(classes)",
+    )
+)
 def p_tuning_v2(tokens: int = 20, hidden: int | None = None, at: str = "attention[*]") -> Parts:
     """P-tuning v2 (Liu et al., ACL 2022): a prefix in every layer, for use with a trained head.
 

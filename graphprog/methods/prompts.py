@@ -9,16 +9,28 @@ from __future__ import annotations
 from graphprog.manipulations.base import Manipulation
 from graphprog.manipulations.prompts.concatenative import Concatenative
 from graphprog.manipulations.prompts.replacement import Replacement
+from graphprog.methods.records import Record, method
 from graphprog.spec.checks import require_choice
 from graphprog.values.base import Learnable
 from graphprog.values.entries import Derived, Shared
 from graphprog.values.initializers import Init, PatchUniform
-from graphprog.values.reparameterized import LSTM, MLP
+from graphprog.values.reparameterized import LSTM, MLP, LowRank, Subspace
 
 Parts = tuple[Manipulation, ...]
 """The manipulations of a method."""
 
 
+@method(
+    Record(
+        "Lester et al.",
+        "EMNLP 2021",
+        "embedding",
+        "concatenative",
+        "identity",
+        "n·d",
+        "Adafactor, learning rate 0.3, weight decay 1e-5, 30,000 steps, batches of 32",
+    )
+)
 def prompt_tuning(tokens: int = 100, init: str | Init = "vocabulary") -> Parts:
     """Prompt tuning (Lester et al., EMNLP 2021): learned tokens before the embedded text.
 
@@ -35,6 +47,18 @@ def prompt_tuning(tokens: int = 100, init: str | Init = "vocabulary") -> Parts:
     return (prompt,)
 
 
+@method(
+    Record(
+        "Liu et al.",
+        "2021",
+        "embedding",
+        "concatenative",
+        "structural",
+        "n·d when saved",
+        "as the task; the network is dropped after training",
+        align="Verbalizer(words)",
+    )
+)
 def p_tuning(tokens: int = 20, hidden: int = 128, encoder: str = "mlp") -> Parts:
     """P-tuning (Liu et al., 2021): prompt tokens computed by a small network, merged when saved.
 
@@ -56,6 +80,71 @@ def p_tuning(tokens: int = 20, hidden: int = 128, encoder: str = "mlp") -> Parts
     return (prompt,)
 
 
+@method(
+    Record(
+        "Wang et al.",
+        "ICLR 2023",
+        "embedding",
+        "parametric+concatenative",
+        "identity",
+        "n·d + n·r + r·d; n + d per further task",
+        "P distilled from prompts of many tasks, then tuned; T5, learning rates 0.3 and 0.4",
+    )
+)
+def mpt(tokens: int = 100, rank: int = 1) -> Parts:
+    """Multitask prompt tuning (Wang et al., ICLR 2023): a shared prompt, scaled by low rank.
+
+    Args:
+        tokens: n, number of tokens.
+        rank: r, rank of the factors that belong to a task.
+
+    Example:
+        >>> parts = gp.methods.mpt(tokens=4)
+        >>> program = gp.Program(parts)
+    """
+    return (Concatenative(at="tokens", length=tokens, value=LowRank(rank), name="prompt"),)
+
+
+@method(
+    Record(
+        "Sun et al.",
+        "ICML 2022",
+        "embedding",
+        "concatenative",
+        "structural",
+        "z: 500 numbers",
+        "CMA-ES, population of 20, 8000 queries, without gradients of the source",
+        align="Verbalizer(words)",
+    )
+)
+def bbt(tokens: int = 50, size: int = 500) -> Parts:
+    """Black-box tuning (Sun et al., ICML 2022): a prompt in a random subspace, p + A z.
+
+    The paper trains z without gradients of the source.
+
+    Args:
+        tokens: number of tokens.
+        size: number of trained numbers z.
+
+    Example:
+        >>> parts = gp.methods.bbt(tokens=4, size=10)
+        >>> program = gp.Program(parts)
+    """
+    return (Concatenative(at="tokens", length=tokens, value=Subspace(size), name="prompt"),)
+
+
+@method(
+    Record(
+        "Jia et al.",
+        "ECCV 2022",
+        "embedding",
+        "concatenative",
+        "linear",
+        "n·d, and a head d·K + K",
+        "SGD, momentum 0.9, cosine, warm-up of 10 of 100 epochs; rates and decay searched",
+        align="LinearHead(classes, at=features)",
+    )
+)
 def vpt_shallow(
     tokens: int = 10,
     init: str | Init | None = None,
@@ -80,6 +169,18 @@ def vpt_shallow(
     return (prompt,)
 
 
+@method(
+    Record(
+        "Jia et al.",
+        "ECCV 2022",
+        "embedding+hidden",
+        "concatenative",
+        "linear",
+        "L·n·d, and a head d·K + K",
+        "SGD, momentum 0.9, cosine, warm-up of 10 of 100 epochs; rates and decay searched",
+        align="LinearHead(classes, at=features)",
+    )
+)
 def vpt_deep(
     tokens: int = 10,
     init: str | Init | None = None,
@@ -123,6 +224,17 @@ def vpt_deep(
     return tuple(parts)
 
 
+@method(
+    Record(
+        "Khattak et al.",
+        "CVPR 2023",
+        "embedding+hidden",
+        "concatenative",
+        "structural",
+        "depth·(n·d_text + d_text·d_vision + d_vision)",
+        "SGD, learning rate 0.0035, 5 epochs, batches of 4",
+    )
+)
 def maple(
     tokens: int = 2,
     depth: int = 9,

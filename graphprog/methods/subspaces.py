@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from graphprog.manipulations.interventions.subspace import Subspace
+from graphprog.methods.records import Record, method
 from graphprog.spec.checks import require_integer
 
 
+@method(
+    Record(
+        "Wu et al.",
+        "NeurIPS 2024",
+        "hidden",
+        "parametric",
+        "identity",
+        "L·(2·r·d + r)",
+        "learning rate 9e-4, warm-up of 10 %, batches of 32, 6 or 12 epochs (LLaMA-7B, r = 8)",
+    )
+)
 def loreft(
     at: str = "hidden[*]", rank: int = 4, first: int = 4, last: int = 4
 ) -> tuple[Subspace, ...]:

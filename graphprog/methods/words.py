@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from graphprog.manipulations.inputs.prototypes import Prototypes
 from graphprog.manipulations.inputs.vocabulary_map import VocabularyMap
+from graphprog.methods.records import Record, method
 from graphprog.values.patches import SeriesPatches
 
 
+@method(
+    Record(
+        "Jin et al.",
+        "ICLR 2024",
+        "embedding",
+        "parametric",
+        "linear",
+        "those of patches, prototypes (V·1000) and attention",
+        "Adam, learning rate 0.01 (ETTh1), 100 epochs, batches of 24",
+    )
+)
 def time_llm(
     patch: int = 16, stride: int = 8, prototypes: int = 1000, at: str = "tokens"
 ) -> tuple[Prototypes, ...]:
@@ -29,6 +41,18 @@ def time_llm(
     return (Prototypes(patches=patches, count=prototypes, name="time_llm", at=at),)
 
 
+@method(
+    Record(
+        "Melnyk et al.",
+        "ICML 2023",
+        "embedding",
+        "parametric",
+        "linear",
+        "K_T·V for K_T target words and V words",
+        "antibody sequences, cross-entropy of masked tokens",
+        align="LinearHead(words)",
+    )
+)
 def reprogbert(words: int, at: str = "tokens") -> tuple[VocabularyMap, ...]:
     """ReprogBERT of Melnyk et al., ICML 2023: target words as linear combinations of source words.
 
@@ -45,6 +69,17 @@ def reprogbert(words: int, at: str = "tokens") -> tuple[VocabularyMap, ...]:
     return (VocabularyMap(words, name="reprogbert", at=at),)
 
 
+@method(
+    Record(
+        "Vinod et al.",
+        "2020",
+        "embedding",
+        "parametric",
+        "structural",
+        "K_T·V, of which a few per target word are used",
+        "alternating K-SVD and task loss in the paper",
+    )
+)
 def r2dl(words: int, top: int = 8, at: str = "tokens") -> tuple[VocabularyMap, ...]:
     """R2DL of Vinod et al., 2020: sparse combinations, learned by gradients instead of K-SVD.
 

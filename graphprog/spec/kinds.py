@@ -28,6 +28,9 @@ _MODULES = {
     "manipulations.modules.additive": "additive",
     "manipulations.modules.conditional": "conditional",
     "manipulations.modules.generated": "generated",
+    "manipulations.modules.layer_update": (
+        "low-rank-update token-update vector-update weight-update"
+    ),
     "manipulations.modules.mixture": "mixture",
     "manipulations.modules.parametric": "parametric",
     "manipulations.modules.projection": "projection",
@@ -39,6 +42,7 @@ _MODULES = {
     "manipulations.prompts.prefix": "prefix",
     "manipulations.prompts.replacement": "replacement",
     "passes.attention.expose_attention": "expose-attention",
+    "passes.attention.expose_layers": "expose-layers",
     "passes.attention.match_attention": "match-attention",
     "passes.attention.split_kv": "split-kv",
     "passes.erase": "erase-program",

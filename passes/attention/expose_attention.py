@@ -15,6 +15,7 @@ from graphprog.errors import InterfaceError
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
 from graphprog.ir.interface import INSIDE, Interface
+from graphprog.passes.attention.expose_layers import ExposeLayers, layers_named
 from graphprog.passes.attention.mask import MaskBuilder
 from graphprog.passes.attention.match_attention import attending
 from graphprog.passes.attention.write_out import write_out
@@ -74,13 +75,17 @@ class ExposeAttention(Pass):
 
 
 def exposed(graph: Graph, names: Iterable[str]) -> Graph:
-    """Return a graph that has the interfaces inside attention among some names.
+    """Return a graph that has the interfaces inside attention, and at layers, among some names.
 
     The graph keeps it for the next call.
 
     Raises:
-        InterfaceError: a name is inside something that is not attention.
+        InterfaceError: a name is inside something that is not attention, or there is no such layer.
     """
+    names = tuple(names)
+    if layers := layers_named(graph, names):
+        exposing = ExposeLayers(layers)
+        graph = graph.kept((ExposeLayers, layers), lambda: exposing(graph))
     inside = inside_attention(graph, names)
     if not inside:
         return graph

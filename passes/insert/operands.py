@@ -25,8 +25,9 @@ def at_place(reads: tuple[str, ...], at: str, place: Interface) -> tuple[str, ..
     Raises:
         ProgramError: a name has more of them than ``at``.
     """
-    at = re.sub(r"\[-?\d*:-?\d*\]$", "[*]", at)  # a range is a subset of all
-    pattern = re.compile(re.escape(at).replace(r"\*", r"([^:.\[\]]*)"))
+    at = re.sub(r"\[-?\d*:-?\d*\]", "[*]", at)  # a range is a subset of all
+    tower = r"(?:.+\.)?"  # an alias may leave the tower out
+    pattern = re.compile(tower + re.escape(at).replace(r"\*", r"([^:.\[\]]*)"))
     matches = filter(None, map(pattern.fullmatch, (place.key, *place.aliases)))
     stars = next((match.groups() for match in matches), ())
     found = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -214,8 +215,7 @@ def test_p_tuning_with_a_recurrent_encoder() -> None:
 @torch.no_grad()
 def test_ia3() -> None:
     model, _, ids = captured()
-    places = ("layers.*.k:out", "layers.*.v:out", "layers.*.down:in")
-    task, state = drawn(gp.methods.ia3(*places))
+    task, state = drawn(gp.methods.ia3())
 
     def scaled(name: str) -> Change:
         keys = [key for key in state if key.startswith(name)]
@@ -232,8 +232,7 @@ def test_ia3() -> None:
 def test_adapters() -> None:
     model, _, ids = captured()
     x = model.table(ids)
-    attention, mlp = "layers.*.out:out", "layers.*.mlp_out:out"
-    task, state = drawn(gp.methods.houlsby(attention, mlp, reduction=4))
+    task, state = drawn(gp.methods.houlsby(reduction=4))
     first, second = (
         bottleneck(state, name, functional.silu)
         for name in ("attention_adapter", "feed_forward_adapter")
@@ -245,11 +244,11 @@ def test_adapters() -> None:
         feed_forward=lambda h, number: h + second(h, number),
     )
     torch.testing.assert_close(task(ids), expected)
-    task, state = drawn(gp.methods.pfeiffer(mlp, reduction=4))
+    task, state = drawn(gp.methods.pfeiffer(reduction=4))
     only = bottleneck(state, "adapter", torch.relu)
     expected = forward(model, x, feed_forward=lambda h, number: h + only(h, number))
     torch.testing.assert_close(task(ids), expected)
-    task, state = drawn(gp.methods.parallel_adapter(mlp, "layers.*.mlp_in:out"))
+    task, state = drawn(gp.methods.parallel_adapter())
     beside = bottleneck(state, "adapter", torch.relu)
     expected = forward(model, x, beside=lambda h, number: 4 * beside(h, number))
     torch.testing.assert_close(task(ids), expected, rtol=1e-5, atol=1e-4)
@@ -298,6 +297,103 @@ def test_llama_adapter() -> None:
 
     expected = forward(model, model.table(ids), prompt_attention=prompt_attention)
     torch.testing.assert_close(task(ids), expected)
+
+
+def changed(layers: Callable[[Layer, int], None]) -> Decoder:
+    """A copy of the decoder, with the weights of its layers changed."""
+    model = copy.deepcopy(captured()[0])
+    for number, layer in enumerate(model.layers):
+        layers(layer, number)
+    return model
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("method", ["lora", "dora", "vera"])
+def test_changes_of_weights(method: str) -> None:
+    _, _, ids = captured()
+    layers = ("attention[*].q_proj", "mlp[*].up_proj")
+    options = {} if method == "vera" else {"alpha": 3.0}
+    task, state = drawn(getattr(gp.methods, method)(rank=2, layers=layers, **options))
+
+    def change(layer: Layer, number: int) -> None:
+        for name, linear in (("q_proj", layer.q), ("up_proj", layer.up)):
+            part = f"{method}_{name}_{number}"
+            if method == "vera":
+                b, d = state[f"{part}.outer"], state[f"{part}.inner"]
+                linear.weight += b.diag() @ state[f"{part}.up"] @ d.diag() @ state[f"{part}.down"]
+                continue
+            linear.weight += 3.0 / 2 * state[f"{part}.up.weight"] @ state[f"{part}.down.weight"]
+            if method == "dora":
+                length = linear.weight.square().sum(1, keepdim=True).sqrt()
+                linear.weight.copy_(state[f"{part}.length"][:, None] * linear.weight / length)
+
+    model = changed(change)
+    torch.testing.assert_close(task(ids), forward(model, model.table(ids)), rtol=1e-4, atol=1e-4)
+    fresh = gp.compile(captured()[1], gp.Program(task.spec.manipulations))
+    torch.testing.assert_close(fresh(ids), captured()[1](ids))
+    if method == "vera":  # layers share the random matrices
+        assert torch.equal(fresh.program.vera_q_proj_0.up, fresh.program.vera_q_proj_1.up)
+
+
+@torch.no_grad()
+def test_changes_of_biases_and_norms() -> None:
+    _, _, ids = captured()
+    task, state = drawn(gp.methods.bitfit())
+
+    def biases(layer: Layer, number: int) -> None:
+        layers = {"q_proj": "q", "k_proj": "k", "v_proj": "v", "o_proj": "out"}
+        for name, own in {**layers, "up_proj": "up", "down_proj": "down"}.items():
+            layer.get_submodule(own).bias += state[f"bias_{name}_{number}.value"]
+        for place, norm in ((2 * number, layer.norm), (2 * number + 1, layer.norm2)):
+            norm.bias += state[f"bias_norm_{place}.value"]
+
+    model = changed(biases)
+    torch.testing.assert_close(task(ids), forward(model, model.table(ids)))
+    task, state = drawn(gp.methods.ln_tuning())
+
+    def norms(layer: Layer, number: int) -> None:
+        for place, norm in ((2 * number, layer.norm), (2 * number + 1, layer.norm2)):
+            norm.weight += state[f"norm_weight_{place}.value"]
+            norm.bias += state[f"norm_bias_{place}.value"]
+
+    model = changed(norms)
+    torch.testing.assert_close(task(ids), forward(model, model.table(ids)))
+    assert sum(value.numel() for value in state.values()) == 2 * 4 * WIDTH
+
+
+@torch.no_grad()
+def test_trainable_tokens() -> None:
+    model, _, ids = captured()
+    task, state = drawn(gp.methods.trainable_tokens((3, 7, int(ids[0, 0]))))
+    table = model.table.weight.clone()
+    table[[3, 7, int(ids[0, 0])]] += state["trainable_tokens.value"]
+    torch.testing.assert_close(task(ids), forward(model, table[ids]))
+
+
+def test_what_changes_of_weights_refuse() -> None:
+    graph = captured()[1]
+
+    def refused(part: gp.Manipulation) -> str:
+        with pytest.raises(gp.errors.GraphprogError) as error:
+            gp.compile(graph, gp.Program([part]))
+        return str(error.value)
+
+    assert "rank 9 is above the width 8 of the layer 8 -> 8" in refused(
+        *gp.methods.lora(rank=9, layers=("attention[0].q_proj",))
+    )
+    assert "is not the result of an affine layer" in refused(
+        gp.LowRankUpdate(at="layers.0.norm:out")
+    )
+    first = gp.Scale(at="layers.0.q:out")
+    with pytest.raises(gp.errors.InterfaceError, match="not the plain result"):
+        gp.compile(graph, gp.Program([first, *gp.methods.dora(layers=("layers.0.q",))]))
+    with pytest.raises(gp.errors.ProgramError, match="is not its result"):
+        gp.LowRankUpdate(at="layers.0.q:in")
+    with pytest.raises(gp.errors.ProgramError, match="is not one"):
+        gp.WeightUpdate(at="layers.0.q")
+    with pytest.raises(gp.errors.ProgramError, match="different ids"):
+        gp.TokenUpdate((1, 1))
+    assert "does not hold the ids" in refused(gp.TokenUpdate((1,), ids="tokens"))
 
 
 @torch.no_grad()

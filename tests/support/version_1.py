@@ -189,6 +189,19 @@ PROGRAMS: Mapping[str, tuple[str, gp.Program, tuple[Any, ...]]] = {
         ),
         (_IDS, _OTHER, _IDS > 6),
     ),
+    "layer-updates": (
+        "words",
+        gp.Program(
+            [
+                gp.LowRankUpdate(at="query", rank=2),
+                gp.LowRankUpdate(at="key", rank=2, decomposed=True),
+                gp.VectorUpdate(at="key", rank=3),
+                gp.WeightUpdate(at="head:bias"),
+                gp.TokenUpdate((2, 6), ids="input"),
+            ]
+        ),
+        (_IDS,),
+    ),
     "vocabulary-map": ("words", gp.Program([gp.VocabularyMap(6)], align=_HEAD), (_IDS % 6,)),
     "patch-tokens": (
         "four-words",
