@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import html
 import json
 import re
@@ -17,9 +16,9 @@ from graphprog.cli.main import main
 from graphprog.errors import DataError, FileError, InterfaceError
 from graphprog.ir.drawing.document import Stage, document_of
 from tests.models.corner_models import ResidualNet
+from tests.support.fuzzing.hostile_graph import HOSTILE, hostile
 
 DATA = re.compile(r'<script type="application/json" id="graphs">(.*?)</script>', re.DOTALL)
-HOSTILE = '</script><script>window.hacked = 1</script><img src=x onerror="window.hacked=1">'
 
 
 @pytest.fixture(scope="module")
@@ -173,14 +172,6 @@ def test_names_are_data_and_never_markup(graph: gp.Graph, tmp_path: Path) -> Non
     shown = graph._repr_html_()
     assert shown.count("<iframe") == 1
     assert "<script" not in shown
-
-
-def hostile(graph: gp.Graph) -> gp.Graph:
-    """A graph whose name and first interface are markup; placeholders of the page are names too."""
-    (_, first), *others = graph.sites.items()
-    sites = {f"{HOSTILE}:out": first, **dict(others)}
-    aliases = {"@graphs@": f"{HOSTILE}:out", "@title@": f"{HOSTILE}:out"}
-    return dataclasses.replace(graph, name=HOSTILE, sites=sites, aliases=aliases)
 
 
 def test_notebooks_show_graphs_programs_and_results(

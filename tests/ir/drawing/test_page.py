@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import graphprog as gp
-from tests.ir.drawing.test_document import HOSTILE, hostile
 from tests.models.corner_models import ResidualNet
 from tests.support.environments import ROOT
+from tests.support.fuzzing.hostile_graph import HOSTILE, hostile
 from tests.support.javascript_runtimes import needs_node, node, run_script
 
 pytestmark = [needs_node, pytest.mark.xdist_group("javascript")]
