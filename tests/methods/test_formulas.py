@@ -213,6 +213,24 @@ def test_p_tuning_with_a_recurrent_encoder() -> None:
 
 
 @torch.no_grad()
+def test_prompts_of_low_rank_and_in_a_subspace() -> None:
+    model, _, ids = captured()
+    words = model.table(ids)
+    task, state = drawn(gp.methods.mpt(tokens=3, rank=2))
+    parts = {value.shape: value for value in state.values()}
+    assert set(parts) == {(3, WIDTH), (3, 2), (2, WIDTH)}
+    prompt = parts[3, WIDTH] * (parts[3, 2] @ parts[2, WIDTH])
+    expected = forward(model, torch.cat([prompt.expand(3, -1, -1), words], 1))
+    torch.testing.assert_close(task(ids), expected)
+    task, state = drawn(gp.methods.bbt(tokens=3, size=5))
+    parts = {value.shape: value for value in state.values()}
+    assert [value.shape for value in task.program.parameters()] == [(5,)]  # z alone is trained
+    prompt = parts[3, WIDTH] + (parts[3 * WIDTH, 5] @ parts[(5,)]).reshape(3, WIDTH)
+    expected = forward(model, torch.cat([prompt.expand(3, -1, -1), words], 1))
+    torch.testing.assert_close(task(ids), expected)
+
+
+@torch.no_grad()
 def test_ia3() -> None:
     model, _, ids = captured()
     task, state = drawn(gp.methods.ia3())
