@@ -56,3 +56,10 @@ def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+def test_draw_writes_a_page(tmp_path: Path) -> None:
+    (tmp_path / "own_zoo.py").write_text(FACTORY)
+    done = run([*GRAPHPROG, "draw", "own_zoo:small", "-o", "page.html"], tmp_path, ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")

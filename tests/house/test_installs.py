@@ -78,7 +78,7 @@ def test_the_wheel_holds_the_modules_and_nothing_else(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    expected = {"graphprog/py.typed"}
+    expected = {"graphprog/py.typed", "graphprog/ir/drawing/page.html"}
     for name, file in source_modules().items():
         inner = "/__init__.py" if file.name == "__init__.py" else ".py"
         expected.add(name.replace(".", "/") + inner)
