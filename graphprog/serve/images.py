@@ -29,14 +29,14 @@ def images_of(texts: Sequence[str], spec: InputSpec, contract: Contract, pixels:
         texts: the files in base64, also as ``data:`` URLs.
         spec: the input [B, C, H, W] or [B, H, W, C].
         contract: of the program.
-        pixels: the largest image that is decoded.
+        pixels: of the largest image that is decoded, and of all images at the model's size.
 
     Returns:
         Array of that shape, float32.
 
     Raises:
         RequestError: the input takes no images, or a text is not a PNG, JPEG, WebP, BMP, GIF
-            or TIFF (400); it is too large (413).
+            or TIFF (400); it is too large, or all are (413).
     """
     first = _channels_first(spec)
     channels = spec.shape[1 if first else 3]
@@ -48,13 +48,15 @@ def images_of(texts: Sequence[str], spec: InputSpec, contract: Contract, pixels:
         )
     low, high = contract.range
     sizes = spec.shape[2:] if first else spec.shape[1:3]
-    arrays = []
+    arrays, held = list[np.ndarray](), 0
     for number, text in enumerate(texts):
         image = _opened(text, number, pixels).convert(_MODES[int(channels)])
         width, height = (
             size if isinstance(size, int) else own
             for size, own in zip(reversed(sizes), image.size, strict=True)
         )
+        if (held := held + width * height) > pixels:
+            raise RequestError(413, f"the images have more than {pixels} pixels together")
         if image.size != (width, height):
             image = image.resize((width, height), Image.Resampling.BICUBIC)
         array = np.asarray(image, np.float32).reshape(height, width, -1) / 255

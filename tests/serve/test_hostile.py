@@ -19,8 +19,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import graphprog as gp
+from graphprog.ir.inputs import InputSpec
+from graphprog.serve.images import images_of
+from graphprog.serve.limits import RequestError
 from tests.support.servers.server_process import ServerProcess, serving
 
 pytestmark = pytest.mark.xdist_group("serve")
@@ -223,3 +228,16 @@ def wait_for(process: ServerProcess, line: str, address: str) -> None:
             return
         threading.Event().wait(0.002)
     raise AssertionError(line)
+
+
+def test_images_are_held_up_to_a_limit_together() -> None:
+    kept = io.BytesIO()
+    Image.new("RGB", (30, 20)).save(kept, "PNG")
+    text = base64.b64encode(kept.getvalue()).decode()
+    contract = gp.Contract(range=(0.0, 1.0))
+    free = InputSpec("x", ("B", 3, "H", "W"), torch.float32)
+    assert images_of([text] * 3, free, contract, 1_800).shape == (3, 3, 20, 30)
+    with pytest.raises(RequestError, match="more than 1800 pixels together"):
+        images_of([text] * 4, free, contract, 1_800)
+    fixed = InputSpec("x", ("B", 3, 4, 4), torch.float32)
+    assert images_of([text] * 9, fixed, contract, 1_800).shape == (9, 3, 4, 4)
