@@ -10,7 +10,6 @@ import signal
 import socket
 import struct
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -159,28 +158,31 @@ def test_slow_clients_are_refused_while_others_are_answered(address: str) -> Non
     def drip(name: str) -> None:
         with connected(address) as client:
             client.sendall(starts[name])
-            with contextlib.suppress(OSError):  # closed by the server
-                for _ in range(60):
+            client.settimeout(0.1)
+            for _ in range(100):
+                try:
+                    part = client.recv(10_000)
+                except TimeoutError:
                     if name in ("head", "body"):
-                        client.sendall(b"x")
-                    client.settimeout(0.1)
-                    with contextlib.suppress(TimeoutError):
-                        if part := client.recv(10_000):
-                            answers[name] = answers.get(name, b"") + part
-                        else:
-                            return
+                        with contextlib.suppress(OSError):  # closed: what it sent is read first
+                            client.sendall(b"x")
+                    continue
+                except ConnectionResetError:
+                    return
+                if not part:
+                    return
+                answers[name] = answers.get(name, b"") + part
         raise AssertionError(f"{name}: still connected")
 
     threads = ThreadPoolExecutor(4)
     slow = [threads.submit(drip, name) for name in starts]
-    times = []
+    answered = 0
     while not all(one.done() for one in slow):
-        start = time.monotonic()
         assert httpx.post(f"{address}/v1/predict", json=GOOD).status_code == 200
-        times.append(time.monotonic() - start)
+        answered += 1
     for one in slow:
         one.result()
-    assert max(times) < 2
+    assert answered > 4
     assert {name: answer.split()[1] for name, answer in answers.items()} == {
         "head": b"408", "body": b"408", "silent": b"408", "endless": b"400"
     }  # fmt: skip
