@@ -66,7 +66,7 @@ def test_a_program_is_a_method(graph: gp.Graph, capsys: pytest.CaptureFixture[st
     ("method", "message"),
     [
         ("bml", r"there is no method 'bml'; did you mean blm\?"),
-        ("ia3", "ia3 needs keys, values, feed_forward, which depend on the model"),
+        ("llama_adapter", "llama_adapter needs attended, .*, heads, which depend on the model"),
     ],
 )
 def test_an_unfit_method_is_refused(graph: gp.Graph, method: str, message: str) -> None:
