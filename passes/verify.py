@@ -12,7 +12,7 @@ from graphprog.ir.graph import Graph
 from graphprog.ir.sizes import counts_data, same_for_examples, same_size
 from graphprog.rewriting.edges import leaves_of
 from graphprog.rewriting.erase import erased
-from graphprog.rewriting.fake_execution import Kernels
+from graphprog.rewriting.fake_execution import kernels_of
 from graphprog.rewriting.fake_tracing import fake_mode_of, running
 
 
@@ -35,8 +35,9 @@ def _structure(graph: Graph, base: Graph) -> None:
 
 def _metadata(graph: Graph, base: Graph) -> None:
     """Every value has a fake value, and running the operation again agrees with it."""
-    kernels = Kernels()
-    with running(fake_mode_of(fake_tensor(graph.placeholders[0]))):
+    mode = fake_mode_of(fake_tensor(graph.placeholders[0]))
+    kernels = kernels_of(mode)
+    with running(mode):
         for node in graph.code.nodes:
             if node.op == "output":
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 # Workers share the cores, so each gets one thread. The variables are read when the libraries
@@ -79,6 +80,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("gpu") is not None:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+def pytest_collection_finish() -> None:
+    """Look for cycles of objects less often: captures make millions of objects that live on."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def mark_repeated(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from graphprog.ir.fake import fake_tensor
@@ -73,6 +74,12 @@ class Kernels:
             known = (value, None if constant else _layout(value))  # keeps the value, and so its id
             self._types[id(value)] = known
         return known[1]
+
+
+def kernels_of(mode: FakeTensorMode) -> Kernels:
+    """Return the cached kernels that all graphs of one capture share; they live with its mode."""
+    kernels: Kernels = vars(mode).setdefault("graphprog_kernels", Kernels())
+    return kernels
 
 
 def _layout(value: torch.Tensor) -> tuple[Any, ...]:
