@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import traceback
@@ -20,6 +21,10 @@ from graphprog.cli.predict import predict
 from graphprog.cli.rewrite import rewrite
 from graphprog.cli.serve import serve
 from graphprog.cli.show import show
+from graphprog.cli.training.evaluate import evaluate
+from graphprog.cli.training.interrupted import InterruptedRunError
+from graphprog.cli.training.schema import schema
+from graphprog.cli.training.train import train
 from graphprog.errors import GraphprogError
 from graphprog.utils.version import __version__
 
@@ -39,10 +44,24 @@ app.command()(draw)
 app.command()(rewrite)
 app.command()(diff)
 app.command()(show)
+app.command()(train)
+app.command()(evaluate)
+app.command()(schema)
 app.command()(export)
 app.command()(predict)
 app.command()(serve)
 app.add_typer(methods, name="methods")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Options of all commands.
+
+    Attributes:
+        quiet: neither progress bars nor warnings are shown.
+    """
+
+    quiet: bool
 
 
 def _version(wanted: bool) -> None:
@@ -77,7 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if quiet:
         warnings.simplefilter("ignore")
     try:
-        code = typer.main.get_command(app).main(words, "graphprog", standalone_mode=False)
+        code = typer.main.get_command(app).main(
+            words, "graphprog", standalone_mode=False, obj=Settings(quiet)
+        )
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit) as error:  # typer exits where a pipe is broken
         if not any(isinstance(one, BrokenPipeError) for one in (error, error.__context__)):
@@ -87,6 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:
         typer.echo(f"error: {error.format_message()}", err=True)
         return error.exit_code
+    except InterruptedRunError as error:
+        typer.echo(f"interrupted: {error}", err=True)
+        return INTERRUPTED
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("interrupted", err=True)
         return INTERRUPTED
@@ -94,6 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         return _told(error, debug)
+    if code == INTERRUPTED:  # typer gives a number to Ctrl-C
+        typer.echo("interrupted", err=True)
     return code if isinstance(code, int) else 0
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from typing import Any
 
 from graphprog import methods
 from graphprog.alignments.base import Alignment
 from graphprog.alignments.label_mapping.bayesian import BayesianMap
+from graphprog.alignments.label_mapping.fixed_map import FixedMap
 from graphprog.alignments.label_mapping.frequency import FrequencyMap, IterativeMap
 from graphprog.alignments.label_mapping.random_map import RandomMap
 from graphprog.alignments.linear import LinearHead
@@ -28,13 +30,23 @@ from graphprog.spec.registry import Spec, fields_of
 from graphprog.train.loop.fit import fit
 from graphprog.values import masks
 
-MAPPINGS: dict[str, Callable[[int], Alignment]] = {
+_MAPS: dict[str, type[Alignment]] = {
     "blm": BayesianMap,
     "ilm": IterativeMap,
     "flm": FrequencyMap,
     "rlm": RandomMap,
 }
+MAPPINGS: Mapping[str, Callable[..., Alignment]] = _MAPS
 """Input reprogramming with a label mapping: a learned frame around the resized example."""
+
+_PAPERS: dict[str, Callable[..., Alignment]] = {
+    "FixedMap": FixedMap,
+    "BayesianMap": BayesianMap,
+    "IterativeMap": IterativeMap,
+    "FrequencyMap": FrequencyMap,
+    "RandomMap": RandomMap,
+}
+"""Label mappings by the names that records of methods have."""
 
 _NAMESPACES = ("conditioning", "entries", "initializers", "masks", "patches", "reparameterized")
 _FRAME = 3 / 4  # side of the example, as a share of the canvas
@@ -97,44 +109,90 @@ def reprogram(
     return task
 
 
-def program_of(graph: Graph, data: TargetData, method: str) -> Program:
+def program_of(
+    graph: Graph,
+    data: TargetData,
+    method: str,
+    options: Mapping[str, Any] | None = None,
+    contract: Contract | None = None,
+) -> Program:
     """Return the program of a method for a model and data.
+
+    Args:
+        graph: the model.
+        data: what the data say.
+        method: its name; see :func:`reprogram`.
+        options: of the method, or of the alignment that its name stands for.
+        contract: of the program; by default with the normalization of the model's source.
+
+    Raises:
+        ProgramError: there is no such method or option.
+    """
+    given = dict(options or {})
+    known = method_options(method)
+    for option in given:
+        if option not in known:
+            shown = ", ".join(known) or "none"
+            raise ProgramError(
+                f"{method} has no option {option!r}{nearest(option, known)}", [f"options: {shown}"]
+            )
+    if contract is None:
+        normalized = {"mean", "std"} <= graph.hints.keys()
+        contract = Contract.of(graph, data.labels) if normalized else Contract(labels=data.labels)
+    if method in MAPPINGS:
+        parts = _framed(graph, data)
+        return Program(parts, align=MAPPINGS[method](data.classes, **given), contract=contract)
+    if method == "linear":
+        head = LinearHead(data.classes, **{"at": "features", **given})
+        return Program(_resized(graph, data, 1.0), align=head, contract=contract)
+    name = method.replace("-", "_")
+    align = LinearHead(classes=data.classes, at="features")
+    if "shape" not in signature(getattr(methods, name)).parameters:
+        parts = (*_resized(graph, data, 1.0), *_published(name, given))
+        return Program(parts, align=align, contract=contract)
+    parts = _published(name, {"shape": data.shape, **given})
+    paper = methods.table()[name].align.partition("(")[0]
+    mapped = _PAPERS[paper](data.classes) if paper in _PAPERS else align
+    return Program(parts, align=mapped, contract=contract)
+
+
+def method_options(method: str) -> tuple[str, ...]:
+    """Return the names of the options of a method.
 
     Raises:
         ProgramError: there is no such method.
     """
-    contract = Contract(labels=data.labels)
-    if {"mean", "std"} <= graph.hints.keys():
-        contract = Contract.of(graph, data.labels)
-    if method in MAPPINGS:
-        parts = _framed(graph, data)
-        return Program(parts, align=MAPPINGS[method](data.classes), contract=contract)
     name = method.replace("-", "_")
-    if name != "linear" and name not in methods.__all__:
+    if method in MAPPINGS or method == "linear":
+        kind = _MAPS.get(method, LinearHead)
+        return tuple(one.name for one in dataclasses.fields(kind) if one.name != "classes")
+    if name not in methods.__all__:
         known = [*MAPPINGS, "linear", *methods.__all__]
         raise ProgramError(
             f"there is no method {method!r}{nearest(name, known)}", [f"one of {', '.join(known)}"]
         )
-    parts = () if name == "linear" else _published(name)
-    head = LinearHead(classes=data.classes, at="features")
-    return Program((*_resized(graph, data, 1.0), *parts), align=head, contract=contract)
+    return tuple(signature(getattr(methods, name)).parameters)
 
 
-def _published(name: str) -> tuple[Manipulation, ...]:
-    """Return the manipulations of a published method with its defaults.
+def _published(name: str, given: Mapping[str, Any]) -> tuple[Manipulation, ...]:
+    """Return the manipulations of a published method.
 
     Raises:
-        ProgramError: it has no defaults for what depends on the model.
+        ProgramError: an option that depends on the model is not given.
     """
     method = getattr(methods, name)
-    open_ = [one.name for one in signature(method).parameters.values() if one.default is one.empty]
+    open_ = [
+        one.name
+        for one in signature(method).parameters.values()
+        if one.default is one.empty and one.name not in given
+    ]
     if open_:
-        given = ", ".join(f"{one}=..." for one in open_)
+        needed = ", ".join(f"{one}=..." for one in open_)
         raise ProgramError(
             f"{name} needs {', '.join(open_)}, which depend on the model",
-            [f"method=gp.Program(gp.methods.{name}({given}), align=gp.LinearHead(...))"],
+            [f"method=gp.Program(gp.methods.{name}({needed}), align=gp.LinearHead(...))"],
         )
-    parts: tuple[Manipulation, ...] = tuple(method())
+    parts: tuple[Manipulation, ...] = tuple(method(**given))
     return parts
 
 
