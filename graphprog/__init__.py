@@ -45,13 +45,13 @@ if TYPE_CHECKING:
     from graphprog.generation.generate import generate as generate
     from graphprog.generation.kv_decoder import with_kv_cache as with_kv_cache
     from graphprog.instruments.compare import compare as compare
-    from graphprog.instruments.contrast import contrast as contrast
     from graphprog.instruments.lens import lens as lens
     from graphprog.instruments.patching.attribute import attribute as attribute
     from graphprog.instruments.patching.patch import patch as patch
     from graphprog.instruments.probe import probe as probe
     from graphprog.instruments.record import record as record
     from graphprog.instruments.recording import Recording as Recording
+    from graphprog.instruments.steering.contrast import contrast as contrast
     from graphprog.io.hub import pull as pull
     from graphprog.io.hub import push as push
     from graphprog.io.saving import load as load
@@ -67,6 +67,9 @@ if TYPE_CHECKING:
     from graphprog.manipulations.inputs.token_source import TokenSource as TokenSource
     from graphprog.manipulations.inputs.vocabulary_map import VocabularyMap as VocabularyMap
     from graphprog.manipulations.interventions.ablation import Ablation as Ablation
+    from graphprog.manipulations.interventions.conditional_steering import (
+        ConditionalSteering as ConditionalSteering,
+    )
     from graphprog.manipulations.interventions.subspace import Subspace as Subspace
     from graphprog.manipulations.interventions.swap import Swap as Swap
     from graphprog.manipulations.modules.adapter import Adapter as Adapter

@@ -14,14 +14,19 @@ from graphprog.utils.lazy import import_when_used
 if TYPE_CHECKING:
     from graphprog.instruments.ablation import ablation as ablation
     from graphprog.instruments.compare import Comparison as Comparison
-    from graphprog.instruments.contrast import Contrast as Contrast
-    from graphprog.instruments.control_vectors import read_control_vectors as read_control_vectors
-    from graphprog.instruments.control_vectors import write_control_vectors as write_control_vectors
     from graphprog.instruments.lens import Lens as Lens
     from graphprog.instruments.patching.attribute import grad_cam as grad_cam
     from graphprog.instruments.patching.effect_map import EffectMap as EffectMap
     from graphprog.instruments.probe import Probes as Probes
     from graphprog.instruments.recording import RecordedValue as RecordedValue
+    from graphprog.instruments.steering.control_vectors import (
+        read_control_vectors as read_control_vectors,
+    )
+    from graphprog.instruments.steering.control_vectors import (
+        write_control_vectors as write_control_vectors,
+    )
+    from graphprog.instruments.steering.directions import Contrast as Contrast
+    from graphprog.instruments.steering.strength import StrengthSearch as StrengthSearch
     from graphprog.utils.plots.attention_maps import plot_attention as plot_attention
 
 import_when_used(__name__)

@@ -13,7 +13,7 @@ from graphprog.alignments.linear import LinearHead
 from graphprog.compiler.compile import compile as compile_program
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
-from graphprog.errors import DataError
+from graphprog.errors import DataError, ProgramError
 from graphprog.instruments.places import Places
 from graphprog.instruments.recording import Recording
 from graphprog.instruments.stream import progress_bar
@@ -94,6 +94,20 @@ class Probes:
             {"program.align.weight": row.weight, "program.align.bias": row.bias}
         )
         return task
+
+    def boundary(self, name: str) -> tuple[torch.Tensor, float]:
+        """Return w [F] and b of a probe of two classes: it says 1 where ``w·h + b > 0``.
+
+        Raises:
+            ProgramError: there is no probe of this name, or it has more classes.
+        """
+        row = next((row for row in self.rows if row.name == name), None)
+        if row is None or len(row.bias) != 2:
+            raise ProgramError(
+                f"there is no probe of two classes at {name}",
+                [f"there are probes at {[row.name for row in self.rows]}"],
+            )
+        return row.weight[1] - row.weight[0], float(row.bias[1] - row.bias[0])
 
     def __str__(self) -> str:
         rows = [

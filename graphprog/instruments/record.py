@@ -35,8 +35,30 @@ class Recorder:
             name: position_axis(graph, place) if read else None
             for name, place in self.places.items()
         }
-        self._mask = selection.mask_input(graph)
+        placed = any(axis is not None for axis in self._axes.values())
+        self._mask = selection.mask_input(graph) if placed else None
         self._nodes = [place.node for place in self.places.values()]
+
+    def mean_shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape in which a mean over positions broadcasts to a row of the value.
+
+        It is [d] for values [B, S, d], and [C, 1, 1] for [B, C, H, W].
+
+        Raises:
+            DataError: another axis has no fixed size.
+        """
+        shape, axis = self.places[name].shape, self._axes[name]
+        gone = range(2, len(shape)) if axis is None else (axis,)
+        sizes = [1 if number in gone else size for number, size in enumerate(shape)][1:]
+        while len(sizes) > 1 and sizes[0] == 1:
+            del sizes[0]
+        fixed = tuple(size for size in sizes if isinstance(size, int))
+        if len(fixed) < len(sizes) or not sizes:
+            raise DataError(
+                f"the value at {name!r} {self.places[name].type_text} does not have features of "
+                "fixed size"
+            )
+        return fixed
 
     def __call__(self, flat: list[torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return the selected values of one batch, by name of the interface."""

@@ -49,10 +49,20 @@ class Selection:
         return f"positions={self.positions!r}, reduce={self.reduce!r}"
 
     def mask_input(self, graph: Graph) -> str | None:
-        """Return the name of the input that says which tokens are there, if it is needed."""
-        if self.positions not in ("last", "tokens") or not isinstance(self.positions, str):
+        """Return the name of the input that says which tokens are there, if it is needed.
+
+        Raises:
+            ProgramError: the graph reads no token ids.
+        """
+        if not isinstance(self.positions, str):
             return None
-        return TokenInputs.of(graph).mask or None
+        try:
+            return TokenInputs.of(graph).mask or None
+        except ProgramError as error:
+            raise ProgramError(
+                f"positions={self.positions!r} are those of tokens, and {graph.name} reads no ids",
+                ["positions=-1, indices, a slice, or a mask", "positions=None, for all"],
+            ) from error
 
     def apply(
         self, name: str, value: torch.Tensor, axis: int | None, present: torch.Tensor | None
@@ -122,7 +132,7 @@ def _axis(name: str, axis: int | None) -> int:
     if axis is None:
         raise DataError(
             f"the value at {name!r} has no axis of positions, as [B, S, d] has",
-            ["leave out positions="],
+            ["positions=None"],
         )
     return axis
 

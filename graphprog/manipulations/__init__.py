@@ -17,6 +17,9 @@ from graphprog.manipulations.inputs.resize_pad import ResizePad as ResizePad
 from graphprog.manipulations.inputs.token_source import TokenSource as TokenSource
 from graphprog.manipulations.inputs.vocabulary_map import VocabularyMap as VocabularyMap
 from graphprog.manipulations.interventions.ablation import Ablation as Ablation
+from graphprog.manipulations.interventions.conditional_steering import (
+    ConditionalSteering as ConditionalSteering,
+)
 from graphprog.manipulations.interventions.subspace import Subspace as Subspace
 from graphprog.manipulations.interventions.swap import Swap as Swap
 from graphprog.manipulations.modules.adapter import Adapter as Adapter

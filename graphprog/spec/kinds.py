@@ -22,6 +22,7 @@ _MODULES = {
     "manipulations.inputs.resize_pad": "resize-pad",
     "manipulations.inputs.vocabulary_map": "vocabulary-map",
     "manipulations.interventions.ablation": "ablation",
+    "manipulations.interventions.conditional_steering": "conditional-steering",
     "manipulations.interventions.subspace": "linear-subspace",
     "manipulations.interventions.swap": "swap",
     "manipulations.modules.adapter": "adapter",

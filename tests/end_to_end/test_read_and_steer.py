@@ -12,7 +12,7 @@ import torch
 import transformers
 
 import graphprog as gp
-from graphprog.instruments.contrast import Direction
+from graphprog.instruments.steering.directions import Direction
 from tests.support.byte_tokenizer import Bytes
 from tests.support.example_modules import Example, modules_of
 

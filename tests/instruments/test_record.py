@@ -215,6 +215,9 @@ def test_what_cannot_be_recorded() -> None:
     images, net = CASES["residual"].call(2)[0][0], captured("residual")[1]
     with pytest.raises(DataError, match="has no axis of positions"):
         gp.record(net, images, at="hidden[0]", positions=0)
+    patches, pictures = captured("vit")[1], CASES["vit"].call(2)[0][0]
+    with pytest.raises(ProgramError, match=r"are those of tokens, and .* reads no ids"):
+        gp.record(patches, pictures, at="hidden[0]", positions="last")
     with pytest.raises(ProgramError, match="capture the model first"):
         gp.record(nn.Linear(2, 2), call, at="hidden[0]")  # type: ignore[call-overload]
 

@@ -189,6 +189,18 @@ PROGRAMS: Mapping[str, tuple[str, gp.Program, tuple[Any, ...]]] = {
         ),
         (_IDS, _OTHER, _IDS > 6),
     ),
+    "conditional-steering": (
+        "words",
+        gp.Program(
+            [
+                gp.ConditionalSteering(
+                    gp.Learnable("normal", shape=(4,)), gp.Fixed(torch.ones(4)), 0.5, at="tokens"
+                ),
+            ],
+            align=_HEAD,
+        ),
+        (_IDS,),
+    ),
     "layer-updates": (
         "words",
         gp.Program(
