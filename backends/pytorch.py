@@ -25,7 +25,6 @@ from graphprog.backends.onnx_model.metadata import (
 )
 from graphprog.backends.parity.bisect import require_parity
 from graphprog.backends.parity.report import (
-    TOLERANCE,
     Inputs,
     ParityReport,
     compare,
@@ -36,6 +35,7 @@ from graphprog.capture.pt2_file.read import read_exported
 from graphprog.compiler.data_checks import check_inputs
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError, FileError
+from graphprog.instruments.divergence import TOLERANCE
 from graphprog.io.artifact import within
 from graphprog.ir.inputs import check_type
 from graphprog.utils.files import open_regular, proved_write

@@ -22,9 +22,10 @@ from graphprog.backends.onnx.export import Mode
 from graphprog.backends.onnx.export import export as export_onnx
 from graphprog.backends.onnx_model.translate import BATCH
 from graphprog.backends.onnxruntime.providers import open_session
-from graphprog.backends.parity.report import TOLERANCE, Inputs, ParityReport
+from graphprog.backends.parity.report import Inputs, ParityReport
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError
+from graphprog.instruments.divergence import TOLERANCE
 from graphprog.utils.files import atomic_write
 
 _TYPES = {

@@ -23,7 +23,6 @@ from graphprog.backends.onnx_model.external_data import describe_model, weights_
 from graphprog.backends.onnx_model.lower import lower_program
 from graphprog.backends.onnx_model.precision import linear_in_int8
 from graphprog.backends.onnxruntime.decoder import ROLES, WORDING, Decoder, prefill_path
-from graphprog.backends.parity.report import TOLERANCE
 from graphprog.compiler.compile import compile
 from graphprog.compiler.merge_reparameterization import merge_reparameterization
 from graphprog.compiler.model import ReprogrammedModel
@@ -31,6 +30,7 @@ from graphprog.compiler.program import Program
 from graphprog.errors import BackendError, FileError
 from graphprog.generation.decoder import text_parts
 from graphprog.generation.kv_decoder import CachedDecoder, with_kv_cache, with_stored_prompt
+from graphprog.instruments.divergence import TOLERANCE
 from graphprog.ir.graph import Graph
 from graphprog.ir.inputs import inputs_of
 from graphprog.passes.attention.split_kv import SplitKV

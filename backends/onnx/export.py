@@ -39,7 +39,6 @@ from graphprog.backends.onnx_model.range_check import check_range_inside
 from graphprog.backends.onnxruntime.providers import open_session
 from graphprog.backends.parity.bisect import require_parity
 from graphprog.backends.parity.report import (
-    TOLERANCE,
     Inputs,
     ParityReport,
     compare,
@@ -55,6 +54,7 @@ from graphprog.compiler.outputs import with_outputs
 from graphprog.compiler.program import Program
 from graphprog.compiler.steering import Steer, with_steering
 from graphprog.errors import BackendError
+from graphprog.instruments.divergence import TOLERANCE
 from graphprog.ir.graph import Graph
 from graphprog.passes.attention.split_kv import SplitKV
 from graphprog.passes.selection.push_down import push_down_selection

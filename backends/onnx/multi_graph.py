@@ -18,18 +18,13 @@ import onnx_ir as ir
 
 from graphprog.backends.onnx.per_row import lower_per_row
 from graphprog.backends.onnx_model.external_data import beside, checked_session, describe_model
-from graphprog.backends.parity.report import (
-    TOLERANCE,
-    Inputs,
-    ParityReport,
-    example_batch,
-    parity_batches,
-)
+from graphprog.backends.parity.report import Inputs, ParityReport, example_batch, parity_batches
 from graphprog.backends.parity.rows import prove_rows
 from graphprog.compiler.compile import compile
 from graphprog.compiler.merge_reparameterization import merge_reparameterization
 from graphprog.compiler.program import Program
 from graphprog.errors import BackendError, FileError
+from graphprog.instruments.divergence import TOLERANCE
 from graphprog.ir.graph import Graph
 from graphprog.utils.files import atomic_write
 

@@ -21,9 +21,10 @@ from graphprog.backends.onnx_training.layout import LABELS, RATE, Layout
 from graphprog.backends.onnx_training.losses import loss_of
 from graphprog.backends.onnx_training.parity import Batch, batches_of, compared, initial
 from graphprog.backends.onnx_training.step import step_program, varies
-from graphprog.backends.parity.report import TOLERANCE, Inputs, ParityReport
+from graphprog.backends.parity.report import Inputs, ParityReport
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import TrainingError
+from graphprog.instruments.divergence import TOLERANCE
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.inputs import InputSpec
 from graphprog.train.objective import Loss, Supervised

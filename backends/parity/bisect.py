@@ -6,14 +6,13 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 
 from graphprog.backends.onnx_model.export_program import output_nodes
-from graphprog.backends.parity.report import TOLERANCE, Inputs, ParityReport
+from graphprog.backends.parity.report import Inputs, ParityReport
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError
-from graphprog.ir.ops import ancestors
-from graphprog.utils.numerics import difference
+from graphprog.instruments.compare import compare_values
+from graphprog.instruments.divergence import TOLERANCE, first_that_differs, keys_of_nodes
 
 Probe = Callable[[tuple[str, ...], Inputs], Sequence[np.ndarray]]
 """Evaluates graph nodes, by name, in another backend: their values on some inputs."""
@@ -24,10 +23,7 @@ def bisect(
 ) -> str | None:
     """Find where another backend first departs from the task.
 
-    Halves the interfaces that a wrong output depends on: one that agrees clears all it depends
-    on, one that differs leaves only those to suspect. This finds the first in the order of data
-    flow, across branches too, in about log2 of their number of probes, as long as an error does
-    not die out on its way to every interface after it.
+    See :func:`graphprog.instruments.divergence.first_that_differs`.
 
     Args:
         task: the reference.
@@ -40,24 +36,16 @@ def bisect(
         Key of the first interface whose value differs while every interface it depends on
         agrees, or of the output; None if no output differs.
     """
+    graph = task.graph
 
     def differs(node: str) -> bool:
         (found,) = probe((node,), example)
-        return not difference(_value(task, node, example), found).within(tolerance)
+        (value,) = graph.evaluate([graph.nodes[node]], example).values()
+        return not compare_values(node, value, found).within(tolerance)
 
-    keys = _interfaces(task)
-    wrong = next((node for node in output_nodes(task) if differs(node)), None)
-    if wrong is None:
-        return None
-    suspects = _before(task, wrong, keys)
-    while suspects:
-        middle = suspects[len(suspects) // 2]
-        before = _before(task, middle, keys)
-        if differs(middle):
-            wrong, suspects = middle, [node for node in suspects if node in before]
-        else:
-            suspects = [node for node in suspects if node != middle and node not in before]
-    return keys.get(wrong, f"output:{wrong}")
+    keys = keys_of_nodes(graph)
+    wrong = first_that_differs(graph, differs, output_nodes(task), keys)
+    return None if wrong is None else keys.get(wrong, f"output:{wrong}")
 
 
 def require_parity(
@@ -81,24 +69,3 @@ def require_parity(
             "other inputs=(...), if random ones are nothing the source model can make sense of",
         ],
     )
-
-
-def _interfaces(task: ReprogrammedModel) -> dict[str, str]:
-    """A key for every node that an interface names: that of the module which made the value."""
-    keys: dict[str, str] = {}
-    for key, interface in task.graph.interfaces().items():
-        made_here = key.endswith(":out") or key.startswith("output:")
-        if interface.node not in keys or (made_here and not keys[interface.node].endswith(":out")):
-            keys[interface.node] = key
-    return keys
-
-
-def _before(task: ReprogrammedModel, name: str, keys: dict[str, str]) -> list[str]:
-    """Interfaces that a node depends on, in graph order; inputs, which cannot differ, left out."""
-    found = ancestors(task.graph.nodes[name])[1:]
-    return [n.name for n in sorted(found) if n.name in keys and n.op != "placeholder"]
-
-
-def _value(task: ReprogrammedModel, node: str, example: Inputs) -> torch.Tensor:
-    (value,) = task.graph.evaluate([task.graph.nodes[node]], example).values()
-    return value

@@ -12,16 +12,14 @@ import torch
 
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import BackendError
+from graphprog.instruments.compare import Compared, compare_values
+from graphprog.instruments.divergence import TOLERANCE
 from graphprog.ir.inputs import InputSpec, batch_axis, rows_of
 from graphprog.utils.html import preformatted
-from graphprog.utils.numerics import difference
 
 Inputs = tuple[torch.Tensor, ...]
 Runner = Callable[[Inputs], Sequence[np.ndarray]]
 """Runs the lowered task: its tensor inputs in order to the values of its outputs in order."""
-
-TOLERANCE = 1e-4
-"""Largest difference that counts as equal, absolute or relative to the largest magnitude."""
 
 
 @runtime_checkable
@@ -72,6 +70,7 @@ class ParityReport:
             absolute or relative.
         first_divergence: where it did not pass, key of the first interface that differs, if it
             was looked for and found.
+        outputs: how each output of each batch differs, as :func:`graphprog.compare` has it.
     """
 
     backend: str
@@ -83,6 +82,7 @@ class ParityReport:
     tolerance: float
     passed: bool
     first_divergence: str | None = None
+    outputs: tuple[Compared, ...] = dataclasses.field(default=(), repr=False)
 
     def _repr_html_(self) -> str:
         """Return the text, for notebooks."""
@@ -159,13 +159,15 @@ def compare(
         tolerance: see :data:`TOLERANCE`.
         reference: what to compare with in place of the task.
     """
-    differences, agreements, sizes = [], [], []
+    outputs: list[Compared] = []
+    agreements, sizes = [], []
     for inputs in batches:
         expected = reference_outputs(task, inputs) if reference is None else reference(inputs)
         found = list(run(inputs))
         if len(found) != len(expected):
             raise BackendError(f"{backend} returned {len(found)} outputs, not {len(expected)}")
-        differences += [difference(*pair) for pair in zip(expected, found, strict=True)]
+        names = (f"output {number}" for number in range(len(expected)))
+        outputs += map(compare_values, names, expected, found)
         sizes.append(rows_of(task.inputs, inputs))
         if expected[0].ndim >= 2:
             labels = expected[0].cpu().numpy().argmax(-1), np.asarray(found[0]).argmax(-1)
@@ -174,11 +176,12 @@ def compare(
         backend=backend,
         rows=sum(sizes),
         batch_sizes=tuple(sizes),
-        max_absolute=max(gap.absolute for gap in differences),
-        max_relative=max(gap.relative for gap in differences),
+        max_absolute=max(output.absolute for output in outputs),
+        max_relative=max(output.relative for output in outputs),
         label_agreement=float(np.concatenate(agreements).mean()) if agreements else None,
         tolerance=tolerance,
-        passed=all(gap.within(tolerance) for gap in differences),
+        passed=all(output.within(tolerance) for output in outputs),
+        outputs=tuple(outputs),
     )
 
 

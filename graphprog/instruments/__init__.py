@@ -14,6 +14,7 @@ from graphprog.utils.lazy import import_when_used
 if TYPE_CHECKING:
     from graphprog.instruments.ablation import ablation as ablation
     from graphprog.instruments.compare import Comparison as Comparison
+    from graphprog.instruments.divergence import first_divergence as first_divergence
     from graphprog.instruments.lens import Lens as Lens
     from graphprog.instruments.patching.attribute import grad_cam as grad_cam
     from graphprog.instruments.patching.effect_map import EffectMap as EffectMap

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import InterfaceError
 from graphprog.instruments.places import Inputs, Model, Places, flat_inputs, graph_of, places_of
+from graphprog.ir.graph import Graph
+from graphprog.ir.interface import Interface
 from graphprog.utils.columns import columns
-from graphprog.utils.numerics import difference
+from graphprog.utils.numerics import difference, wide
 from graphprog.utils.plots.figures import Path, figure, keep
 
 if TYPE_CHECKING:
@@ -23,6 +27,7 @@ class Compared:
 
     Attributes:
         name: the interface.
+        absolute: largest absolute difference; infinite if shapes differ.
         relative: largest absolute difference, as a share of the largest magnitude in the first.
         cosine: cosine of the two values, over all their entries; None if shapes differ.
         cka: linear centred kernel alignment over the rows (Kornblith et al., 2019,
@@ -30,9 +35,14 @@ class Compared:
     """
 
     name: str
+    absolute: float
     relative: float
     cosine: float | None
     cka: float | None
+
+    def within(self, tolerance: float) -> bool:
+        """Whether the absolute or the relative difference is within the tolerance."""
+        return min(self.absolute, self.relative) <= tolerance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,14 +90,24 @@ class Comparison:
         return keep(drawing, path)
 
 
-def compare(first: Model, second: Model, inputs: Inputs, at: Places = "hidden[*]") -> Comparison:
+class Runner(Protocol):
+    """What runs elsewhere, such as :class:`graphprog.backends.onnxruntime.Session`."""
+
+    def run(self, *inputs: torch.Tensor, outputs: Sequence[str]) -> Mapping[str, Any]:
+        """Return the named values."""
+
+
+def compare(
+    first: Model, second: Model | Runner, inputs: Inputs, at: Places = "hidden[*]"
+) -> Comparison:
     """Compare two models interface by interface on the same inputs.
 
-    For two checkpoints, a source and its program, or two precisions.
+    For two checkpoints, a source and its program, or two precisions: a session on a file of int8
+    that returns the interfaces is the second model, too.
 
     Args:
         first: a graph or compiled model.
-        second: likewise; it has the same interfaces.
+        second: likewise, with the same interfaces; or a session with outputs of their names.
         inputs: inputs of both, in order or by name.
         at: the interfaces to compare.
 
@@ -99,9 +119,20 @@ def compare(first: Model, second: Model, inputs: Inputs, at: Places = "hidden[*]
         >>> comparison = gp.compare(graph, graph, images)
         >>> assert comparison.parts_at(0.0) is None
     """
-    one, other = graph_of(first, at), graph_of(second, at)
-    places = places_of(one, at)
-    table = other.interfaces()
+    graph = graph_of(first, at)
+    places, flat = places_of(graph, at), flat_inputs(graph, inputs)
+    keys = [place.key for place in places.values()]
+    values = graph.evaluate(keys, flat).values()
+    if isinstance(second, Graph | ReprogrammedModel):
+        found = _values_of(graph_of(second, at), places, inputs)
+    else:
+        results = second.run(*flat, outputs=[*places])
+        found = [results[name] for name in places]
+    return Comparison(tuple(map(compare_values, places, values, found)))
+
+
+def _values_of(graph: Graph, places: Mapping[str, Interface], inputs: Inputs) -> list[torch.Tensor]:
+    table = graph.interfaces()
     missing = [name for name, place in places.items() if place.key not in table]
     if missing:
         raise InterfaceError(
@@ -109,21 +140,26 @@ def compare(first: Model, second: Model, inputs: Inputs, at: Places = "hidden[*]
             ["compare interfaces that both have: at=[...]"],
         )
     keys = [place.key for place in places.values()]
-    values, others = (
-        graph.evaluate(keys, flat_inputs(graph, inputs)).values() for graph in (one, other)
-    )
-    return Comparison(tuple(map(_compared, places, values, others)))
+    return [*graph.evaluate(keys, flat_inputs(graph, inputs)).values()]
 
 
-def _compared(name: str, value: torch.Tensor, other: torch.Tensor) -> Compared:
-    left, right = (one.detach().cpu().double() for one in (value, other))
+def compare_values(name: str, value: Any, other: Any) -> Compared:
+    """Compare a value with that of another model.
+
+    Args:
+        name: of the interface or output.
+        value: tensor or array, the reference.
+        other: likewise.
+    """
+    left, right = (torch.tensor(wide(one)) for one in (value, other))
     cosine = None
     if left.shape == right.shape:
         cosine = float(torch.cosine_similarity(left.flatten(), right.flatten(), dim=0))
     cka = None
     if left.ndim and right.ndim and len(left) == len(right) > 1:
         cka = _alignment(left.flatten(1), right.flatten(1)) if left.ndim > 1 < right.ndim else None
-    return Compared(name, difference(left, right).relative, cosine, cka)
+    gap = difference(left, right)
+    return Compared(name, gap.absolute, gap.relative, cosine, cka)
 
 
 def _alignment(left: torch.Tensor, right: torch.Tensor) -> float | None:

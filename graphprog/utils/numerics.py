@@ -23,7 +23,7 @@ class Difference:
 
 def difference(reference: Any, found: Any) -> Difference:
     """Compare two arrays; values that are not finite are equal or differ infinitely."""
-    right, other = _wide(reference), _wide(found)
+    right, other = wide(reference), wide(found)
     if right.shape != other.shape:
         return Difference(float("inf"), float("inf"))
     if right.size == 0:
@@ -37,7 +37,8 @@ def difference(reference: Any, found: Any) -> Difference:
     return Difference(largest, largest / scale if scale else (0.0 if largest == 0 else np.inf))
 
 
-def _wide(value: Any) -> np.ndarray:
+def wide(value: Any) -> np.ndarray:
+    """Return a tensor or array in float64."""
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu().to(torch.float64).numpy()
     return np.asarray(value, dtype=np.float64)

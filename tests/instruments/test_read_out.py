@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -99,3 +100,58 @@ def test_a_comparison_says_where_two_models_part(tmp_path: Path) -> None:
     found.plot(tmp_path / "comparison.png")
     with pytest.raises(InterfaceError, match="the second model has no"):
         gp.compare(graph, captured("sequential")[1], images)
+
+
+def test_the_first_interface_that_differs_is_found() -> None:
+    """As a walk over all modules with hooks finds it, in the order in which they are called."""
+    model, graph = captured("residual")
+    images = CASES["residual"].call(4)[0][0]
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.blocks[1].get_parameter(next(iter(dict(other.blocks[1].named_parameters())))).mul_(2)
+    values: list[dict[str, torch.Tensor]] = []
+    for one in (model, other):
+        kept: dict[str, torch.Tensor] = {}
+        handles = [
+            part.register_forward_hook(lambda _m, _a, out, p=path: kept.setdefault(p, out.clone()))  # noqa: B023
+            for path, part in one.named_modules()
+        ]
+        with torch.no_grad():
+            one(images)
+        values.append(kept)
+        for handle in handles:
+            handle.remove()
+    expected = next(path for path in values[0] if not torch.equal(*(v[path] for v in values)))
+    changed = gp.capture(other, (images,))
+    assert gp.instruments.first_divergence(graph, changed, images) == f"{expected}:out"
+    assert gp.instruments.first_divergence(graph, graph, images, tolerance=0.0) is None
+    part = gp.Additive(at="hidden[1]", value=gp.Fixed(torch.ones(1)))
+    task = gp.compile(graph, gp.Program([part]))
+    assert gp.instruments.first_divergence(graph, task, images) == "blocks.1:out"
+    with pytest.raises(InterfaceError, match="no output in common"):
+        gp.instruments.first_divergence(graph, graph.cut("input", "hidden[0]"), images)
+
+
+def test_a_file_in_int8_is_compared_with_the_graph(tmp_path: Path) -> None:
+    graph = captured("residual")[1]
+    images = CASES["residual"].call(4)[0][0]
+    names = ["hidden[0]", "hidden[2]", "logits"]
+    gp.backends.onnx.export(graph, tmp_path / "wide.onnx", outputs=names)
+    gp.backends.onnx.quantize(tmp_path / "wide.onnx", tmp_path / "small.onnx", "int8")
+    wide, small = (
+        gp.backends.onnxruntime.Session(tmp_path / f"{name}.onnx", "cpu")
+        for name in ("wide", "small")
+    )
+    exact = gp.compare(graph, wide, images, at=names)
+    assert exact.parts_at(1e-5) is None
+    found = gp.compare(graph, small, images, at=names)
+    assert found.parts_at(1e-4) == "hidden[0]"
+    values = small.run(images, outputs=names)
+    for row in found.rows:
+        value = gp.record(graph, images, at=row.name)[row.name].numpy()
+        gap = float(np.abs(values[row.name] - value).max())
+        assert row.absolute == pytest.approx(gap, rel=1e-4)
+        assert row.within(gap)
+        assert not row.within(1e-9)
+        angle = np.vdot(value, values[row.name]) / np.linalg.norm(value)
+        assert row.cosine == pytest.approx(angle / np.linalg.norm(values[row.name]), abs=1e-5)
