@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -108,12 +109,103 @@ def test_what_passes_through_an_interface(pair: Any) -> None:
     assert float(none.effects.abs().max()) < 1e-5
 
 
+def with_heads(
+    model: Any, call: dict[str, Any], layer: int, change: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """Score with what the last layer of attention reads changed: heads side by side [B, S, E]."""
+    handle = blocks(model)[layer].attn.c_proj.register_forward_pre_hook(
+        lambda _m, given: (change(given[0]), *given[1:])
+    )
+    try:
+        return score(model(**call, use_cache=False).logits)
+    finally:
+        handle.remove()
+
+
 def test_heads_are_cells(pair: Any) -> None:
+    """Patching replaces a head, attribution is its derivative, in the same map."""
+    model, graph, clean, corrupt = pair
+    options: dict[str, Any] = {"at": "attention[*]", "metric": score, "heads": "each"}
+    patched = gp.patch(graph, clean, corrupt, **options)
+    estimated = gp.attribute(graph, clean, corrupt, **options)
+    steps = 3
+    integrated = gp.attribute(graph, clean, corrupt, **options, how="integrated", steps=steps)
+    heads = int(graph.interfaces().resolve("attention[0]").shape[1])
+    assert patched.effects.shape == (3, 6, heads)
+    ends = [float(with_heads(model, call, 0, lambda value: value)) for call in (clean, corrupt)]
+    for layer in range(3):
+        kept: list[torch.Tensor] = []
+        for call in (clean, corrupt):
+            with_heads(model, call, layer, lambda value: kept.append(value.detach()) or value)  # noqa: B023
+        gap, width = kept[0] - kept[1], kept[0].shape[-1] // heads
+
+        def slope(share: float) -> torch.Tensor:
+            shift = (share * gap).requires_grad_()  # noqa: B023
+            total = with_heads(model, corrupt, layer, lambda value: value + shift)  # noqa: B023
+            return torch.autograd.grad(total.sum(), shift)[0]
+
+        mean = torch.stack([slope((step + 0.5) / steps) for step in range(steps)]).mean(0)
+        for found, gradient in ((estimated, slope(0.0)), (integrated, mean)):
+            expected = (gradient * gap)[0].unflatten(1, (heads, width)).sum(2)
+            expected = expected / (ends[0] - ends[1])
+            torch.testing.assert_close(found.effects[layer], expected, rtol=1e-3, atol=1e-4)
+        for position, head in ((2, 0), (5, heads - 1), (3, 1)):
+
+            def put(value: torch.Tensor) -> torch.Tensor:
+                value, own = value.clone(), slice(head * width, (head + 1) * width)  # noqa: B023
+                value[:, position, own] = kept[0][:, position, own]  # noqa: B023
+                return value
+
+            effect = (float(with_heads(model, corrupt, layer, put)) - ends[1]) / (ends[0] - ends[1])
+            assert float(patched.effects[layer, position, head]) == pytest.approx(effect, abs=1e-3)
+    name, position, head, effect = patched.largest(1)[0]
+    index = patched.names.index(name), position, head
+    assert float(patched.effects[index]) == effect
+    assert abs(effect) == float(patched.effects.abs().max())
+    assert patched.agreement(estimated, 10).cells == 10
+
+
+def test_single_cells(pair: Any, tmp_path: Path) -> None:
     _, graph, clean, corrupt = pair
-    found = gp.patch(graph, clean, corrupt, at="attention[*]", metric=score, heads="each")
-    assert found.effects.shape == (3, 6, graph.interfaces().resolve("attention[0]").shape[1])
-    together = gp.patch(graph, clean, corrupt, at="attention[*]", metric=score)
-    assert not torch.allclose(found.effects[0].amax(1), together.effects[0])
+    options: dict[str, Any] = {"at": ["hidden[1]", "hidden[0]"], "metric": score}
+    for run in (gp.patch, gp.attribute):
+        whole = run(graph, clean, corrupt, **options)
+        some = run(graph, clean, corrupt, **options, positions=(-1, 2))
+        torch.testing.assert_close(some.effects, whole.effects[:, [5, 2]], rtol=1e-3, atol=1e-3)
+        assert some.positions == (5, 2)
+        assert {position for _, position, _ in some.largest(4)} == {2, 5}
+        one = run(graph, clean, corrupt, **{**options, "at": "hidden[1]"}, positions=2)
+        torch.testing.assert_close(one.effects, whole.effects[:1, 2:3], rtol=1e-3, atol=1e-3)
+        together = run(graph, clean, corrupt, **options, positions="all")
+        assert together.effects.shape == (2, 1)
+    torch.testing.assert_close(together.effects[:, 0], whole.effects.sum(1), rtol=1e-3, atol=1e-4)
+    drawing = some.plot(tmp_path / "some.png", tokens=list("abcdef"))
+    assert [label.get_text() for label in drawing.axes[0].get_xticklabels()] == ["f", "c"]
+    with pytest.raises(DataError, match="other cells"):
+        whole.agreement(dataclasses.replace(some, effects=whole.effects))
+
+
+def test_a_path_between_two_interfaces(pair: Any) -> None:
+    """What a clean value does through the feed-forward layer of a later block alone."""
+    model, graph, clean, corrupt = pair
+    through = "transformer.h.1.mlp:out"
+    found = gp.patch(
+        graph, clean, corrupt, at="hidden[0]", metric=score, positions="all", through=through
+    )
+    given = states(model, clean)[0]
+    kept: list[torch.Tensor] = []
+    layer = blocks(model)[1].mlp
+    with torch.no_grad():
+        handle = layer.register_forward_hook(lambda _m, _a, value: kept.append(value.clone()))
+        run_with(model, corrupt, {0: lambda _value: given})
+        handle.remove()
+        handle = layer.register_forward_hook(lambda _m, _a, _value: kept[0])
+        patched = score(run_with(model, corrupt, {}))
+        handle.remove()
+        ends = [score(run_with(model, call, {})) for call in (clean, corrupt)]
+    expected = float((patched - ends[1]) / (ends[0] - ends[1]))
+    assert float(found.effects[0, 0]) == pytest.approx(expected, abs=1e-3)
+    assert abs(expected) > 1e-2
 
 
 def test_attribution_is_the_derivative_of_patching(pair: Any) -> None:
@@ -201,9 +293,14 @@ def test_what_cannot_be_patched(pair: Any) -> None:
         (clean, corrupt, {"metric": lambda logits: logits}, DataError, "one number for each row"),
         (clean, corrupt, {"into": "both"}, ProgramError, "into must be"),
         (clean, corrupt, {"window": 0}, ProgramError, "window must be"),
+        (clean, corrupt, {"positions": "none"}, ProgramError, "positions must be"),
+        (clean, corrupt, {"positions": 6}, DataError, "6 positions, and no position"),
     ):
         with pytest.raises(error, match=message):
             gp.patch(graph, one, other, **{"metric": score, **options})
+    for options in ({"heads": "none"}, {"how": "none"}):
+        with pytest.raises(ProgramError, match="must be"):
+            gp.attribute(graph, clean, corrupt, metric=score, **options)
 
 
 def test_a_second_map_builds_nothing(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import torch
 from graphprog.analysis.value_axes import position_axis
 from graphprog.errors import DataError, ProgramError
 from graphprog.instruments.patching.effect_map import EffectMap
+from graphprog.instruments.patching.grid import Grid, Positions
 from graphprog.instruments.patching.metric import Metric, metric_of
 from graphprog.instruments.patching.patch import check_ends, two_runs
 from graphprog.instruments.patching.swap import Swapped
@@ -24,6 +25,8 @@ def attribute(
     at: Places = "hidden[*]",
     *,
     metric: Metric,
+    positions: Positions = "each",
+    heads: Literal["each", "all"] = "all",
     how: How = "patching",
     steps: int = 16,
 ) -> EffectMap:
@@ -41,6 +44,8 @@ def attribute(
         corrupt: inputs of the corrupt run, one row of the same shape.
         at: the interfaces.
         metric: as for :func:`graphprog.patch`; differentiable.
+        positions: as for :func:`graphprog.patch`.
+        heads: likewise.
         how: see above.
         steps: points on the line, for ``"integrated"``.
 
@@ -56,6 +61,8 @@ def attribute(
     graph, score = graph_of(model, at), metric_of(metric)
     if how not in ("patching", "integrated") or steps < 1:
         raise ProgramError(f"how must be 'patching' or 'integrated', steps 1 or more: {how!r}")
+    if heads not in ("each", "all"):
+        raise ProgramError(f"heads must be 'each' or 'all', not {heads!r}")
     places = places_of(graph, at)
     donor, host = two_runs(graph, clean, corrupt)
     swapped, read = Swapped.of(graph, places, [*places]), len(graph.output_nodes)
@@ -76,16 +83,12 @@ def attribute(
             _mean_slope(swapped, score, host, *line, steps)
             for line in zip(places, others, gaps, strict=True)
         )
-    rows = []
-    for place, slope, gap in zip(places.values(), slopes, gaps, strict=True):
-        product = (slope * gap)[0].double()
-        axis = position_axis(graph, place)
-        sums = product.sum() if axis is None else product.movedim(axis - 1, 0).flatten(1).sum(1)
-        rows.append(sums.reshape(-1))
-    if len({len(row) for row in rows}) > 1:
-        raise DataError("the interfaces differ in their number of positions", ["take them apart"])
-    effects = torch.stack(rows) / (ends[0] - ends[1])
-    return EffectMap(tuple(places), effects.float().cpu(), ends[0], ends[1])
+    own, other = (dict(zip(places, run, strict=True)) for run in (values, others))
+    axes = {name: position_axis(graph, place) for name, place in places.items()}
+    grid = Grid(own, other, axes, positions, heads == "each")
+    products = [slope.double() * gap for slope, gap in zip(slopes, gaps, strict=True)]
+    effects = (grid.sums(products) / (ends[0] - ends[1])).float().cpu()
+    return EffectMap(tuple(places), effects, ends[0], ends[1], grid.named)
 
 
 def _mean_slope(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -42,6 +42,7 @@ class EffectMap:
             values have no positions. 1 restores the metric of the clean run, 0 changes nothing.
         clean: metric of the clean run.
         corrupt: metric of the corrupt run.
+        positions: number of each position; empty if they are counted from 0, or taken together.
 
     Example:
         >>> found = gp.patch(language, ids[:1], ids[1:], metric=(3, 5))
@@ -53,16 +54,23 @@ class EffectMap:
     effects: torch.Tensor
     clean: float
     corrupt: float
+    positions: tuple[int, ...] = ()
 
-    def largest(self, count: int = 10) -> list[tuple[str, int, float]]:
-        """Return interface, position and effect of the cells with the largest magnitude."""
-        cells = self.effects if self.effects.ndim == 2 else self.effects.amax(2)
-        order = cells.flatten().abs().argsort(descending=True)[:count].tolist()
-        width = cells.shape[1]
-        return [
-            (self.names[one // width], one % width, float(cells[one // width, one % width]))
-            for one in order
-        ]
+    def largest(self, count: int = 10) -> list[tuple[Any, ...]]:
+        """Return interface, position, head if there is one for each, and effect of some cells.
+
+        They are those with the largest magnitude.
+        """
+        order = self.effects.flatten().abs().argsort(descending=True)[:count]
+        found = []
+        for cell in torch.stack(torch.unravel_index(order, self.effects.shape), 1).tolist():
+            row, column, *head = cell
+            effect = float(self.effects[tuple(cell)])
+            found.append((self.names[row], self._position(column), *head, effect))
+        return found
+
+    def _position(self, column: int) -> int:
+        return self.positions[column] if self.positions else column
 
     def agreement(self, estimate: EffectMap, largest: int = 20) -> Agreement:
         """Compare an estimate, such as one by attribution, with this map on its largest cells.
@@ -80,7 +88,11 @@ class EffectMap:
             >>> found.agreement(gp.attribute(language, ids[:1], ids[1:], **two), 4).cells
             4
         """
-        if self.names != estimate.names or self.effects.shape != estimate.effects.shape:
+        if (
+            self.names != estimate.names
+            or self.effects.shape != estimate.effects.shape
+            or (self.positions and estimate.positions and self.positions != estimate.positions)
+        ):
             raise DataError(
                 f"the maps have other cells: {len(self.names)} interfaces and "
                 f"{list(self.effects.shape)}, {len(estimate.names)} and "
@@ -105,7 +117,7 @@ class EffectMap:
 
         Args:
             path: file of the picture.
-            tokens: label of each position.
+            tokens: label of each position of the inputs.
         """
         cells = self.effects if self.effects.ndim == 2 else self.effects.flatten(1)
         wide = min(max(6.0, 0.42 * cells.shape[1]), 24.0)
@@ -113,8 +125,12 @@ class EffectMap:
         bound = max(float(cells.abs().max()), 1e-12)
         image = axis.imshow(cells.numpy(), cmap="RdBu_r", vmin=-bound, vmax=bound, aspect="auto")
         axis.set_yticks(range(len(self.names)), self.names)
-        if tokens is not None and len(tokens) == cells.shape[1]:
-            axis.set_xticks(range(len(tokens)), [repr(t)[1:-1] for t in tokens], rotation=60)
+        columns = range(self.effects.shape[1])
+        fits = len(tokens or ()) > max(self.positions, default=len(columns) - 1)
+        if tokens is not None and fits and (self.positions or len(tokens) == len(columns)):
+            heads = cells.shape[1] // len(columns)
+            labels = [repr(tokens[self._position(column)])[1:-1] for column in columns]
+            axis.set_xticks([heads * column for column in columns], labels, rotation=60)
         axis.set_xlabel("position" if self.effects.ndim == 2 else "position and head")
         drawing.colorbar(image, ax=axis, label="effect on the metric")
         return keep(drawing, path)

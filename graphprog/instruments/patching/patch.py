@@ -10,7 +10,7 @@ import torch
 from graphprog.analysis.value_axes import position_axis
 from graphprog.errors import DataError, ProgramError
 from graphprog.instruments.patching.effect_map import EffectMap
-from graphprog.instruments.patching.grid import Grid
+from graphprog.instruments.patching.grid import Grid, Positions
 from graphprog.instruments.patching.metric import Metric, metric_of
 from graphprog.instruments.patching.swap import Swapped
 from graphprog.instruments.places import Inputs, Model, Places, flat_inputs, graph_of, places_of
@@ -28,7 +28,7 @@ def patch(
     at: Places = "hidden[*]",
     *,
     metric: Metric,
-    positions: Literal["each", "all"] = "each",
+    positions: Positions = "each",
     heads: Literal["each", "all"] = "all",
     window: int = 1,
     through: str | None = None,
@@ -51,7 +51,8 @@ def patch(
         at: the interfaces.
         metric: a function of the logits [B, ...] that returns [B], or two classes, right and wrong,
             for the difference of their logits at the last position.
-        positions: whether each position of values [B, S, d] is a cell, or all together are one.
+        positions: whether each position of values [B, S, d] is a cell, or all together are one; or
+            an index, or indices, of those that are cells.
         heads: whether each head of values [B, H, S, d] is a cell.
         window: number of consecutive interfaces that a cell patches, centred on its own.
         through: an interface; only what reaches the outputs through its value counts.
@@ -69,7 +70,7 @@ def patch(
         >>> found = gp.patch(language, ids[:1], ids[1:], at="hidden[*]", metric=(3, 5))
         >>> assert abs(float(found.effects[-1, -1]) - 1) < 1e-4  # the last value decides
     """
-    _check_options(positions, heads, window, into)
+    _check_options(heads, window, into)
     names = [at] if isinstance(at, str) else [*at]
     graph, score = graph_of(model, [*names, *([through] if through else [])]), metric_of(metric)
     places = places_of(graph, names)
@@ -86,7 +87,7 @@ def patch(
         axes = {name: position_axis(graph, place) for name, place in places.items()}
         grid = Grid(
             {name: values[name] for name in places}, others, axes,
-            positions == "each", heads == "each", window,
+            positions, heads == "each", window,
         )  # fmt: skip
         cells = list(grid.cells())
         moved = torch.tensor([grid.changes(cell) for cell in cells])
@@ -103,7 +104,9 @@ def patch(
             scores[batch] = score(swapped.onward(flat, swaps, others)[0]).cpu().double()
     effects = (scores - ends[1]) / (ends[0] - ends[1])
     clean_end, corrupt_end = ends if into == "corrupt" else ends[::-1]
-    return EffectMap(tuple(places), grid.shaped(effects.float()), clean_end, corrupt_end)
+    return EffectMap(
+        tuple(places), grid.shaped(effects.float()), clean_end, corrupt_end, grid.named
+    )
 
 
 def _with_passage(
@@ -118,9 +121,8 @@ def _with_passage(
     return {**places, through: passage}, through
 
 
-def _check_options(positions: str, heads: str, window: int, into: str) -> None:
+def _check_options(heads: str, window: int, into: str) -> None:
     for name, value, known in (
-        ("positions", positions, ("each", "all")),
         ("heads", heads, ("each", "all")),
         ("into", into, ("corrupt", "clean")),
     ):

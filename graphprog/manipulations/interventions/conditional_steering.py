@@ -45,6 +45,7 @@ class ConditionalSteering(SelectiveManipulation):
     def __post_init__(self) -> None:
         value: object = self.value
         weight: object = self.weight
+        bias: object = self.bias
         if not isinstance(value, Learnable | Fixed):
             raise ProgramError(
                 f"{self.kind}: value must be Fixed or Learnable, not {value!r:.60}",
@@ -55,9 +56,9 @@ class ConditionalSteering(SelectiveManipulation):
                 f"{self.kind}: weight must be Fixed and finite, not {weight!r:.60}",
                 ["weight=gp.Fixed(vector), the normal of the probe"],
             )
-        if not (isinstance(self.bias, int | float) and math.isfinite(self.bias)):
-            raise ProgramError(f"{self.kind}: bias must be a finite number, not {self.bias!r:.60}")
-        object.__setattr__(self, "bias", float(self.bias))
+        if not (isinstance(bias, int | float) and math.isfinite(bias)):
+            raise ProgramError(f"{self.kind}: bias must be a finite number, not {bias!r:.60}")
+        object.__setattr__(self, "bias", float(bias))
 
     def build(self, context: BuildContext) -> nn.Module:
         """Make the module for a float value [B, ...].
