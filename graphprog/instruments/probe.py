@@ -53,6 +53,7 @@ class Probes:
 
     Attributes:
         rows: one for each interface, in the order of the recording.
+        recording: what they were fitted to.
 
     Example:
         >>> recording = gp.record(graph, images, at="hidden[*]", reduce="mean", to="activations")
@@ -61,6 +62,7 @@ class Probes:
     """
 
     rows: tuple[Probed, ...]
+    recording: Recording | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @property
     def best(self) -> Probed:
@@ -79,6 +81,7 @@ class Probes:
 
         Raises:
             DataError: there is no probe of this name.
+            FileError: the recording was made with another graph or other weights.
             InterfaceError: the graph has no such interface.
         """
         known = {row.name: row for row in self.rows}
@@ -87,6 +90,8 @@ class Probes:
             raise DataError(
                 f"there is no probe of {name!r}", [", ".join(r.name for r in self.rows)]
             )
+        if self.recording is not None:
+            self.recording.require(graph)
         pooled = len(graph.interfaces().resolve(row.name).shape) > 2
         head = LinearHead(len(row.bias), at=row.name, pool="mean" if pooled else "none")
         task = compile_program(graph, Program(align=head))
@@ -178,7 +183,7 @@ def probe(
     for name in progress_bar(chosen, len(chosen), "probing", progress):
         values = recording[name].tensor().flatten(1).double().numpy()
         rows.append(_probed(name, values, targets, folds, strength, seed))
-    return Probes(tuple(rows))
+    return Probes(tuple(rows), recording)
 
 
 def _targets(recording: Recording, labels: Any, folds: int) -> np.ndarray:

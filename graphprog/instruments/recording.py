@@ -212,9 +212,13 @@ class RecordingWriter:
             raise FileError(
                 f"{self.path}: is not empty, and holds no recording", ["give a new folder"]
             )
+        else:  # so that a run that is killed before its first shard goes on, too
+            self._write_index()
 
     def _go_on(self) -> None:
         found = _document(self.path)
+        if not found["shards"]:
+            return
         for name in ("source", "places", "selection"):
             if found[name] != self.document[name]:
                 raise FileError(

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import re
+import uuid
 from collections.abc import Callable, Sequence
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any
 
 import torch
 
@@ -46,7 +50,14 @@ class Selection:
     @property
     def text(self) -> str:
         """The selection as text, which identifies it in a recording."""
-        return f"positions={self.positions!r}, reduce={self.reduce!r}"
+        positions, reduce = repr(self.positions), repr(self.reduce)
+        if isinstance(self.positions, torch.Tensor):
+            held = self.positions.cpu().contiguous().numpy().tobytes()
+            shape = list(self.positions.shape)
+            positions = f"mask {shape} {hashlib.sha256(held).hexdigest()}"
+        if callable(self.reduce):
+            reduce = _function_text(self.reduce)
+        return f"positions={positions}, reduce={reduce}"
 
     def mask_input(self, graph: Graph) -> str | None:
         """Return the name of the input that says which tokens are there, if it is needed.
@@ -126,6 +137,22 @@ class Selection:
         index = torch.tensor([one % length for one in chosen], device=value.device)
         taken = value.index_select(at, index)
         return (taken.select(at, 0) if isinstance(self.positions, int) else taken), None
+
+
+def _function_text(function: Callable[..., Any]) -> str:
+    """Return what identifies a function in other processes, too.
+
+    One that depends on more than itself and modules is equal to none, not even to itself.
+    """
+    if isinstance(function, FunctionType) and not function.__closure__:
+        code, known = function.__code__, function.__globals__
+        used = [known[name] for name in code.co_names if name in known]
+        if all(isinstance(one, ModuleType) for one in used):
+            parts = (code.co_code, code.co_names, code.co_consts, function.__defaults__)
+            return f"{code.co_qualname} {hashlib.sha256(repr(parts).encode()).hexdigest()}"
+    if isinstance(function, BuiltinFunctionType):
+        return f"{function.__module__}.{function.__qualname__}"
+    return f"{function!r:.80} {uuid.uuid4().hex}"
 
 
 def _axis(name: str, axis: int | None) -> int:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import graphprog as gp
-from graphprog.errors import DataError, InterfaceError
+from graphprog.errors import DataError, FileError, InterfaceError
 from tests.models.zoo import CASES, captured
 
 
@@ -56,6 +56,8 @@ def test_a_probe_is_read_back_as_a_head(tmp_path: Path) -> None:
     expected = values @ probes.best.weight.numpy().T + probes.best.bias.numpy()
     with torch.no_grad():
         np.testing.assert_allclose(task(images).numpy(), expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(FileError, match="recorded with another graph"):
+        probes.compile(captured("sequential")[1], probes.best.name)
     assert "±" in str(probes)
     probes.plot(tmp_path / "probes.png")
     assert (tmp_path / "probes.png").stat().st_size > 5000

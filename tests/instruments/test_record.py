@@ -13,7 +13,9 @@ from torch import nn
 import graphprog as gp
 from graphprog.errors import DataError, FileError, InterfaceError, ProgramError
 from graphprog.instruments import recording as recordings
+from graphprog.instruments.selection import Selection
 from tests.models.zoo import CASES, captured, cases
+from tests.support.environments import full_disk
 from tests.support.peak_memory import PeakMemory
 
 
@@ -165,6 +167,80 @@ def test_an_interrupted_recording_goes_on(
         assert (tmp_path / name).stat().st_mtime_ns == written
     expected = gp.record(graph, data, **{**options, "to": tmp_path / "whole"})
     assert torch.equal(found["logits"].tensor(), expected["logits"].tensor())
+
+
+@pytest.mark.parametrize("moment", ["_write_index", "_write"])
+def test_a_recording_that_was_killed_in_its_first_shard_goes_on(
+    tmp_path: Path,
+    data: tuple[torch.Tensor, torch.Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+) -> None:
+    """The shard may be there without a line in the index, or the folder be empty but for it."""
+    graph = captured("residual")[1]
+    options: dict[str, Any] = {"at": "logits", "to": tmp_path / "one", "batch_size": 4}
+    monkeypatch.setattr(recordings, "SHARD_BYTES", 1)
+    original = getattr(recordings.RecordingWriter, moment)
+
+    def killed(self: Any) -> None:
+        if self.document["shards"] or moment == "_write":
+            raise KeyboardInterrupt
+        original(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recordings.RecordingWriter, moment, killed)
+        with pytest.raises(KeyboardInterrupt):
+            gp.record(graph, data, **options)
+    assert gp.Recording(tmp_path / "one").rows == 0
+    found = gp.record(graph, data, **options)
+    expected = gp.record(graph, data, **{**options, "to": tmp_path / "two"})
+    assert torch.equal(found["logits"].tensor(), expected["logits"].tensor())
+
+
+def test_a_full_disk_leaves_what_was_recorded(
+    tmp_path: Path, data: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = captured("residual")[1]
+    options: dict[str, Any] = {"at": ["logits"], "to": tmp_path, "batch_size": 4}
+    monkeypatch.setattr(recordings, "SHARD_BYTES", 1)
+    gp.record(graph, data, **{**options, "to": tmp_path / "size"})
+    size = (tmp_path / "size" / "000000.safetensors").stat().st_size
+    write = recordings.RecordingWriter._write
+
+    def filling(self: Any) -> None:
+        with full_disk(size - 1 if self.document["shards"] else 10**6):
+            write(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recordings.RecordingWriter, "_write", filling)
+        with pytest.raises(FileError, match=r"000001\.safetensors: cannot be written"):
+            gp.record(graph, data, **{**options, "to": tmp_path / "one"})
+    assert gp.Recording(tmp_path / "one").rows == 4
+    found = gp.record(graph, data, **{**options, "to": tmp_path / "one"})
+    assert torch.equal(found["labels"].tensor(), data[1])
+
+
+def test_what_is_kept_of_a_value_is_part_of_a_recording(
+    tmp_path: Path, data: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    """A function is known again in another process; a long mask by all of its entries."""
+    factor = 2
+    source = "lambda value: value[:, :3]"
+    texts = [
+        Selection(reduce=one).text.split()[-1]
+        for one in (eval(source, {}), eval(source, {}), lambda value: value[:, :4])
+    ]
+    assert texts[0] == texts[1] != texts[2]
+    enclosed = [Selection(reduce=lambda value: value * factor).text for _ in range(2)]
+    assert enclosed[0] != enclosed[1]  # what it depends on is not known
+    masks = torch.zeros(2, 4, 2000, dtype=torch.bool)
+    masks[1, 2, 1000] = True
+    assert len({Selection(positions=mask).text for mask in masks}) == 2
+    graph = captured("residual")[1]
+    options: dict[str, Any] = {"at": "logits", "to": tmp_path / "one"}
+    gp.record(graph, data, **options, reduce=lambda value: value[:, :3])
+    with pytest.raises(FileError, match="another selection"):
+        gp.record(graph, data, **options, reduce=lambda value: value[:, :4])
 
 
 def test_what_a_folder_may_not_hold(
