@@ -114,8 +114,10 @@ def _model(
     if "random" in name.options:
         of_config = getattr(made, "from_config", None) or made._from_config
         return of_config(config, **dtype)
+    # without it, transformers reads all of a GGUF file once more
+    own = {"config": config} if "gguf_file" in where else {}
     model, info = made.from_pretrained(
-        place, trust_remote_code=False, output_loading_info=True, **dtype, **where
+        place, trust_remote_code=False, output_loading_info=True, **dtype, **own, **where
     )
     if missing := sorted(set(info["missing_keys"]) - set(trained)):
         raise CaptureError(
