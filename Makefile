@@ -9,11 +9,12 @@ JAVASCRIPT := tests/javascript
 WEB := web
 
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-text test test-all javascript page sweep lint types wheel clean
+.PHONY: help demo demo-text demo-inside test test-all javascript page sweep lint types wheel clean
 
 help:
 	@echo "make demo      reprogram a real image classifier, end to end"
 	@echo "make demo-text prompt a real text encoder, end to end"
+	@echo "make demo-inside look into a real image classifier: Grad-CAM, probes, comparisons"
 	@echo "make test      lint, type check, tests"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make javascript  Node's packages and a browser, for the tests that run outside of Python"
@@ -29,6 +30,9 @@ demo: $(VENV)/.installed-demo
 
 demo-text: $(VENV)/.installed-demo
 	$(RUN) examples/02_prompt_a_text_encoder/run.py
+
+demo-inside: $(VENV)/.installed-demo
+	$(RUN) examples/09_look_inside_an_image_classifier/run.py
 
 test: lint types javascript
 	$(RUN) -m pytest -n 2 --dist loadgroup
