@@ -91,7 +91,9 @@ class Selection:
         """
         taken, weights = self._taken(name, value, axis, present)
         if self.reduce == "mean":
-            return {name: _mean(name, taken, axis, weights)}
+            text = self.positions if isinstance(self.positions, str) else ""
+            single = isinstance(self.positions, int) or text == "last"
+            return {name: taken if single else _mean(name, taken, axis, weights)}
         if weights is not None:  # rows of the positions that are there, over all examples
             taken = taken.movedim(_axis(name, axis), 1)[weights]
         if self.reduce is None:

@@ -134,6 +134,52 @@ def test_a_metric_or_a_score_of_the_user_chooses(contrast: Any) -> None:
     assert chosen.strength == -1.0  # of equal ones the first
 
 
+def test_a_compiled_model_is_steered_with_its_program(contrast: Any) -> None:
+    model, graph = captured("gpt2")
+    own = gp.Additive(at="hidden[0]", value=gp.Learnable("normal", shape=(32,)))
+    task = gp.compile(graph, gp.Program([own]), seed=3)
+    added = torch.linspace(-1, 1, 32)
+    task.load_program_state({"program.additive.value": added})
+    call = texts(BAD, rows=5)
+    search = contrast.search(
+        task, "hidden[1]", strengths=(2.0,), metric=(GOOD, BAD), validation=call, tolerance=99.0
+    )
+    for row in search.rows:
+        vector = row.strength * contrast.vectors("hidden[1]")["hidden[1]"]
+        handle = model.transformer.h[0].register_forward_hook(
+            lambda _m, _a, result: (
+                (result[0] + added, *result[1:]) if isinstance(result, tuple) else result + added
+            )
+        )
+        found = hooked(model, call, adding(vector))
+        handle.remove()
+        last = found[range(5), call["attention_mask"].sum(1) - 1]
+        expected = float((last[:, GOOD] - last[:, BAD]).mean())
+        assert row.score == pytest.approx(expected, abs=1e-4)
+    assert torch.equal(task.program_state()["program.additive.value"], added)
+
+
+def test_heads_have_directions_of_their_own() -> None:
+    """The mean over positions leaves heads and features; the last token is not averaged."""
+    graph = captured("gpt2")[1]
+    calls = [texts(GOOD), texts(BAD)]
+    rows = torch.randperm(16, generator=torch.Generator().manual_seed(0))[4:]
+    values = [gp.record(graph, call, at="attention[1]")["attention[1]"] for call in calls]
+    lengths = [call["attention_mask"].sum(1) for call in calls]
+    lasts = [
+        value[range(16), :, count - 1][rows] for value, count in zip(values, lengths, strict=True)
+    ]
+    gap = (lasts[0].mean(0) - lasts[1].mean(0))[:, None]
+    found = gp.contrast(graph, *calls, at="attention[1]")
+    torch.testing.assert_close(found.rows[0].vector, gap, rtol=1e-4, atol=1e-6)
+    after = gp.record(gp.compile(graph, found.program()), calls[0], at="attention[1]")
+    torch.testing.assert_close(
+        after["attention[1]"], values[0] + found.rows[0].vector, rtol=1e-4, atol=1e-5
+    )
+    single = gp.record(graph, calls[0], at="attention[1]", positions=2, reduce="mean")
+    assert torch.equal(single["attention[1]"], values[0][:, :, 2])
+
+
 def test_no_strength_that_costs_too_much(contrast: Any) -> None:
     graph = captured("gpt2")[1]
     search = contrast.search(graph, "hidden[1]", strengths=(500.0,), tolerance=0.0)

@@ -130,7 +130,9 @@ class EffectMap:
         if tokens is not None and fits and (self.positions or len(tokens) == len(columns)):
             heads = cells.shape[1] // len(columns)
             labels = [repr(tokens[self._position(column)])[1:-1] for column in columns]
-            axis.set_xticks([heads * column for column in columns], labels, rotation=60)
+            axis.set_xticks(
+                [heads * column + (heads - 1) / 2 for column in columns], labels, rotation=60
+            )
         axis.set_xlabel("position" if self.effects.ndim == 2 else "position and head")
         drawing.colorbar(image, ax=axis, label="effect on the metric")
         return keep(drawing, path)

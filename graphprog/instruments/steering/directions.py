@@ -215,10 +215,8 @@ class Contrast:
             return share if strengths[0] > 0 else 1 - share, loss
 
         tried = search_strength(
-            graph,
-            lambda strength: self.program(
-                chosen, strength, positions=positions, when=when, learnable=True
-            ),
+            model,
+            self.program(chosen, positions=positions, when=when, learnable=True),
             strengths,
             judge,
             tolerance,

@@ -15,6 +15,7 @@ from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
 from graphprog.errors import DataError, ProgramError
 from graphprog.instruments.patching.metric import Metric, metric_of
+from graphprog.instruments.places import Model, graph_of
 from graphprog.instruments.selection import Positions, Selection
 from graphprog.instruments.stream import progress_bar
 from graphprog.ir.graph import Graph
@@ -138,8 +139,8 @@ Judge = Callable[[ReprogrammedModel], tuple[float, float | None]]
 
 
 def search_strength(
-    graph: Graph,
-    program_of: Callable[[float], Program],
+    model: Model,
+    steering: Program,
     strengths: Sequence[float],
     judge: Judge,
     tolerance: float,
@@ -148,8 +149,8 @@ def search_strength(
     """Judge a program at every strength, and at 0.
 
     Args:
-        graph: the source.
-        program_of: the program of a strength, whose tensors are learned ones.
+        model: the source, or a compiled model, whose program is kept.
+        steering: what is added to it; its tensors are learned ones.
         strengths: factors other than 0.
         judge: see :data:`Judge`.
         tolerance: what the loss may be larger than at strength 0.
@@ -166,11 +167,13 @@ def search_strength(
         )
     if not tolerance >= 0:
         raise ProgramError(f"tolerance must be 0 nats or more, not {tolerance}")
-    task = compile_program(graph, program_of(1.0))
-    unit = {name: value.clone() for name, value in task.program_state().items()}
+    task, kept = _steered(model, steering)
+    unit = {name: value for name, value in task.program_state().items() if name not in kept}
+    unit = {name: value.clone() for name, value in unit.items()}
     rows: list[TriedStrength] = []
     for strength in progress_bar(tried, len(tried), "strengths", progress):
-        task.load_program_state({name: strength * value for name, value in unit.items()})
+        own = {name: strength * value for name, value in unit.items()}
+        task.load_program_state({**kept, **own})
         score, loss = judge(task)
         if not math.isfinite(score):
             raise DataError(f"the score is {score} at strength {strength:g}; it must be finite")
@@ -178,6 +181,15 @@ def search_strength(
         within = loss is None or first is None or loss <= first + tolerance
         rows.append(TriedStrength(strength, score, loss, within))
     return tuple(rows)
+
+
+def _steered(model: Model, steering: Program) -> tuple[ReprogrammedModel, dict[str, torch.Tensor]]:
+    """Return the model with further parts, and the state of the parts that it had."""
+    if not isinstance(model, ReprogrammedModel):
+        return compile_program(graph_of(model), steering), {}
+    parts = (*model.spec.manipulations, *steering.manipulations)
+    whole = dataclasses.replace(model.spec, manipulations=parts)
+    return compile_program(model.base, whole, model.seed), model.program_state()
 
 
 def mean_metric(task: ReprogrammedModel, rows: ValidationRows, metric: Metric) -> float:
