@@ -17,14 +17,17 @@ from graphprog.cli.draw import draw
 from graphprog.cli.export import export
 from graphprog.cli.inspect import inspect
 from graphprog.cli.methods import methods
-from graphprog.cli.predict import predict
 from graphprog.cli.rewrite import rewrite
 from graphprog.cli.serve import serve
 from graphprog.cli.show import show
 from graphprog.cli.training.evaluate import evaluate
+from graphprog.cli.training.init import init
 from graphprog.cli.training.interrupted import InterruptedRunError
 from graphprog.cli.training.schema import schema
 from graphprog.cli.training.train import train
+from graphprog.cli.use.generate import generate
+from graphprog.cli.use.hub import pull, push
+from graphprog.cli.use.predict import predict
 from graphprog.errors import GraphprogError
 from graphprog.utils.version import __version__
 
@@ -44,11 +47,15 @@ app.command()(draw)
 app.command()(rewrite)
 app.command()(diff)
 app.command()(show)
+app.command()(init)
 app.command()(train)
 app.command()(evaluate)
 app.command()(schema)
 app.command()(export)
 app.command()(predict)
+app.command()(generate)
+app.command()(push)
+app.command()(pull)
 app.command()(serve)
 app.add_typer(methods, name="methods")
 

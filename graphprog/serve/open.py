@@ -22,7 +22,7 @@ from graphprog.backends.onnxruntime.session_options import SessionOptions
 from graphprog.compiler.compile import compile as compile_program
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
-from graphprog.errors import BackendError, FileError
+from graphprog.errors import BackendError
 from graphprog.io.artifact import read
 from graphprog.io.saving import load
 from graphprog.ir.graph import Graph
@@ -32,8 +32,7 @@ from graphprog.serve.logs import log
 from graphprog.serve.metrics import Metrics
 from graphprog.serve.rows import RowModel
 from graphprog.serve.served import Served
-from graphprog.serve.texts import TextReader
-from graphprog.sources.library import library
+from graphprog.serve.texts import TextReader, tokenizer_of
 
 Files = Mapping[str, Path]
 """Files of programs by name."""
@@ -91,7 +90,7 @@ def open_served(
     """
     how = _Opening(name, limits, tokenizer, providers, threads)
     if os.path.isdir(model) and any(Path(model).glob("*.onnx")):
-        served: Served = how.rows(MultiSession(model, providers), _tokenizer(tokenizer))
+        served: Served = how.rows(MultiSession(model, providers), tokenizer_of(tokenizer))
     elif model.endswith(".onnx"):
         served = _of_file(model, how)
     else:
@@ -101,19 +100,8 @@ def open_served(
     return served
 
 
-def _tokenizer(name: str) -> Any:
-    """Load a tokenizer; None without a name."""
-    if not name:
-        return None
-    transformers = library("transformers", "--tokenizer")
-    try:
-        return transformers.AutoTokenizer.from_pretrained(name)
-    except Exception as error:  # whatever the library raises
-        raise FileError(f"{name}: not a tokenizer of transformers: {error}") from error
-
-
 def _of_file(path: str, how: _Opening) -> Served:
-    tokenizer = _tokenizer(how.tokenizer)
+    tokenizer = tokenizer_of(how.tokenizer)
     if ROLES in metadata_of(Path(path)):
         decoder = Decoder(path, tokenizer, how.providers, how.options)
         return LanguageModel(decoder, how.name, how.limits, Metrics())

@@ -16,9 +16,25 @@ from graphprog.compiler.program import Program
 from graphprog.errors import FileError, GraphprogError
 from graphprog.io.artifact import read, within
 from graphprog.serve.limits import RequestError
+from graphprog.sources.library import library
 from graphprog.spec.registry import from_json
 from graphprog.text.prompting.prompt import Prompt
 from graphprog.text.prompting.tokenizer import TextTokens
+
+
+def tokenizer_of(name: str) -> Any:
+    """Load a tokenizer of transformers from a folder, or by its name; None without a name.
+
+    Raises:
+        FileError: there is none.
+    """
+    if not name:
+        return None
+    transformers = library("transformers", "--tokenizer")
+    try:
+        return transformers.AutoTokenizer.from_pretrained(name)
+    except Exception as error:  # whatever the library raises
+        raise FileError(f"{name}: not a tokenizer of transformers: {error}") from error
 
 
 class TextReader:

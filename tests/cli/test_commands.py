@@ -131,7 +131,10 @@ def test_a_model_is_exported_and_labels_rows(capsys: pytest.CaptureFixture[str])
         assert [line.split()[1] for line in lines] == best
     found = json.loads(told(capsys, "predict map.onnx rows.npy --format json"))
     torch.testing.assert_close(
-        torch.tensor([[row["ant"], row["bee"]] for row in found]), shares, rtol=1e-4, atol=1e-5
+        torch.tensor([[row["probabilities"][name] for name in ("ant", "bee")] for row in found]),
+        shares,
+        rtol=1e-4,
+        atol=1e-5,
     )
     table = list(csv.reader(told(capsys, "predict map.onnx rows.npy --format csv").splitlines()))
     assert table[0] == ["row", "label", "probability"]
@@ -176,7 +179,7 @@ def test_methods_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> Non
         ("export net.graph -o a.txt", "error: a.txt: the name ends in neither .onnx nor .pt2"),
         ("export net.graph -o a.pt2 --opset 18", "error: a.pt2: --mode, --opset and --return"),
         ("predict absent.onnx rows.npy", "error: absent.onnx"),
-        ("predict map.onnx net.graph", "error: net.graph: not a file of arrays"),
+        ("predict map.onnx net.graph", "error: net.graph: a .graph is not data"),
         ("predict absent.onnx rows.npy --format xml", "error: there is no format 'xml'"),
         (f"inspect {__name__}:failing", "error: .*:failing: ZeroDivisionError: mine, at .*py:"),
     ],

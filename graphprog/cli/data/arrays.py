@@ -21,11 +21,11 @@ def read_arrays(path: str, given: str | Sequence[str] | None, label: str | None)
     if path.lower().endswith(".npy"):
         if label is None:
             raise DataError(f"{path}: where are the labels?", ['label = "labels.npy"'])
-        inputs, labels = _loaded(path), _loaded(label)
+        inputs, labels = loaded(path), loaded(label)
         if isinstance(inputs, dict) or isinstance(labels, dict):
             raise DataError(f"{label}: not a .npy file")
     else:
-        arrays = _loaded(path)
+        arrays = loaded(path)
         if not isinstance(arrays, dict):
             raise DataError(f"{path}: holds one array without a name")
         names, label = chosen_columns(path, list(arrays), given, label)
@@ -41,7 +41,12 @@ def read_arrays(path: str, given: str | Sequence[str] | None, label: str | None)
     return Examples(kind, inputs, labels.tolist(), (), path)
 
 
-def _loaded(path: str) -> np.ndarray | dict[str, np.ndarray]:
+def loaded(path: str) -> np.ndarray | dict[str, np.ndarray]:
+    """Read an array, or arrays by name.
+
+    Raises:
+        DataError: the file holds something else.
+    """
     try:
         found = np.load(Path(path), allow_pickle=False)
         if isinstance(found, np.ndarray):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from graphprog.cli.config.schema import Configuration
 from graphprog.cli.data.audio import AudioForm
 from graphprog.cli.data.augment import change_of
 from graphprog.cli.data.examples import Examples
+from graphprog.cli.data.images import ImageForm
 from graphprog.cli.data.prepare import Form, fit_data, form_of
 from graphprog.cli.data.splits import Splits, read_splits
 from graphprog.cli.models import open_model
@@ -78,17 +80,29 @@ def new_session(configuration: Configuration, no_cache: bool) -> tuple[Session, 
     return Session(configuration, task, form, target), splits
 
 
-def trained_session(folder: RunFolder, examples: Examples, no_cache: bool) -> Session:
+def trained_session(
+    folder: RunFolder, examples: Examples, no_cache: bool, program: Path | None = None
+) -> Session:
     """Return a finished run, for examples of the kind that it was trained on.
+
+    Args:
+        folder: of the run.
+        examples: of its kind.
+        no_cache: see :func:`open_model`.
+        program: another program for the same model.
 
     Raises:
         FileError: the run is not finished, or its model is another one now.
     """
     configuration, known = folder.read()
-    program = folder.require_program()
+    program = program or folder.require_program()
     graph = open_model(configuration.model, no_cache)
     section, samples = configuration.data, int(known.get("samples", 0))
-    form = form_of(graph, examples, section, configuration.model, samples)
+    task = load(program, graph)
+    if examples.kind == "image":
+        form: Form = ImageForm.of(task.inputs[0], task.spec.contract.range)
+    else:
+        form = form_of(graph, examples, section, configuration.model, samples)
     target = known["target"]
     data = TargetData(tuple(target["shape"]), target["classes"], tuple(target["labels"]))
-    return Session(configuration, load(program, graph), form, data)
+    return Session(configuration, task, form, data)
