@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from graphprog.passes.normalize.cleanup import ResolveTaps as ResolveTaps
     from graphprog.passes.normalize.functionalize import Functionalize as Functionalize
     from graphprog.passes.normalize.regions import InlineRegions as InlineRegions
+    from graphprog.passes.once_per_step.once_per_step import OncePerStep as OncePerStep
     from graphprog.passes.optimize.channels_last import ChannelsLast as ChannelsLast
     from graphprog.passes.optimize.fold_additive import FoldAdditive as FoldAdditive
     from graphprog.passes.optimize.fold_batch_norm import FoldBatchNorm as FoldBatchNorm

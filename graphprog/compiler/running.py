@@ -15,6 +15,7 @@ from graphprog.ir.graph import Graph
 from graphprog.ir.ops import schema_name
 from graphprog.ir.printing import provenance_of
 from graphprog.ir.sizes import fresh_size
+from graphprog.passes.once_per_step.once_per_step import OncePerStep
 from graphprog.passes.selection.only_what_is_read import OnlyWhatIsRead, flops_saved
 from graphprog.passes.selection.push_down import Stop
 from graphprog.rewriting.editor import Editor
@@ -37,8 +38,8 @@ class Running:
 
     @property
     def graph(self) -> Graph:
-        """The graph in which only what is read is computed."""
-        return self._moved[0]
+        """The graph in which only what is read is computed, and a prompt once for all rows."""
+        return self._once[0]
 
     @cached_property
     def _moved(self) -> tuple[Graph, list[Stop], str]:
@@ -48,6 +49,11 @@ class Running:
             except GraphprogError as error:
                 return self._whole, [], str(error)
         return found, stops, ""
+
+    @cached_property
+    def _once(self) -> tuple[Graph, list[Stop], str]:
+        with plain_modes():
+            return _split(self._moved[0])
 
     def at(self, number: int) -> Graph:
         """Return the graph with some entries of axis 1 of one output, given as a last input.
@@ -59,7 +65,7 @@ class Running:
         """
         if number not in self._at:
             with plain_modes():
-                self._at[number] = _reading(self._whole, number)
+                self._at[number] = _split(_reading(self._whole, number))[0]
         return self._at[number]
 
     @cached_property
@@ -69,19 +75,41 @@ class Running:
     def notes(self) -> list[str]:
         """Say what is not computed, and why not more."""
         found, stops, refused = self._moved
-        if refused:
-            return [f"only what is read: not applied, {refused}"]
-        before, after = flops_saved(self._whole, found)
-        if before == after:
-            return []
-        lines = [
-            f"only what is read is computed in training: {1 - after / before:.1%} of FLOPs saved"
-        ]
-        for stop in stops:
-            name = schema_name(stop.node).removeprefix("aten::") or stop.node.name
-            place = " of ".join(filter(None, [name, provenance_of(stop.node)]))
-            lines.append(f"  up to {place}: {stop.reason}")
+        once, unsplit, failed = self._once
+        lines = [f"only what is read: not applied, {refused}"] if refused else []
+        if saved := _saved(self._whole, found):
+            lines.append(f"only what is read is computed in training: {saved} of FLOPs saved")
+            lines += [f"  up to {_place(stop)}: {stop.reason}" for stop in stops]
+        if failed:
+            lines.append(f"once per step: not applied, {failed}")
+        elif once is not found:
+            lines.append(
+                "the prompt is computed once a step, with one row: "
+                f"{_saved(found, once) or 'nothing'} of FLOPs saved at the sizes of capture"
+            )
+        elif unsplit:
+            lines.append("the prompt is computed for every row:")
+        lines += [f"  at {_place(stop)}: {stop.reason}" for stop in unsplit]
         return lines
+
+
+def _split(graph: Graph) -> tuple[Graph, list[Stop], str]:
+    """Return the graph with its prompt computed once, or as it is; where not, and why."""
+    try:
+        return *OncePerStep().split(graph), ""
+    except GraphprogError as error:
+        return graph, [], str(error)
+
+
+def _saved(before: Graph, after: Graph) -> str:
+    """Return the share of FLOPs that a graph needs less than another; empty for none."""
+    whole, part = flops_saved(before, after)
+    return f"{1 - part / whole:.1%}" if part < whole else ""
+
+
+def _place(stop: Stop) -> str:
+    name = schema_name(stop.node).removeprefix("aten::") or stop.node.name
+    return " of ".join(filter(None, [name, provenance_of(stop.node)]))
 
 
 def _reading(graph: Graph, number: int) -> Graph:

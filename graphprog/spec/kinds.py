@@ -65,6 +65,7 @@ _MODULES = {
     "passes.optimize.freeze_program": "freeze-program",
     "passes.optimize.merge_linears": "merge-linears",
     "passes.pipeline": "pipeline",
+    "passes.once_per_step.once_per_step": "once-per-step",
     "passes.selection.only_what_is_read": "only-what-is-read",
     "text.parsing.json_answers": "parse-json",
     "text.parsing.numbers": "parse-number",

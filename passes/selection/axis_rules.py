@@ -223,6 +223,15 @@ def _unsqueezed(value: fx.Node, axis: int) -> list[Argument] | None:
     return [(first_argument(value), axis - (axis > new))] if axis != new else None
 
 
+@_rule(_aten.unflatten.int)
+def _unflattened(value: fx.Node, axis: int) -> list[Argument] | None:
+    first, count = bound(value)["dim"], len(bound(value)["sizes"])
+    first %= len(shape_of(first_argument(value)))
+    if first <= axis < first + count:
+        return None
+    return [(first_argument(value), axis if axis < first else axis - count + 1)]
+
+
 @_rule(_aten.permute.default)
 def _permuted(value: fx.Node, axis: int) -> list[Argument] | None:
     order = arguments_of(value)[1]

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import torch
-from torch import fx
 
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
-from graphprog.ir.ops import RESHAPES, schema_name
 from graphprog.ir.parts.cost import flops_of
-from graphprog.ir.sizes import same_shape, same_size
+from graphprog.ir.sizes import same_shape
 from graphprog.passes.base import Pass
 from graphprog.passes.selection.push_down import Stop, push_down
-from graphprog.passes.selection.writer import Writer
+from graphprog.passes.selection.unflatten import unflatten_layers
 from graphprog.rewriting.edges import uses_of
 from graphprog.rewriting.editor import Editor
-from graphprog.rewriting.toposort import sort
 from graphprog.spec.checks import require_texts
 from graphprog.spec.registry import spec
 
@@ -72,7 +68,7 @@ class OnlyWhatIsRead(Pass):
         edit.erase_dead(kept)
         whole = {*kept, *edit.alive(name for mode in graph.modes for name in mode.nodes)}
         shapes = {node: node.meta["val"] for node in edit.code.nodes if node.op != "output"}
-        _unflatten_layers(edit.code, whole, {"made_by": str(self)})
+        unflatten_layers(edit.code, whole, {"made_by": str(self)})
         stops = push_down(edit.code, whole, meta={"made_by": str(self)})
         for name in self.keep:
             site = edit.sites[table.resolve(name).key]
@@ -90,49 +86,6 @@ class OnlyWhatIsRead(Pass):
         edit.drop_sites(gone)
         edit.insertions.clear()
         return edit.finish(), stops
-
-
-def _unflatten_layers(code: fx.Graph, whole: set[fx.Node], meta: dict[str, Any]) -> None:
-    """Write layers over flattened positions as layers over positions; they compute the same."""
-    writer = Writer(code, meta)
-    for node in list(code.nodes):
-        if (
-            schema_name(node) in RESHAPES
-            and (found := _flattened_layer(node))
-            and node not in whole
-        ):
-            value, weight, bias = found
-            turned = writer.once(_aten.t.default, weight)
-            node.target, node.args, node.kwargs = _aten.linear.default, (value, turned, bias), {}
-    sort(code)
-    for node in reversed(list(code.nodes)):
-        if not node.users and node.op == "call_function" and node not in whole:
-            code.erase_node(node)
-
-
-def _flattened_layer(node: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node | None] | None:
-    """Return value, weight [in, out] and bias of an affine layer on rows, viewed as before."""
-    layer = node.args[0]
-    if not isinstance(layer, fx.Node) or len(layer.users) != 1 or layer.kwargs:
-        return None
-    if layer.target is _aten.addmm.default:
-        bias, rows, weight = layer.args
-    elif layer.target is _aten.mm.default:
-        (rows, weight), bias = layer.args, None
-    else:
-        return None
-    if not isinstance(rows, fx.Node) or schema_name(rows) not in RESHAPES:
-        return None
-    value = rows.args[0]
-    assert isinstance(value, fx.Node)
-    assert isinstance(weight, fx.Node)
-    assert bias is None or isinstance(bias, fx.Node)
-    old, new = fake_tensor(value).shape, fake_tensor(node).shape
-    plain = bias is None or fake_tensor(bias).ndim == 1
-    inside = same_size(old[-1], fake_tensor(weight).shape[0])
-    outside = same_size(new[-1], fake_tensor(weight).shape[1])
-    alike = len(old) == len(new) > 2 and all(map(same_size, old[:-1], new[:-1]))
-    return (value, weight, bias) if plain and inside and outside and alike else None
 
 
 def flops_saved(before: Graph, after: Graph) -> tuple[int, int]:

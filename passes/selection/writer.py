@@ -39,6 +39,13 @@ class Writer:
             node.meta = {"val": target(*values, **named), **self._meta}
         return node
 
+    def write(self, target: Any, args: Any, kwargs: Any, value: Any) -> fx.Node:
+        """Add an operation whose fake value is known."""
+        with self.code.inserting_before(self.code.output_node()):
+            node = self.code.call_function(target, args, kwargs)
+        node.meta = {"val": value, **self._meta}
+        return node
+
     def once(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
         """Add an operation, or return the one that was added before."""
         key = target, str(args), str(kwargs)

@@ -169,13 +169,14 @@ def _own(node: fx.Node, trained: frozenset[str]) -> Class:
         return frozenset({SAMPLES})
     if node.op == "get_attr":
         return frozenset({PROGRAM if str(node.target) in trained else WEIGHTS})
-    random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
-    return frozenset({RANDOM}) if random and _draws(node) else frozenset()
+    return frozenset({RANDOM}) if draws(node) else frozenset()
 
 
-def _draws(node: fx.Node) -> bool:
-    """Whether an operation that can draw random numbers does; dropout and attention need not."""
+def draws(node: fx.Node) -> bool:
+    """Whether an operation draws random numbers; dropout and attention need not."""
     target = node.target
+    if torch.Tag.nondeterministic_seeded not in getattr(target, "tags", ()):
+        return False
     if not isinstance(target, torch._ops.OpOverload):
         return True
     arguments = [one.name for one in target._schema.arguments]

@@ -98,6 +98,16 @@ def _einsum(node: fx.Node, arguments: Arguments, rows: Rows) -> int | None:
     return place if place >= 0 else None
 
 
+@LAYER_RULES.add("diff")
+def _differences(node: fx.Node, arguments: Arguments, rows: Rows) -> int | None:
+    """Values before and after the entries have the same rows."""
+    operands = [arguments[name] for name in ("self", "prepend", "append")]
+    places = {rows.get(one) for one in operands if one is not None}
+    axis: int | None
+    (axis,) = places if len(places) == 1 else (None,)
+    return axis if axis != arguments["dim"] % rank_of(node) else None
+
+
 @LAYER_RULES.add("convolution", *(f"conv{kind}{n}d" for kind in ("", "_transpose") for n in "123"))
 def _convolution(node: fx.Node, arguments: Arguments, rows: Rows) -> int | None:
     whole = rank_of(node.args[0]) == rank_of(arguments["weight"])

@@ -1,0 +1,381 @@
+"""Values split into the entries of a prompt, the same in every row, and those of samples.
+
+The walk begins where a program's entries are concatenated before those of samples, and follows
+operations that treat each entry by itself. At causal attention the prompt attends to itself once,
+and samples attend to its keys and values as a prefix.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from graphprog.ir.dependence.batch_rows import batch_of, batch_rows
+from graphprog.ir.dependence.classes import draws
+from graphprog.ir.fake import fake_tensor
+from graphprog.ir.ops import bound, schema_name
+from graphprog.ir.sizes import SLICE_END, expression, same_size
+from graphprog.ir.weights import Weights
+from graphprog.passes.once_per_step.ranges import Ranges
+from graphprog.passes.selection.axis_rules import RESHAPES, row_arguments, shape_of
+from graphprog.passes.selection.push_down import Stop
+from graphprog.passes.selection.writer import Writer, is_named
+from graphprog.rewriting.toposort import sort
+
+_aten = torch.ops.aten
+_ATTENTION = "scaled_dot_product_attention"
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """The two parts of a value.
+
+    Attributes:
+        axis: of the entries.
+        rows: axis of the batch.
+        count: entries of the prompt, which are first.
+        head: the value of the prompt's entries, with one row.
+        rest: the value of all other entries, with all rows.
+    """
+
+    axis: int
+    rows: int
+    count: int
+    head: fx.Node
+    rest: fx.Node
+
+
+class _WholeError(Exception):
+    """An operation reads its operands as a whole; says why."""
+
+
+class Splitting:
+    """One walk from the inputs to the outputs, in place.
+
+    Args:
+        code: the operations, without dead code, with fake values.
+        weights: the tensors.
+        opaque: nodes that are computed as they are.
+        meta: further metadata of new nodes.
+
+    Attributes:
+        crossed: the attention that was split.
+        stops: where values are read as a whole, and why.
+    """
+
+    def __init__(
+        self,
+        code: fx.Graph,
+        weights: Weights,
+        opaque: frozenset[fx.Node],
+        meta: dict[str, Any],
+    ) -> None:
+        self.code = code
+        self.writer = Writer(code, meta)
+        self.opaque = opaque
+        self.batch = batch_of(code)
+        self.rows: dict[fx.Node, Any] = dict(batch_rows(code))
+        self.ranges = Ranges(code, weights, opaque)
+        self.parts: dict[fx.Node, Split] = {}
+        self.crossed: list[fx.Node] = []
+        self.stops: list[Stop] = []
+        self._joined: dict[fx.Node, fx.Node] = {}
+        self._values: dict[Any, torch.Tensor] = {}
+
+    def run(self) -> None:
+        """Split what can be split, and join it where it is read as a whole."""
+        attends = [one for one in self.code.nodes if is_named(one, _ATTENTION)]
+        masked = any(bound(one)["is_causal"] or bound(one)["attn_mask"] for one in attends)
+        if not masked:
+            begun = [one for one in self.code.nodes if self._is_begin(one)]
+            self.stops = [
+                Stop(one, "the prompt attends to samples") for one in attends[:1] if begun
+            ]
+            return
+        for node in list(self.code.nodes):
+            if node.op == "output" or node in self.opaque:
+                self._join_operands(node)
+            elif node.op == "call_function":
+                self._visit(node)
+        sort(self.code)
+        for node in reversed(list(self.code.nodes)):
+            if not node.users and node.op == "call_function" and node not in self.opaque:
+                self.code.erase_node(node)
+
+    def _visit(self, node: fx.Node) -> None:
+        try:
+            if node.target is _aten.cat.default and self._begin(node):
+                return
+            if not any(one in self.parts for one in node.all_input_nodes):
+                return
+            if not self._read_part(node):
+                attends = is_named(node, _ATTENTION)
+                self.parts[node] = self._attend(node) if attends else self._each(node)
+        except _WholeError as reason:
+            self.stops.append(Stop(node, str(reason)))
+            self._join_operands(node)
+
+    def _join_operands(self, node: fx.Node) -> None:
+        for operand in node.all_input_nodes:
+            if operand in self.parts:
+                node.replace_input_with(operand, self._whole(operand))
+
+    def _whole(self, node: fx.Node) -> fx.Node:
+        """Return a value with all its entries."""
+        if node not in self.parts:
+            return node
+        if node not in self._joined:
+            part, call = self.parts[node], self.writer.call
+            sizes: list[Any] = [-1] * fake_tensor(part.head).ndim
+            sizes[part.rows] = self.writer.once(_aten.sym_size.int, part.rest, part.rows)
+            wide = call(_aten.expand.default, part.head, sizes)
+            joined = call(_aten.cat.default, [wide, part.rest], part.axis)
+            self._joined[node] = joined
+            self.ranges.same[joined], self.rows[joined] = node, self.rows[node]
+        return self._joined[node]
+
+    def _one(self, node: fx.Node, cut: fx.Node | None = None) -> fx.Node:
+        """Return one row of a value that is the same in all rows, or of a cut of it."""
+        cut, place = cut or node, self.rows.get(node)
+        if self.batch is None or not self.batch.among(fake_tensor(cut).shape):
+            return cut
+        if not isinstance(place, int):
+            raise _WholeError("rows of the batch may mix in an operand")
+        return self.writer.once(_aten.slice.Tensor, cut, place, 0, 1)
+
+    def _cut(self, node: fx.Node, axis: int, start: int, end: int) -> fx.Node:
+        return self.writer.once(_aten.slice.Tensor, node, axis, start, end)
+
+    def _is_begin(self, node: fx.Node) -> bool:
+        """Whether entries that are the same in every row are concatenated before others."""
+        if node.target is not _aten.cat.default:
+            return False
+        first, *others = bound(node)["tensors"]
+        return bool(others) and self.ranges.varies(node) and not self.ranges.varies(first)
+
+    def _begin(self, node: fx.Node) -> bool:
+        """Split a value into entries of the program before others, and these."""
+        given = bound(node)
+        axis, tensors = given["dim"] % len(shape_of(node)), list(given["tensors"])
+        heads: list[fx.Node] = []
+        count, rows, follows = 0, self.rows.get(node), None
+        while tensors and follows is None:
+            size, part = shape_of(tensors[0])[axis], self.parts.get(tensors[0])
+            if part is not None and part.axis == axis and part.rows == rows:
+                heads, count, follows = [*heads, part.head], count + part.count, part.rest
+            elif part is not None or not isinstance(size, int) or self.ranges.varies(tensors[0]):
+                break
+            else:
+                heads, count = [*heads, self._one(tensors[0])], count + size
+            tensors = tensors[1:]
+        if (
+            not count
+            or not isinstance(rows, int)
+            or rows == axis
+            or not fake_tensor(node).is_floating_point()
+        ):
+            return False
+        rests = [*([] if follows is None else [follows]), *map(self._whole, tensors)]
+        if not rests:
+            return False
+        head, rest = (
+            some[0] if len(some) == 1 else self.writer.call(_aten.cat.default, some, axis)
+            for some in (heads, rests)
+        )
+        self.parts[node] = Split(axis, rows, count, head, rest)
+        return True
+
+    def _read_part(self, node: fx.Node) -> bool:
+        """Read only entries of samples, where an operation reads no others."""
+        operand = node.all_input_nodes[0]
+        part = self.parts.get(operand)
+        if part is None or node.args[0] is not operand:
+            return False
+        name, given = schema_name(node), bound(node)
+        axis = given.get("dim", part.axis)
+        if name.startswith("aten::new_"):
+            node.replace_input_with(operand, part.rest)
+        elif name == "aten::sym_size":
+            size = self.writer.once(_aten.sym_size.int, part.rest, axis)
+            own = axis % fake_tensor(part.rest).ndim == part.axis
+            if own:
+                node.target, node.args = operator.add, (size, part.count)
+            else:
+                node.args = (part.rest, axis)
+        elif name in ("aten::slice", "aten::select"):
+            start = given["start" if name == "aten::slice" else "index"]
+            inside = isinstance(start, int) and (start >= part.count or start == -1)
+            ends = name == "aten::select" or given["end"] in (None, SLICE_END)
+            if axis % fake_tensor(part.rest).ndim != part.axis or not inside or not ends:
+                return False
+            first = start if start < 0 else start - part.count
+            node.args = (part.rest, node.args[1], first, *node.args[3:])
+        else:
+            return False
+        return True
+
+    def _each(self, node: fx.Node) -> Split:
+        """Split an operation that computes each entry by itself."""
+        splits = {one: self.parts[one] for one in node.all_input_nodes if one in self.parts}
+        axis, listed = self._axis(node, splits)
+        (count, *others) = {part.count for part in splits.values()}
+        rows = self.rows.get(node)
+        if others:
+            raise _WholeError("prompts of different lengths meet")
+        if not isinstance(rows, int) or rows == axis:
+            raise _WholeError("rows of the batch may mix")
+        heads, rests = {}, {}
+        for operand in node.all_input_nodes:
+            if operand in splits:
+                heads[operand], rests[operand] = splits[operand].head, splits[operand].rest
+            elif not isinstance(operand.meta.get("val"), torch.Tensor):
+                continue
+            elif operand in listed:
+                own = listed[operand]
+                if self.ranges.of(operand, ((own, 0, count),)).varies:
+                    raise _WholeError(f"{operand.name} differs between rows at the prompt")
+                heads[operand] = self._one(operand, self._cut(operand, own, 0, count))
+                rests[operand] = self._cut(operand, own, count, SLICE_END)
+            elif self.ranges.varies(operand):
+                raise _WholeError(f"{operand.name} differs between rows")
+            else:
+                heads[operand] = self._one(operand)
+        length = self._rest_length(splits)
+        head = self._copy(node, heads, {rows: (1, 1), axis: (count, count)})
+        rest = self._copy(node, rests, {axis: length})
+        return Split(axis, rows, count, head, rest)
+
+    def _axis(
+        self, node: fx.Node, splits: Mapping[fx.Node, Split]
+    ) -> tuple[int, dict[fx.Node, int]]:
+        """Return the axis of a result along which operands are split, and that of operands."""
+        for axis in range(len(shape_of(node))):
+            listed = dict(row_arguments(node, axis) or [])
+            if all(listed.get(one) == part.axis for one, part in splits.items()):
+                return axis, {
+                    one: own for one, own in listed.items() if expression(shape_of(one)[own]) != 1
+                }
+        raise _WholeError("it needs all entries of its operands")
+
+    def _rest_length(self, splits: Mapping[fx.Node, Split]) -> tuple[Any, Any]:
+        """Return the number of entries of samples, as an argument and as a size."""
+        part = next(iter(splits.values()))
+        size = shape_of(part.rest)[part.axis]
+        if isinstance(size, int):
+            return size, size
+        tensor = part.rest
+        if not isinstance(tensor.meta["val"], torch.Tensor):
+            tensor = self.writer.once(operator.getitem, tensor, 0)
+        return self.writer.once(_aten.sym_size.int, tensor, part.axis), size
+
+    def _copy(
+        self,
+        node: fx.Node,
+        operands: Mapping[fx.Node, fx.Node],
+        sizes: Mapping[int, tuple[Any, Any]],
+    ) -> fx.Node:
+        """Write an operation again for other operands.
+
+        Args:
+            node: the operation.
+            operands: what it reads instead.
+            sizes: of axes of the result, as arguments and as sizes of the fake value.
+        """
+        target: Any = node.target
+        args: Any
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda one: operands.get(one, one))
+        if target in RESHAPES or target is _aten.expand.default:
+            shape = list(args[1])
+            known = shape_of(node)
+            for axis in range(len(shape)):
+                if isinstance(known[axis], int):
+                    shape[axis] = known[axis]
+                shape[axis] = sizes.get(axis, shape[axis : axis + 1])[0]
+            target = _aten.reshape.default if target in RESHAPES else target
+            args = (args[0], shape, *args[2:])
+        return self.writer.write(target, args, kwargs, self._resized(node, sizes))
+
+    def _resized(self, node: fx.Node, sizes: Mapping[int, tuple[Any, Any]]) -> Any:
+        """Return the fake value of an operation at other sizes of some axes."""
+
+        def resize(value: torch.Tensor) -> torch.Tensor:
+            shape = [sizes.get(axis, (size,))[-1] for axis, size in enumerate(value.shape)]
+            key = (*map(expression, shape), value.dtype, value.device)
+            if key not in self._values:
+                self._values[key] = value.new_empty(shape)
+            return self._values[key]
+
+        return pytree.tree_map_only(torch.Tensor, resize, node.meta["val"])
+
+    def _attend(self, node: fx.Node) -> Split:
+        """Let the prompt attend to itself, and samples to both."""
+        given, rank = bound(node), len(shape_of(node))
+        query, key, value = (self.parts.get(given[name]) for name in ("query", "key", "value"))
+        if query is None or key is None or value is None or key.count != value.count:
+            raise _WholeError("keys and values of the prompt are read by all queries")
+        if any(part.axis != rank - 2 for part in (query, key, value)) or draws(node):
+            raise _WholeError("it needs all entries of its operands")
+        rows = self.rows.get(node)
+        if not isinstance(rows, int) or any(part.rows != rows for part in (query, key, value)):
+            raise _WholeError("rows of the batch may mix")
+        mask, causal = given["attn_mask"], given["is_causal"]
+        named = {name: given[name] for name in ("scale", "enable_gqa") if given.get(name)}
+        call = self.writer.call
+        if causal:
+            equal = same_size(shape_of(given["query"])[-2], shape_of(given["key"])[-2])
+            if not equal or query.count != key.count:
+                raise _WholeError("the prompt is not first among its keys")
+            own, later = None, self._causal_mask(given["key"], query.count)
+        else:
+            own, later = self._mask_parts(mask, query.count, key.count)
+        attend = _aten.scaled_dot_product_attention.default
+        own_named = named | ({"is_causal": True} if causal else {})
+        head = call(attend, query.head, key.head, value.head, own, **own_named)
+        keys, values = self._whole(given["key"]), self._whole(given["value"])
+        rest = call(attend, query.rest, keys, values, later, **named)
+        self.crossed.append(node)
+        return Split(query.axis, rows, query.count, head, rest)
+
+    def _mask_parts(self, mask: Any, queries: int, keys: int) -> tuple[fx.Node, fx.Node]:
+        """Return the mask among the prompt, and that of samples; prove that it hides samples."""
+        if not isinstance(mask, fx.Node):
+            raise _WholeError("the prompt attends to samples")
+        shape = shape_of(mask)
+        rank = len(shape)
+        if rank < 2 or any(expression(size) == 1 for size in shape[-2:]):
+            raise _WholeError("its mask hides no samples from the prompt")
+        own, inside = (rank - 2, 0, queries), (rank - 1, 0, keys)
+        hidden = self.ranges.of(mask, (own, (rank - 1, keys, math.inf)))
+        if not self._hides(mask, hidden.high, own):
+            raise _WholeError("its mask is not proved to hide samples from the prompt")
+        if self.ranges.of(mask, (own, inside)).varies:
+            raise _WholeError("its mask differs between rows at the prompt")
+        mask = self._whole(mask)
+        among = self._cut(self._cut(mask, rank - 2, 0, queries), rank - 1, 0, keys)
+        return self._one(mask, among), self._cut(mask, rank - 2, queries, SLICE_END)
+
+    def _hides(self, mask: fx.Node, high: float, queries: tuple[int, int, float]) -> bool:
+        """Whether entries up to a bound get no weight at all."""
+        dtype = fake_tensor(mask).dtype
+        if dtype == torch.bool:
+            return high == 0
+        least = torch.finfo(dtype).min
+        seen = self.ranges.of(mask, (queries, (len(shape_of(mask)) - 1, 0, 1)))
+        return high == -math.inf or (high <= least and seen.low > least / 2)
+
+    def _causal_mask(self, key: fx.Node, count: int) -> fx.Node:
+        """Return the mask of samples after a prompt: bool [S, P + S]."""
+        part, once = self.parts[key], self.writer.once
+        device = fake_tensor(part.rest).device
+        size = once(_aten.sym_size.int, part.rest, part.axis)
+        every = once(operator.add, size, count)
+        numbers = once(_aten.arange.default, every, device=device)
+        own = once(_aten.unsqueeze.default, self._cut(numbers, 0, count, SLICE_END), -1)
+        return once(_aten.le.Tensor, numbers, own)
