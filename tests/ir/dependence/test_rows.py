@@ -66,6 +66,7 @@ INDEPENDENT: dict[str, Function] = {
     "norm": lambda x: functional.normalize(functional.layer_norm(x, (5, 6)), dim=-1),
     "padded": lambda x: functional.pad(x, (1, 2)),
     "one axis less": lambda x: x.mean(1).cumsum(1).amax(1),
+    "differences": lambda x: x.diff(dim=1, prepend=x[:, :1] - 1),
     "written in place": lambda x: x.index_select(1, torch.tensor([1, 0])).unbind(1)[0],
 }
 MIXING: dict[str, tuple[Function, str]] = {
