@@ -1,8 +1,8 @@
 """Passes: each takes a graph and returns a new one.
 
 Here belongs every change of a graph, one pass per file, in the folder of its family: normalize,
-insert, extend an axis, attention, keys and values, optimize, selection. Which passes a program
-becomes is decided in :mod:`graphprog.compiler`.
+insert, extend an axis, attention, keys and values, optimize, selection, once per step. Which passes
+a program becomes is decided in :mod:`graphprog.compiler`.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import dataclasses
 
 from torch import fx
 
+from graphprog.errors import PassError
 from graphprog.ir.dependence.batch_rows import batch_of
 from graphprog.ir.graph import Graph
 from graphprog.passes.base import Pass
@@ -41,7 +42,11 @@ class OncePerStep(Pass):
         return found
 
     def split(self, graph: Graph) -> tuple[Graph, list[Stop]]:
-        """Return the graph, and where a prompt and samples are computed together, and why."""
+        """Return the graph, and where a prompt and samples are computed together, and why.
+
+        Raises:
+            PassError: an operation does not run on a part of its operands; this is a defect.
+        """
         edit = Editor(graph, str(self))
         edit.erase_dead()
         if batch_of(edit.code) is None:
@@ -49,7 +54,13 @@ class OncePerStep(Pass):
         opaque = frozenset(edit.alive(name for mode in graph.modes for name in mode.nodes))
         unflatten_layers(edit.code, opaque, {"made_by": str(self)})
         splitting = Splitting(edit.code, graph.weights, opaque, {"made_by": str(self)})
-        splitting.run()
+        try:
+            splitting.run()
+        except Exception as error:
+            raise PassError(
+                f"values cannot be split: {type(error).__name__}: {error}",
+                ["this is a defect of the pass: report it with graph.text"],
+            ) from error
         if not splitting.crossed:
             return graph, splitting.stops
         _drop_lost_sites(edit)
