@@ -19,7 +19,7 @@ def export(
         Path | None, typer.Option(help="Program that gp.save wrote; without it, the model alone.")
     ] = None,
     mode: Annotated[
-        str, typer.Option(help="folded, overridable, inputs or per_row (ONNX).")
+        str, typer.Option(help="folded, overridable, inputs, per_row, or training (a step).")
     ] = "folded",
     opset: Annotated[int | None, typer.Option(help="Version of ONNX's operators.")] = None,
     returned: Annotated[
@@ -37,6 +37,12 @@ def export(
         if mode != "folded" or opset or returned:
             raise BackendError(f"{output}: --mode, --opset and --return are for .onnx files")
         options = {}
+    if mode == "training":
+        if returned or program is None:
+            raise BackendError(f"{output}: a training step needs --program, and takes no --return")
+        task = gp.load(program, open_model(model, no_cache))
+        typer.echo(gp.backends.onnxruntime.export_training(task, output, opset=opset))
+        return
     graph = open_model(model, no_cache)
     task = gp.compile(graph, gp.Program()) if program is None else gp.load(program, graph)
     typer.echo(exporters[output.suffix](task, output, **options))

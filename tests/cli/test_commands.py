@@ -141,6 +141,13 @@ def test_a_model_is_exported_and_labels_rows(capsys: pytest.CaptureFixture[str])
     assert [row[1] for row in table[1:]] == best
 
 
+def test_a_training_step_is_exported(capsys: pytest.CaptureFixture[str]) -> None:
+    line = "export net.graph -o step.onnx --mode training"
+    assert "(training step)  passed" in told(capsys, f"{line} --program map.safetensors")
+    assert gp.backends.onnxruntime.Trainer("step.onnx").program_state()
+    assert "a training step needs --program" in told(capsys, line, 2)
+
+
 def test_a_model_alone_is_exported(capsys: pytest.CaptureFixture[str]) -> None:
     told(capsys, "export net.graph -o alone.pt2")
     images, graph = torch.rand(3, 3, 8, 8), gp.Graph.load("net.graph")
