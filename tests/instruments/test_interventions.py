@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import graphprog as gp
-from graphprog.errors import DataError, ProgramError
+from graphprog.errors import DataError, InterfaceError, ProgramError
 from graphprog.instruments.patching import swap
 from tests.models.zoo import CASES, captured
 
@@ -365,3 +365,22 @@ def test_a_passage_that_is_patched_itself_by_another_name(pair: Any) -> None:
     ]
     assert torch.equal(*found)
     assert float(found[0][1].abs().max()) > 1e-3
+
+
+def test_an_interface_behind_the_alignment() -> None:
+    graph, (images,) = captured("residual")[1], CASES["residual"].call(2)[0]
+    head = gp.LinearHead(3, at="hidden[0]", pool="mean")
+    task = gp.compile(graph, gp.Program(align=head))
+    two = {"clean": images[:1], "corrupt": images[1:], "at": ["stem:out", "hidden[2]"]}
+    message = r"no output depends on hidden\[.\]: the program's alignment"
+    for run in (gp.patch, gp.attribute):
+        with pytest.raises(InterfaceError, match=message):
+            run(task, **two, metric=(0, 1))
+    with pytest.raises(InterfaceError, match=message):
+        gp.instruments.grad_cam(task, images, "hidden[2]")
+    with pytest.raises(InterfaceError, match=message):  # the head reads the value itself
+        gp.patch(task, **{**two, "at": "hidden[0]"}, metric=(0, 1))
+    whole = gp.patch(task, **{**two, "at": "stem:out"}, metric=(0, 1))
+    assert whole.effects.item() == pytest.approx(1, abs=1e-4)
+    values = [gp.record(run, images, at="hidden[2]")["hidden[2]"] for run in (task, graph)]
+    assert torch.equal(*values)  # what stands there is that of the source

@@ -13,7 +13,15 @@ from graphprog.instruments.patching.grid import Grid, Positions
 from graphprog.instruments.patching.metric import Metric, metric_of
 from graphprog.instruments.patching.patch import check_ends, two_runs
 from graphprog.instruments.patching.swap import Swapped
-from graphprog.instruments.places import Inputs, Model, Places, flat_inputs, graph_of, places_of
+from graphprog.instruments.places import (
+    Inputs,
+    Model,
+    Places,
+    flat_inputs,
+    graph_of,
+    places_of,
+    require_effect,
+)
 
 How = Literal["patching", "integrated"]
 
@@ -64,6 +72,7 @@ def attribute(
     if heads not in ("each", "all"):
         raise ProgramError(f"heads must be 'each' or 'all', not {heads!r}")
     places = places_of(graph, at)
+    require_effect(graph, places)
     donor, host = two_runs(graph, clean, corrupt)
     swapped, read = Swapped.of(graph, places, [*places]), len(graph.output_nodes)
     with torch.no_grad():
@@ -141,6 +150,7 @@ def grad_cam(
         raise DataError(
             f"the value at {at!r} is {place.type_text}; [B, C, H, W] or [B, S, d] is needed"
         )
+    require_effect(graph, places)
     flat = flat_inputs(graph, inputs)
     found = Swapped.of(graph, places, [*places])(flat, traced=True)
     logits, value = found[0], found[-1]

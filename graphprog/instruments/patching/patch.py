@@ -13,7 +13,15 @@ from graphprog.instruments.patching.effect_map import EffectMap
 from graphprog.instruments.patching.grid import Grid, Positions
 from graphprog.instruments.patching.metric import Metric, metric_of
 from graphprog.instruments.patching.swap import Swapped
-from graphprog.instruments.places import Inputs, Model, Places, flat_inputs, graph_of, places_of
+from graphprog.instruments.places import (
+    Inputs,
+    Model,
+    Places,
+    flat_inputs,
+    graph_of,
+    places_of,
+    require_effect,
+)
 from graphprog.instruments.stream import progress_bar
 from graphprog.ir.graph import Graph
 from graphprog.ir.interface import Interface
@@ -63,7 +71,7 @@ def patch(
 
     Raises:
         DataError: inputs differ in shape or have several rows, or the two runs have one metric.
-        InterfaceError: a name is unknown or ambiguous.
+        InterfaceError: a name is unknown or ambiguous, or no output depends on the value.
         ProgramError: an option is unknown.
 
     Example:
@@ -74,6 +82,7 @@ def patch(
     names = [at] if isinstance(at, str) else [*at]
     graph, score = graph_of(model, [*names, *([through] if through else [])]), metric_of(metric)
     places = places_of(graph, names)
+    require_effect(graph, places)
     runs = two_runs(graph, clean, corrupt)
     donor, host = runs if into == "corrupt" else runs[::-1]
     targets, through = _with_passage(graph, places, through)
