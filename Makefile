@@ -9,7 +9,7 @@ JAVASCRIPT := tests/javascript
 WEB := web
 
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-text demo-inside test test-all javascript page sweep lint types wheel clean
+.PHONY: help demo demo-text demo-inside test test-all javascript page docs sweep lint types wheel clean
 
 help:
 	@echo "make demo      reprogram a real image classifier, end to end"
@@ -19,6 +19,7 @@ help:
 	@echo "make test-all  the same with the slow tests"
 	@echo "make javascript  Node's packages and a browser, for the tests that run outside of Python"
 	@echo "make page      build the graph page, graphprog/ir/drawing/page.html, from web/graph_page"
+	@echo "make docs      build the site into site/, with executed notebooks"
 	@echo "make sweep     all families of the model libraries, into docs/zoo.md"
 	@echo "make lint      ruff, check and format; the layers of imports"
 	@echo "make types     strict type check"
@@ -45,6 +46,9 @@ javascript: $(JAVASCRIPT)/node_modules/.package-lock.json $(WEB)/node_modules/.p
 page: $(WEB)/node_modules/.package-lock.json
 	PATH="$(abspath $(VENV)/bin):$$PATH" node $(WEB)/build.mjs
 
+docs: $(VENV)/.installed-test
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build
+
 sweep: $(VENV)/.installed-test
 	$(RUN) -m sweep
 
@@ -62,7 +66,7 @@ wheel: $(VENV)/.installed-test
 	$(RUN) -m build --no-isolation
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist site .cache *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -rf examples/*/outputs
 	find . -path ./$(VENV) -prune -o -name __pycache__ -prune -exec rm -rf {} +
 

@@ -13,7 +13,8 @@ from graphprog import errors
 
 ROOT = Path(__file__).resolve().parents[2]
 TOP = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")]
-PAGES = [*TOP, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*TOP, *sorted((ROOT / "docs").rglob("*.md"))]
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.py"))
 PATH = re.compile(r"`((?:graphprog|passes|backends|tests|tools|docs|examples|benchmarks)/[\w/.]+)`")
 NAME = re.compile(r"(?<![\w.])gp((?:\.[A-Za-z_]\w*)+)")
 SNIPPET = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -28,6 +29,14 @@ def test_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         line = text[: match.start()].count("\n") + 1
         code = compile("\n" * line + match.group(1), str(page), "exec")
         exec(code, names)
+
+
+@pytest.mark.slow  # real weights: half a minute to a minute each
+@pytest.mark.parametrize("notebook", TUTORIALS, ids=lambda notebook: notebook.stem)
+def test_tutorials_run(notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = compile(notebook.read_text(encoding="utf-8"), str(notebook), "exec")
+    exec(code, {"__name__": "__main__"})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
