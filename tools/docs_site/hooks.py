@@ -93,9 +93,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         text = (ROOT / source).read_text(encoding="utf-8")
         files.append(File.generated(config, path, content=text))
     for name in EXAMPLES:
-        for kept in ("README.md", "picture.png"):
-            path = f"examples/{name}/{kept}"
-            files.append(File.generated(config, path, abs_src_path=str(ROOT / path)))
+        folder = ROOT / "examples" / name
+        for kept in (folder / "README.md", *folder.glob("*.png")):
+            path = kept.relative_to(ROOT).as_posix()
+            files.append(File.generated(config, path, abs_src_path=str(kept)))
     return files
 
 
