@@ -9,6 +9,7 @@ from graphprog.compiler.length_checks import refuse_too_long
 from graphprog.compiler.lower_text import advising, calibrate, realized
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
+from graphprog.errors import ProgramError
 from graphprog.ir.graph import Graph, require_graph
 from graphprog.manipulations.prompts.prefix import Prefix
 from graphprog.passes.attention.expose_attention import ExposeAttention, inside_attention
@@ -64,7 +65,7 @@ def compile(graph: Graph, program: Program, seed: int = 0) -> ReprogrammedModel:
 
     Raises:
         InterfaceError: the graph has no such interface, or it is unsuitable for the program.
-        ProgramError: the program does not match the shapes of the graph.
+        ProgramError: the program does not match the shapes of the graph, or the graph has one.
         PassError: a pass refused, or the result failed verification.
         DataError: the texts for calibrating a verbalizer cannot be queries.
 
@@ -74,6 +75,11 @@ def compile(graph: Graph, program: Program, seed: int = 0) -> ReprogrammedModel:
         ['program.additive.value']
     """
     require_graph(graph)
+    if graph.insertions:
+        raise ProgramError(
+            f"{graph.name} already has a program",
+            ["compile one program, with the parts of both, into the source, task.base"],
+        )
     tokenized, prompt = realized(program, graph)
     pipeline = lower(tokenized, seed)
     with advising(prompt):

@@ -85,6 +85,7 @@ class Comparison:
             )
         axis.set_xticks(list(numbers), [row.name for row in self.rows], rotation=60, ha="right")
         axis.set_xlabel("interface")
+        axis.set_ylabel("difference, similarity")
         axis.grid(alpha=0.3)
         axis.legend()
         return keep(drawing, path)

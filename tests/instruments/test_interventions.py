@@ -97,6 +97,8 @@ def test_every_cell_is_the_run_with_one_value_replaced(pair: Any, tmp_path: Path
     assert found.largest(1)[0][0] in found.names
     found.plot(tmp_path / "map.png", tokens=list("abcdef"))
     assert (tmp_path / "map.png").stat().st_size > 5000
+    with pytest.raises(DataError, match="2 tokens are no labels of the 6 positions"):
+        found.plot(tokens=["a", "b"])
 
 
 def test_what_passes_through_an_interface(pair: Any) -> None:

@@ -118,6 +118,9 @@ class EffectMap:
         Args:
             path: file of the picture.
             tokens: label of each position of the inputs.
+
+        Raises:
+            DataError: there are not as many labels as positions.
         """
         cells = self.effects if self.effects.ndim == 2 else self.effects.flatten(1)
         wide = min(max(6.0, 0.42 * cells.shape[1]), 24.0)
@@ -126,8 +129,13 @@ class EffectMap:
         image = axis.imshow(cells.numpy(), cmap="RdBu_r", vmin=-bound, vmax=bound, aspect="auto")
         axis.set_yticks(range(len(self.names)), self.names)
         columns = range(self.effects.shape[1])
-        fits = len(tokens or ()) > max(self.positions, default=len(columns) - 1)
-        if tokens is not None and fits and (self.positions or len(tokens) == len(columns)):
+        if tokens is not None:
+            last = max(self.positions, default=len(columns) - 1)
+            if len(tokens) <= last or not (self.positions or len(tokens) == len(columns)):
+                raise DataError(
+                    f"{len(tokens)} tokens are no labels of the {last + 1} positions of the map",
+                    ["tokens= has a label for each position of the inputs"],
+                )
             heads = cells.shape[1] // len(columns)
             labels = [repr(tokens[self._position(column)])[1:-1] for column in columns]
             axis.set_xticks(
