@@ -336,5 +336,5 @@ def test_a_disabled_task_takes_inputs_in_order_or_by_name() -> None:
 def test_a_graph_with_a_program_takes_no_second_one(pattern: torch.Tensor) -> None:
     part = gp.Additive(value=gp.Fixed(pattern))
     task = gp.compile(captured("residual")[1], gp.Program([part]))
-    with pytest.raises(ProgramError, match="already has a program\\nTry: .*task.base"):
+    with pytest.raises(ProgramError, match=r"already has a program\nTry: .*task.base"):
         gp.compile(task.graph, gp.Program([part]))
