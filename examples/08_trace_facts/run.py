@@ -30,7 +30,8 @@ import reporting
 
 OUTPUTS = Path(__file__).parent / "outputs"
 SEEDS = (0, 1, 2)
-FACTS = 40
+FACTS = (40, 28, 28)
+"""Pairs of each seed."""
 BLOCKS, HEADS = "hidden[*]", "attention[*].heads[*]"
 PATCHED = 10
 """So many heads, the first ones of attribution, are patched, too."""
@@ -127,7 +128,7 @@ def patch_heads(graph: gp.Graph, pairs: Pairs, names: Sequence[str]) -> gp.instr
 
 def table(traces: Sequence[Trace]) -> Table:
     """A row for each seed."""
-    drawn = Table(title=f"where {FACTS} capitals are decided, and whether attribution sees it")
+    drawn = Table(title="where capitals are decided, and whether attribution sees it")
     for name in (
         *("seed", "at the place until", "effect", "at the last token from", "effect"),
         *("largest cells found", "rank correlation, all cells", "first head"),
@@ -154,7 +155,7 @@ def main(outputs: Path = OUTPUTS) -> list[Trace]:
     outputs.mkdir(parents=True, exist_ok=True)
     graph = language_model.captured()
     known = facts.known(graph)
-    drawn = [facts.pairs(known, FACTS, seed) for seed in SEEDS]
+    drawn = [facts.pairs(known, n, seed) for n, seed in zip(FACTS, SEEDS, strict=True)]
     with reporting.frozen(graph):
         model = answering(graph)
         traces = [trace(model, pairs, f"seed {s}") for s, pairs in zip(SEEDS, drawn, strict=True)]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import graphprog as gp
 from graphprog import errors
+from graphprog.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
 TOP = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")]
@@ -17,6 +21,7 @@ PAGES = [*TOP, *sorted((ROOT / "docs").rglob("*.md"))]
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.py"))
 PATH = re.compile(r"`((?:graphprog|passes|backends|tests|tools|docs|examples|benchmarks)/[\w/.]+)`")
 NAME = re.compile(r"(?<![\w.])gp((?:\.[A-Za-z_]\w*)+)")
+SHELL = re.compile(r"^(?: {4})?graphprog (.+)$", re.MULTILINE)
 SNIPPET = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -55,6 +60,19 @@ def test_paths_and_names_exist(page: Path) -> None:
         for name in names.split(".")[1:]:
             assert hasattr(value, name), f"gp{names}"
             value = getattr(value, name)
+
+
+def test_shell_lines_name_commands_and_options() -> None:
+    commands: Any = typer.main.get_command(app)
+    lines = [
+        shlex.split(line, comments=True)
+        for page in PAGES
+        for line in SHELL.findall(page.read_text(encoding="utf-8"))
+    ]
+    assert len(lines) > 10
+    for name, *arguments in lines:
+        command = commands.commands[name]
+        command.make_parser(command.context_class(command)).parse_args(arguments)
 
 
 def test_every_error_is_in_the_index() -> None:
