@@ -20,6 +20,9 @@ from graphprog.utils.plots.figures import Path, figure, keep
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_LARGEST = 8192
+"""Rows, or features, up to which their alignment is computed: products of all pairs are kept."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Compared:
@@ -30,8 +33,9 @@ class Compared:
         absolute: largest absolute difference; infinite if shapes differ.
         relative: largest absolute difference, as a share of the largest magnitude in the first.
         cosine: cosine of the two values, over all their entries; None if shapes differ.
-        cka: linear centred kernel alignment over the rows (Kornblith et al., 2019,
-            arXiv:1905.00414): 1 if one is a rotation of the other. None for a single row.
+        cka: linear centered kernel alignment over the rows (Kornblith et al., 2019,
+            arXiv:1905.00414): 1 if one is a rotation of the other. None for a single row, and
+            for more than 8,192 rows of as many features.
     """
 
     name: str
@@ -164,11 +168,20 @@ def compare_values(name: str, value: Any, other: Any) -> Compared:
 
 
 def _alignment(left: torch.Tensor, right: torch.Tensor) -> float | None:
-    """Return the linear centred kernel alignment of two sets of rows; None if one is constant."""
-    grams = []
-    for rows in (left - left.mean(0), right - right.mean(0)):
-        grams.append(rows @ rows.T)
-    product = float((grams[0] * grams[1]).sum())
+    """Return the linear centered kernel alignment of two sets of rows; None if one is constant.
+
+    It is that of products of rows, and of products of features: the fewer ones are taken.
+    """
+    left, right = (rows - rows.mean(0) for rows in (left, right))
+    features = max(left.shape[1], right.shape[1])
+    if min(len(left), features) > _LARGEST:
+        return None
+    if len(left) <= features:
+        grams = left @ left.T, right @ right.T
+        product = float((grams[0] * grams[1]).sum())
+    else:
+        grams = left.T @ left, right.T @ right
+        product = float((left.T @ right).square().sum())
     scale = float(grams[0].norm() * grams[1].norm())
     return product / scale if scale else None
 

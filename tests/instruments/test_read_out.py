@@ -11,6 +11,7 @@ import torch
 
 import graphprog as gp
 from graphprog.errors import DataError, FileError, InterfaceError
+from graphprog.instruments.compare import compare_values
 from tests.models.zoo import CASES, captured
 
 
@@ -157,3 +158,14 @@ def test_a_file_in_int8_is_compared_with_the_graph(tmp_path: Path) -> None:
         assert not row.within(1e-9)
         angle = np.vdot(value, values[row.name]) / np.linalg.norm(value)
         assert row.cosine == pytest.approx(angle / np.linalg.norm(values[row.name]), abs=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(5, 40), (300, 6), (60_000, 3)])
+def test_the_alignment_of_few_rows_and_of_many(shape: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    left, noise = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
+    right = left + noise
+    x, y = (rows - rows.mean(0) for rows in (left, right))
+    # Kornblith et al., 2019, equation 5: of covariances, which count no pairs of rows
+    expected = (y.T @ x).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm())
+    assert compare_values("a", left, right).cka == pytest.approx(float(expected), rel=1e-9)
