@@ -132,8 +132,8 @@ class Ranges:
                 return _const(part)
             if not isinstance(part, fx.Node):
                 return Range()
-            if not isinstance(part.meta.get("val"), torch.Tensor):
-                number = part.meta.get("val")
+            number = part.meta.get("val")
+            if not isinstance(number, torch.Tensor | list | tuple):
                 rows = self._batch is None or (is_symbolic(number) and self._batch.among([number]))
                 counts = is_symbolic(number) and expression(number).is_nonnegative
                 return Range(0 if counts else -math.inf, varies=bool(rows))

@@ -174,15 +174,22 @@ def test_random_networks_over_tokens(network: Tokens) -> None:
     same(graph, once, samples(4))
 
 
+@pytest.mark.parametrize("first", ["attention", "written", "masked"])
+def test_after_attention_to_samples_the_prompt_differs_between_rows(first: str) -> None:
+    graph = gp.capture(Prompted(with_steps(first, "causal")).eval(), (samples(3),))
+    same(graph, OncePerStep()(graph), samples(4))
+
+
 @pytest.mark.parametrize(
     ("steps", "found"),
     [
         (["linear", "causal", "linear"], "split"),
-        (["norm", "hidden", "rms", "causal", "gated"], "split"),
+        (["norm", "causal", "rms", "causal", "gated"], "split"),
         (["places", "causal", "flattened", "cap"], "split"),
         (["causal", "mixing", "linear"], "split"),
         (["attention", "linear"], "the prompt attends to samples"),
         (["masked", "linear"], "not proved to hide samples"),
+        (["hidden", "causal"], "not proved to hide samples"),
         (["mixing", "causal"], "keys and values"),
         (["linear", "running", "linear"], ""),
     ],
