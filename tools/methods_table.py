@@ -12,9 +12,9 @@ _HEAD = """# Methods
 
 Published methods that can be used by name, with their coordinates in the survey *Neural Network
 Reprogrammability* (arXiv:2506.04650). `gp.methods.table()` returns the same records;
-`graphprog methods show lora` prints options and an example. A method returns manipulations, for
-`gp.Program([*gp.methods.lora(rank=8)], align=...)`. It finds its places by structure:
-`attention[*].q_proj` names [layers](guide.md#interfaces) of any transformer, and
+`graphprog methods show lora` prints one, with options and an example. A method returns
+manipulations, for `gp.Program([*gp.methods.lora(rank=8)], align=...)`. It finds its places by
+structure: `attention[*].q_proj` names [layers](guide.md#interfaces) of any transformer, and
 `text.attention[*].q_proj` those of one tower.
 
 d is a width, n a number of tokens, r a rank, L a number of layers, K a number of classes. Protocols

@@ -27,13 +27,17 @@ def every(context: typer.Context) -> None:
 
 @methods.command()
 def show(name: Annotated[str, typer.Argument(help="Name of a method, such as vpt-deep.")]) -> None:
-    """Show the paper, the options and an example of a method."""
+    """Show the options, the paper, the coordinates in the survey and an example of a method."""
     method = found_method(name)
     options = ", ".join(
         one.name if one.default is one.empty else f"{one.name}={one.default!r}"
         for one in inspect.signature(method).parameters.values()
     )
-    typer.echo(f"gp.methods.{method.__name__}({options})\n\n{inspect.getdoc(method)}")
+    record = gp.methods.table()[method.__name__]
+    names = ("configuration", "location", "operator", "alignment")
+    where = ", ".join(getattr(record, one) for one in names)
+    paper = f"{record.paper}, {record.venue}: {where}\ntrained: {record.parameters}"
+    typer.echo(f"gp.methods.{method.__name__}({options})\n{paper}\n\n{inspect.getdoc(method)}")
 
 
 def found_method(name: str) -> Callable[..., Any]:

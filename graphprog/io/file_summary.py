@@ -12,6 +12,7 @@ from graphprog.errors import FileError
 from graphprog.io.artifact import read, within
 from graphprog.io.limits import Limits
 from graphprog.ir.interface import dtype_text
+from graphprog.methods.coordinates import alignment, coordinates
 from graphprog.spec.registry import from_json
 from graphprog.utils.columns import columns
 
@@ -23,6 +24,8 @@ class FileSummary:
     Attributes:
         program: the whole program as text.
         parts: the manipulations as text, by interface and name.
+        coordinates: configuration, location and operator of each part in the survey, and the
+            kind of the alignment.
         align: the alignment as text.
         contract: the contract as text.
         labels: names of the classes.
@@ -34,6 +37,7 @@ class FileSummary:
 
     program: str
     parts: tuple[tuple[str, str], ...]
+    coordinates: tuple[tuple[str, str], ...]
     align: str
     contract: str
     labels: tuple[str, ...]
@@ -47,6 +51,7 @@ class FileSummary:
         rows = [
             *_titled("parts", (f"at {at}: {text}" for at, text in self.parts)),
             ("alignment", self.align),
+            *_titled("coordinates", (f"{name}: {text}" for name, text in self.coordinates)),
             ("contract", self.contract),
             *([("labels", f"{len(self.labels)}: {shown}")] if self.labels else []),
             ("parameters", f"{self.parameters:,}"),
@@ -77,6 +82,10 @@ def read_summary(path: str | os.PathLike[str]) -> FileSummary:
     return FileSummary(
         program=str(program),
         parts=tuple((getattr(part, "at", "text"), str(part)) for part in program.manipulations),
+        coordinates=(
+            *((part.label, str(coordinates(part))) for part in program.manipulations),
+            ("alignment", alignment(program.align)),
+        ),
         align=str(program.align),
         contract=str(program.contract),
         labels=program.contract.labels,

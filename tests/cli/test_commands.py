@@ -16,6 +16,7 @@ from torch import nn
 
 import graphprog as gp
 from graphprog.cli.main import main
+from graphprog.cli.use.thumbnail import thumbnails
 from tests.models.corner_models import ResidualNet
 from tests.support.environments import ROOT
 
@@ -113,6 +114,8 @@ def test_show_prints_what_a_program_file_holds(capsys: pytest.CaptureFixture[str
     found = json.loads(told(capsys, "show one.safetensors --json"))
     assert found["tensors"]["program.additive.value"] == "f32[3,8,8]"
     assert found["source"]["name"] == "ResidualNet"
+    assert "additive: learnable, input, additive\n" in text
+    assert found["coordinates"][-1] == ["alignment", "identity"]
 
 
 def test_a_model_is_exported_and_labels_rows(capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,6 +168,7 @@ def test_methods_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> Non
     assert len(text.splitlines()) == len(gp.methods.__all__)
     assert re.search(r"^vpt-deep +VPT-deep \(Jia et al., ECCV 2022\)$", text, re.MULTILINE)
     shown = told(capsys, "methods show vpt-deep")
+    assert "\nJia et al., ECCV 2022: learnable, embedding+hidden, concatenative, linear\n" in shown
     assert shown.startswith("gp.methods.vpt_deep(tokens=10, init=None")
 
 
@@ -240,3 +244,19 @@ def test_the_page_of_commands_runs(
             command, *words = shlex.split(line)
             assert (command, main(words)) == ("graphprog", 0), line
     assert "program.additive.value: f32[3,8,8]" in capsys.readouterr().out
+
+
+def test_show_draws_patterns_where_the_terminal_has_colors(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "▀" not in told(capsys, "show one.safetensors")
+    pattern = torch.tensor([[[0.0, 1.0], [0.5, 0.25], [1.0, 0.0]]])  # 1 channel, 3 x 2
+    (text,) = thumbnails(
+        {"value": pattern, "mapping": torch.zeros(3, 4), "row": torch.ones(3, 1, 4)}
+    )
+    assert text.plain == "\nvalue, from 0 to 1\n▀▀\n▀▀\n"
+    styles = [str(one.style) for one in text.spans]
+    assert styles[:2] == ["rgb(0,0,0) on rgb(128,128,128)", "rgb(255,255,255) on rgb(64,64,64)"]
+    assert styles[2:] == ["rgb(255,255,255)", "rgb(0,0,0)"]
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert told(capsys, "show one.safetensors").count("▀") == 8 * 4
