@@ -9,7 +9,7 @@ JAVASCRIPT := tests/javascript
 WEB := web
 
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-text demo-inside test test-all javascript page docs sweep lint types wheel clean
+.PHONY: help demo demo-text demo-inside test test-all javascript page docs bench sweep lint types wheel clean
 
 help:
 	@echo "make demo      reprogram a real image classifier, end to end"
@@ -20,6 +20,7 @@ help:
 	@echo "make javascript  Node's packages and a browser, for the tests that run outside of Python"
 	@echo "make page      build the graph page, graphprog/ir/drawing/page.html, from web/graph_page"
 	@echo "make docs      build the site into site/, with executed notebooks"
+	@echo "make bench     speed and memory beside PEFT and plain loops, into docs/benchmarks.md"
 	@echo "make sweep     all families of the model libraries, into docs/zoo.md"
 	@echo "make lint      ruff, check and format; the layers of imports"
 	@echo "make types     strict type check"
@@ -48,6 +49,9 @@ page: $(WEB)/node_modules/.package-lock.json
 
 docs: $(VENV)/.installed-test
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build
+
+bench: $(VENV)/.installed-test
+	$(RUN) -m benchmarks
 
 sweep: $(VENV)/.installed-test
 	$(RUN) -m sweep

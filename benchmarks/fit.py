@@ -1,6 +1,6 @@
 """``gp.fit`` against the shortest loop that trains the same program.
 
-    python benchmarks/fit.py [threads]
+    python -m benchmarks.fit [threads]
 
 Both take the same steps, in turns, in one process. ``fit`` also checks data and gradients, counts
 hits, and hashes the source before and after. The ratio of the medians is what counts.
@@ -14,9 +14,9 @@ import sys
 import torch
 from torch import nn
 from torch.nn import functional
-from turns import machine, side_by_side
 
 import graphprog as gp
+from benchmarks.turns import machine, side_by_side
 
 BATCH = 64
 

@@ -1,6 +1,6 @@
 """CPU time of reading a graph from its file, as a share of the time of capturing the model.
 
-python benchmarks/graph_file.py
+python -m benchmarks.graph_file
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """CPU time of ``import graphprog`` against that of ``import torch``.
 
-    python benchmarks/import_time.py [rounds]
+    python -m benchmarks.import_time [rounds]
 
 Each import runs in an interpreter of its own, in turns; the time is that of its processor, user
 and system. What a name needs is imported when the name is first used; the other rows show that.

@@ -1,6 +1,6 @@
 """Run time of the instruments, as ratios of one run.
 
-    python benchmarks/instruments.py
+    python -m benchmarks.instruments
 
 1. Recording three blocks of twelve (a causal model of width 256, random weights), beside a
 forward run that is stopped there by hand; the peak memory of both. 2. The weights of one attention,
@@ -20,9 +20,9 @@ from typing import Any
 
 import torch
 import transformers
-from turns import machine, side_by_side  # first: it makes torchvision importable
 
 import graphprog as gp
+from benchmarks.turns import machine, side_by_side  # first: it makes torchvision importable
 from tests.support.peak_memory import PeakMemory
 
 TOKENS, BATCH = 16, 48

@@ -1,6 +1,6 @@
 """Run time of a text stored as a prefix, and of a decode step; ratios of one run.
 
-    python benchmarks/memory.py [tokens remembered]
+    python -m benchmarks.memory [tokens remembered]
 
 A model of the size of GPT-2 small with random weights. 1. Demonstrations of 512 tokens compiled
 into keys and values, with a query of 16 tokens: beside running the whole text in eager PyTorch,
@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 import transformers
-from turns import machine, side_by_side
 
 import graphprog as gp
+from benchmarks.turns import machine, side_by_side
 
 QUERY, PROMPT, WRITTEN = 16, 128, 64
 

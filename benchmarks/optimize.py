@@ -1,6 +1,6 @@
 """Training step of a pixel program: the captured graph and its optimized form, against eager.
 
-    python benchmarks/optimize.py [threads]
+    python -m benchmarks.optimize [threads]
 
 The frozen source is EfficientNet-Lite0. All contestants do the same step (forward, cross-entropy
 of a frequency map, backward to the pattern) in turns, in one process; the ratio of the medians
@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 import torch
 from torch.nn import functional
-from turns import efficientnet_lite0, machine, side_by_side
 
 import graphprog as gp
+from benchmarks.turns import efficientnet_lite0, machine, side_by_side
 
 BATCH = 32
 

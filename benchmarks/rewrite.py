@@ -1,6 +1,6 @@
 """Time of capture, of each pass and of a whole compile, against the number of nodes.
 
-    python benchmarks/rewrite.py [most nodes]
+    python -m benchmarks.rewrite [most nodes]
 
 Stacks of equal transformer blocks with a varying batch and length give graphs of 100 to 20,000
 nodes; the program inserts a prompt, replaces it before every block, and a head reads the
@@ -15,14 +15,12 @@ import platform
 import resource
 import sys
 import time
-from pathlib import Path
 
 import torch
 from torch import nn
 
 import graphprog as gp
 
-ROOT = Path(__file__).resolve().parent.parent
 SIZES = (100, 300, 1_000, 3_000, 10_000, 20_000)
 WIDTH, HEADS = 32, 2
 AXES = {"x": {0: "batch", 1: "sequence"}}
@@ -104,11 +102,9 @@ def show_growth(most: int) -> None:
 
 def show_gpt2() -> None:
     """GPT-2 small: compile against capture, and the memory it takes."""
-    sys.path.insert(0, str(ROOT))
-    from tests.support.cpu_torchvision import declare_missing_operators
-
-    _kept = declare_missing_operators()  # transformers may find a torchvision built for CUDA
     from transformers import GPT2Config, GPT2LMHeadModel
+
+    import benchmarks.turns  # noqa: F401  # transformers may find a torchvision built for CUDA
 
     model = GPT2LMHeadModel(GPT2Config()).eval()
     weights = sum(parameter.nbytes for parameter in model.parameters())

@@ -1,6 +1,6 @@
 """Many programs on one ONNX Runtime session, and inference beside eager PyTorch; ratios of one run.
 
-    python benchmarks/serving.py [programs] [full | small]
+    python -m benchmarks.serving [programs] [full | small]
 
 1. That many programs (pixels and a head) on a source of the size of ViT-B/16 with random weights:
 memory, the time to switch, and batches whose rows have different programs beside batches of one
@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from turns import efficientnet_lite0, machine, side_by_side, timed
 
 import graphprog as gp
+from benchmarks.turns import efficientnet_lite0, machine, side_by_side, timed
 
 ROWS, SWITCHES = 8, 200
 

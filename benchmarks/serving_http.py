@@ -1,6 +1,6 @@
 """The HTTP server under load, beside the same rows given to a session by hand.
 
-    python benchmarks/serving_http.py [programs] [seconds] [full | small]
+    python -m benchmarks.serving_http [programs] [seconds] [full | small]
 
 1,000 programs (a border of pixels and a head) on a source of the size of ViT-S/16 with random
 weights, served on this machine. 48 connections send 1 to 4 rows each, with random programs:
@@ -33,9 +33,9 @@ import numpy as np
 import torch
 import transformers
 from PIL import Image
-from turns import machine
 
 import graphprog as gp
+from benchmarks.turns import machine
 
 CONNECTIONS, ROWS, CHANGES, TURNS, POOL, SPARE = 48, 4, 5.0, 6, 16, 50
 TOKEN = "benchmark"

@@ -1,6 +1,6 @@
 """A training step in ONNX Runtime beside PyTorch, eager and compiled; ratios of one run.
 
-    python benchmarks/training.py [efficientnet] [vit] [gpt2]
+    python -m benchmarks.training [efficientnet] [vit] [gpt2]
 
 EfficientNet-Lite0 with a learned border, ViT-B/16 with ten deep tokens, and a model of the size of
 GPT-2 small with twenty tokens in front, each trained by Adam on random data. Eager PyTorch runs the
@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 from torch.nn import functional
-from turns import efficientnet_lite0, machine, side_by_side
 
 import graphprog as gp
+from benchmarks.turns import efficientnet_lite0, machine, side_by_side
 
 Loss = Callable[[Any, torch.Tensor], torch.Tensor]
 Job = tuple[gp.Graph, gp.Program, tuple[torch.Tensor, ...], Loss | None]

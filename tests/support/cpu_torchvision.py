@@ -8,6 +8,7 @@ implementation, is enough for everything that does not call them: the model zoos
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from pathlib import Path
 
@@ -30,11 +31,11 @@ def compiled_operators_load() -> bool:
     return True
 
 
+@functools.cache
 def declare_missing_operators() -> torch.library.Library | None:
     """Declare ``nms`` and ``qnms`` if torchvision's own cannot be loaded.
 
-    Call before the first import of torchvision, and keep the result: the declarations live as
-    long as it does.
+    Call before the first import of torchvision; later calls do nothing more.
     """
     if compiled_operators_load():
         return None

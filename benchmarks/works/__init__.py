@@ -1,0 +1,1 @@
+"""Models, steps and training runs that several rows measure."""
