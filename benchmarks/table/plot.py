@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from benchmarks.table.records import Record
 
@@ -30,36 +31,40 @@ def plot(records: Sequence[Record], path: Path) -> None:
     )
     parts = [(title, found) for title, found in zip(titles, kinds, strict=True) if found]
     heights = [len(_places(found)) + 1.5 for _, found in parts]
-    figure = Figure(figsize=(9, 0.42 * sum(heights) + 0.6), layout="constrained")
+    figure = Figure(figsize=(10, 0.42 * sum(heights) + 0.6), layout="constrained")
     axes = figure.subplots(len(parts), squeeze=False, gridspec_kw={"height_ratios": heights})
     for (title, found), (one,) in zip(parts, axes, strict=True):
         _panel(one, title, found, devices)
-    handles = {
-        label: handle
-        for (one,) in axes
-        for handle, label in zip(*one.get_legend_handles_labels(), strict=True)
-    }
     figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False
+        handles=[Line2D([], [], color=ASKED, lw=3, label="asked"), *map(_dot, devices, COLORS)],
+        loc="outside lower center",
+        ncols=len(devices) + 1,
+        frameon=False,
+        title="filled: reached; lines: smallest and largest of the turns",
+        title_fontsize=8,
     )
     figure.savefig(path, dpi=150)
+
+
+def _dot(label: str, color: str) -> Line2D:
+    return Line2D([], [], color=color, marker="o", lw=1.2, label=label)
 
 
 def _panel(axes: Any, title: str, records: Sequence[Record], devices: Sequence[str]) -> None:
     places = _places(records)
     for (number, name), place in places.items():
         asked = next(one.asked for one in records if (one.row, _name(one)) == (number, name))
-        axes.plot([asked, asked], [place - 0.35, place + 0.35], color=ASKED, lw=3, zorder=1,
-                  label="asked", solid_capstyle="butt")  # fmt: skip
+        ends = [place - 0.35, place + 0.35]
+        axes.plot([asked, asked], ends, color=ASKED, lw=3, zorder=1, solid_capstyle="butt")
     for number, device in enumerate(devices):
         color = COLORS[number % len(COLORS)]
         for one in (each for each in records if each.hardware == device):
             place = places[one.row, _name(one)] + 0.22 * (number - (len(devices) - 1) / 2)
             axes.plot(one.spread, [place, place], color=color, lw=1.2, zorder=2)
             face = color if one.reached else "white"
-            label = device if one.reached else None
-            axes.plot(one.ratio, place, "o", color=color, mfc=face, ms=6, zorder=3, label=label)
-    axes.axvline(1, color="#dddddd", lw=1, zorder=0)
+            axes.plot(one.ratio, place, "o", color=color, mfc=face, ms=6, zorder=3)
+    axes.axvline(1, color="#cccccc", lw=1, zorder=0)
+    axes.set_axisbelow(True)
     axes.set_title(title, fontsize=10, loc="left")
     axes.set_yticks(list(places.values()), [f"{number}  {name}" for number, name in places])
     axes.tick_params(axis="y", labelsize=8, length=0)
@@ -80,7 +85,7 @@ def _inside(tick: float, records: Sequence[Record]) -> bool:
 
 def _name(record: Record) -> str:
     kind = ", memory" if record.quantity == "memory" else ""
-    return "\n".join(textwrap.wrap(record.work + kind, 62))
+    return "\n".join(textwrap.wrap(record.work + kind, 72))
 
 
 def _places(records: Sequence[Record]) -> dict[tuple[int, str], float]:
