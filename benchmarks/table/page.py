@@ -10,6 +10,7 @@ from benchmarks.table.script import amount
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 
 PICTURE = "![Ratios that are asked for, and those that were measured](benchmarks.png)"
+NOTHING = "No row has been measured by these scripts."
 
 
 def page(text: str, records: Sequence[Record]) -> str:
@@ -26,7 +27,8 @@ def page(text: str, records: Sequence[Record]) -> str:
     _, end, after = rest.partition(END)
     if not begin or not end or BEGIN in rest or END in after:
         raise ValueError(f"the page needs {BEGIN} once, and {END} once after it")
-    return f"{before}{BEGIN}\n\n{table(records)}\n\n{PICTURE}\n\n{END}{after}"
+    shown = f"{table(records)}\n\n{PICTURE}" if records else NOTHING
+    return f"{before}{BEGIN}\n\n{shown}\n\n{END}{after}"
 
 
 def table(records: Sequence[Record]) -> str:
