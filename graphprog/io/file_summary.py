@@ -83,7 +83,10 @@ def read_summary(path: str | os.PathLike[str]) -> FileSummary:
         program=str(program),
         parts=tuple((getattr(part, "at", "text"), str(part)) for part in program.manipulations),
         coordinates=(
-            *((getattr(one, "label", one.kind), str(coordinates(one))) for one in program.manipulations),
+            *(
+                (getattr(part, "label", part.kind), str(coordinates(part)))
+                for part in program.manipulations
+            ),
             ("alignment", alignment(program.align)),
         ),
         align=str(program.align),
