@@ -23,6 +23,8 @@ import torch
 from judge import Judge
 from rich.progress import track
 from rich.table import Table
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 import graphprog as gp
 
@@ -32,7 +34,7 @@ import reporting
 OUTPUTS = Path(__file__).parent / "outputs"
 SEEDS = (0, 1, 2)
 TOKENS = 20
-PLACES = ("hidden[9]", "hidden[14]", "hidden[19]")
+PLACES = ("hidden[14]", "hidden[19]")
 STRENGTHS = (1.0, 2.0)
 FLUENT = 2.0
 """Steered texts may be so many times as surprising to the model as its own."""
@@ -78,21 +80,22 @@ class Writer:
             list(prompts),
             max_new_tokens=TOKENS,
             temperature=0.8,
-            top_p=0.95,
+            top_k=50,
             seed=seed,
             progress=False,
         )
 
     def perplexity(self, prompts: Sequence[str], written: Sequence[gp.GeneratedText]) -> float:
         """Of the tokens that were written, under the unsteered model."""
-        losses = []
-        for prompt, text in zip(prompts, written, strict=True):
-            before = self.graph.tokenizer(prompt)["input_ids"]
-            ids = torch.tensor([[*before, *text.ids]])
-            (scores,) = self.graph.evaluate(["logits"], (ids, torch.ones_like(ids))).values()
-            told = scores[0, len(before) - 1 : -1].log_softmax(-1)
-            losses += (-told.gather(1, ids[0, len(before) :, None])).flatten().tolist()
-        return float(torch.tensor(losses).mean().exp())
+        asked = [self.graph.tokenizer(prompt)["input_ids"] for prompt in prompts]
+        rows = [torch.tensor([*a, *w.ids]) for a, w in zip(asked, written, strict=True)]
+        ids = pad_sequence(rows, batch_first=True)
+        place, lengths = torch.arange(ids.shape[1]), torch.tensor([[len(row)] for row in rows])
+        there = (place < lengths).long()
+        (scores,) = self.graph.evaluate(["logits"], (ids, there)).values()
+        losses = functional.cross_entropy(scores[:, :-1].mT, ids[:, 1:], reduction="none")
+        own = (place >= torch.tensor([[len(a)] for a in asked])) & (place < lengths)
+        return float(losses[own[:, 1:]].mean().exp())
 
 
 def _name(place: str) -> str:
