@@ -129,7 +129,7 @@ def contestants(setting: Setting) -> tuple[dict[str, Callable[[], object]], str]
     task = reprogrammed(model, ids, side).to(setting.device)
     (context,) = task.program.parameters()
     authors = Authors(model, ids, context.data)
-    steps = 1 if setting.tiny else 8 if setting.cuda else 2
+    steps = 8 if setting.cuda and not setting.tiny else 1
     data: Data = images(steps * BATCH, side, classes)
     with torch.no_grad():
         few = data[0][:2].to(setting.device)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from benchmarks.table.records import Record, Row, merged, read, write
 from benchmarks.table.script import told
@@ -42,8 +43,8 @@ def run(rows: Mapping[Row, str], options: list[str], results: Path, console: Con
             else:
                 write(results, merged(read(results), found))
             for one in found or ():
-                mark = "[green]reached[/]" if one.reached else "[yellow]not reached[/]"
-                bar.console.print(f"{mark} {told(one)}", highlight=False)
+                mark = ("reached ", "green") if one.reached else ("not reached ", "yellow")
+                bar.console.print(Text.assemble(mark, told(one)), soft_wrap=True)
             bar.advance(task)
     return failed
 
