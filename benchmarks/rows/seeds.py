@@ -23,7 +23,7 @@ ROW = Row(
     10,
     "16 seeds of an input pattern",
     "16 runs",
-    (Ask("", 1.0), Ask("beside one run", 2.0, least=False, quantity="memory")),
+    (Ask("", 1.0), Ask("", 2.0, least=False, quantity="memory", peer="one run")),
 )
 RUNS = 16
 

@@ -20,12 +20,14 @@ class Ask:
         bound: peer / graphprog is to be this at least, or graphprog / peer this at most.
         least: which of the two.
         quantity: ``time`` or ``memory``.
+        peer: what is beside it, if not the row's.
     """
 
     name: str
     bound: float
     least: bool = True
     quantity: str = "time"
+    peer: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +140,7 @@ def record(
     return Record(
         row.number,
         f"{row.work}: {ask.name}" if ask.name else row.work,
-        row.peer,
+        ask.peer or row.peer,
         ask.quantity,
         ask.bound,
         ask.least,

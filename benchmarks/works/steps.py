@@ -28,8 +28,23 @@ def step(loss: Loss, trained: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...
 
 
 def agreement(calls: Steps) -> str:
-    """Run every step, and say how far the gradients of the first trained tensor are apart."""
+    """Run every step, and say how far the gradients of the first trained tensor are apart.
+
+    Raises:
+        RuntimeError: so far that they do not do the same work.
+    """
     ours = calls[OURS]()[0]
     (other,) = (call()[0] for name, call in calls.items() if name != OURS)
+    return f"gradients {within(ours, other)}"
+
+
+def within(ours: torch.Tensor, other: torch.Tensor) -> str:
+    """Say how far two results are apart.
+
+    Raises:
+        RuntimeError: more than a hundredth of the largest, which is no rounding.
+    """
     gap = float((ours - other).abs().max() / other.abs().max())
-    return f"gradients within {gap:.0e} of the largest"
+    if not gap < 1e-2:
+        raise RuntimeError(f"contestants differ by {gap:.1e} of the largest: not the same work")
+    return f"within {gap:.0e} of the largest"

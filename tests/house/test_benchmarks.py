@@ -10,11 +10,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.table.page import BEGIN, END, page
 from benchmarks.table.plot import plot
 from benchmarks.table.records import OURS, Ask, Record, Row, Setting, merged, read, record, write
 from benchmarks.table.registry import rows
+from benchmarks.works.steps import agreement
 from tests.support.environments import ROOT
 
 ROW = Row(
@@ -67,6 +69,13 @@ def test_ratios_are_of_medians_in_the_direction_that_is_asked() -> None:
     less = record(ROW, ROW.asks[1], sizes, CPU)
     assert (less.ratio, less.reached) == (0.504, True)  # 0.50 at the digits shown
     assert not record(ROW, ROW.asks[1], {"loop": [1000], OURS: [506]}, CPU).reached
+
+
+def test_contestants_that_do_other_work_are_refused() -> None:
+    one = (torch.tensor([1.0, 2.0]),)
+    assert "within 5e-05" in agreement({OURS: lambda: one, "loop": lambda: (one[0] + 1e-4,)})
+    with pytest.raises(RuntimeError, match="not the same work"):
+        agreement({OURS: lambda: one, "loop": lambda: (one[0] + 0.1,)})
 
 
 def test_results_of_other_rows_and_devices_stay(tmp_path: Path) -> None:
