@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from graphprog.passes.optimize.fold_padding import FoldPadding as FoldPadding
     from graphprog.passes.optimize.freeze_program import FreezeProgram as FreezeProgram
     from graphprog.passes.optimize.merge_linears import MergeLinears as MergeLinears
+    from graphprog.passes.optimize.quantize_weights import QuantizeWeights as QuantizeWeights
     from graphprog.passes.pipeline import Pipeline as Pipeline
     from graphprog.passes.selection.only_what_is_read import OnlyWhatIsRead as OnlyWhatIsRead
     from graphprog.rewriting.editor import Editor as Editor

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from graphprog.errors import GraphprogError, PassError
 from graphprog.ir.graph import Graph, Step
+from graphprog.ir.memory.packed import packed_weights
 from graphprog.ir.symbols import in_letters
 from graphprog.rewriting.fake_tracing import keeping_sizes
 from graphprog.spec.registry import Spec
@@ -84,6 +85,16 @@ class Pass(Spec):
                 f"pass {self} failed on {graph.name}: {type(error).__name__}: {error}",
                 ["this is a defect of the pass: report it with graph.text"],
             ) from error
-        changed = result is not graph and result.text != graph.text
+        changed = result is not graph and (result.text != graph.text or _repacked(graph, result))
         step = Step(str(self), 1e3 * (time.perf_counter() - start), changed, len(result.nodes))
         return dataclasses.replace(result, history=graph.history.followed_by(step))
+
+
+def _repacked(before: Graph, after: Graph) -> bool:
+    """Whether weights are stored in other numbers of bits than before."""
+    if before.weights.source is after.weights.source:
+        return False
+    old, new = (packed_weights(graph.weights.source) for graph in (before, after))
+    return {path: one.bits for path, one in old.items()} != {
+        path: one.bits for path, one in new.items()
+    }

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import operator
-
 import torch
 from torch import fx
 
 from graphprog.analysis.token_inputs import lookups_of, vocabulary_lookups
 from graphprog.ir.graph import Graph
+from graphprog.ir.memory.packed import tensor_at
 
 
 def nearest_tokens(
@@ -29,7 +28,7 @@ def nearest_tokens(
     tables = [lookup.node.args[0] for lookup in lookups]
     nodes = [table for table in tables if isinstance(table, fx.Node) and table.op == "get_attr"]
     paths = [str(node.target) for node in nodes]
-    found = [operator.attrgetter(path)(graph.weights).detach().float().cpu() for path in paths]
+    found = [tensor_at(graph.weights, path).float().cpu() for path in paths]
     table = next((one for one in found if one.shape[-1] == vectors.shape[-1]), None)
     if table is None:
         return []

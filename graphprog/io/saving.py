@@ -189,6 +189,9 @@ def _check_passes(source: Any, graph: Graph) -> None:
         remedy = "load it into a graph from the same passes"
         if not own:
             remedy = "load it into gp.optimize(graph), or run those passes on the graph"
+            for name, bits in (("int8", "quantize-weights"), ("int4", "quantize-weights{bits=4}")):
+                if made.split(" ; ")[-1] == bits:
+                    remedy = f"load it into gp.optimize(graph, weights={name!r})"
         raise FileError(
             f"the program was made for a source changed by other passes ({made or 'none'}) than "
             f"this one ({own or 'none'})",

@@ -10,6 +10,7 @@ from torch import fx
 from torch.utils import _pytree as pytree
 
 from graphprog.errors import DataError
+from graphprog.ir.memory.unpacking import write_unpacking
 from graphprog.ir.records import Mode
 from graphprog.ir.weights import Weights
 
@@ -30,6 +31,7 @@ def executable(
     device: torch.device | None = None,
     modes: Sequence[Mode] = (),
     name: str = "Graph",
+    remembered: bool = False,
 ) -> fx.GraphModule:
     """Make a runnable module over shared weights, without dead code.
 
@@ -41,12 +43,15 @@ def executable(
             wherever they were moved.
         modes: what to compute as in training; updated buffers are returned after the outputs.
         name: of the module's class.
+        remembered: let packed weights be computed again for gradients, inside of
+            :func:`graphprog.ir.memory.unpacking.recomputing`; not for export.
     """
     copy, mapping = copy_code(code)
     if outputs is not None:
         copy.output_node().args = (tuple(mapping[node] for node in outputs),)
     switch(copy, {node.name: mapping[node] for node in code.nodes} if modes else {}, modes)
     copy.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
+    write_unpacking(copy, weights, remembered)
     for node in copy.find_nodes(op="call_function", target=torch.ops.aten.view.default):
         node.target = torch.ops.aten.reshape.default  # a rewritten value may have other strides
     if device is not None:

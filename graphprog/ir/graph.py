@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import os
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +27,8 @@ from graphprog.ir.fingerprint import Fingerprint
 from graphprog.ir.graph_file.read import read_graph
 from graphprog.ir.graph_file.write import text_hash, write_graph
 from graphprog.ir.interface import Interface, InterfaceTable
+from graphprog.ir.memory.packed import packed_weights
+from graphprog.ir.memory.unpacking import recomputing
 from graphprog.ir.parts.cut import cut
 from graphprog.ir.parts.split import Parts, boundaries, result_names, steps_of
 from graphprog.ir.printing import graph_text
@@ -137,6 +140,7 @@ class Graph:
         outputs: Sequence[str] | None = None,
         device: torch.device | None = None,
         training: bool = False,
+        remembered: bool = False,
     ) -> fx.GraphModule:
         """Make a runnable module over the graph's own weights, without dead code.
 
@@ -145,28 +149,35 @@ class Graph:
             device: where the code makes new tensors; None leaves it as captured. The weights are
                 wherever they were moved.
             training: compute as in training, and return updated buffers after the outputs.
+            remembered: let gradients recompute weights in 8 or 4 bits; not for export.
         """
         if outputs is not None:
             require_texts("", "outputs", outputs)
         nodes = None if outputs is None else [self.nodes[name] for name in outputs]
         modes = self.modes if training else ()
         name = self.name.replace(".", "_")
-        return executable(self.code, self.weights, nodes, device, modes, name)
+        return executable(self.code, self.weights, nodes, device, modes, name, remembered)
 
     @cached_property
-    def _variants(self) -> dict[tuple[torch.device, bool], fx.GraphModule]:
+    def _packed(self) -> bool:
+        return bool(packed_weights(self.weights.source))
+
+    @cached_property
+    def _variants(self) -> dict[tuple[torch.device, bool, bool], fx.GraphModule]:
         own: torch.device = fake_tensor(self.placeholders[0]).device
-        return {(own, False): self.module}
+        return {(own, False, False): self.module}
 
     def run(self, flat: Sequence[torch.Tensor], training: bool = False) -> tuple[Any, ...]:
         """Run on the flat tensor inputs, on their device; returns the flat outputs.
 
         In training, :attr:`modes` apply, and their buffers are updated.
         """
-        variant = (flat[0].device, training and bool(self.modes))
+        packed = self._packed and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        variant = (flat[0].device, training and bool(self.modes), packed)
         if variant not in self._variants:
-            self._variants[variant] = self.executable(device=variant[0], training=variant[1])
-        outputs: tuple[Any, ...] = self._variants[variant](*flat)
+            self._variants[variant] = self.executable(None, *variant)
+        with recomputing() if packed else nullcontext():
+            outputs: tuple[Any, ...] = self._variants[variant](*flat)
         if variant[1]:
             count = len(self.output_nodes)
             write_updates(self.weights, self.modes, outputs[count:])

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from graphprog.ir.memory.packed import tensor_at
 from graphprog.ir.sizes import same_size
 from graphprog.ir.weights import Weights
 
@@ -98,8 +99,7 @@ def _computed(node: fx.Node, weights: Weights) -> torch.Tensor | None:
     if not single or node.op == "placeholder":
         return None
     if node.op == "get_attr":
-        tensor: torch.Tensor = operator.attrgetter(str(node.target))(weights)
-        return tensor.detach()
+        return tensor_at(weights, str(node.target))
     parts = {part: _computed(part, weights) for part in node.all_input_nodes}
     target = node.target
     random = torch.Tag.nondeterministic_seeded in getattr(target, "tags", ())

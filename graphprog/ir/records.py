@@ -75,12 +75,13 @@ class Mode:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One entry of a graph's history."""
+    """One entry of a graph's history; a note says what was measured of its effect."""
 
     text: str
     milliseconds: float
     changed: bool
     nodes: int
+    note: str = ""
 
     def __str__(self) -> str:
         effect = "" if self.changed else ", changed nothing"
@@ -104,6 +105,15 @@ class Steps(tuple[Step, ...]):
         """Return the history with one more step."""
         return Steps((*self, step))
 
+    def noted(self, note: str) -> Steps:
+        """Return the history with a note about its last step."""
+        return Steps((*self[:-1], dataclasses.replace(self[-1], note=note)))
+
+    @property
+    def notes(self) -> list[str]:
+        """What was measured of the effects of steps, oldest first."""
+        return [step.note for step in self if step.note]
+
     def _rows(self) -> list[tuple[str, str, str]]:
         rows, before = [], 0
         for step in self:
@@ -114,7 +124,7 @@ class Steps(tuple[Step, ...]):
         return rows
 
     def __str__(self) -> str:
-        return "\n".join(columns(self._rows(), _HEADER))
+        return "\n".join([*columns(self._rows(), _HEADER), *self.notes])
 
     def _repr_html_(self) -> str:
         """Return the table, for notebooks."""

@@ -11,6 +11,7 @@ from torch import nn
 
 from graphprog.errors import ProgramError
 from graphprog.ir.fingerprint import WeightHash
+from graphprog.ir.memory.packed import PackedWeight, packed_weights
 from graphprog.utils.plots.programs import plot_program
 
 if TYPE_CHECKING:
@@ -165,23 +166,25 @@ def copied_tree(module: nn.Module, wanted: Container[str] | None = None) -> Sour
         module: the tree.
         wanted: paths of the tensors to include; None for all.
     """
-    copy = SourceTensors()
-    for path, tensor in _tensors(module):
-        if wanted is not None and path not in wanted:
-            continue
-        register(copy, path, tensor)
+    copy, packed = SourceTensors(), packed_weights(module)
+    parts = {f"{path}.{name}" for path, one in packed.items() for name, _ in one.named_buffers()}
+    for path, held in (*packed.items(), *_tensors(module)):
+        if path not in parts and (wanted is None or path in wanted):
+            register(copy, path, held)
     return copy
 
 
-def register(root: nn.Module, path: str, tensor: torch.Tensor) -> None:
-    """Register a parameter or buffer at a dotted path; the modules on the way are made."""
+def register(root: nn.Module, path: str, tensor: torch.Tensor | PackedWeight) -> None:
+    """Register a tensor or packed weight at a dotted path; the modules on the way are made."""
     *parents, name = path.split(".")
     holder = root
     for parent in parents:
         if not hasattr(holder, parent):
             holder.add_module(parent, nn.Module())
         holder = getattr(holder, parent)
-    if isinstance(tensor, nn.Parameter):
+    if isinstance(tensor, PackedWeight):
+        holder.add_module(name, tensor)
+    elif isinstance(tensor, nn.Parameter):
         holder.register_parameter(name, tensor)
     else:
         holder.register_buffer(name, tensor)

@@ -64,6 +64,7 @@ _MODULES = {
     "passes.optimize.fold_padding": "fold-padding",
     "passes.optimize.freeze_program": "freeze-program",
     "passes.optimize.merge_linears": "merge-linears",
+    "passes.optimize.quantize_weights": "quantize-weights",
     "passes.pipeline": "pipeline",
     "passes.once_per_step.once_per_step": "once-per-step",
     "passes.selection.only_what_is_read": "only-what-is-read",

@@ -14,6 +14,7 @@ from torch import fx
 from graphprog.ir.dependence.batch_rows import batch_of, depends_on
 from graphprog.ir.dependence.classes import draws
 from graphprog.ir.fake import fake_tensor
+from graphprog.ir.memory.packed import PackedWeight, held_at
 from graphprog.ir.ops import CASTS, bound, schema_name
 from graphprog.ir.sizes import counts_data, expression, is_symbolic
 from graphprog.ir.weights import Weights
@@ -148,7 +149,9 @@ class Ranges:
 
     def _stored(self, node: fx.Node, region: Region) -> Range:
         path = str(node.target)
-        tensor = operator.attrgetter(path)(self._weights).detach()
+        tensor = held_at(self._weights, path)
+        if isinstance(tensor, PackedWeight):
+            return Range(varies=False)
         whole = tensor.is_floating_point() or tensor.is_complex() or tensor.is_meta
         if path.startswith("program.") or whole or tensor.numel() > _LARGEST:
             return Range(varies=False)

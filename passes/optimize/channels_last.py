@@ -10,6 +10,7 @@ from torch import fx
 from graphprog.errors import PassError
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
+from graphprog.ir.memory.packed import PackedWeight
 from graphprog.ir.ops import schema_name
 from graphprog.ir.weights import Weights, copied_tree
 from graphprog.passes.base import Pass
@@ -56,7 +57,10 @@ class ChannelsLast(Pass):
             if path.startswith("source."):
                 *parents, name = path.removeprefix("source.").split(".")
                 holder = source.get_submodule(".".join(parents))
-                old = getattr(holder, name).detach()
+                old = getattr(holder, name)
+                if isinstance(old, PackedWeight):
+                    continue
+                old = old.detach()
                 new = torch.nn.Parameter(
                     old.contiguous(memory_format=torch.channels_last), requires_grad=False
                 )

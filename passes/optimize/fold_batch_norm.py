@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
 
 import torch
 from torch import fx, nn
 
 from graphprog.errors import PassError
 from graphprog.ir.graph import Graph
+from graphprog.ir.memory.packed import tensor_at
 from graphprog.ir.ops import schema_name
 from graphprog.ir.weights import Weights, copied_tree
 from graphprog.passes.base import Pass
@@ -77,8 +77,7 @@ def _fold(
     def tensor(item: object) -> torch.Tensor | None:
         if not isinstance(item, fx.Node):
             return None
-        found: torch.Tensor = operator.attrgetter(str(item.target))(weights)
-        return found.detach().double()
+        return tensor_at(weights, str(item.target)).double()
 
     kernel, bias = tensor(convolution.args[1]), tensor((*convolution.args, None)[2])
     gamma, beta, mean, variance = (tensor(item) for item in norm.args[1:5])

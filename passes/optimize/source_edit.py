@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from graphprog.analysis.constants import constants_of
 from graphprog.errors import PassError
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
+from graphprog.ir.memory.packed import tensor_at
 from graphprog.ir.weights import Weights, copied_tree, register
 from graphprog.rewriting.editor import Editor
 from graphprog.rewriting.fake_tracing import fake_mode_of
@@ -61,7 +61,7 @@ class SourceEdit:
             return None
         if node not in self._known:
             if node.op == "get_attr":
-                found: Any = operator.attrgetter(str(node.target))(self._graph.weights).detach()
+                found: Any = tensor_at(self._graph.weights, str(node.target))
             else:
                 target: Any = node.target
                 args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.value)

@@ -19,6 +19,7 @@ from graphprog.ir.graph_file.arguments import argument_json, structure_json
 from graphprog.ir.graph_file.container import write_container
 from graphprog.ir.graph_file.operators import operator_text
 from graphprog.ir.graph_file.sizes import size_tree, sizes_document
+from graphprog.ir.memory.packed import packed_weights
 from graphprog.ir.printing import Printable
 from graphprog.ir.records import Insertion, Site
 from graphprog.ir.weights import Weights
@@ -77,6 +78,13 @@ def write_graph(graph: Storable, path: str | os.PathLike[str]) -> Path:
         raise FileError(
             f"{graph.name} has a program in it, and a graph file holds none",
             ["use task.graph.source.save(path), and gp.save(task, path) for the program"],
+        )
+    if packed_weights(graph.weights.source):
+        raise FileError(
+            f"{graph.name} has weights in 8 or 4 bits, which a graph file does not hold",
+            [
+                "save the captured graph, and call gp.optimize(graph, weights=...) after loading it",
+            ],
         )
     tensors, entries = _tensors(graph.weights.source)
     document = {

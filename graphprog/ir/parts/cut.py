@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import operator
 import re
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 
@@ -16,6 +15,7 @@ from graphprog.errors import InterfaceError
 from graphprog.ir.call_spec import CallSpec
 from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.interface import Edge, Interface
+from graphprog.ir.memory.packed import held_at
 from graphprog.ir.ops import ancestors, values_of
 from graphprog.ir.parts.cost import example_size
 from graphprog.ir.records import Site
@@ -284,9 +284,10 @@ class _Part:
 
     def _shared(self, target: str) -> str:
         """Register a tensor under ``source``, and return its target."""
-        tensor = operator.attrgetter(target)(self._whole)
+        tensor = held_at(self._whole, target)
         own, _, path = target.partition(".")
         if own == "program":
+            assert isinstance(tensor, torch.Tensor)
             tensor, path = tensor.detach().clone(), target
         register(self.weights.source, path, tensor)
         return f"source.{path}"

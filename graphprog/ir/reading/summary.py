@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -12,6 +13,7 @@ from torch import fx, nn
 
 from graphprog.ir.fake import fake_tensor, fake_value
 from graphprog.ir.interface import Interface, InterfaceTable
+from graphprog.ir.memory.packed import packed_weights
 from graphprog.ir.printing import Printable, operator_name, value_type
 from graphprog.ir.weights import Weights
 from graphprog.utils.columns import columns
@@ -97,6 +99,7 @@ class GraphSummary:
 def summary_of(graph: Printable, table: InterfaceTable, weights: Weights) -> GraphSummary:
     """Return the summary of a graph with its interfaces and weights."""
     named = zip(graph.outputs, graph.output_nodes, strict=True)
+    packed = set(packed_weights(weights.source).values())
     aliases = {
         alias: place
         for place in table.values()
@@ -109,8 +112,9 @@ def summary_of(graph: Printable, table: InterfaceTable, weights: Weights) -> Gra
         outputs={name: _type(node, graph) for name, node in named},
         operations=sum(node.op == "call_function" for node in graph.code.nodes),
         interfaces=len(table),
-        parameters=_numbers(weights.source),
-        bytes=sum(one.numel() * one.element_size() for one in weights.source.parameters()),
+        parameters=_numbers(weights.source) + sum(math.prod(one.shape) for one in packed),
+        bytes=sum(one.numel() * one.element_size() for one in weights.source.parameters())
+        + sum(one.bytes for one in packed),
         program_parameters=_numbers(weights.program),
         towers=_towers(aliases),
         programs=_programs(graph, table, aliases),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import operator
 import re
 
 import torch
@@ -12,6 +11,7 @@ from torch import nn
 
 from graphprog.analysis.layers.affine import AffineLayer, layer_of, layers_behind
 from graphprog.errors import InterfaceError, ProgramError
+from graphprog.ir.memory.packed import tensor_at
 from graphprog.manipulations.base import Manipulation
 from graphprog.manipulations.selective import SelectiveManipulation
 from graphprog.spec.checks import require_integer, require_number
@@ -185,7 +185,7 @@ def _tensors(context: BuildContext) -> tuple[torch.Tensor, torch.Tensor | None, 
             ["put the part with decomposed=True first", "decomposed=False"],
         )
     weight, bias = (
-        None if node is None else operator.attrgetter(str(node.target))(graph.weights).detach()
+        None if node is None else tensor_at(graph.weights, str(node.target))
         for node in (layer.weight, layer.bias)
     )
     assert weight is not None
