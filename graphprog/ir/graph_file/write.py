@@ -83,7 +83,7 @@ def write_graph(graph: Storable, path: str | os.PathLike[str]) -> Path:
         raise FileError(
             f"{graph.name} has weights in 8 or 4 bits, which a graph file does not hold",
             [
-                "save the captured graph, and call gp.optimize(graph, weights=...) after loading it",
+                "save the captured graph; gp.optimize(graph, weights=...) after loading it",
             ],
         )
     tensors, entries = _tensors(graph.weights.source)
