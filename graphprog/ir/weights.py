@@ -168,7 +168,8 @@ def copied_tree(module: nn.Module, wanted: Container[str] | None = None) -> Sour
     """
     copy, packed = SourceTensors(), packed_weights(module)
     parts = {f"{path}.{name}" for path, one in packed.items() for name, _ in one.named_buffers()}
-    for path, held in (*packed.items(), *_tensors(module)):
+    holdings: list[tuple[str, torch.Tensor | PackedWeight]] = [*packed.items(), *_tensors(module)]
+    for path, held in holdings:
         if path not in parts and (wanted is None or path in wanted):
             register(copy, path, held)
     return copy

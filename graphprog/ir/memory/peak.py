@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
@@ -22,7 +22,7 @@ class PeakMemory(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.peak = 0
         self._now = 0
         self._known: dict[int, weakref.finalize[Any, Any]] = {}
@@ -57,11 +57,7 @@ class PeakMemory(TorchDispatchMode):
         self._now -= size
 
     def __exit__(self, *reason: Any) -> None:
-        super().__exit__(*reason)
+        super().__exit__(*reason)  # type: ignore[no-untyped-call]
         for one in self._known.values():
             one.detach()
         self._known.clear()
-
-    def __enter__(self) -> Self:
-        super().__enter__()
-        return self

@@ -86,8 +86,10 @@ def _pick(
         index = user.args[1]
     elif user.target is _aten.index_select.default and user.args[1] in (0, -2):
         index = user.args[2]
-    elif user.target is _aten.index.Tensor and len(user.args[1]) == 1:  # type: ignore[arg-type]
-        (index,) = user.args[1]  # type: ignore[misc]
+    elif user.target is _aten.index.Tensor and isinstance(user.args[1], list | tuple):
+        if len(user.args[1]) != 1:
+            return None
+        index = user.args[1][0]
     else:
         return None
     if user.target is _aten.index_select.default:
@@ -124,7 +126,8 @@ def recomputing() -> Iterator[None]:
             return kept
         held, *place = kept
         with torch.no_grad(), torch.autocast(held.values.device.type, enabled=False):
-            return held.unpack().as_strided(*place)
+            found: torch.Tensor = held.unpack().as_strided(*place)
+            return found
 
     try:
         with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
