@@ -24,6 +24,7 @@ from graphprog.passes.insert.replace_tokens import ReplaceTokens
 from graphprog.passes.kv.extend_kv import ExtendKV
 from graphprog.passes.pipeline import Pipeline
 from graphprog.passes.verify import verify
+from graphprog.rewriting.effects import require_acting
 from graphprog.utils.torch_modes import plain_modes
 
 LOWERINGS: dict[str, Callable[[Any, int], Pass]] = {
@@ -64,7 +65,8 @@ def compile(graph: Graph, program: Program, seed: int = 0) -> ReprogrammedModel:
         A module in eval mode, in which only ``program.*`` is trainable.
 
     Raises:
-        InterfaceError: the graph has no such interface, or it is unsuitable for the program.
+        InterfaceError: the graph has no such interface, it is unsuitable for the program, or no
+            output depends on it, because the alignment reads what comes before.
         ProgramError: the program does not match the shapes of the graph, or the graph has one.
         PassError: a pass refused, or the result failed verification.
         DataError: the texts for calibrating a verbalizer cannot be queries.
@@ -87,6 +89,7 @@ def compile(graph: Graph, program: Program, seed: int = 0) -> ReprogrammedModel:
         base = first(graph)
         rewritten = pipeline(base)
     refuse_too_long(base, rewritten)
+    require_acting(rewritten)
     verify(rewritten, base)
     pipeline = Pipeline((*first.passes, *pipeline.passes))
     task = ReprogrammedModel(graph, rewritten, program, pipeline, seed, prompt)

@@ -13,6 +13,7 @@ from graphprog.errors import InterfaceError
 from graphprog.ir.execution import copy_code
 from graphprog.ir.graph import Graph
 from graphprog.passes.attention.expose_attention import exposed
+from graphprog.rewriting.effects import require_computed
 
 
 def with_outputs(task: ReprogrammedModel, names: Sequence[str]) -> ReprogrammedModel:
@@ -23,14 +24,17 @@ def with_outputs(task: ReprogrammedModel, names: Sequence[str]) -> ReprogrammedM
         names: outputs of the graph, or interfaces by key or alias; the results have these names.
 
     Raises:
-        InterfaceError: a name is unknown, names several interfaces, or is there twice.
+        InterfaceError: a name is unknown, names several interfaces, is there twice, or comes after
+            what the alignment reads.
     """
     if not names or len(set(names)) < len(names) or isinstance(names, str):
         raise InterfaceError(
             f"outputs must be names of interfaces, each once, not {names!r}",
             ['outputs=["logits", "hidden[5]"]'],
         )
-    graph = exposed(task.graph, [name for name in names if name not in task.graph.outputs])
+    others = [name for name in names if name not in task.graph.outputs]
+    graph = exposed(task.graph, others)
+    require_computed(graph, {name: graph.interfaces().resolve(name) for name in others})
     code, mapping = copy_code(graph.code)
     code.output_node().args = (tuple(mapping[_node(graph, name)] for name in names),)
     reading = dataclasses.replace(

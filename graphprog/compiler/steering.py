@@ -17,6 +17,7 @@ from graphprog.ir.interface import Interface
 from graphprog.ir.parts.cut import input_name
 from graphprog.passes.attention.expose_attention import exposed
 from graphprog.rewriting.editor import Editor
+from graphprog.rewriting.effects import require_effect
 from graphprog.rewriting.fake_tracing import fake_mode_of
 
 STRENGTH = "strength"
@@ -38,13 +39,15 @@ def with_steering(task: ReprogrammedModel, steer: Steer) -> ReprogrammedModel:
         steer: interfaces with float values [B, d] or [B, S, d].
 
     Raises:
-        InterfaceError: a name is unknown or ambiguous, or its values have another shape.
+        InterfaceError: a name is unknown or ambiguous, its values have another shape, or no output
+            depends on them.
         ProgramError: a vector does not fit, or an input of such a name is there already.
     """
     names = [steer] if isinstance(steer, str) else [*steer]
     vectors = dict(steer) if isinstance(steer, Mapping) else {}
     graph = exposed(task.graph, names)
     places = {name: _place(graph, name) for name in names}
+    require_effect(graph, places)
     if not places or len({place.key for place in places.values()}) < len(names):
         raise InterfaceError(f"steer must name interfaces, each once, not {names}")
     added = [f"vector_{input_name(name)}" for name in names if name not in vectors] + [STRENGTH]

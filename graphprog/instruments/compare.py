@@ -13,6 +13,7 @@ from graphprog.errors import InterfaceError
 from graphprog.instruments.places import Inputs, Model, Places, flat_inputs, graph_of, places_of
 from graphprog.ir.graph import Graph
 from graphprog.ir.interface import Interface
+from graphprog.rewriting.effects import require_computed
 from graphprog.utils.columns import columns
 from graphprog.utils.numerics import difference, wide
 from graphprog.utils.plots.figures import Path, figure, keep
@@ -118,7 +119,8 @@ def compare(
 
     Raises:
         DataError: the inputs do not fit.
-        InterfaceError: an interface is not in both models.
+        InterfaceError: an interface is not in both models, or comes after what the alignment of
+            a program reads.
 
     Example:
         >>> comparison = gp.compare(graph, graph, images)
@@ -126,6 +128,7 @@ def compare(
     """
     graph = graph_of(first, at)
     places, flat = places_of(graph, at), flat_inputs(graph, inputs)
+    require_computed(graph, places)
     keys = [place.key for place in places.values()]
     values = graph.evaluate(keys, flat).values()
     if isinstance(second, Graph | ReprogrammedModel):
@@ -144,6 +147,7 @@ def _values_of(graph: Graph, places: Mapping[str, Interface], inputs: Inputs) ->
             f"the second model has no {', '.join(missing[:4])}",
             ["compare interfaces that both have: at=[...]"],
         )
+    require_computed(graph, {name: table[place.key] for name, place in places.items()})
     keys = [place.key for place in places.values()]
     return [*graph.evaluate(keys, flat_inputs(graph, inputs)).values()]
 

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from graphprog.errors import DataError, InterfaceError
+from graphprog.compiler.compile import compile as compile_program
+from graphprog.compiler.model import ReprogrammedModel
+from graphprog.compiler.program import Program
+from graphprog.errors import DataError, FileError, InterfaceError, ProgramError
 from graphprog.instruments.places import Inputs, Model, Places, flat_inputs, graph_of, places_of
 from graphprog.instruments.stream import batches_of, progress_bar
+from graphprog.io.saving import load, save
 from graphprog.ir.graph import Graph
 from graphprog.ir.parts.cut import input_name
+from graphprog.manipulations.modules.projection import Projection
+
+_MAP = "map"
+_TENSORS = f"program.{_MAP}.map"
 
 
 class Lens(nn.Module):
@@ -82,6 +92,77 @@ class Lens(nn.Module):
         rest = [given[other] for other in self.end.call_spec.inputs[1:]]
         logits: torch.Tensor = self.end.run([mapped, *rest])[0]
         return logits
+
+    def part(self, name: str) -> ReprogrammedModel:
+        """Return the model from the value at an interface to its logits: the map, then the end.
+
+        It prints, saves, trains on and exports like every compiled model. Its inputs are those of
+        :attr:`end`, the value first. Its tensors are copies.
+
+        Args:
+            name: one of :attr:`names`.
+
+        Raises:
+            InterfaceError: the lens does not read this interface.
+
+        Example:
+            >>> lens = gp.lens(language, at="hidden[*]")
+            >>> value = gp.record(language, ids, at="hidden[0]")["hidden[0]"]
+            >>> assert torch.equal(lens.part("hidden[0]")(value), lens(ids)["hidden[0]"])
+        """
+        if name not in self.names:
+            raise InterfaceError(f"the lens does not read {name!r}", [", ".join(self.names)])
+        if _slot(name) not in self.maps:
+            return compile_program(self.end, Program())
+        affine = Projection(residual=False, bias=True, at="input", name=_MAP)
+        task = compile_program(self.end, Program([affine]))
+        state = self.maps[_slot(name)].state_dict()
+        task.load_program_state({f"{_TENSORS}.{key}": value for key, value in state.items()})
+        return task
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the maps to a folder, a program file for each.
+
+        Raises:
+            FileError: a file cannot be written.
+            ProgramError: the lens was not tuned.
+        """
+        if not self.maps:
+            raise ProgramError("the lens has no maps to save", ["train them: lens.tune(data)"])
+        path = Path(folder)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FileError(f"{path}: cannot be made: {error.strerror}") from error
+        for name in self.names[:-1]:
+            save(self.part(name), path / f"{_slot(name)}.safetensors")
+
+    def load(self, folder: str | os.PathLike[str]) -> Lens:
+        """Read the maps that :meth:`save` wrote, and return the lens.
+
+        Raises:
+            FileError: a file is missing or damaged, or belongs to another model or interface.
+
+        Example:
+            >>> lens = gp.lens(language)
+            >>> losses = lens.tune(ids, batch_size=2)
+            >>> lens.save("maps")
+            >>> again = gp.lens(language).load("maps")
+            >>> assert torch.equal(again(ids)["hidden[0]"], lens(ids)["hidden[0]"])
+        """
+        found = {}
+        for name in self.names[:-1]:
+            path = Path(folder) / f"{_slot(name)}.safetensors"
+            state = load(path, self.end).program_state()
+            found[name] = self._identity(name)
+            own = {f"{_TENSORS}.{key}": key for key in found[name].state_dict()}
+            if state.keys() != own.keys():
+                raise FileError(
+                    f"{path}: is not the map of a lens", ["lens.save(folder) writes it"]
+                )
+            found[name].load_state_dict({own[key]: value for key, value in state.items()})
+        self.maps = nn.ModuleDict({_slot(name): affine for name, affine in found.items()})
+        return self
 
     def tune(
         self,

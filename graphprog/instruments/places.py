@@ -13,7 +13,6 @@ from graphprog.errors import InterfaceError, ProgramError
 from graphprog.ir.graph import Graph
 from graphprog.ir.inputs import check_type, inputs_of
 from graphprog.ir.interface import Interface
-from graphprog.ir.ops import ancestors
 from graphprog.passes.attention.expose_attention import exposed
 
 Model = Graph | ReprogrammedModel
@@ -64,26 +63,6 @@ def places_of(graph: Graph, at: Places) -> dict[str, Interface]:
     if not found:
         raise InterfaceError("at= names no interface", ['say which: at="hidden[*]"'])
     return found
-
-
-def require_effect(graph: Graph, places: Mapping[str, Interface]) -> None:
-    """Check that the outputs depend on the values at interfaces.
-
-    Raises:
-        InterfaceError: they do not, for example because an alignment reads what comes before.
-    """
-    reach = {one.name for node in graph.output_nodes for one in ancestors(node)} | {"output"}
-    lost = [
-        name
-        for name, place in places.items()
-        if not any(edge.user in reach for edge in place.edges)
-    ]
-    if lost:
-        raise InterfaceError(
-            f"no output depends on {', '.join(lost[:4])}: the program's alignment reads it or what "
-            "comes before, or the model does not use it",
-            ["name an interface before the alignment", "run the source: task.base"],
-        )
 
 
 def _alias(place: Interface, stem: str) -> str:

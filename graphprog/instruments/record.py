@@ -15,6 +15,7 @@ from graphprog.instruments.recording import Recording, RecordingWriter
 from graphprog.instruments.selection import Positions, Reduce, Selection
 from graphprog.instruments.stream import batches_of, progress_bar
 from graphprog.ir.graph import Graph
+from graphprog.rewriting.effects import require_computed
 
 
 class Recorder:
@@ -29,6 +30,7 @@ class Recorder:
     def __init__(self, graph: Graph, at: Places, selection: Selection) -> None:
         self.graph = graph = graph_of(graph, at)
         self.places = places_of(graph, at)
+        require_computed(graph, self.places)
         self.selection = selection
         read = selection.positions is not None or selection.reduce == "mean"
         self._axes = {
@@ -133,7 +135,8 @@ def record(
     Raises:
         DataError: inputs do not fit the graph, or a position is beyond the length.
         FileError: the folder cannot be written, or holds a recording of something else.
-        InterfaceError: a name is unknown or ambiguous.
+        InterfaceError: a name is unknown or ambiguous, or the value comes after what the
+            alignment of the program reads.
 
     Example:
         >>> values = gp.record(graph, images, at=["hidden[*]", "logits"])

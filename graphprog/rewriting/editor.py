@@ -302,6 +302,24 @@ class Editor:
         node.meta["val"] = value
         return node
 
+    def erase_input(self, node: fx.Node) -> None:
+        """Remove an input, and the dead code that depends on it.
+
+        Other dead code stays: an earlier change may be undone later, and then it is read again.
+        """
+        stack, found = [node], {node}
+        while stack:
+            fresh = {user for user in stack.pop().users if user not in found}
+            found |= fresh
+            stack += fresh
+        assert self.code.output_node() not in found
+        ready = [one for one in found if not one.users]
+        while ready:
+            last = ready.pop()
+            read = [part for part in last.all_input_nodes if part in found]
+            self.code.erase_node(last)
+            ready += [part for part in read if not part.users]
+
     def drop_sites(self, keys: Iterable[str]) -> None:
         """Remove interfaces that no longer exist."""
         for key in (keys,) if isinstance(keys, str) else tuple(keys):
@@ -321,6 +339,19 @@ class Editor:
                 moved = {edge for edge in reading if leaves_of(edge[0])[edge[1]] is site.node}
                 site.edges = (site.edges - returned) | moved
         output.args = (tuple(nodes),)
+
+    def read_by(self, key: str, reading: Collection[Slot]) -> None:
+        """Make new uses of the value at an interface belong to it.
+
+        They belong to the interfaces whose change it follows, too: see :meth:`redirect`.
+        """
+        own = self.sites[key]
+        before = set(own.edges)
+        for other in self._at(own.node):
+            site = self.sites[other]
+            after = self._rank[other] > self._rank[key]
+            if before <= site.edges and not (after and before == site.edges):
+                site.edges = site.edges | set(reading)
 
     def record(self, insertion: Insertion) -> None:
         """Record an insertion, so that it can be undone."""

@@ -71,6 +71,7 @@ class Align(Pass):
                 reading = set(uses_of(value)) - known
         old = tuple(item.name if isinstance(item, fx.Node) else item for item in graph.output_nodes)
         edit.set_outputs([result], reading)
+        edit.read_by(place.key, reading)
         undo = RestoreOutputs(old, graph.outputs, graph.out_spec)
         edit.record(Insertion("output", PART, place.key, result.name, read.name, undo))
         edit.changes |= {

@@ -139,8 +139,7 @@ class RestoreInput:
         current = input_named(edit.code, self.name)
         old = edit.replace_placeholder(current, self.value)
         edit.node(self.result).replace_all_uses_with(old)
-        edit.erase_dead()
-        edit.code.erase_node(current)
+        edit.erase_input(current)
 
 
 def one_or_two(

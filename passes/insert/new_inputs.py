@@ -58,8 +58,7 @@ def remove_inputs(edit: Editor, call_spec: CallSpec) -> None:
     """Remove the inputs that a call spec does not have; nothing alive reads them."""
     if call_spec == call_spec_of(edit):
         return
-    edit.erase_dead()
     for node in edit.code.find_nodes(op="placeholder"):
         if str(node.target) not in call_spec.inputs:
-            edit.code.erase_node(node)
+            edit.erase_input(node)
     edit.changes["call_spec"] = call_spec

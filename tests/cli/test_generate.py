@@ -7,12 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-import transformers
 
 import graphprog as gp
 from graphprog.cli.main import main
-from tests.models.text_models import tokenizer
+from tests.models.text_models import save_small_gpt2
 from tests.support.environments import ROOT, run
 
 SOURCE = """
@@ -31,20 +29,9 @@ PROMPTS = ["Review: a warm", "Q: 23 + 47 ="]
 def writer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, gp.Graph]:
     """A folder with a language model and a program, and the model in this process."""
     folder = tmp_path_factory.mktemp("writer")
-    torch.manual_seed(0)
-    config = transformers.GPT2Config(
-        vocab_size=400,
-        n_positions=64,
-        n_embd=16,
-        n_layer=1,
-        n_head=2,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    transformers.GPT2LMHeadModel(config).save_pretrained(folder / "small")
-    tokenizer("gpt2").save_pretrained(folder / "small")
+    small = save_small_gpt2(folder / "small", blocks=1)
     (folder / "own_zoo.py").write_text(SOURCE)
-    graph = gp.capture(f"hf:{folder / 'small'}")
+    graph = gp.capture(f"hf:{small}")
     program = gp.Program([gp.Additive(at="tokens", value=gp.Learnable("normal"))])
     gp.save(gp.compile(graph, program, seed=3), folder / "kind.safetensors")
     return folder, graph

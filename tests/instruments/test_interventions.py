@@ -303,6 +303,14 @@ def test_what_cannot_be_patched(pair: Any) -> None:
     for options in ({"heads": "none"}, {"how": "none"}):
         with pytest.raises(ProgramError, match="must be"):
             gp.attribute(graph, clean, corrupt, metric=score, **options)
+    with pytest.raises(DataError, match=r"6 positions, and no position \[-7\]"):
+        gp.attribute(graph, clean, corrupt, metric=score, positions=-7)
+    for one, other, message in (
+        (clean, longer, r"clean and corrupt inputs differ in shape: \[1, 6\], \[1, 7\]"),
+        (double, double, "clean inputs have .2. rows; one is needed"),
+    ):
+        with pytest.raises(DataError, match=message):
+            gp.attribute(graph, one, other, metric=score)
 
 
 def test_a_second_map_builds_nothing(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,9 +388,10 @@ def test_an_interface_behind_the_alignment() -> None:
             run(task, **two, metric=(0, 1))
     with pytest.raises(InterfaceError, match=message):
         gp.instruments.grad_cam(task, images, "hidden[2]")
-    with pytest.raises(InterfaceError, match=message):  # the head reads the value itself
-        gp.patch(task, **{**two, "at": "hidden[0]"}, metric=(0, 1))
-    whole = gp.patch(task, **{**two, "at": "stem:out"}, metric=(0, 1))
-    assert whole.effects.item() == pytest.approx(1, abs=1e-4)
-    values = [gp.record(run, images, at="hidden[2]")["hidden[2]"] for run in (task, graph)]
-    assert torch.equal(*values)  # what stands there is that of the source
+    with pytest.raises(InterfaceError, match=message):  # nothing passes through it
+        gp.patch(task, **{**two, "at": "stem:out"}, metric=(0, 1), through="hidden[1]")
+    reads = {**two, "at": ["stem:out", "hidden[0]"]}  # the head reads the value itself
+    whole = gp.patch(task, **reads, metric=(0, 1))
+    assert whole.effects.flatten().tolist() == pytest.approx([1, 1], abs=1e-4)
+    estimated = gp.attribute(task, **reads, metric=(0, 1))
+    assert float(estimated.effects[1]) == pytest.approx(1, abs=1e-4)  # it is linear from there on

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import graphprog as gp
-from graphprog.errors import DataError, FileError, InterfaceError
+from graphprog.errors import DataError, FileError, InterfaceError, ProgramError
 from graphprog.instruments.compare import compare_values
 from tests.models.zoo import CASES, captured
 
@@ -41,6 +41,46 @@ def test_a_tuned_lens_comes_nearer_to_the_model() -> None:
     assert graph.weight_hash() == before
     with pytest.raises(InterfaceError, match="differ in shape"):
         gp.lens(graph, at=["hidden[0]", "logits"])
+
+
+def test_a_tuned_lens_is_saved_and_exported(tmp_path: Path) -> None:
+    """A part of it is the affine map, and then the end of the model."""
+    model, graph = captured("gpt2")
+    ids = torch.randint(1, 90, (16, 6), generator=torch.Generator().manual_seed(0))
+    call = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    lens = gp.lens(graph)
+    with pytest.raises(ProgramError, match="no maps to save"):
+        lens.save(tmp_path / "maps")
+    lens.tune((ids, torch.ones_like(ids)), epochs=1, batch_size=8, lr=1e-2)
+    said, values = lens(call), gp.record(graph, call, at="hidden[*]")
+    weight, bias = (lens.maps["hidden_0"].get_parameter(name) for name in ("weight", "bias"))
+    with torch.no_grad():
+        by_hand = model.lm_head(model.transformer.ln_f(values["hidden[0]"] @ weight.T + bias))
+    torch.testing.assert_close(said["hidden[0]"], by_hand, rtol=1e-4, atol=1e-5)
+    lens.save(tmp_path / "maps")
+    again = gp.lens(graph).load(tmp_path / "maps")
+    for name, value in again(call).items():
+        assert torch.equal(value, said[name])
+    for name in lens.names:  # the last has no map
+        assert torch.equal(lens.part(name)(values[name]), said[name])
+    part = lens.part("hidden[0]")
+    assert "projection" in str(part)
+    assert gp.backends.onnx.export(part, tmp_path / "part.onnx").passed
+    session = gp.backends.onnxruntime.Session(tmp_path / "part.onnx", "cpu")
+    found = session.run(values["hidden[0]"][:3].numpy())
+    np.testing.assert_allclose(found, said["hidden[0]"][:3].numpy(), rtol=1e-4, atol=1e-4)
+    with pytest.raises(InterfaceError, match=r"does not read 'hidden\[7\]'"):
+        lens.part("hidden[7]")
+    for other, folder, message in (
+        (gp.lens(graph, at="hidden[0:2]"), tmp_path / "maps", "source"),
+        (gp.lens(graph), tmp_path / "nowhere", "hidden_0"),
+    ):
+        with pytest.raises(FileError, match=message):
+            other.load(folder)
+    other = gp.compile(lens.end, gp.Program([gp.Additive()]))
+    gp.save(other, tmp_path / "maps" / "hidden_0.safetensors")
+    with pytest.raises(FileError, match="is not the map of a lens"):
+        gp.lens(graph).load(tmp_path / "maps")
 
 
 def test_a_probe_is_read_back_as_a_head(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,7 @@ from graphprog.errors import DataError, FileError, InterfaceError, ProgramError
 from graphprog.instruments import recording as recordings
 from graphprog.instruments.selection import Selection
 from tests.models.zoo import CASES, captured, cases
-from tests.support.environments import full_disk
-from tests.support.peak_memory import PeakMemory
+from tests.support.environments import ROOT, full_disk, run
 
 
 def hooked(model: nn.Module, modules: dict[str, str], *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -197,6 +198,49 @@ def test_a_recording_that_was_killed_in_its_first_shard_goes_on(
     assert torch.equal(found["logits"].tensor(), expected["logits"].tensor())
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import safetensors.torch, torch
+import graphprog as gp
+from graphprog.instruments import recording
+
+recording.SHARD_BYTES = 1
+write, written = safetensors.torch.save_file, []
+
+def killed(tensors, path, metadata=None):
+    if len(written) == 2:
+        Path(path).write_bytes(b"half of a shard")
+        os.kill(os.getpid(), signal.SIGKILL)
+    written.append(path)
+    write(tensors, path, metadata)
+
+safetensors.torch.save_file = killed
+graph = gp.Graph.load("graph.safetensors")
+data = tuple(torch.load("data.pt"))
+gp.record(graph, data, at="logits", to="recording", batch_size=4)
+"""
+
+
+def test_a_recording_goes_on_after_a_process_was_killed_while_it_wrote_a_shard(
+    tmp_path: Path, data: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = captured("residual")[1]
+    graph.save(tmp_path / "graph.safetensors")
+    torch.save(list(data), tmp_path / "data.pt")
+    done = run([sys.executable, "-c", KILLED], tmp_path, ROOT)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    partial = gp.Recording(tmp_path / "recording")
+    assert (partial.rows, partial.complete) == (8, False)
+    monkeypatch.setattr(recordings, "SHARD_BYTES", 1)
+    options: dict[str, Any] = {"at": "logits", "batch_size": 4}
+    found = gp.record(graph, data, **options, to=tmp_path / "recording")
+    expected = gp.record(graph, data, **options, to=tmp_path / "whole")
+    assert found.rows == 11
+    for name, value in expected.items():
+        assert torch.equal(found[name].tensor(), value.tensor())
+
+
 def test_a_full_disk_leaves_what_was_recorded(
     tmp_path: Path, data: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,26 +361,3 @@ def test_positions_of_a_convolution_lie_behind_its_channels() -> None:
     assert found["read:in"].equal(model.norm(heard).relu()[:, :, 3])
     means = gp.record(graph, x, ["hear:out"], reduce="mean")
     torch.testing.assert_close(means["hear:out"], heard.mean(2))
-
-
-def test_no_run_keeps_what_nobody_asked_for() -> None:
-    class Block(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.linear = nn.Linear(64, 64)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x + self.linear(x).relu()
-
-    graph = gp.capture(nn.Sequential(*(Block() for _ in range(12))).eval(), (torch.rand(2, 64),))
-    inputs = torch.rand(512, 64)
-    value = inputs.numel() * inputs.element_size()
-    peaks = {}
-    for at in ("hidden[0]", "hidden[11]", "hidden[*]"):
-        gp.record(graph, inputs, at)
-        with PeakMemory() as memory:
-            gp.record(graph, inputs, at)
-        peaks[at] = memory.peak / value
-    assert peaks["hidden[0]"] <= 3  # what it is computed from, and the sum
-    assert peaks["hidden[11]"] <= 4  # also the value before the block
-    assert 12 <= peaks["hidden[*]"] <= 15

@@ -280,6 +280,25 @@ def test_a_summary_of_images_and_of_towers() -> None:
     assert "+ 8 of the program" in str(task.graph.summary())
 
 
+def test_a_model_without_a_head_has_places_for_one() -> None:
+    """As of encoders that return the states and a pooled one."""
+
+    class Headless(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.states, self.pooler = nn.Linear(4, 6), nn.Linear(6, 5)
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            states = self.states(x)
+            return {"states": states, "pooled": self.pooler(states[:, 0])}
+
+    graph = gp.capture(Headless().eval(), (torch.rand(2, 3, 4),))
+    found = graph.summary().programs["linear head"]
+    assert found == "states.logits (6), pooled.logits (5)"
+    task = gp.compile(graph, gp.Program(align=gp.LinearHead(2, at="pooled.logits")))
+    assert task(torch.rand(2, 3, 4)).shape == (2, 2)
+
+
 def test_a_history_prints_as_a_table() -> None:
     graph = deep()
     task = gp.compile(graph, gp.Program([gp.Additive(at="hidden[0]")]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -68,6 +69,20 @@ def tokenizer(name: str) -> Any:
         tokenizer_object=made, pad_token="<pad>", bos_token="<s>", eos_token="</s>",
         mask_token="[MASK]",
     )  # fmt: skip
+
+
+def save_small_gpt2(folder: Path, blocks: int) -> Path:
+    """Save a small GPT-2 with its tokenizer as a folder that transformers loads; return it."""
+    import transformers as t
+
+    torch.manual_seed(0)
+    config = t.GPT2Config(
+        vocab_size=SIZE, n_positions=64, n_embd=16, n_layer=blocks, n_head=2,
+        bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    t.GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer("gpt2").save_pretrained(folder)
+    return folder
 
 
 @functools.cache

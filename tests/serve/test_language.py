@@ -8,8 +8,6 @@ from typing import Any
 
 import openai
 import pytest
-import torch
-import transformers
 from fastapi.testclient import TestClient
 
 import graphprog as gp
@@ -18,7 +16,7 @@ from graphprog.serve.language import LanguageModel
 from graphprog.serve.limits import Limits
 from graphprog.serve.metrics import Metrics
 from graphprog.serve.open import open_served
-from tests.models.text_models import reader, tokenizer
+from tests.models.text_models import reader, save_small_gpt2
 from tests.support.servers.server_process import serving
 
 pytestmark = pytest.mark.xdist_group("serve")
@@ -39,19 +37,8 @@ PROMPTS = ["Review: a warm", "Q: 23 + 47 ="]
 def writer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, gp.ReprogrammedModel]:
     """A folder with a language model and a program, and both in this process."""
     folder = tmp_path_factory.mktemp("language")
-    torch.manual_seed(0)
-    config = transformers.GPT2Config(
-        vocab_size=400,
-        n_positions=64,
-        n_embd=16,
-        n_layer=2,
-        n_head=2,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    transformers.GPT2LMHeadModel(config).save_pretrained(folder / "small")
-    tokenizer("gpt2").save_pretrained(folder / "small")
-    graph = gp.capture(f"hf:{folder / 'small'}")
+    small = save_small_gpt2(folder / "small", blocks=2)
+    graph = gp.capture(f"hf:{small}")
     program = gp.Program(
         [gp.Instruction("Be good."), gp.Additive(at="tokens", value=gp.Learnable("normal"))]
     )

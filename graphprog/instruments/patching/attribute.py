@@ -20,8 +20,8 @@ from graphprog.instruments.places import (
     flat_inputs,
     graph_of,
     places_of,
-    require_effect,
 )
+from graphprog.rewriting.effects import require_effect
 
 How = Literal["patching", "integrated"]
 

@@ -20,11 +20,11 @@ from graphprog.instruments.places import (
     flat_inputs,
     graph_of,
     places_of,
-    require_effect,
 )
 from graphprog.instruments.stream import progress_bar
 from graphprog.ir.graph import Graph
 from graphprog.ir.interface import Interface
+from graphprog.rewriting.effects import require_effect
 
 Into = Literal["corrupt", "clean"]
 
@@ -82,10 +82,10 @@ def patch(
     names = [at] if isinstance(at, str) else [*at]
     graph, score = graph_of(model, [*names, *([through] if through else [])]), metric_of(metric)
     places = places_of(graph, names)
-    require_effect(graph, places)
+    targets, through = _with_passage(graph, places, through)
+    require_effect(graph, targets)
     runs = two_runs(graph, clean, corrupt)
     donor, host = runs if into == "corrupt" else runs[::-1]
-    targets, through = _with_passage(graph, places, through)
     swapped = Swapped.of(graph, targets, [*targets])
     with torch.no_grad():
         whole = [swapped(flat) for flat in (donor, host)]

@@ -184,7 +184,7 @@ def _programs(
         "prefix": ", ".join(f"{name} ({n})" for name, n in Counter(attention).items()),
         "replace tokens": ", ".join(named("tokens")),
         "label mapping": _widths(aliases, "logits"),
-        "linear head": _widths(aliases, "features"),
+        "linear head": _read_by_a_head(aliases),
     }
 
 
@@ -204,6 +204,13 @@ def _widths(aliases: Mapping[str, Interface], name: str) -> str:
         if _split(alias)[1] == name and place.shape and place.dtype.is_floating_point
     ]
     return ", ".join(found)
+
+
+def _read_by_a_head(aliases: Mapping[str, Interface]) -> str:
+    """Return the features; else the outputs, of a model without a head, or the last block."""
+    blocks = [alias for alias in aliases if _split(alias)[1] == "hidden"]
+    last = {alias: aliases[alias] for alias in blocks[-1:]}
+    return _widths(aliases, "features") or _widths(aliases, "logits") or _widths(last, "hidden")
 
 
 def _growing(graph: Printable, aliases: Mapping[str, Interface]) -> str:

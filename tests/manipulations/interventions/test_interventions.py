@@ -139,6 +139,17 @@ def test_a_donor_for_each_interface() -> None:
         assert torch.equal(value[:, 0], donors[name][:, 0])
 
 
+def test_whole_values_of_several_interfaces() -> None:
+    """What a swap makes dead code is alive again when a swap after it is undone."""
+    graph, (images,) = captured("residual")[1], CASES["residual"].call(2)[0]
+    part = gp.Swap(at="hidden[*]", donor="other_*")
+    task = gp.compile(graph, gp.Program([part]))
+    donors = [*gp.record(graph, images.flip(0), at="hidden[*]").values()]
+    torch.testing.assert_close(task(images, *donors), graph(images.flip(0)))
+    with task.disabled():
+        assert torch.equal(task(images), graph(images))
+
+
 def orthonormal(rows: Tensor) -> Tensor:
     """The same span and orientation, by another method."""
     q, r = torch.linalg.qr(rows.T.double())
