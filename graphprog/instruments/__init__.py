@@ -29,5 +29,6 @@ if TYPE_CHECKING:
     from graphprog.instruments.steering.directions import Contrast as Contrast
     from graphprog.instruments.steering.strength import StrengthSearch as StrengthSearch
     from graphprog.utils.plots.attention_maps import plot_attention as plot_attention
+    from graphprog.utils.plots.attention_maps import plot_places as plot_places
 
 import_when_used(__name__)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -21,6 +21,11 @@ from graphprog.io.saving import load, save
 from graphprog.ir.graph import Graph
 from graphprog.ir.parts.cut import input_name
 from graphprog.manipulations.modules.projection import Projection
+from graphprog.utils.plots.answer_maps import plot_answers
+from graphprog.utils.plots.figures import Path as PlotPath
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MAP = "map"
 _TENSORS = f"program.{_MAP}.map"
@@ -163,6 +168,45 @@ class Lens(nn.Module):
             found[name].load_state_dict({own[key]: value for key, value in state.items()})
         self.maps = nn.ModuleDict({_slot(name): affine for name, affine in found.items()})
         return self
+
+    def plot(
+        self,
+        inputs: Inputs,
+        path: PlotPath | None = None,
+        *,
+        tokens: Sequence[str] | None = None,
+        decode: Callable[[int], str] | None = None,
+        row: int = 0,
+    ) -> Figure:
+        """Plot the likeliest answer after each interface, by position; written to ``path``.
+
+        Args:
+            inputs: inputs of the model, in order or by name.
+            path: file of the picture.
+            tokens: label of each position of the inputs.
+            decode: text of an answer, a token or class; by default as the tokenizer of the graph
+                has it, else the number.
+            row: row of the inputs that is shown.
+
+        Raises:
+            DataError: there is no such row, or not one label for each position.
+
+        Example:
+            >>> drawing = gp.lens(language).plot(ids, tokens=[*"abcdef"], decode=str)
+        """
+        said = self(inputs)
+        rows = len(next(iter(said.values())))
+        if not -rows <= row < rows:
+            raise DataError(f"there is no row {row} of {rows}", ["count from 0"])
+        own = [value[row].reshape(-1, value.shape[-1]) for value in said.values()]
+        likeliest = torch.stack([value.float().softmax(-1).cpu() for value in own]).max(-1)
+        text = decode or self._text
+        answers = [[text(number) for number in one] for one in likeliest.indices.tolist()]
+        return plot_answers(self.names, likeliest.values, answers, path, tokens)
+
+    def _text(self, number: int) -> str:
+        tokenizer = self.graph.tokenizer
+        return str(number) if tokenizer is None else str(tokenizer.decode([number]))
 
     def tune(
         self,

@@ -14,10 +14,9 @@ from graphprog.compiler.compile import compile as compile_program
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.compiler.program import Program
 from graphprog.errors import DataError, ProgramError
-from graphprog.instruments.places import Places
+from graphprog.instruments.places import Model, Places, graph_of
 from graphprog.instruments.recording import Recording
 from graphprog.instruments.stream import progress_bar
-from graphprog.ir.graph import Graph
 from graphprog.utils.columns import columns
 from graphprog.utils.plots.figures import Path, figure, keep
 
@@ -69,14 +68,15 @@ class Probes:
         """The probe with the highest accuracy on held-out folds."""
         return max(self.rows, key=lambda row: row.accuracy)
 
-    def compile(self, graph: Graph, name: str | None = None) -> ReprogrammedModel:
+    def compile(self, model: Model, name: str | None = None) -> ReprogrammedModel:
         """Make a probe the linear head of a compiled model.
 
         Values with several axes are averaged, as ``reduce="mean"`` does; probes of values recorded
         otherwise fit only where the value is [B, F].
 
         Args:
-            graph: the graph of the recording.
+            model: the graph or compiled model of the recording; the program of the latter is kept,
+                but for its alignment.
             name: the interface; by default that of the best probe.
 
         Raises:
@@ -90,14 +90,20 @@ class Probes:
             raise DataError(
                 f"there is no probe of {name!r}", [", ".join(r.name for r in self.rows)]
             )
+        graph = graph_of(model)
         if self.recording is not None:
             self.recording.require(graph)
         pooled = len(graph.interfaces().resolve(row.name).shape) > 2
         head = LinearHead(len(row.bias), at=row.name, pool="mean" if pooled else "none")
-        task = compile_program(graph, Program(align=head))
-        task.load_program_state(
-            {"program.align.weight": row.weight, "program.align.bias": row.bias}
-        )
+        state = {"program.align.weight": row.weight, "program.align.bias": row.bias}
+        if isinstance(model, ReprogrammedModel):
+            program = dataclasses.replace(model.spec, align=head)
+            task = compile_program(model.base, program, model.seed)
+            kept = model.program_state()
+            state |= {key: kept[key] for key in task.program_state() if key not in state}
+        else:
+            task = compile_program(graph, Program(align=head))
+        task.load_program_state(state)
         return task
 
     def boundary(self, name: str) -> tuple[torch.Tensor, float]:

@@ -43,6 +43,25 @@ def test_a_tuned_lens_comes_nearer_to_the_model() -> None:
         gp.lens(graph, at=["hidden[0]", "logits"])
 
 
+def test_a_lens_is_plotted(tmp_path: Path) -> None:
+    graph = captured("gpt2")[1]
+    ids = torch.randint(1, 90, (2, 5), generator=torch.Generator().manual_seed(0))
+    call = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    lens = gp.lens(graph)
+    drawing = lens.plot(call, tmp_path / "a.png", tokens=[*"abc$e"], decode=lambda n: f"{n}", row=1)
+    assert (tmp_path / "a.png").stat().st_size > 5000
+    axis, said = drawing.axes[0], lens(call)
+    likeliest = torch.stack([value[1] for value in said.values()]).softmax(-1).max(-1)
+    np.testing.assert_array_equal(axis.images[0].get_array(), likeliest.values.numpy())
+    texts = [text.get_text() for text in axis.texts]
+    assert texts == [str(number) for number in likeliest.indices.flatten().tolist()]
+    assert [label.get_text() for label in axis.get_xticklabels()] == [*"abc", r"\$", "e"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == lens.names
+    for options, message in (({"row": 2}, "no row 2 of 2"), ({"tokens": ["a"]}, "1 tokens are no")):
+        with pytest.raises(DataError, match=message):
+            lens.plot(call, **options)
+
+
 def test_a_tuned_lens_is_saved_and_exported(tmp_path: Path) -> None:
     """A part of it is the affine map, and then the end of the model."""
     model, graph = captured("gpt2")
@@ -102,6 +121,25 @@ def test_a_probe_is_read_back_as_a_head(tmp_path: Path) -> None:
     assert "±" in str(probes)
     probes.plot(tmp_path / "probes.png")
     assert (tmp_path / "probes.png").stat().st_size > 5000
+
+
+def test_a_probe_of_a_compiled_model_is_its_head(tmp_path: Path) -> None:
+    graph = captured("residual")[1]
+    vector = gp.Additive(at="hidden[0]", value=gp.Learnable("normal"))
+    task = gp.compile(graph, gp.Program([vector], align=gp.FixedMap(classes=2)), seed=5)
+    state = task.program_state()
+    state["program.additive.value"] = torch.randn_like(state["program.additive.value"])
+    task.load_program_state(state)
+    images = torch.randn(12, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    data = (images, torch.arange(12) % 2)
+    found = gp.record(task, data, at="hidden[1]", reduce="mean", to=tmp_path)
+    probes = gp.probe(found, folds=2)
+    headed = probes.compile(task)
+    row, values = probes.best, found["hidden[1]"].tensor()
+    expected = values @ row.weight.T + row.bias
+    torch.testing.assert_close(headed(images).detach(), expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(FileError, match="recorded with another graph"):
+        probes.compile(graph)
 
 
 def test_what_cannot_be_probed(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from graphprog.errors import DataError
+from graphprog.utils.plots.answer_maps import plain
 from graphprog.utils.plots.figures import Path, figure, keep
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class EffectMap:
                     ["tokens= has a label for each position of the inputs"],
                 )
             heads = cells.shape[1] // len(columns)
-            labels = [repr(tokens[self._position(column)])[1:-1] for column in columns]
+            labels = [plain(tokens[self._position(column)]) for column in columns]
             axis.set_xticks(
                 [heads * column + (heads - 1) / 2 for column in columns], labels, rotation=60
             )

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from graphprog.errors import DataError
+from graphprog.utils.plots.answer_maps import plain
 from graphprog.utils.plots.figures import Path, figure, keep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 _COLUMNS = 4
 _NAMED = 48
@@ -87,7 +89,7 @@ def _label(axis: Axes, tokens: Sequence[str] | None, queries: int, keys: int) ->
     if tokens is None:
         axis.locator_params(integer=True)
         return
-    texts = [repr(text)[1:-1].replace("$", r"\$") for text in tokens]
+    texts = [plain(text) for text in tokens]
     before = [str(number) for number in range(keys - queries)]
     axis.set_xticks(range(keys), [*before, *texts], rotation=90, fontsize=7)
     axis.set_yticks(range(queries), texts, fontsize=7)
@@ -103,33 +105,67 @@ def _over_image(
             f"weights of {queries} queries and {keys} keys have no query {query} with "
             f"{grid[0]} x {grid[1]} patches"
         )
-    if image.ndim != 3 or image.shape[0] not in (1, 3):
-        raise DataError(f"the image has shape {list(image.shape)}; [3, H, W] is needed")
-    picture = image.detach().float().cpu()
-    picture = (picture - picture.min()) / (picture.max() - picture.min()).clamp(min=1e-12)
     maps = heads[:, query, keys - patches :].reshape(count, *grid)
     drawing, axes = _panels(count, 2.8, 3.1)
-    top, extent = float(maps.max()), (0, picture.shape[2], picture.shape[1], 0)
     for axis, over in zip(axes, maps, strict=False):
-        axis.imshow(picture.mean(0).numpy(), cmap="gray", extent=extent)
-        visible = (0.1 + 0.7 * over / max(top, 1e-12)).numpy()  # where no weight is, the picture
-        shown = axis.imshow(
-            over.numpy(), cmap="inferno", vmin=0, vmax=top, alpha=visible, extent=extent
-        )
+        shown = _lay(axis, image, over, float(maps.max()))
         share = f"{100 * float(over.sum()):.0f} % on patches"
         axis.text(0.5, -0.02, share, ha="center", va="top", transform=axis.transAxes, fontsize=8)
-        axis.set_axis_off()
     drawing.colorbar(shown, ax=axes, label=f"attention weight of query {query}", shrink=0.8)
     return drawing
 
 
-def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """Return a figure with an axis for each head, and the axes."""
+def plot_places(places: torch.Tensor, images: torch.Tensor, path: Path | None = None) -> Figure:
+    """Plot which places of images speak for a class, as :func:`grad_cam` says, over the images.
+
+    Args:
+        places: [B, H, W], not negative; each image has a scale of its own.
+        images: [B, 3, H, W] or [B, 1, H, W], with rows and columns of their own.
+        path: file of the picture.
+
+    Raises:
+        DataError: shapes do not fit together.
+
+    Example:
+        >>> places = gp.instruments.grad_cam(graph, images, "hidden[1]")
+        >>> drawing = gp.instruments.plot_places(places, images)
+    """
+    maps = places.detach().float().cpu()
+    if maps.ndim != 3 or 0 in maps.shape or images.ndim != 4 or len(images) != len(maps):
+        raise DataError(
+            f"places {list(places.shape)} and images {list(images.shape)} do not fit; [B, H, W] "
+            "and [B, 3, H, W] are needed",
+            ["places = gp.instruments.grad_cam(graph, images, at)"],
+        )
+    drawing, axes = _panels(len(maps), 2.8, 2.8, "image")
+    for axis, image, over in zip(axes, images, maps, strict=False):
+        shown = _lay(axis, image, over / over.max().clamp(min=1e-12), 1.0)
+    drawing.colorbar(shown, ax=axes, label="share of the largest place", shrink=0.8)
+    return keep(drawing, path)
+
+
+def _lay(axis: Axes, image: torch.Tensor, over: torch.Tensor, top: float) -> AxesImage:
+    """Show an image in gray, and a map over it."""
+    if image.ndim != 3 or image.shape[0] not in (1, 3):
+        raise DataError(f"the image has shape {list(image.shape)}; [3, H, W] is needed")
+    picture = image.detach().float().cpu()
+    picture = (picture - picture.min()) / (picture.max() - picture.min()).clamp(min=1e-12)
+    extent = (0, picture.shape[2], picture.shape[1], 0)
+    axis.imshow(picture.mean(0).numpy(), cmap="gray", extent=extent)
+    visible = (0.1 + 0.7 * over / max(top, 1e-12)).numpy()  # where no weight is, the picture
+    axis.set_axis_off()
+    return axis.imshow(over.numpy(), cmap="inferno", vmin=0, vmax=top, alpha=visible, extent=extent)
+
+
+def _panels(
+    count: int, width: float, height: float, name: str = "head"
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with an axis for each head or image, and the axes."""
     columns = min(count, _COLUMNS)
     drawing, axes = figure(columns, width, height, math.ceil(count / columns))
     for number, axis in enumerate(axes):
         if number >= count:
             axis.set_axis_off()
         elif count > 1:
-            axis.set_title(f"head {number}", fontsize=9)
+            axis.set_title(f"{name} {number}", fontsize=9)
     return drawing, axes

@@ -98,6 +98,36 @@ def test_the_mean_and_the_values_of_other_examples() -> None:
     assert torch.equal(found[:, :2], plain[:, :2])
 
 
+@pytest.mark.parametrize("chosen", ["last", "mask:where"])
+@pytest.mark.parametrize("how", ["mean", "resample"])
+def test_ablation_at_positions_of_each_row(how: Any, chosen: str) -> None:
+    """At lengths other than that of the examples: the values are those of tokens, one by one."""
+    model, graph = captured("gpt2")
+    value = value_of(model, call())
+    if chosen == "last":
+        examples = torch.stack([value[row, n - 1] for row, n in enumerate(LENGTHS)])
+    else:
+        examples = torch.cat([value[row, :n] for row, n in enumerate(LENGTHS)])
+    (part,) = gp.instruments.ablation(graph, call(), "hidden[1]", how=how, positions=chosen)
+    task = compiled(part)
+    for length in (9, 5):
+        given = call(length)
+        last = [min(n, length) - 1 for n in LENGTHS]
+        where = torch.zeros(3, length, dtype=torch.bool)
+        if chosen == "last":
+            where[range(3), last] = True
+        else:
+            where[0, [0, 4]] = where[2, 1:3] = True
+
+        def change(hidden: Tensor) -> None:
+            for row in range(3):
+                new = examples.mean(0) if how == "mean" else examples[row]
+                hidden[row, where[row]] = new  # noqa: B023
+
+        more = {} if chosen == "last" else {"where": where}
+        close(logits(task, {**given, **more}), hooked(model, given, change))
+
+
 @pytest.mark.parametrize("chosen", ["last", "tokens[1:3]", (0, -1), "mask:where", None])
 def test_values_of_another_run(chosen: Any) -> None:
     model, graph = captured("gpt2")

@@ -72,3 +72,21 @@ def test_one_head_and_long_texts() -> None:
 def test_what_does_not_fit(weights: torch.Tensor, options: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         gp.instruments.plot_attention(weights, **options)
+
+
+def test_places_lie_over_their_images(tmp_path: Path) -> None:
+    places, images = torch.rand(3, 4, 4), torch.rand(3, 1, 16, 24)
+    places[1] = 0  # nothing speaks for the class
+    drawing = gp.instruments.plot_places(places, images, tmp_path / "places.png")
+    assert (tmp_path / "places.png").stat().st_size > 5000
+    shown = [axis for axis in drawing.axes if axis.get_title().startswith("image")]
+    assert len(shown) == 3
+    for axis, place in zip(shown, places, strict=True):
+        expected = place / place.max().clamp(min=1e-12)
+        np.testing.assert_allclose(axis.images[1].get_array(), expected.numpy(), rtol=1e-6)
+        assert axis.images[1].get_extent() == [0, 24, 16, 0]
+    for wrong in ((places[0], images), (places, images[:2]), (places, images[0])):
+        with pytest.raises(DataError, match="do not fit"):
+            gp.instruments.plot_places(*wrong)
+    with pytest.raises(DataError, match=r"the image has shape \[2, 16, 24\]"):
+        gp.instruments.plot_places(places, torch.rand(3, 2, 16, 24))
