@@ -120,7 +120,7 @@ class Lens(nn.Module):
         if _slot(name) not in self.maps:
             return compile_program(self.end, Program())
         affine = Projection(residual=False, bias=True, at="input", name=_MAP)
-        task = compile_program(self.end, Program([affine]))
+        task = compile_program(self.end, Program((affine,)))
         state = self.maps[_slot(name)].state_dict()
         task.load_program_state({f"{_TENSORS}.{key}": value for key, value in state.items()})
         return task
