@@ -57,21 +57,10 @@ def test_inserted_tokens_behind_the_alignment() -> None:
         gp.compile(graph, gp.Program([prompt], align=head))
 
 
-def test_a_value_that_the_model_does_not_use() -> None:
-    class Unused(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.second = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
-            self.third = torch.nn.Linear(3, 3)
-
-        def forward(self, x: Tensor) -> Tensor:
-            beside: Tensor = self.second(x)
-            return self.first(x) + 0 * self.third(beside).shape[0]
-
-    graph = gp.capture(Unused().eval(), (torch.rand(2, 3),))
-    if "second:out" in graph.interfaces():
-        with pytest.raises(InterfaceError, match=r"second:out: the model does not use it"):
-            gp.compile(graph, gp.Program([gp.Additive(at="second:out", value=ONE)]))
+def test_a_value_that_a_later_change_replaces() -> None:
+    swapped = gp.compile(captured("residual")[1], gp.Program([gp.Swap(at="hidden[1]")]))
+    with pytest.raises(InterfaceError, match=r"depends on hidden\[0\]: .* change after it"):
+        gp.patch(swapped, images(), images(), at="hidden[0]", metric=(0, 1))
 
 
 def test_reading_and_steering_behind_the_alignment(
@@ -143,7 +132,7 @@ def test_a_vector_at_the_read_of_the_alignment_steers(tmp_path: Path) -> None:
     torch.testing.assert_close(torch.from_numpy(gap), 3 * weight.sum(1).expand(2, -1))
 
 
-def test_a_patched_read_is_that_of_hooks(task: gp.ReprogrammedModel) -> None:
+def test_a_changed_read_is_that_of_hooks(task: gp.ReprogrammedModel) -> None:
     model, x = captured("residual")[0], images()
     state = task.program_state()
 
