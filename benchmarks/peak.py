@@ -18,7 +18,8 @@ def peak_bytes(
     """Return the bytes of weights, and the most that tensors made by a call hold at a time.
 
     Args:
-        call: what is run; what it returns counts as well.
+        call: what is run; what it returns counts as well. It has run before, so that nothing is
+            made that later calls find.
         device: on ``cuda``, the allocator counts, what operations need inside included; on the
             CPU, the tensors that operations return.
         weights: tensors that are there anyway, such as the frozen ones.
