@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import fx
 from torch.utils import _pytree as pytree
 
 from graphprog.ir.dependence.classes import WEIGHTS
+from graphprog.ir.execution import executable
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
 from graphprog.ir.ops import CASTS, VIEWS, ancestors, schema_name, values_of
@@ -76,6 +77,14 @@ def constants_of(graph: Graph) -> set[fx.Node]:
         fixed = fixed and node.name not in modes and schema_name(node) not in _EMPTY
         if fixed and found.issuperset(node.all_input_nodes) and not _varies(node.meta.get("val")):
             found.add(node)
+    return found
+
+
+def computed_constants(graph: Graph, nodes: Sequence[fx.Node]) -> tuple[torch.Tensor, ...]:
+    """Compute nodes that depend on no input, where the weights are."""
+    run = executable(graph.code, graph.weights, nodes, graph.device)
+    with torch.no_grad():
+        found: tuple[torch.Tensor, ...] = run(*[None] * len(graph.placeholders))
     return found
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 
 from graphprog.compiler.model import ReprogrammedModel
-from graphprog.errors import ProgramError
+from graphprog.errors import GraphprogError, ProgramError
 from graphprog.ir.graph import Graph
+from graphprog.passes.once_per_step.once_per_step import OncePerStep
 from graphprog.passes.optimize.channels_last import ChannelsLast
 from graphprog.passes.optimize.fold_additive import FoldAdditive
 from graphprog.passes.optimize.fold_batch_norm import FoldBatchNorm
@@ -15,8 +17,10 @@ from graphprog.passes.optimize.fold_padding import FoldPadding
 from graphprog.passes.optimize.freeze_program import FreezeProgram
 from graphprog.passes.optimize.merge_linears import MergeLinears
 from graphprog.passes.pipeline import Pipeline
+from graphprog.passes.selection.only_what_is_read import OnlyWhatIsRead
 from graphprog.utils.torch_modes import plain_modes
 
+_FEWER = (OnlyWhatIsRead(), OncePerStep())
 _EXACT = (FreezeProgram(), FoldConstants())
 _ROUNDING = (FoldBatchNorm(), FoldAdditive(), FoldPadding(), MergeLinears(), ChannelsLast())
 
@@ -33,8 +37,10 @@ def freeze(task: ReprogrammedModel, *, exact: bool = True) -> Graph:
     Args:
         task: the task to freeze.
         exact: leave the result bit for bit that of the task. Otherwise, it may differ by rounding:
-            constants that are added move into biases and other constants, linear layers are merged,
-            fixed heads are multiplied in, and convolutions take over what ``gp.optimize`` folds.
+            only what is read is computed, keys and values of a prompt before causal attention are
+            constants, constants that are added move into biases and other constants, linear layers
+            are merged, fixed heads are multiplied in, and convolutions take over what
+            ``gp.optimize`` folds.
 
     Raises:
         ProgramError: ``task`` is not a compiled task.
@@ -49,9 +55,17 @@ def freeze(task: ReprogrammedModel, *, exact: bool = True) -> Graph:
             f"a compiled task is needed, not a {type(task).__name__}",
             ["gp.optimize(graph) is for a captured graph without a program"],
         )
-    graph = Pipeline(_EXACT)(task.graph)
+    graph = Pipeline(_EXACT)(task.graph if exact else _fewer(task.graph))
     if not exact:
         graph = Pipeline(_ROUNDING)(graph)
     labels = task.spec.contract.labels
     hints = {key: value for key, value in graph.hints.items() if key != "labels"}
     return dataclasses.replace(graph, hints={**hints, "labels": labels} if labels else hints)
+
+
+def _fewer(graph: Graph) -> Graph:
+    """Return a graph that computes less, as far as it can be divided."""
+    for item in _FEWER:
+        with suppress(GraphprogError):
+            graph = item(graph)
+    return graph

@@ -184,8 +184,9 @@ class ReprogrammedModel(nn.Module):
             flat = self.base.run(_flat(self.base, args, kwargs))
             return pytree.tree_unflatten(flat, self.base.out_spec)
         fewer = self.training and not torch.compiler.is_compiling()
-        graph = self._running.graph if fewer else self.graph
-        flat = graph.run(self._bound(args, kwargs), self.training)
+        inputs = self._bound(args, kwargs)
+        graph = self._running.graph_for(inputs) if fewer else self.graph
+        flat = graph.run(inputs, self.training)
         return pytree.tree_unflatten(flat, self.graph.out_spec)
 
     def at(self, number: int, positions: torch.Tensor, *inputs: torch.Tensor) -> Any:
@@ -196,8 +197,9 @@ class ReprogrammedModel(nn.Module):
             positions: int64 [B, L] of each row; of axis 1 only these are computed.
             inputs: the tensor inputs, in order.
         """
-        graph = self._running.at(number)
-        flat = graph.run([*self._bound(inputs, {}), positions], self.training)
+        given = self._bound(inputs, {})
+        graph = self._running.at(number, given)
+        flat = graph.run([*given, positions], self.training)
         return pytree.tree_unflatten(flat, graph.out_spec)
 
     def both(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:

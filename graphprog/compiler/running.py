@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +16,7 @@ from graphprog.ir.graph import Graph
 from graphprog.ir.ops import schema_name
 from graphprog.ir.printing import provenance_of
 from graphprog.ir.sizes import fresh_size
-from graphprog.passes.once_per_step.once_per_step import OncePerStep
+from graphprog.passes.once_per_step.once_per_step import Once, OncePerStep
 from graphprog.passes.selection.only_what_is_read import OnlyWhatIsRead, flops_saved
 from graphprog.passes.selection.push_down import Stop
 from graphprog.rewriting.editor import Editor
@@ -39,7 +40,11 @@ class Running:
     @property
     def graph(self) -> Graph:
         """The graph in which only what is read is computed, and a prompt once for all rows."""
-        return self._once[0]
+        return self._once.graph
+
+    def graph_for(self, inputs: Sequence[torch.Tensor]) -> Graph:
+        """Return the graph for some inputs: a prompt may come after entries that are all alike."""
+        return self._once.graph_for(inputs)
 
     @cached_property
     def _moved(self) -> tuple[Graph, list[Stop], str]:
@@ -51,54 +56,87 @@ class Running:
         return found, stops, ""
 
     @cached_property
-    def _once(self) -> tuple[Graph, list[Stop], str]:
-        with plain_modes():
-            return _split(self._moved[0])
+    def _once(self) -> _Splits:
+        return _Splits(self._moved[0])
 
-    def at(self, number: int) -> Graph:
+    def at(self, number: int, inputs: Sequence[torch.Tensor]) -> Graph:
         """Return the graph with some entries of axis 1 of one output, given as a last input.
 
         That input is int64 [B, L], the numbers of the entries of each row.
 
         Args:
             number: of the output.
+            inputs: the others.
         """
         if number not in self._at:
             with plain_modes():
-                self._at[number] = _split(_reading(self._whole, number))[0]
-        return self._at[number]
+                self._at[number] = _Splits(_reading(self._whole, number))
+        return self._at[number].graph_for(inputs)
 
     @cached_property
-    def _at(self) -> dict[int, Graph]:
+    def _at(self) -> dict[int, _Splits]:
         return {}
 
     def notes(self) -> list[str]:
         """Say what is not computed, and why not more."""
         found, stops, refused = self._moved
-        once, unsplit, failed = self._once
         lines = [f"only what is read: not applied, {refused}"] if refused else []
         if saved := _saved(self._whole, found):
             lines.append(f"only what is read is computed in training: {saved} of FLOPs saved")
             lines += [f"  up to {_place(stop)}: {stop.reason}" for stop in stops]
-        if failed:
-            lines.append(f"once per step: not applied, {failed}")
-        elif once is not found:
-            lines.append(
-                "the prompt is computed once a step, with one row: "
-                f"{_saved(found, once) or 'nothing'} of FLOPs saved at the sizes of capture"
+        return lines + self._once.notes()
+
+
+class _Splits:
+    """A graph with its prompt computed once: always, and where rows begin alike."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._whole = graph
+        self._failed = ""
+        self._always = self._split(0)
+        after = self._always.after if self._always.graph is graph else 0
+        self._start = after
+        self._alike = self._split(after) if after else self._always
+
+    @property
+    def graph(self) -> Graph:
+        return self._always.graph
+
+    def graph_for(self, inputs: Sequence[torch.Tensor]) -> Graph:
+        if self._alike is self._always:
+            return self.graph
+        names = [str(node.target) for node in self._whole.placeholders]
+        given = dict(zip(names, inputs, strict=False))
+        for name in self._alike.assumed:
+            first = given[name][:, : self._start]
+            if not torch.equal(first, first[:1].expand_as(first)):
+                return self.graph
+        return self._alike.graph
+
+    def _split(self, alike: int) -> Once:
+        with plain_modes():
+            try:
+                return OncePerStep().split(self._whole, alike)
+            except GraphprogError as error:
+                self._failed = str(error)
+                return Once(self._whole, ())
+
+    def notes(self) -> list[str]:
+        if self._failed:
+            return [f"once per step: not applied, {self._failed}"]
+        found, start = self._alike, self._start
+        if found.graph is not self._whole:
+            where = f" where all rows begin with the same {start} entries," if start else ""
+            saved = _saved(self._whole, found.graph) or "nothing"
+            first = (
+                f"the prompt is computed once a step,{where} with one row: "
+                f"{saved} of FLOPs saved at the sizes of capture"
             )
-        elif unsplit:
-            lines.append("the prompt is computed for every row:")
-        lines += [f"  at {_place(stop)}: {stop.reason}" for stop in unsplit]
-        return lines
-
-
-def _split(graph: Graph) -> tuple[Graph, list[Stop], str]:
-    """Return the graph with its prompt computed once, or as it is; where not, and why."""
-    try:
-        return *OncePerStep().split(graph), ""
-    except GraphprogError as error:
-        return graph, [], str(error)
+        elif found.stops:
+            first = "the prompt is computed for every row:"
+        else:
+            return []
+        return [first, *(f"  at {_place(stop)}: {stop.reason}" for stop in found.stops)]
 
 
 def _saved(before: Graph, after: Graph) -> str:

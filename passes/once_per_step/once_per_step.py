@@ -17,6 +17,23 @@ from graphprog.rewriting.editor import Editor
 from graphprog.spec.registry import spec
 
 
+@dataclasses.dataclass(frozen=True)
+class Once:
+    """A graph in which a prompt is computed once.
+
+    Attributes:
+        graph: the graph; that which was given if nothing was split.
+        stops: where a prompt and samples are computed together, and why.
+        after: number of the entries of samples before the prompt, where it has some.
+        assumed: inputs of which the first entries are taken to be the same in every row.
+    """
+
+    graph: Graph
+    stops: tuple[Stop, ...]
+    after: int = 0
+    assumed: tuple[str, ...] = ()
+
+
 @spec("once-per-step")
 @dataclasses.dataclass(frozen=True)
 class OncePerStep(Pass):
@@ -38,11 +55,15 @@ class OncePerStep(Pass):
 
     def run(self, graph: Graph) -> Graph:
         """Split what can be split."""
-        found, _ = self.split(graph)
-        return found
+        return self.split(graph).graph
 
-    def split(self, graph: Graph) -> tuple[Graph, list[Stop]]:
+    def split(self, graph: Graph, alike: int = 0) -> Once:
         """Return the graph, and where a prompt and samples are computed together, and why.
+
+        Args:
+            graph: the graph.
+            alike: number of the first entries of whole numbers [B, S, ...] given as inputs that the
+                caller checks to be the same in every row, such as a token for the beginning.
 
         Raises:
             PassError: an operation does not run on a part of its operands; this is a defect.
@@ -50,10 +71,10 @@ class OncePerStep(Pass):
         edit = Editor(graph, str(self))
         edit.erase_dead()
         if batch_of(edit.code) is None:
-            return graph, []
+            return Once(graph, ())
         opaque = frozenset(edit.alive(name for mode in graph.modes for name in mode.nodes))
         unflatten_layers(edit.code, opaque, {"made_by": str(self)})
-        splitting = Splitting(edit.code, graph.weights, opaque, {"made_by": str(self)})
+        splitting = Splitting(edit.code, graph.weights, opaque, {"made_by": str(self)}, alike)
         try:
             splitting.run()
         except Exception as error:
@@ -61,11 +82,13 @@ class OncePerStep(Pass):
                 f"values cannot be split: {type(error).__name__}: {error}",
                 ["this is a defect of the pass: report it with graph.text"],
             ) from error
+        stops, after = tuple(splitting.stops), splitting.after
         if not splitting.crossed:
-            return graph, splitting.stops
+            return Once(graph, stops, after)
         _drop_lost_sites(edit)
         edit.insertions.clear()
-        return edit.finish(), splitting.stops
+        assumed = tuple(str(node.target) for node in splitting.ranges.assumed)
+        return Once(edit.finish(), stops, after, assumed)
 
 
 def _drop_lost_sites(edit: Editor) -> None:

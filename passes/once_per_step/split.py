@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,17 +20,19 @@ from torch.utils import _pytree as pytree
 from graphprog.ir.dependence.batch_rows import batch_of, batch_rows
 from graphprog.ir.dependence.classes import draws
 from graphprog.ir.fake import fake_tensor
-from graphprog.ir.ops import bound, schema_name
+from graphprog.ir.ops import bound, schema_name, values_of
 from graphprog.ir.sizes import SLICE_END, expression, same_size
 from graphprog.ir.weights import Weights
-from graphprog.passes.once_per_step.ranges import Ranges
 from graphprog.passes.selection.axis_rules import RESHAPES, row_arguments, shape_of
 from graphprog.passes.selection.push_down import Stop
+from graphprog.passes.selection.ranges import Ranges
 from graphprog.passes.selection.writer import Writer, is_named
 from graphprog.rewriting.toposort import sort
 
 _aten = torch.ops.aten
 _ATTENTION = "scaled_dot_product_attention"
+_LONGEST = 256
+"""Entries of a prompt of which each is looked at."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Split:
         count: entries of the prompt, which are first.
         head: the value of the prompt's entries, with one row.
         rest: the value of all other entries, with all rows.
+        learned: whether the prompt depends on a program.
     """
 
     axis: int
@@ -50,6 +53,7 @@ class Split:
     count: int
     head: fx.Node
     rest: fx.Node
+    learned: bool
 
 
 class _WholeError(Exception):
@@ -64,10 +68,12 @@ class Splitting:
         weights: the tensors.
         opaque: nodes that are computed as they are.
         meta: further metadata of new nodes.
+        alike: number of the first entries of inputs that are taken to be the same in every row.
 
     Attributes:
         crossed: the attention that was split.
         stops: where values are read as a whole, and why.
+        after: number of the entries of samples before a prompt, where it has some.
     """
 
     def __init__(
@@ -76,16 +82,19 @@ class Splitting:
         weights: Weights,
         opaque: frozenset[fx.Node],
         meta: dict[str, Any],
+        alike: int = 0,
     ) -> None:
         self.code = code
         self.writer = Writer(code, meta)
         self.opaque = opaque
         self.batch = batch_of(code)
         self.rows: dict[fx.Node, Any] = dict(batch_rows(code))
-        self.ranges = Ranges(code, weights, opaque)
+        self.ranges = Ranges(code, weights, opaque, alike)
         self.parts: dict[fx.Node, Split] = {}
         self.crossed: list[fx.Node] = []
         self.stops: list[Stop] = []
+        self.after = 0
+        self.programmed = _programmed(code, weights)
         self._joined: dict[fx.Node, fx.Node] = {}
         self._values: dict[Any, torch.Tensor] = {}
 
@@ -94,7 +103,7 @@ class Splitting:
         attends = [one for one in self.code.nodes if is_named(one, _ATTENTION)]
         masked = any(bound(one)["is_causal"] or bound(one)["attn_mask"] for one in attends)
         if not masked:
-            begun = [one for one in self.code.nodes if self._is_begin(one)]
+            begun = [one for one in self.code.nodes if self._is_prompt(one)]
             self.stops = [
                 Stop(one, "the prompt attends to samples") for one in attends[:1] if begun
             ]
@@ -119,7 +128,8 @@ class Splitting:
                 attends = is_named(node, _ATTENTION)
                 self.parts[node] = self._attend(node) if attends else self._each(node)
         except _WholeError as reason:
-            self.stops.append(Stop(node, str(reason)))
+            if any(one in self.parts and self.parts[one].learned for one in node.all_input_nodes):
+                self.stops.append(Stop(node, str(reason)))
             self._join_operands(node)
 
     def _join_operands(self, node: fx.Node) -> None:
@@ -148,33 +158,45 @@ class Splitting:
             return cut
         if not isinstance(place, int):
             raise _WholeError("rows of the batch may mix in an operand")
+        if cut.target is _aten.expand.default and not self._has_rows(cut.args[0]):
+            sizes = list(cut.args[1])  # type: ignore[arg-type]
+            sizes[place] = 1
+            return self.writer.once(_aten.expand.default, cut.args[0], sizes)
         return self.writer.once(_aten.slice.Tensor, cut, place, 0, 1)
+
+    def _has_rows(self, node: Any) -> bool:
+        assert self.batch is not None
+        return self.batch.among(fake_tensor(node).shape)
 
     def _cut(self, node: fx.Node, axis: int, start: int, end: int) -> fx.Node:
         return self.writer.once(_aten.slice.Tensor, node, axis, start, end)
 
-    def _is_begin(self, node: fx.Node) -> bool:
-        """Whether entries that are the same in every row are concatenated before others."""
-        if node.target is not _aten.cat.default:
+    def _is_prompt(self, node: fx.Node) -> bool:
+        """Whether entries of a program are concatenated with others, which differ between rows."""
+        if node.target is not _aten.cat.default or not self.ranges.varies(node):
             return False
-        first, *others = bound(node)["tensors"]
-        return bool(others) and self.ranges.varies(node) and not self.ranges.varies(first)
+        parts = bound(node)["tensors"]
+        return any(one in self.programmed and not self.ranges.varies(one) for one in parts)
 
     def _begin(self, node: fx.Node) -> bool:
         """Split a value into entries of the program before others, and these."""
         given = bound(node)
         axis, tensors = given["dim"] % len(shape_of(node)), list(given["tensors"])
         heads: list[fx.Node] = []
-        count, rows, follows = 0, self.rows.get(node), None
+        count, rows, follows, learned = 0, self.rows.get(node), None, False
         while tensors and follows is None:
             size, part = shape_of(tensors[0])[axis], self.parts.get(tensors[0])
             if part is not None and part.axis == axis and part.rows == rows:
                 heads, count, follows = [*heads, part.head], count + part.count, part.rest
+                learned |= part.learned
             elif part is not None or not isinstance(size, int) or self.ranges.varies(tensors[0]):
                 break
             else:
                 heads, count = [*heads, self._one(tensors[0])], count + size
+                learned |= tensors[0] in self.programmed
             tensors = tensors[1:]
+        if not count:
+            self._find_start(tensors, axis)
         if (
             not count
             or not isinstance(rows, int)
@@ -189,8 +211,19 @@ class Splitting:
             some[0] if len(some) == 1 else self.writer.call(_aten.cat.default, some, axis)
             for some in (heads, rests)
         )
-        self.parts[node] = Split(axis, rows, count, head, rest)
+        self.parts[node] = Split(axis, rows, count, head, rest, learned)
         return True
+
+    def _find_start(self, tensors: Sequence[fx.Node], axis: int) -> None:
+        """Remember how many entries of samples are before a prompt."""
+        prompt = tensors[1:-1]
+        if not any(one in self.programmed for one in prompt) or any(
+            map(self.ranges.varies, prompt)
+        ):
+            return
+        size = shape_of(tensors[0])[axis]
+        if isinstance(size, int) and fake_tensor(tensors[0]).is_floating_point():
+            self.after = max(self.after, size)
 
     def _read_part(self, node: fx.Node) -> bool:
         """Read only entries of samples, where an operation reads no others."""
@@ -250,7 +283,7 @@ class Splitting:
         length = self._rest_length(splits)
         head = self._copy(node, heads, {rows: (1, 1), axis: (count, count)})
         rest = self._copy(node, rests, {axis: length})
-        return Split(axis, rows, count, head, rest)
+        return Split(axis, rows, count, head, rest, any(one.learned for one in splits.values()))
 
     def _axis(
         self, node: fx.Node, splits: Mapping[fx.Node, Split]
@@ -335,16 +368,21 @@ class Splitting:
             own, later = None, self._causal_mask(given["key"], query.count)
         else:
             own, later = self._mask_parts(mask, query.count, key.count)
+            causal = own is None
         attend = _aten.scaled_dot_product_attention.default
         own_named = named | ({"is_causal": True} if causal else {})
         head = call(attend, query.head, key.head, value.head, own, **own_named)
         keys, values = self._whole(given["key"]), self._whole(given["value"])
         rest = call(attend, query.rest, keys, values, later, **named)
         self.crossed.append(node)
-        return Split(query.axis, rows, query.count, head, rest)
+        learned = any(part.learned for part in (query, key, value))
+        return Split(query.axis, rows, query.count, head, rest, learned)
 
-    def _mask_parts(self, mask: Any, queries: int, keys: int) -> tuple[fx.Node, fx.Node]:
-        """Return the mask among the prompt, and that of samples; prove that it hides samples."""
+    def _mask_parts(self, mask: Any, queries: int, keys: int) -> tuple[fx.Node | None, fx.Node]:
+        """Return the mask among the prompt, and that of samples; prove that it hides samples.
+
+        There is none among the prompt if it is causal by order.
+        """
         if not isinstance(mask, fx.Node):
             raise _WholeError("the prompt attends to samples")
         shape = shape_of(mask)
@@ -352,23 +390,30 @@ class Splitting:
         if rank < 2 or any(expression(size) == 1 for size in shape[-2:]):
             raise _WholeError("its mask hides no samples from the prompt")
         own, inside = (rank - 2, 0, queries), (rank - 1, 0, keys)
-        hidden = self.ranges.of(mask, (own, (rank - 1, keys, math.inf)))
-        if not self._hides(mask, hidden.high, own):
+        if not self.ranges.hides(mask, queries, keys):
             raise _WholeError("its mask is not proved to hide samples from the prompt")
         if self.ranges.of(mask, (own, inside)).varies:
             raise _WholeError("its mask differs between rows at the prompt")
+        in_order = queries == keys <= _LONGEST and self._is_triangle(mask, queries)
         mask = self._whole(mask)
+        if in_order:
+            return None, self._cut(mask, rank - 2, queries, SLICE_END)
         among = self._cut(self._cut(mask, rank - 2, 0, queries), rank - 1, 0, keys)
         return self._one(mask, among), self._cut(mask, rank - 2, queries, SLICE_END)
 
-    def _hides(self, mask: fx.Node, high: float, queries: tuple[int, int, float]) -> bool:
-        """Whether entries up to a bound get no weight at all."""
-        dtype = fake_tensor(mask).dtype
-        if dtype == torch.bool:
-            return high == 0
-        least = torch.finfo(dtype).min
-        seen = self.ranges.of(mask, (queries, (len(shape_of(mask)) - 1, 0, 1)))
-        return high == -math.inf or (high <= least and seen.low > least / 2)
+    def _is_triangle(self, mask: fx.Node, count: int) -> bool:
+        """Whether each of the first entries sees itself and all before it, and no others."""
+        rank, known = len(shape_of(mask)), self.ranges
+        whole = float(fake_tensor(mask).dtype == torch.bool)
+        for row in range(count):
+            own = (rank - 2, row, row + 1)
+            seen = known.of(mask, (own, (rank - 1, 0, row + 1)))
+            if not seen.low == seen.high == whole:
+                return False
+            hidden = known.of(mask, (own, (rank - 1, row + 1, count))).high
+            if row + 1 < count and not (hidden == 0 if whole else hidden == -math.inf):
+                return False
+        return True
 
     def _causal_mask(self, key: fx.Node, count: int) -> fx.Node:
         """Return the mask of samples after a prompt: bool [S, P + S]."""
@@ -379,3 +424,16 @@ class Splitting:
         numbers = once(_aten.arange.default, every, device=device)
         own = once(_aten.unsqueeze.default, self._cut(numbers, 0, count, SLICE_END), -1)
         return once(_aten.le.Tensor, numbers, own)
+
+
+def _programmed(code: fx.Graph, weights: Weights) -> set[fx.Node]:
+    """Return the values that depend on tensors of a program, or on others that are trained."""
+    found: set[fx.Node] = set()
+    for node in code.nodes:
+        own = node.op == "get_attr" and (
+            str(node.target).startswith("program.")
+            or operator.attrgetter(str(node.target))(weights).requires_grad
+        )
+        if own or not found.isdisjoint(values_of(node)):
+            found.add(node)
+    return found

@@ -7,8 +7,11 @@ import dataclasses
 import torch
 from torch import fx
 
-from graphprog.analysis.constants import reads_through_views, stored_constants
-from graphprog.ir.execution import executable
+from graphprog.analysis.constants import (
+    computed_constants,
+    reads_through_views,
+    stored_constants,
+)
 from graphprog.ir.graph import Graph
 from graphprog.passes.base import Pass
 from graphprog.passes.optimize.source_edit import SourceEdit, require_source
@@ -66,21 +69,13 @@ def with_constants(graph: Graph, limit: int = LIMIT) -> Graph:
         return graph
     source = SourceEdit(graph, "fold-constants", "folded")
     edit, stored = source.edit, []
-    for node, value in zip(nodes, _values(graph, nodes), strict=True):
+    for node, value in zip(nodes, computed_constants(graph, nodes), strict=True):
         old = edit.node(node.name)
         new = source.store(value, old, f"value_{node.name}")
         edit.substitute(old, new, fused=True)
         stored.append(new)
     _copy_outputs(source, stored)
     return source.finish()
-
-
-def _values(graph: Graph, nodes: list[fx.Node]) -> tuple[torch.Tensor, ...]:
-    """Compute nodes that depend on no input, where the weights are."""
-    run = executable(graph.code, graph.weights, nodes, graph.device)
-    with torch.no_grad():
-        found: tuple[torch.Tensor, ...] = run(*[None] * len(graph.placeholders))
-    return found
 
 
 def _copy_outputs(source: SourceEdit, stored: list[fx.Node]) -> None:

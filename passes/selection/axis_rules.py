@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -65,10 +66,10 @@ _FOLLOWED = frozenset(
 
 def row_arguments(value: fx.Node, axis: int) -> list[Argument] | None:
     """As :data:`Rule`; None where the operation is needed as a whole."""
+    if is_pointwise(value) and value.target not in RULES:
+        return list(_aligned(value, axis)) or None
     if value.target in RULES:
         found = RULES[value.target](value, axis)
-    elif is_pointwise(value):
-        found = list(_aligned(value, axis)) or None
     elif schema_name(value) in _FOLLOWED:
         found = _followed(value, axis)
     else:
@@ -76,7 +77,15 @@ def row_arguments(value: fx.Node, axis: int) -> list[Argument] | None:
     axes: dict[fx.Node, set[int]] = {}
     for argument, own in found or []:
         axes.setdefault(argument, set()).add(own)
-    return found if all(len(own) == 1 for own in axes.values()) else None
+    alike = all(len(own) == 1 for own in axes.values())
+    return found if alike and _are_read_once(value, found or []) else None
+
+
+def _are_read_once(value: fx.Node, found: list[Argument]) -> bool:
+    """Whether an operation reads these arguments in no other place, as keys that are queries."""
+    leaves = pytree.tree_leaves((value.args, value.kwargs))
+    given = Counter(one for one in leaves if isinstance(one, fx.Node))
+    return all(given[one] == count for one, count in Counter(one for one, _ in found).items())
 
 
 def is_pointwise(value: fx.Node) -> bool:

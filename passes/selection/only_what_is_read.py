@@ -11,6 +11,7 @@ from graphprog.ir.graph import Graph
 from graphprog.ir.parts.cost import flops_of
 from graphprog.ir.sizes import same_shape
 from graphprog.passes.base import Pass
+from graphprog.passes.selection.beginnings import bound_reads
 from graphprog.passes.selection.push_down import Stop, push_down
 from graphprog.passes.selection.unflatten import unflatten_layers
 from graphprog.rewriting.edges import uses_of
@@ -69,7 +70,8 @@ class OnlyWhatIsRead(Pass):
         whole = {*kept, *edit.alive(name for mode in graph.modes for name in mode.nodes)}
         shapes = {node: node.meta["val"] for node in edit.code.nodes if node.op != "output"}
         unflatten_layers(edit.code, whole, {"made_by": str(self)})
-        stops = push_down(edit.code, whole, meta={"made_by": str(self)})
+        bound_reads(edit, graph, {"made_by": str(self)})
+        stops = push_down(edit.code, whole, meta={"made_by": str(self)}, weights=graph.weights)
         for name in self.keep:
             site = edit.sites[table.resolve(name).key]
             site.edges = set(uses_of(site.node))

@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 from graphprog.ir.dependence.batch_rows import Mixed, Place, batch_rows
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.ops import bound
+from graphprog.ir.weights import Weights
 from graphprog.passes.selection.axis_rules import (
     RESHAPES,
     arguments_of,
@@ -26,6 +27,7 @@ from graphprog.passes.selection.axis_rules import (
     row_arguments,
     shape_of,
 )
+from graphprog.passes.selection.beginnings import Beginnings, cut_keys
 from graphprog.passes.selection.reads import Read, Selection
 from graphprog.passes.selection.selections import Selections
 from graphprog.passes.selection.writer import Writer, is_named
@@ -68,6 +70,7 @@ def push_down(
     whole: Collection[fx.Node] = (),
     numbered: bool = True,
     meta: dict[str, Any] | None = None,
+    weights: Weights | None = None,
 ) -> list[Stop]:
     """Move selections of entries as far up as they may go, in place.
 
@@ -76,13 +79,14 @@ def push_down(
         whole: nodes that are computed as they are.
         numbered: also move selections by numbers, which may differ by row of the batch.
         meta: further metadata of new nodes.
+        weights: the tensors, to find what masks hide; without them keys are not made fewer.
 
     Returns:
         Where they stopped.
     """
     stops: list[Stop] = []
     for _ in range(_ROUNDS):
-        moving = _Round(Writer(code, meta), whole, numbered)
+        moving = _Round(Writer(code, meta), whole, numbered, weights)
         moved = moving.run()
         stops = moving.stops if moved or not stops else stops
         if not moved:
@@ -124,7 +128,13 @@ def _live(code: fx.Graph, whole: Collection[fx.Node]) -> set[fx.Node]:
 class _Round:
     """One walk from the outputs to the inputs."""
 
-    def __init__(self, writer: Writer, whole: Collection[fx.Node], numbered: bool) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        whole: Collection[fx.Node],
+        numbered: bool,
+        weights: Weights | None,
+    ) -> None:
         self.writer = writer
         self.code = writer.code
         self.whole = frozenset(whole)
@@ -135,14 +145,19 @@ class _Round:
         self.stops: list[Stop] = []
         self.reads: dict[fx.Node, dict[fx.Node, Read]] = {}
         self.fewer: dict[fx.Node, Read] = {}
+        self.weights = weights
+        self.beginnings: Beginnings | None = None
+        self.begun: set[fx.Node] = set()
 
     def run(self) -> bool:
         """Move selections, and return whether one did."""
         selecting = self._written_out()
+        if self.weights is not None:
+            self.beginnings = Beginnings(self.code, self.weights, self.whole)
         self.live = _live(self.code, self.whole)
         for node in reversed(list(self.code.nodes)):
             if (own := selecting.get(node)) is not None:
-                self._ask(node, [(own.value, own.read.axis)], own.read)
+                self._ask(node, self._along([(own.value, own.read.axis)], own.read))
             elif node in self.reads:
                 self._pass_on(node)
         moved = any(one.value in self.fewer for one in selecting.values())
@@ -151,6 +166,8 @@ class _Round:
         for node, readers in self.reads.items():
             if node not in self.fewer:
                 self._select(node, readers)
+        for node in self.begun:
+            cut_keys(self.writer, node, self.fewer[node])
         for new, one in selecting.items():
             self._restore(new, one)
         sort(self.code)
@@ -162,10 +179,10 @@ class _Round:
     def _pass_on(self, node: fx.Node) -> None:
         """Ask the operands of a value for fewer entries, if no others of it are read."""
         read = self._common(node)
-        arguments = None if read is None else self._arguments(node, read)
-        if read is not None and arguments is not None:
+        wanted = None if read is None else self._wanted(node, read)
+        if read is not None and wanted is not None:
             self.fewer[node] = read
-            self._ask(node, arguments, read)
+            self._ask(node, wanted)
         elif isinstance(node.meta["val"], list | tuple):  # only its parts can be selected from
             for part in self.reads.pop(node):
                 del self.fewer[part]
@@ -212,10 +229,16 @@ class _Round:
             place -= known.read.axis < place
         self.axes[result] = place
 
-    def _ask(self, node: fx.Node, arguments: list[tuple[fx.Node, int]], read: Read) -> None:
-        for argument, axis in arguments:
-            stays = read.by_row and self.selections.is_rows(argument) is None
-            self.reads.setdefault(argument, {})[node] = read.along(axis, stays)
+    def _along(self, arguments: list[tuple[fx.Node, int]], read: Read) -> dict[fx.Node, Read]:
+        """Return the same entries of operands, along an axis of each."""
+        return {
+            one: read.along(axis, read.by_row and self.selections.is_rows(one) is None)
+            for one, axis in arguments
+        }
+
+    def _ask(self, node: fx.Node, wanted: Mapping[fx.Node, Read]) -> None:
+        for operand, read in wanted.items():
+            self.reads.setdefault(operand, {})[node] = read
 
     def _common(self, node: fx.Node) -> Read | None:
         """Return what all that read a value read of it, if that is the same."""
@@ -231,17 +254,20 @@ class _Round:
             return None
         return read
 
-    def _arguments(self, node: fx.Node, read: Read) -> list[tuple[fx.Node, int]] | None:
+    def _wanted(self, node: fx.Node, read: Read) -> dict[fx.Node, Read] | None:
         """Return which entries of operands the entries of a value are computed from."""
         if node.op != "call_function":
             return None
+        if self.beginnings and (wanted := self.beginnings.operands(node, read)) is not None:
+            self.begun.add(node)
+            return wanted
         found = row_arguments(node, read.axis)
         if found is None:
             self.stops.append(Stop(node, "it needs all entries of its operands"))
         elif read.by_row and not self._keeps_rows(node, read.axis, found):
             self.stops.append(Stop(node, "rows of the batch would select from shared entries"))
             return None
-        return found
+        return None if found is None else self._along(found, read)
 
     def _keeps_rows(self, node: fx.Node, axis: int, found: list[tuple[fx.Node, int]]) -> bool:
         """Whether entries that differ by row can be selected from the operands instead."""
@@ -265,7 +291,8 @@ class _Round:
             if node.target in RESHAPES:
                 node.target = _aten.reshape.default
             node.args = (node.args[0], sizes, *node.args[2:])
-        if is_named(node, "scaled_dot_product_attention") and bound(node)["is_causal"]:
+        causal = is_named(node, "scaled_dot_product_attention") and bound(node)["is_causal"]
+        if causal and node not in self.begun:
             self._write_mask(node, read)
         node.meta["val"] = pytree.tree_map_only(
             torch.Tensor, lambda value: _narrowed(value, read), node.meta["val"]

@@ -87,7 +87,7 @@ STEPS: dict[str, Callable[[], nn.Module]] = {
     "running": lambda: Each(lambda x: x.cumsum(1) / 4),
     "over-tokens": lambda: Each(lambda x: x.softmax(1)),
     "places": lambda: Each(lambda x: x + torch.linspace(0, 1, LENGTH, dtype=x.dtype)[:, None]),
-    "swapped": lambda: Each(lambda x: x.transpose(0, 1).exp().transpose(0, 1)),
+    "swapped": lambda: Each(lambda x: x.transpose(0, 1).sin().transpose(0, 1)),
 }
 
 

@@ -142,6 +142,53 @@ def test_training_runs_the_prompt_once(decoder: tuple[Any, Graph]) -> None:
     torch.testing.assert_close(found, every[torch.arange(3)[:, None], places])
 
 
+@pytest.mark.parametrize("labels", [False, True])
+def test_a_prompt_after_a_token_for_the_beginning(decoder: tuple[Any, Graph], labels: bool) -> None:
+    """Where rows begin alike, the token and the prompt are a prefix that is computed once."""
+    model, graph = decoder
+    prompt = gp.Concatenative(at="tokens", offset=1, length=4, value=gp.Learnable("normal"))
+    task = gp.compile(graph, gp.Program([prompt]))
+    (learned,) = task.program.parameters()
+    learned.data.normal_()
+    assert "where all rows begin with the same 1 entries" in str(task.explain())
+    ids, mask = padded()
+    ids[:, 0], mask[2] = 1, 1
+    words = model.get_input_embeddings()
+    weight = torch.randn(3, 8, WORDS, dtype=torch.float64) * mask[:, 1:, None]
+    prefix = torch.cat([words(ids[:1, 0]), learned.to(model.dtype)])
+    after = with_a_prefix(model, prefix, ids[:, 1:], mask[:, 1:])
+    task.train()
+    if labels:
+        places = torch.arange(5, 13).expand(3, -1)
+        found = task.at(0, places, ids, mask)
+    else:
+        found = task(input_ids=ids, attention_mask=mask)
+    logits = getattr(found, "logits", found)[:, -8:]
+    results = [
+        (one * mask[:, 1:, None], *torch.autograd.grad((one * weight).sum(), learned))
+        for one in (logits, after)
+    ]
+    torch.testing.assert_close(*results, rtol=1e-6, atol=1e-5)
+
+
+def test_a_prompt_after_tokens_that_differ(decoder: tuple[Any, Graph]) -> None:
+    prompt = gp.Concatenative(at="tokens", offset=2, length=3, value=gp.Learnable("normal"))
+    task = gp.compile(decoder[1], gp.Program([prompt], align=gp.LastToken())).train()
+    ids, mask = torch.randint(WORDS, (6, 7)), torch.ones(6, 7, dtype=torch.int64)
+    costs = []
+    for column in (slice(0, 2), slice(0, 1), slice(0, 0)):
+        alike = ids.clone()
+        alike[:, column] = ids[0, column]
+        for seen in (mask, mask.index_fill(1, torch.tensor([0]), 0), mask.triu(-4)):
+            torch.testing.assert_close(task(alike, seen), task.graph.run([alike, seen])[0])
+            with FlopCounterMode(display=False) as counter:
+                task(alike, seen)
+            costs.append(counter.get_total_flops())
+    whole = costs[-1]
+    assert costs[0] < 0.8 * whole
+    assert costs[2:] == [whole] * 7  # a row without its first token, or another one
+
+
 class Prompted(nn.Module):
     """Entries of its own before those of samples, then a network over tokens."""
 
@@ -189,7 +236,7 @@ def test_after_attention_to_samples_the_prompt_differs_between_rows(first: str) 
         (["causal", "mixing", "linear"], "split"),
         (["attention", "linear"], "the prompt attends to samples"),
         (["masked", "linear"], "not proved to hide samples"),
-        (["hidden", "causal"], "not proved to hide samples"),
+        (["hidden", "causal"], "split"),
         (["mixing", "causal"], "keys and values"),
         (["linear", "running", "linear"], ""),
     ],
@@ -197,7 +244,8 @@ def test_after_attention_to_samples_the_prompt_differs_between_rows(first: str) 
 )
 def test_what_is_split_and_what_is_not(steps: list[str], found: str) -> None:
     graph = gp.capture(Prompted(with_steps(*steps)).eval(), (samples(3),))
-    once, stops = OncePerStep().split(graph)
+    split = OncePerStep().split(graph)
+    once, stops = split.graph, split.stops
     same(graph, once, samples(4))
     if found == "split":
         before, after = flops_saved(graph, once)
@@ -222,7 +270,8 @@ class Located(nn.Module):
 def test_positions_that_differ_between_rows_are_refused() -> None:
     places = torch.arange(LENGTH) + torch.arange(3)[:, None]
     graph = gp.capture(Prompted(Located()).eval(), (samples(3), places))
-    once, stops = OncePerStep().split(graph)
+    found = OncePerStep().split(graph)
+    once, stops = found.graph, found.stops
     assert once is graph
     assert any("differs between rows at the prompt" in stop.reason for stop in stops)
 
@@ -251,7 +300,8 @@ def test_padding_of_samples_is_right_and_that_of_the_prompt_is_refused(pads_prom
     seen = torch.ones(4, length, dtype=torch.int64)
     graph = gp.capture(Prompted(Masked(pads_prompt)).eval(), (samples(4), seen))
     seen[1, :2], seen[2, -2:], seen[3, -1] = pads_prompt, 0, 0
-    once, stops = OncePerStep().split(graph)
+    found = OncePerStep().split(graph)
+    once, stops = found.graph, found.stops
     same(graph, once, samples(4), seen)
     assert (once is graph) == pads_prompt
     if pads_prompt:
@@ -262,4 +312,6 @@ def test_padding_of_samples_is_right_and_that_of_the_prompt_is_refused(pads_prom
 @given(st.sampled_from(["linear", "gelu", "flattened"]))
 def test_without_a_prompt_the_graph_stays(step: str) -> None:
     graph = gp.capture(with_steps(step, "causal"), (torch.randn(3, LENGTH, WIDTH).double(),))
-    assert OncePerStep().split(graph) == (graph, [])
+    found = OncePerStep().split(graph)
+    assert found.graph is graph
+    assert not found.stops

@@ -98,6 +98,28 @@ def test_a_place_outside_is_an_error_as_before() -> None:
             fewer(torch.randn(3, LENGTH, WIDTH), torch.tensor(places))
 
 
+class ReadTwice(nn.Module):
+    """One value in two roles, of which a result needs few entries only in one."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kind == "attention":
+            return nn.functional.scaled_dot_product_attention(x, x, x)[:, -1:]
+        if self.kind == "masked":
+            return nn.functional.scaled_dot_product_attention(x[:, :6], x, x, x[:, :6, :6])[:, 1]
+        return (x[:, :, :6] @ x[:, :6, :6] if self.kind == "product" else x @ x)[:, :2]
+
+
+@pytest.mark.parametrize("kind", ["attention", "masked", "product", "square"])
+def test_what_is_read_in_two_roles_stays_whole_in_the_other(kind: str) -> None:
+    width = LENGTH if kind == "square" else WIDTH
+    graph = gp.capture(ReadTwice(kind), (torch.randn(3, LENGTH, width).double(),))
+    same(graph, torch.randn(4, LENGTH, width).double())
+
+
 @pytest.mark.filterwarnings("ignore:.*uint8")
 def test_bytes_that_are_a_mask_are_no_numbers() -> None:
     code = torch.fx.Graph()

@@ -1,4 +1,4 @@
-"""What is known of some entries of a value: bounds, and whether they are the same in every row."""
+"""Rules by which bounds of entries are found, operation by operation."""
 
 from __future__ import annotations
 
@@ -11,18 +11,11 @@ from typing import Any
 import torch
 from torch import fx
 
-from graphprog.ir.dependence.batch_rows import batch_of, depends_on
-from graphprog.ir.dependence.classes import draws
+from graphprog.ir.dependence.batch_rows import batch_of
 from graphprog.ir.fake import fake_tensor
-from graphprog.ir.memory.packed import PackedWeight, held_at
 from graphprog.ir.ops import CASTS, bound, schema_name
-from graphprog.ir.sizes import counts_data, expression, is_symbolic
-from graphprog.ir.weights import Weights
-from graphprog.passes.selection.axis_rules import row_arguments, shape_of
-
-_aten = torch.ops.aten
-_DEPTH = 100
-_LARGEST = 2**24
+from graphprog.ir.sizes import SLICE_END, expression
+from graphprog.passes.selection.axis_rules import shape_of
 
 Region = tuple[tuple[int, int, float], ...]
 """Axis, start and end (which may be infinite) of the entries that are asked for, by axis."""
@@ -53,142 +46,20 @@ class Range:
         return Range(low, high, self.varies and low != high)
 
 
-def _const(value: float) -> Range:
+def constant(value: float) -> Range:
+    """Return the range of one number."""
     return Range(float(value), float(value), False)
-
-
-class Ranges:
-    """Finds bounds of entries by interval arithmetic, from masks and positions up to inputs.
-
-    Args:
-        code: the operations.
-        weights: the tensors.
-        opaque: nodes of which nothing is known, as they differ in training.
-
-    Attributes:
-        same: nodes that stand for others, of which the same is known.
-    """
-
-    def __init__(self, code: fx.Graph, weights: Weights, opaque: frozenset[fx.Node]) -> None:
-        self._weights = weights
-        self._opaque = opaque
-        self._batch = batch_of(code)
-        self._known: dict[tuple[fx.Node, Region], Range] = {}
-        self._varying: set[fx.Node] = set()
-        self._made: set[fx.Node] = set()
-        self.same: dict[fx.Node, fx.Node] = {}
-        for node in code.nodes:
-            own = node.op == "placeholder" or node in opaque or self._makes_rows(node)
-            if own:
-                self._made.add(node)
-            if own or any(part in self._varying for part in depends_on(node)):
-                self._varying.add(node)
-
-    def varies(self, node: fx.Node) -> bool:
-        """Whether a value is not proved to be the same in every row."""
-        return self.of(node, ()).varies
-
-    def of(self, node: fx.Node, region: Region, depth: int = 0) -> Range:
-        """Return what is known of some entries of a value."""
-        node = self.same.get(node, node)
-        key = node, region
-        if key not in self._known:
-            found = Range(varies=node in self._varying)
-            if depth < _DEPTH and node not in self._opaque:
-                found = self._found(node, region, depth + 1)
-                if node not in self._varying:
-                    found = dataclasses.replace(found, varies=False)
-            self._known[key] = found
-        return self._known[key]
-
-    def _makes_rows(self, node: fx.Node) -> bool:
-        """Whether an operation makes rows that differ, from none."""
-        if node.op != "call_function":
-            return False
-        if draws(node):
-            return True
-        leaves: list[Any] = [one.meta.get("val") for one in node.all_input_nodes]
-        sizes = [one for one in leaves if is_symbolic(one)]
-        if self._batch is None or any(map(counts_data, sizes)):
-            return bool(sizes)
-        name = schema_name(node)
-        shaped = name in _FILLED or name in _SHAPED or name.startswith("aten::sym_")
-        tensor = isinstance(node.meta.get("val"), torch.Tensor | list | tuple)
-        return tensor and self._batch.among(sizes) and not shaped
-
-    def _found(self, node: fx.Node, region: Region, depth: int) -> Range:
-        value = node.meta.get("val")
-        if isinstance(value, int | float):
-            return _const(value)
-        if not isinstance(value, torch.Tensor):
-            return Range(varies=node in self._varying)
-        if node.op == "get_attr":
-            return self._stored(node, region)
-        rule = _RULES.get(schema_name(node))
-        if node.op != "call_function":
-            return Range()
-
-        def ask(part: Any, own: Region | None = None) -> Range:
-            if isinstance(part, int | float):
-                return _const(part)
-            if not isinstance(part, fx.Node):
-                return Range()
-            number = part.meta.get("val")
-            if not isinstance(number, torch.Tensor | list | tuple):
-                rows = self._batch is None or (is_symbolic(number) and self._batch.among([number]))
-                counts = is_symbolic(number) and expression(number).is_nonnegative
-                return Range(0 if counts else -math.inf, varies=bool(rows))
-            return self.of(part, regions.get(part, ()) if own is None else own, depth)
-
-        regions = operand_regions(node, region)
-        found = None if rule is None else rule(node, region, ask)
-        if found is not None:
-            return found
-        made = node in self._made
-        return Range(varies=made or any(ask(part).varies for part in depends_on(node)))
-
-    def _stored(self, node: fx.Node, region: Region) -> Range:
-        path = str(node.target)
-        tensor = held_at(self._weights, path)
-        if isinstance(tensor, PackedWeight):
-            return Range(varies=False)
-        whole = tensor.is_floating_point() or tensor.is_complex() or tensor.is_meta
-        if path.startswith("program.") or whole or tensor.numel() > _LARGEST:
-            return Range(varies=False)
-        for axis, start, end in region:
-            tensor = tensor.narrow(axis, start, max(0, int(min(end, tensor.shape[axis])) - start))
-        if not tensor.numel():
-            return Range(varies=False)
-        return Range(float(tensor.min()), float(tensor.max()), False)
-
-
-def operand_regions(node: fx.Node, region: Region) -> dict[fx.Node, Region]:
-    """Return which entries of operands are read for some entries of a result."""
-    found: dict[fx.Node, list[tuple[int, int, float]]] = {}
-    for axis, start, end in region:
-        for part, own in _arguments(node, axis):
-            if expression(shape_of(part)[own]) != 1:
-                found.setdefault(part, []).append((own, start, end))
-    return {part: tuple(sorted(axes)) for part, axes in found.items()}
-
-
-def _arguments(node: fx.Node, axis: int) -> list[tuple[fx.Node, int]]:
-    if schema_name(node) in ("aten::__and__", "aten::__or__"):
-        tensors = [one for one in node.args if isinstance(one, fx.Node)]
-        axes = [(one, axis - len(shape_of(node)) + len(shape_of(one))) for one in tensors]
-        return [(one, own) for one, own in axes if own >= 0]
-    return row_arguments(node, axis) or []
 
 
 Ask = Callable[..., Range]
 Rule = Callable[[fx.Node, Region, Ask], "Range | None"]
-_RULES: dict[str, Rule] = {}
-_FILLED = {
+RULES: dict[str, Rule] = {}
+FILLED = {
     f"aten::{prefix}{name}{suffix}"
     for name in ("zeros", "ones", "full")
     for prefix, suffix in (("", ""), ("new_", ""), ("", "_like"))
 } | {"aten::scalar_tensor"}
-_SHAPED = {f"aten::{name}" for name in ("expand", "view", "reshape", "_unsafe_view", "slice")}
+SHAPED = {f"aten::{name}" for name in ("expand", "view", "reshape", "_unsafe_view", "slice")}
 _KEPT = CASTS | {
     f"aten::{name}"
     for name in (
@@ -200,7 +71,7 @@ _KEPT = CASTS | {
 
 def _rule(*names: str) -> Callable[[Rule], Rule]:
     def register(rule: Rule) -> Rule:
-        _RULES.update({f"aten::{name}": rule for name in names})
+        RULES.update({f"aten::{name}": rule for name in names})
         return rule
 
     return register
@@ -215,15 +86,28 @@ def _kept(node: fx.Node, region: Region, ask: Ask) -> Range | None:
     """Entries of the operand; a cast to bool says whether they are zero."""
     found = ask(node.args[0])
     if not _is_bool(node) or _is_bool(node.args[0]):
-        old, new = fake_tensor(node.args[0]).dtype, fake_tensor(node).dtype
-        rounds = old != new and (old.is_floating_point or not new.is_floating_point)
-        return found.bounded(-math.inf, math.inf) if rounds and old != torch.bool else found
+        return _cast(found, fake_tensor(node.args[0]).dtype, fake_tensor(node).dtype)
     never = found.low == found.high == 0
     always = found.low > 0 or found.high < 0
     return found.bounded(float(always), float(not never))
 
 
-@_rule(*(name.removeprefix("aten::") for name in sorted(_FILLED)))
+def _cast(found: Range, old: torch.dtype, new: torch.dtype) -> Range:
+    """Round bounds as entries are rounded, which keeps their order; whole numbers may wrap."""
+    if old in (new, torch.bool):
+        return found
+    if new.is_floating_point:
+        low, high = torch.tensor([found.low, found.high], dtype=torch.float64).to(new).tolist()
+        return found.bounded(low, high)
+    if new.is_complex or old.is_complex:
+        return found.bounded(-math.inf, math.inf)
+    limits = torch.iinfo(new)
+    if limits.min <= found.low and found.high <= limits.max:
+        return found.bounded(math.trunc(found.low), math.trunc(found.high))
+    return found.bounded(-math.inf, math.inf)
+
+
+@_rule(*(name.removeprefix("aten::") for name in sorted(FILLED)))
 def _filled(node: fx.Node, region: Region, ask: Ask) -> Range | None:
     name = schema_name(node)
     given = bound(node)
@@ -252,6 +136,8 @@ def _sliced(node: fx.Node, region: Region, ask: Ask) -> Range | None:
         return ask(operand, tuple(one for one in region if one[0] != axis))
     own = {one[0]: one for one in region}
     _, first, end = own.get(axis, (axis, 0, math.inf))
+    if isinstance(given["end"], int) and 0 <= given["end"] < SLICE_END:
+        end = min(end, max(0, given["end"] - start))
     own[axis] = (axis, first + start, end + start)
     if own[axis][1:] == (0, math.inf):
         del own[axis]
@@ -314,6 +200,8 @@ def _indexed(node: fx.Node, region: Region, ask: Ask) -> Range | None:
     if any(one is None or _is_bool(one) for one in places):
         return None
     own, varies, rank = [], False, len(shape_of(node))
+    batch = batch_of(node.graph)
+    rows = batch is not None and expression(shape_of(table)[0]) in batch.symbols
     for axis, one in enumerate(places):
         shape = shape_of(one)
         ends = tuple(
@@ -322,7 +210,7 @@ def _indexed(node: fx.Node, region: Region, ask: Ask) -> Range | None:
             if dim - rank + len(shape) >= 0 and expression(shape[dim - rank + len(shape)]) != 1
         )
         number = ask(one, ends)
-        varies |= number.varies
+        varies |= number.varies and not (rows and axis == 0)  # of rows that are the same
         if number.low >= 0 and (number.low or number.high < math.inf):
             own.append((axis, int(number.low), number.high + 1))
     found = ask(table, tuple(own))
@@ -402,14 +290,40 @@ def _chosen(node: fx.Node, region: Region, ask: Ask) -> Range | None:
     )
 
 
-@_rule("add", "sub", "mul")
+@_rule("tril", "triu")
+def _triangle(node: fx.Node, region: Region, ask: Ask) -> Range | None:
+    """Entries on one side of a diagonal; all others are zero."""
+    own, rank = {axis: (start, end) for axis, start, end in region}, len(shape_of(node))
+    first, last = own.get(rank - 2, (0, math.inf)), own.get(rank - 1, (0, math.inf))
+    nearest, farthest = last[0] - (first[1] - 1), last[1] - 1 - first[0]
+    diagonal = bound(node).get("diagonal", 0)
+    if not isinstance(diagonal, int):
+        return None
+    upper = schema_name(node) == "aten::triu"
+    if nearest >= diagonal if upper else farthest <= diagonal:
+        return ask(node.args[0], region)
+    if farthest < diagonal if upper else nearest > diagonal:
+        return constant(0)
+    return ask(node.args[0], region) | constant(0)
+
+
+@_rule("neg")
+def _negative(node: fx.Node, region: Region, ask: Ask) -> Range | None:
+    found = ask(node.args[0])
+    signed = fake_tensor(node).is_floating_point()
+    return found.bounded(-found.high, -found.low) if signed else None
+
+
+@_rule("add", "sub", "mul", "rsub")
 def _arithmetic(node: fx.Node, region: Region, ask: Ask) -> Range | None:
     """Sums and products, exact for whole numbers; of floats only with 0 and infinity."""
     one, other = (ask(part) for part in node.args[:2])
+    name = schema_name(node).removeprefix("aten::")
+    if name == "rsub":
+        one, other, name = other, one, "sub"
     both = one | other
     if bound(node).get("alpha", 1) != 1:
         return Range(varies=both.varies)
-    name = schema_name(node).removeprefix("aten::")
     pairs = [(a, b) for a in (one.low, one.high) for b in (other.low, other.high)]
     found = [{"add": a + b, "sub": a - b, "mul": a * b}[name] for a, b in pairs]
     if any(map(math.isnan, found)):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import graphprog as gp
-from graphprog.passes.once_per_step.ranges import Ranges
+from graphprog.passes.selection.ranges import Ranges
 
 COUNT = 2
 REGIONS = ((0, COUNT), (COUNT, math.inf), (0, 1), (0, math.inf))
@@ -37,6 +37,14 @@ MASKS: dict[str, Callable[[Tensor], Tensor]] = {
     "seen too early": lambda seen: (numbers(seen) <= numbers(seen)[:, None] + 1)[None],
     "float": lambda seen: torch.where(causal(seen), 0.0, float("-inf")),
     "least": lambda seen: (~causal(seen)).float() * torch.finfo(torch.float32).min,
+    "half": lambda seen: torch.where(causal(seen), 0.0, float("-inf")).half(),
+    "subtracted": lambda seen: (1.0 - causal(seen).float()) * torch.finfo(torch.float32).min,
+    "upper": lambda seen: (
+        torch.full((seen.shape[1] + COUNT,) * 2, float("-inf")).triu(1)[None] + seen[:, :1, None]
+    ),
+    "lower": lambda seen: torch.ones((seen.shape[1] + COUNT,) * 2).tril()[None] - 1,
+    "wrapped": lambda seen: (numbers(seen) * 200 - 100).to(torch.int8).long()[None, None],
+    "negative": lambda seen: -(~causal(seen)).float() * 1e4,
     "filled": lambda seen: torch.zeros(1).masked_fill(~causal(seen), -1e9),
     "window": lambda seen: causal(seen) & (numbers(seen) > numbers(seen)[:, None] - 3),
     "or padding": lambda seen: causal(seen) | (given(seen) == 0)[:, None],
@@ -88,7 +96,7 @@ def test_no_entry_is_outside_of_the_bounds(kind: str) -> None:
             assert all((part == parts[0][:1]).all() for part in parts)
 
 
-@pytest.mark.parametrize("kind", ["causal", "float", "window", "joined", "indexed"])
+@pytest.mark.parametrize("kind", ["causal", "float", "half", "window", "joined", "indexed"])
 def test_samples_are_proved_to_be_hidden(kind: str) -> None:
     axes = {"seen": {0: "batch", 1: "length"}}
     graph = gp.capture(Masking(kind), (torch.ones(3, 5, dtype=torch.int64),), dynamic_axes=axes)
@@ -96,5 +104,5 @@ def test_samples_are_proved_to_be_hidden(kind: str) -> None:
     (result,) = graph.code.output_node().args[0]
     rank = result.meta["val"].ndim
     hidden = ranges.of(result, ((rank - 2, 0, COUNT), (rank - 1, COUNT, math.inf)))
-    assert hidden.high == (-math.inf if kind == "float" else 0)
+    assert hidden.high == (-math.inf if kind in ("float", "half") else 0)
     assert not ranges.of(result, ((rank - 2, 0, COUNT), (rank - 1, 0, COUNT))).varies
