@@ -94,7 +94,7 @@ class Splitting:
         self.crossed: list[fx.Node] = []
         self.stops: list[Stop] = []
         self.after = 0
-        self.programmed = _programmed(code, weights)
+        self.programmed = _programmed(code)
         self._joined: dict[fx.Node, fx.Node] = {}
         self._values: dict[Any, torch.Tensor] = {}
 
@@ -170,6 +170,30 @@ class Splitting:
 
     def _cut(self, node: fx.Node, axis: int, start: int, end: int) -> fx.Node:
         return self.writer.once(_aten.slice.Tensor, node, axis, start, end)
+
+    def _first(self, node: fx.Node, axis: int, count: int) -> fx.Node:
+        """Return the first entries of a value, if possible made from no others.
+
+        Positions up to a number of which only the length is known are constants then.
+        """
+        if isinstance(shape_of(node)[axis], int) or node.op != "call_function":
+            return self._cut(node, axis, 0, count)
+        given = bound(node) if isinstance(node.target, torch._ops.OpOverload) else {}
+        if is_named(node, "arange") and not given.get("start") and given.get("step", 1) == 1:
+            return self.writer.once(_aten.arange.default, count, **node.kwargs)
+        last = len(shape_of(node)) - 1
+        if is_named(node, "matmul") and axis == last and len(shape_of(given["other"])) > 1:
+            found = [(given["other"], len(shape_of(given["other"])) - 1)]
+        else:
+            found = row_arguments(node, axis) or []
+        operands = {
+            one: self._first(one, own, count)
+            for one, own in found
+            if expression(shape_of(one)[own]) != 1
+        }
+        if not operands:
+            return self._cut(node, axis, 0, count)
+        return self._copy(node, operands, {axis: (count, count)})
 
     def _is_prompt(self, node: fx.Node) -> bool:
         """Whether entries of a program are concatenated with others, which differ between rows."""
@@ -274,7 +298,7 @@ class Splitting:
                 own = listed[operand]
                 if self.ranges.of(operand, ((own, 0, count),)).varies:
                     raise _WholeError(f"{operand.name} differs between rows at the prompt")
-                heads[operand] = self._one(operand, self._cut(operand, own, 0, count))
+                heads[operand] = self._one(operand, self._first(operand, own, count))
                 rests[operand] = self._cut(operand, own, count, SLICE_END)
             elif self.ranges.varies(operand):
                 raise _WholeError(f"{operand.name} differs between rows")
@@ -426,14 +450,12 @@ class Splitting:
         return once(_aten.le.Tensor, numbers, own)
 
 
-def _programmed(code: fx.Graph, weights: Weights) -> set[fx.Node]:
-    """Return the values that depend on tensors of a program, or on others that are trained."""
-    found: set[fx.Node] = set()
+def _programmed(code: fx.Graph) -> set[fx.Node]:
+    """Return the values that depend on tensors of the program; of any, if there is no program."""
+    tensors = code.find_nodes(op="get_attr")
+    own = [node for node in tensors if str(node.target).startswith("program.")]
+    found = set(own or tensors)
     for node in code.nodes:
-        own = node.op == "get_attr" and (
-            str(node.target).startswith("program.")
-            or operator.attrgetter(str(node.target))(weights).requires_grad
-        )
-        if own or not found.isdisjoint(values_of(node)):
+        if not found.isdisjoint(values_of(node)):
             found.add(node)
     return found

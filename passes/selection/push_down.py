@@ -30,6 +30,7 @@ from graphprog.passes.selection.axis_rules import (
 from graphprog.passes.selection.beginnings import Beginnings, cut_keys
 from graphprog.passes.selection.reads import Read, Selection
 from graphprog.passes.selection.selections import Selections
+from graphprog.passes.selection.unions import unite_reads
 from graphprog.passes.selection.writer import Writer, is_named
 from graphprog.rewriting.toposort import sort
 
@@ -86,7 +87,10 @@ def push_down(
     """
     stops: list[Stop] = []
     for _ in range(_ROUNDS):
-        moving = _Round(Writer(code, meta), whole, numbered, weights)
+        writer = Writer(code, meta)
+        if weights is not None:
+            unite_reads(writer, whole)
+        moving = _Round(writer, whole, numbered, weights)
         moved = moving.run()
         stops = moving.stops if moved or not stops else stops
         if not moved:

@@ -39,7 +39,7 @@ class Selections:
     def of(self, node: fx.Node) -> Selection | None:
         """Return what a node selects, where that is only some of what there is."""
         if node.target in (_aten.select.int, _aten.slice.Tensor):
-            return _stretch(node)
+            return stretch_of(node)
         if node.target is _aten.index_select.default:
             return self._alike(*node.args)
         return self._indexed(node) if node.target is _aten.index.Tensor else None
@@ -148,7 +148,8 @@ class Selections:
         return call(_aten.index.Tensor, every, [index])
 
 
-def _stretch(node: fx.Node) -> Selection | None:
+def stretch_of(node: fx.Node) -> Selection | None:
+    """Return what a slice or a single entry selects, where that is less than all."""
     given: dict[str, Any] = bound(node)
     value, axis = given["self"], given["dim"] % fake_tensor(given["self"]).ndim
     size: Any = fake_tensor(value).shape[axis]

@@ -148,10 +148,10 @@ def test_training_is_that_of_the_loop(clip: tuple[CLIPModel, gp.Graph], reuse: s
         reuse=reuse,
         progress=False,
     )
-    assert not history.notes
+    assert len(history.notes) == 1  # there is no validation split, and values were kept
     found = [record.train_loss for record in history.records]
     assert found == pytest.approx(losses, rel=1e-6)
-    torch.testing.assert_close(context.detach(), learned.detach(), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(context.detach(), learned.detach(), rtol=1e-6, atol=1e-7)
 
 
 def test_in_inference_class_texts_are_constants(clip: tuple[CLIPModel, gp.Graph]) -> None:

@@ -74,7 +74,7 @@ def test_random_networks_with_programs(network: Network, data: st.DataObject) ->
         pytest.param(["linear", "mixing", "linear"], "first", 0.4, id="mixed-before"),
         pytest.param(["linear", "mixing"], "first", 0.0, id="mixed-last"),
         pytest.param(["linear", "linear"], "of-its-own", 0.0, id="of-its-own"),
-        pytest.param(["linear"], "two", 0.0, id="two"),
+        pytest.param(["attention", "linear"], "two", 0.3, id="two"),
         pytest.param(["linear"], "whole", 0.0, id="whole"),
     ],
 )
@@ -214,6 +214,22 @@ def test_a_vision_transformer_with_mapped_classes() -> None:
     fewer = same(task.graph, torch.rand(3, 3, 32, 32), rtol=1e-5)
     *_, head = fewer.code.find_nodes(op="call_function", target=torch.ops.aten.linear.default)
     assert head.meta["val"].shape[1] == 2  # of 50
+
+
+def test_deep_prompts_are_not_computed_where_new_ones_replace_them() -> None:
+    """Of a block, the class token and patches are read; of its prompts, keys and values alone."""
+    torch.manual_seed(0)
+    model = timm.create_model(
+        "vit_tiny_patch16_224", depth=3, img_size=32, embed_dim=24, num_heads=3, num_classes=5
+    )
+    graph = gp.capture(model.eval().requires_grad_(False), (torch.rand(2, 3, 32, 32),))
+    parts = gp.methods.vpt_deep(tokens=10)
+    task = gp.compile(graph, gp.Program(parts, align=gp.LinearHead(2, at="features")))
+    fewer = same(task.graph, torch.rand(3, 3, 32, 32), rtol=1e-5)
+    linear = fewer.code.find_nodes(op="call_function", target=torch.ops.aten.linear.default)
+    lengths = [node.meta["val"].shape[1] for node in linear if node.meta["val"].ndim == 3]
+    assert lengths.count(5) == 6  # of 15: projections and feed-forward layers of two blocks
+    assert "features" in task.graph.aliases
 
 
 def test_the_end_of_text_of_clip() -> None:
