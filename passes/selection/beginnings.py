@@ -43,7 +43,7 @@ def bound_reads(edit: Editor, graph: Graph, meta: dict[str, Any]) -> None:
         index: None
         for one in reading
         if one.args[0] not in constants and _are_numbers(one.args[1])
-        for index in one.args[1]  # type: ignore[union-attr]
+        for index in one.args[1]
         if index in constants
     }
     if not numbers:
@@ -56,7 +56,7 @@ def bound_reads(edit: Editor, graph: Graph, meta: dict[str, Any]) -> None:
             continue
         node = alive[one.name]
         value: Any = node.args[0]
-        for axis, index in enumerate(one.args[1]):  # type: ignore[arg-type]
+        for axis, index in enumerate(one.args[1]):
             values, size = found.get(index), fake_tensor(value).shape[axis]
             if values is None or not values.numel() or not isinstance(size, int):
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import torch
 from torch import fx
@@ -60,23 +61,27 @@ def unite_reads(writer: Writer, whole: Collection[fx.Node]) -> None:
 
 def _stretches(node: fx.Node) -> tuple[int, dict[fx.Node, Span]] | None:
     """Return the axis and the stretches that all users read; None if one reads otherwise."""
-    axes, spans = set(), {}
-    sized = set()
+    axes: set[int] = set()
+    sized: set[int] = set()
+    spans: dict[fx.Node, Span] = {}
     for user in node.users:
         if user.target is _aten.sym_size.int:
-            sized.add(user.args[1] % fake_tensor(node).ndim)  # type: ignore[operator]
+            own: Any = user.args[1]
+            sized.add(own % fake_tensor(node).ndim)
             continue
         known = stretch_of(user) if user.target in _STRETCHES else None
         if known is None or known.read.span is None or known.value is not node:
             return None
         axis = known.read.axis
-        size = fake_tensor(node).shape[axis]
+        size: Any = fake_tensor(node).shape[axis]
         start, end = known.read.span
         if not isinstance(size, int) or not 0 <= start < end <= size:
             return None
         axes.add(axis)
         spans[user] = (start, end)
-    return (*axes, spans) if len(axes) == 1 and axes.isdisjoint(sized) else None
+    if len(axes) != 1 or not axes.isdisjoint(sized):
+        return None
+    return axes.pop(), spans
 
 
 def _write_as_slice(node: fx.Node) -> None:
