@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from graphprog.passes.optimize.fold_constants import FoldConstants as FoldConstants
     from graphprog.passes.optimize.fold_padding import FoldPadding as FoldPadding
     from graphprog.passes.optimize.freeze_program import FreezeProgram as FreezeProgram
+    from graphprog.passes.optimize.fuse_gelu import FuseGelu as FuseGelu
     from graphprog.passes.optimize.merge_linears import MergeLinears as MergeLinears
     from graphprog.passes.optimize.quantize_weights import QuantizeWeights as QuantizeWeights
     from graphprog.passes.pipeline import Pipeline as Pipeline

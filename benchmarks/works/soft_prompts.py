@@ -36,7 +36,7 @@ class Source:
 
     Attributes:
         model: of transformers.
-        graph: captured from it; it shares the weights.
+        graph: captured from it and optimized; it shares the weights.
         device: where the model is, and programs and texts are made.
     """
 
@@ -48,7 +48,7 @@ class Source:
         config = transformers.GPT2Config(use_cache=False, **small)
         self.model: Any = transformers.GPT2LMHeadModel(config).eval().requires_grad_(False)
         self.device = setting.device
-        self.graph = capture(self.model.to(self.device))
+        self.graph = gp.optimize(capture(self.model.to(self.device)))
 
     @property
     def width(self) -> int:
@@ -66,7 +66,7 @@ class Source:
         Args:
             prompt: number of its tokens.
             words: whether two label words are read, or the logits.
-            graph: the graph; None for the captured one.
+            graph: the graph; None for that in float32.
         """
         part = gp.Concatenative(at="tokens", length=prompt, value=gp.Learnable("normal"))
         align = {"align": LabelTokens(tuple(((word,),) for word in WORDS))} if words else {}

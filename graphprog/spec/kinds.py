@@ -63,6 +63,7 @@ _MODULES = {
     "passes.optimize.fold_constants": "fold-constants",
     "passes.optimize.fold_padding": "fold-padding",
     "passes.optimize.freeze_program": "freeze-program",
+    "passes.optimize.fuse_gelu": "fuse-gelu",
     "passes.optimize.merge_linears": "merge-linears",
     "passes.optimize.quantize_weights": "quantize-weights",
     "passes.pipeline": "pipeline",

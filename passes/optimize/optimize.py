@@ -14,6 +14,7 @@ from graphprog.passes.optimize.channels_last import ChannelsLast
 from graphprog.passes.optimize.fold_batch_norm import FoldBatchNorm
 from graphprog.passes.optimize.fold_constants import FoldConstants
 from graphprog.passes.optimize.fold_padding import FoldPadding
+from graphprog.passes.optimize.fuse_gelu import FuseGelu
 from graphprog.passes.optimize.quantize_weights import QuantizeWeights
 from graphprog.passes.pipeline import Pipeline
 from graphprog.spec.checks import require_choice
@@ -27,9 +28,10 @@ def optimize(
 ) -> Graph:
     """Make a captured source faster to run and to train programs through.
 
-    Computes what depends on its tensors alone, folds batch normalization and zero padding into
-    convolutions, and lays images out with the channel innermost. The result equals the source up to
-    rounding, not bit for bit, and is a source of its own: programs trained on it belong to it.
+    Computes what depends on its tensors alone, computes a GELU that is written out by one
+    operation, folds batch normalization and zero padding into convolutions, and lays images out
+    with the channel innermost. The result equals the source up to rounding, not bit for bit, and is
+    a source of its own: programs trained on it belong to it.
     ``history`` shows what each did.
 
     Args:
@@ -49,7 +51,7 @@ def optimize(
         >>> smaller = gp.optimize(graph, weights="int8")
     """
     require_graph(graph)
-    passes = (FoldConstants(), FoldBatchNorm(), FoldPadding(), ChannelsLast())
+    passes = (FoldConstants(), FuseGelu(), FoldBatchNorm(), FoldPadding(), ChannelsLast())
     if weights is None:
         return Pipeline(passes)(graph)
     require_choice("", "weights", weights, tuple(WEIGHTS), error=PassError)
