@@ -14,6 +14,7 @@ from graphprog.ir.call_spec import CallSpec
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
 from graphprog.ir.ops import schema_name
+from graphprog.ir.parts.cost import example_size
 from graphprog.ir.printing import provenance_of
 from graphprog.ir.sizes import fresh_size
 from graphprog.passes.once_per_step.once_per_step import Once, OncePerStep
@@ -25,6 +26,9 @@ from graphprog.utils.torch_modes import plain_modes
 
 _aten = torch.ops.aten
 POSITIONS = "positions"
+_LEAST = 1e9
+"""FLOPs that a split must save for each operation it adds, except on a processor: a GPU waits for
+the launch of small operations. On an H100, 0.5e9 took as long as without the split."""
 
 
 class Running:
@@ -103,6 +107,26 @@ class _Splits:
         return self._always.graph
 
     def graph_for(self, inputs: Sequence[torch.Tensor]) -> Graph:
+        found = self._split_for(inputs)
+        return found if self._is_worth(found, inputs[0]) else self._whole
+
+    def _is_worth(self, split: Graph, rows: torch.Tensor) -> bool:
+        if split is self._whole or rows.device.type == "cpu":
+            return True
+        return (len(rows) - 1) * self._saved_by_row > _LEAST * self._added
+
+    @cached_property
+    def _saved_by_row(self) -> float:
+        """FLOPs that the split saves for each row after the first."""
+        whole, part = flops_saved(self._whole, self._alike.graph)
+        rows = example_size(fake_tensor(self._whole.placeholders[0]).shape[0])
+        return (whole - part) / max(rows - 1, 1)
+
+    @cached_property
+    def _added(self) -> int:
+        return len(self._alike.graph.code.nodes) - len(self._whole.code.nodes)
+
+    def _split_for(self, inputs: Sequence[torch.Tensor]) -> Graph:
         if self._alike is self._always:
             return self.graph
         names = [str(node.target) for node in self._whole.placeholders]

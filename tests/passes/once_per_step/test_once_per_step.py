@@ -11,6 +11,7 @@ import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import graphprog as gp
@@ -140,6 +141,19 @@ def test_training_runs_the_prompt_once(decoder: tuple[Any, Graph]) -> None:
     found = logits.train().at(0, places, ids, mask)[0]
     every = logits.graph.run([ids, mask])[0]
     torch.testing.assert_close(found, every[torch.arange(3)[:, None], places])
+
+
+def test_on_a_gpu_a_prompt_is_split_off_where_it_saves_more_than_launches_take(
+    decoder: tuple[Any, Graph],
+) -> None:
+    task = prompted(decoder[1], gp.LastToken())
+    running = task._running
+    ids, _ = padded()
+    assert running.graph_for([ids, ids]) is running.graph
+    with FakeTensorMode():
+        few, many = (torch.empty(rows, 8, dtype=ids.dtype, device="cuda") for rows in (8, 10**9))
+    assert running.graph_for([few, few]) is not running.graph
+    assert running.graph_for([many, many]) is running.graph
 
 
 @pytest.mark.parametrize("labels", [False, True])
