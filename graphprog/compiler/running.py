@@ -119,7 +119,7 @@ class _Splits:
     def _saved_by_row(self) -> float:
         """FLOPs that the split saves for each row after the first."""
         whole, part = flops_saved(self._whole, self._alike.graph)
-        rows = example_size(fake_tensor(self._whole.placeholders[0]).shape[0])
+        rows: int = example_size(fake_tensor(self._whole.placeholders[0]).shape[0])
         return (whole - part) / max(rows - 1, 1)
 
     @cached_property
