@@ -13,6 +13,7 @@ from graphprog.errors import GraphprogError
 from graphprog.ir.call_spec import CallSpec
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.graph import Graph
+from graphprog.ir.memory.stages import plan_of
 from graphprog.ir.ops import schema_name
 from graphprog.ir.parts.cost import example_size
 from graphprog.ir.printing import provenance_of
@@ -88,7 +89,11 @@ class Running:
         if saved := _saved(self._whole, found):
             lines.append(f"only what is read is computed in training: {saved} of FLOPs saved")
             lines += [f"  up to {_place(stop)}: {stop.reason}" for stop in stops]
-        return lines + self._once.notes()
+        lines += self._once.notes()
+        weights = self._whole.weights
+        trained = {name for name, one in weights.named_parameters() if one.requires_grad}
+        plan = plan_of(self._once.graph.code, trained)
+        return lines if plan is None else [*lines, f"with memory='low', {plan}"]
 
 
 class _Splits:

@@ -59,10 +59,10 @@ def executable(
             node.args, node.kwargs = pytree.tree_map_only(
                 torch.device, lambda _: device, (node.args, node.kwargs)
             )
-    return _sharing(weights, copy, name)
+    return sharing(weights, copy, name)
 
 
-def _sharing(weights: Weights, code: fx.Graph, name: str) -> fx.GraphModule:
+def sharing(weights: Weights, code: fx.Graph, name: str) -> fx.GraphModule:
     """Make a module of code that shares the weights; fx itself would copy their tree."""
     runnable = fx.GraphModule(weights, code, class_name=name)
     for child in ("source", "program"):

@@ -21,13 +21,14 @@ from graphprog.ir.call_spec import CallSpec
 from graphprog.ir.dependence.classes import Dependence
 from graphprog.ir.drawing.document import Stage
 from graphprog.ir.drawing.page import notebook_html, stages_of, write_page
-from graphprog.ir.execution import executable, write_updates
+from graphprog.ir.execution import executable, sharing, write_updates
 from graphprog.ir.fake import fake_tensor
 from graphprog.ir.fingerprint import Fingerprint
 from graphprog.ir.graph_file.read import read_graph
 from graphprog.ir.graph_file.write import text_hash, write_graph
 from graphprog.ir.interface import Interface, InterfaceTable
 from graphprog.ir.memory.packed import packed_weights
+from graphprog.ir.memory.recompute import Staged, saves_memory, tell
 from graphprog.ir.memory.unpacking import recomputing
 from graphprog.ir.parts.cut import cut
 from graphprog.ir.parts.split import Parts, boundaries, result_names, steps_of
@@ -158,6 +159,23 @@ class Graph:
         name = self.name.replace(".", "_")
         return executable(self.code, self.weights, nodes, device, modes, name, remembered)
 
+    def _runner(self, variant: tuple[torch.device, bool, bool]) -> Callable[..., tuple[Any, ...]]:
+        """Return the code to run, in stages where memory is to be saved."""
+        if not saves_memory():
+            return self._variants[variant]
+        if variant[1] and any(mode.updates for mode in self.modes):
+            tell("every value is kept: the program updates buffers, which stages would read anew")
+            return self._variants[variant]
+        if variant not in self._staged:
+            self._staged[variant] = Staged(
+                self._variants[variant], lambda code: sharing(self.weights, code, self.name)
+            )
+        return self._staged[variant]
+
+    @cached_property
+    def _staged(self) -> dict[tuple[torch.device, bool, bool], Staged]:
+        return {}
+
     @cached_property
     def _packed(self) -> bool:
         return bool(packed_weights(self.weights.source))
@@ -177,7 +195,7 @@ class Graph:
         if variant not in self._variants:
             self._variants[variant] = self.executable(None, *variant)
         with recomputing() if packed else nullcontext():
-            outputs: tuple[Any, ...] = self._variants[variant](*flat)
+            outputs: tuple[Any, ...] = self._runner(variant)(*flat)
         if variant[1]:
             count = len(self.output_nodes)
             write_updates(self.weights, self.modes, outputs[count:])

@@ -24,6 +24,7 @@ OptimizerMaker = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 Schedule = Callable[[float], float]
 
 PRECISIONS = ("no", "bf16", "fp16")
+MEMORIES = ("normal", "low")
 REUSES = ("off", "auto", "memory", "disk")
 _DROPS = (0.5, 0.72)
 
@@ -78,6 +79,7 @@ class Recipe:
     metrics: Given = ()
     monitor: str | None = None
     reuse: str = "auto"
+    memory: str = "normal"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "patience"):
@@ -92,6 +94,12 @@ class Recipe:
         require_choice("", "precision", self.precision, PRECISIONS, error=TrainingError)
         require_choice("", "engine", self.engine, ENGINES, error=TrainingError)
         require_choice("", "reuse", self.reuse, REUSES, error=TrainingError)
+        require_choice("", "memory", self.memory, MEMORIES, error=TrainingError)
+        if self.memory == "low" and self.engine != "pytorch":
+            raise TrainingError(
+                f"memory='low' is not possible with engine={self.engine!r}",
+                ['engine="pytorch"', "a smaller batch_size, with accumulate="],
+            )
         require_number("", "warmup", self.warmup, 0, error=TrainingError)
         if self.warmup >= 1:
             raise TrainingError(

@@ -17,7 +17,7 @@ from graphprog.cli.config.positions import line_of, positions
 from graphprog.cli.config.read import read_configuration, schema_text
 from graphprog.cli.config.schema import Train
 from graphprog.errors import FileError
-from graphprog.train.recipe import OPTIMIZERS, PRECISIONS, REUSES, SCHEDULES, Recipe
+from graphprog.train.recipe import MEMORIES, OPTIMIZERS, PRECISIONS, REUSES, SCHEDULES, Recipe
 from tests.support.environments import ROOT, run
 
 MISTAKEN = """\
@@ -172,6 +172,7 @@ def test_the_schema_has_the_arguments_of_fit() -> None:
     assert recipe.keys() <= inspect.signature(gp.fit).parameters.keys()
     choices = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
     choices |= {"precision": dict.fromkeys(PRECISIONS), "reuse": dict.fromkeys(REUSES)}
+    choices |= {"memory": dict.fromkeys(MEMORIES)}
     for name, known in choices.items():
         assert set(get_args(Train.model_fields[name].annotation)) == known.keys()
 

@@ -113,6 +113,8 @@ class Train(Section):
     """What determines the best epoch: accuracy, loss or a metric."""
     reuse: Literal["off", "auto", "memory", "disk"] = "auto"
     """Where values that training does not change are kept."""
+    memory: Literal["normal", "low"] = "normal"
+    """Whether the backward pass keeps few values, and computes the others again."""
 
 
 class Configuration(Section):

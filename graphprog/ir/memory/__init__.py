@@ -1,4 +1,4 @@
-"""What a graph keeps in memory: weights in 8 or 4 bits, and what is recomputed from them.
+"""What a graph keeps in memory: weights in 8 or 4 bits, and values for the backward pass.
 
 What a single pass decides belongs to that pass; here is what the execution of any graph needs.
 """

@@ -36,11 +36,11 @@ class PeakMemory(TorchDispatchMode):
     ) -> Any:
         """Run an operation, and count what it makes."""
         for given in pytree.tree_leaves((args, kwargs)):
-            if isinstance(given, torch.Tensor):
+            if _is_real(given):
                 self._see(given, 0)
         result = function(*args, **(kwargs or {}))
         for made in pytree.tree_leaves(result):
-            if isinstance(made, torch.Tensor):
+            if _is_real(made):
                 self._see(made, made.untyped_storage().nbytes())
         self.peak = max(self.peak, self._now)
         return result
@@ -61,3 +61,8 @@ class PeakMemory(TorchDispatchMode):
         for one in self._known.values():
             one.detach()
         self._known.clear()
+
+
+def _is_real(value: Any) -> bool:
+    """Whether a value is a tensor with memory of its own, as fake ones are not."""
+    return type(value) in (torch.Tensor, torch.nn.Parameter) and not value.is_meta

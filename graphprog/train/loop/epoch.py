@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import nn
 
+from graphprog.ir.memory.peak import PeakMemory
 from graphprog.train.data.batches import Batch
 from graphprog.train.data.splits import Split
 from graphprog.train.loop.engine import Engine
@@ -60,6 +62,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.base_lrs: list[float] = []
+        self.peak: int | None = None  # bytes of the first step, where memory is to be saved
         if self.optimizer is not None:
             self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
             scaled = self.engine.accelerator.scaler is not None
@@ -91,7 +94,11 @@ class Trainer:
         for number, group in enumerate(self._groups(epoch)):
             done = (number / steps if steps else 0.0) + epoch
             self.set_lr(done)
-            loss = self._take_step(group, meter, accumulated)
+            if self.recipe.memory == "low" and self.peak is None:
+                with self._measuring():
+                    loss = self._take_step(group, meter, accumulated)
+            else:
+                loss = self._take_step(group, meter, accumulated)
             if self._checks_after(number):
                 self._check(meter, epoch)
             self.bar.step(loss)
@@ -101,6 +108,20 @@ class Trainer:
                 raise DivergenceError(f"program.{name} is not finite after epoch {epoch + 1}")
         scores = meter.scores(self.engine)
         return scores, None if accumulated is None else self.engine.total(accumulated)
+
+    @contextmanager
+    def _measuring(self) -> Iterator[None]:
+        """Measure the largest number of bytes that the values of a step take at once."""
+        device = self.engine.device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            before = torch.cuda.memory_allocated(device)
+            yield
+            self.peak = torch.cuda.max_memory_allocated(device) - before
+        else:
+            with PeakMemory() as memory:
+                yield
+            self.peak = memory.peak
 
     def set_lr(self, done: float) -> None:
         """Set the learning rates for the step after the given number of epochs."""

@@ -58,6 +58,7 @@ def fit(
     metrics: Given = (),
     monitor: str | None = None,
     reuse: str = "auto",
+    memory: str = "normal",
     callbacks: Sequence[Callback] = (),
     checkpoint: _PathLike | None = None,
     log_dir: _PathLike | None = None,
@@ -120,6 +121,10 @@ def fit(
             temporary file, mapped), or ``auto``: in memory if half of what is free suffices, else
             on disk, likewise. Results agree with ``off`` up to rounding. Random samples are run
             in every epoch; ``notes`` of the history says what was not kept, and why.
+        memory: ``low`` keeps few values for the backward pass, which computes the others again, to
+            the same bits; a step takes up to 1.6 times as long. The graph is cut into stages where the
+            fewest bytes pass. ``notes`` of the history says what is kept, and the largest memory
+            of the first step. Values that were kept of samples (``reuse``) are something else.
         callbacks: functions of the task and the record of the epoch, called after every epoch; one
             that returns True ends the run.
         checkpoint: folder of this run. Its whole state is written there after every epoch. After
@@ -169,6 +174,7 @@ def fit(
         metrics=metrics,
         monitor=monitor,
         reuse=reuse,
+        memory=memory,
     )
     needing = {"patience": patience, "monitor": monitor, "metrics": recipe.named_metrics or None}
     _check_arguments(needing, validation, callbacks)

@@ -15,6 +15,7 @@ import torch
 
 from graphprog.compiler.model import ReprogrammedModel
 from graphprog.errors import TrainingError
+from graphprog.ir.memory.recompute import low_memory
 from graphprog.train.data.splits import Split
 from graphprog.train.history import EpochRecord
 from graphprog.train.loop.checkpoint import Snapshot, write_snapshot
@@ -62,6 +63,9 @@ class Run:
     callbacks: Sequence[Callback] = ()
     saved: int = 0
 
+    def __post_init__(self) -> None:
+        self._saved: list[str] = []  # what is kept for the backward pass, where memory is saved
+
     @property
     def epochs(self) -> int:
         """The number of epochs; 1 if nothing is trained."""
@@ -81,7 +85,9 @@ class Run:
         """
         try:
             off = self.trainer.recipe.reuse == "off"
-            with nullcontext("") if off else TemporaryDirectory(prefix="graphprog-") as folder:
+            kept = nullcontext("") if off else TemporaryDirectory(prefix="graphprog-")
+            with kept as folder, low_memory(self.trainer.recipe.memory == "low") as saved:
+                self._saved = saved
                 self._keep(Path(folder))
                 self._run_epochs()
         except KeyboardInterrupt as interrupt:
@@ -201,6 +207,7 @@ class Run:
         if trainer.parameters:
             trainer.split.begin(epoch)
             scores, counts = trainer.train(epoch)
+            self._note_memory()
         else:
             scores = _finite(self._measure(trainer.split.in_order()))
         reseed(seed, epoch, 4)
@@ -220,6 +227,18 @@ class Run:
         name = "training" if held_out is None else "validation"
         labels = tuple(trainer.engine.task.spec.contract.labels)
         return record, counts, collapse_note(held_out or scores, name, labels)
+
+    def _note_memory(self) -> None:
+        """Say once what the first step took, and what it kept for its backward pass."""
+        peak = self.trainer.peak
+        if peak is not None and not any(
+            text.startswith("memory='low'") for text in self.state.notes
+        ):
+            kept = "; ".join(self._saved) or "nothing was kept"
+            self.state.notes.append(
+                f"memory='low': values of the first step took at most {peak / 1e6:.3g} MB, beside "
+                f"weights; {kept}"
+            )
 
     def _validate(self) -> Scores | None:
         if self.validation is None:
