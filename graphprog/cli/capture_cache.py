@@ -19,6 +19,7 @@ from typing import Any
 
 import graphprog as gp
 from graphprog.errors import FileError
+from graphprog.utils.files import cache_folder
 from graphprog.utils.lazy import load
 
 SCHEMES = ("timm", "torchvision", "hf", "peft", "gguf")
@@ -50,19 +51,6 @@ def kept_or_captured(name: str) -> gp.Graph:
     )
     _keep(graph, path)
     return graph
-
-
-def cache_folder() -> Path:
-    """Return ``GRAPHPROG_CACHE``, or the user's folder of caches for graphprog."""
-    if own := os.environ.get("GRAPHPROG_CACHE"):
-        return Path(own)
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return base / "graphprog"
 
 
 def identity(source: gp.sources.Source) -> str:

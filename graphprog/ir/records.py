@@ -107,7 +107,8 @@ class Steps(tuple[Step, ...]):
 
     def noted(self, note: str) -> Steps:
         """Return the history with a note about its last step."""
-        return Steps((*self[:-1], dataclasses.replace(self[-1], note=note)))
+        last = dataclasses.replace(self[-1], note="\n".join(filter(None, [self[-1].note, note])))
+        return Steps((*self[:-1], last))
 
     @property
     def notes(self) -> list[str]:

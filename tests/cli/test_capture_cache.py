@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 import graphprog as gp
-from graphprog.cli.capture_cache import cache_folder, identity
+from graphprog.cli.capture_cache import identity
 from graphprog.cli.models import open_model
+from graphprog.utils.files import cache_folder
 
 
 class Scaled(nn.Module):

@@ -122,7 +122,7 @@ def fit(
             on disk, likewise. Results agree with ``off`` up to rounding. Random samples are run
             in every epoch; ``notes`` of the history says what was not kept, and why.
         memory: ``low`` keeps few values for the backward pass, which computes the others again, to
-            the same bits; a step takes up to 1.6 times as long. The graph is cut into stages where the
+            the same bits, in up to 1.6 times the time. The graph is cut into stages where the
             fewest bytes pass. ``notes`` of the history says what is kept, and the largest memory
             of the first step. Values that were kept of samples (``reuse``) are something else.
         callbacks: functions of the task and the record of the epoch, called after every epoch; one
