@@ -90,7 +90,7 @@ def trial(
         inputs: tensor inputs, on the device of the graph.
         timer: measures calls.
     """
-    path = cache_folder() / "trials" / f"{_key(graph, candidates, inputs)}.json"
+    path = cache_folder() / "trials" / f"{_key(graph, candidates, inputs, timer)}.json"
     if (known := _read(path)) is not None:
         return known
     attempts = []
@@ -122,7 +122,10 @@ def _ratio(graph: Graph, changed: Graph, inputs: Sequence[torch.Tensor], timer: 
 
 
 def _key(
-    graph: Graph, candidates: Sequence[tuple[Pass, bool]], inputs: Sequence[torch.Tensor]
+    graph: Graph,
+    candidates: Sequence[tuple[Pass, bool]],
+    inputs: Sequence[torch.Tensor],
+    timer: Timer,
 ) -> str:
     """Identify a trial: machine, versions, graph, sizes, and what is tried."""
     parts: list[Any] = [
@@ -132,6 +135,7 @@ def _key(
         *(str(graph.fingerprint.text), graph.fingerprint.weights),
         *((tuple(one.shape), str(one.dtype)) for one in inputs),
         *(str(item) for item, _ in candidates),
+        f"{timer.__module__}.{getattr(timer, '__qualname__', type(timer).__qualname__)}",
     ]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
