@@ -36,20 +36,20 @@ def subject(request: pytest.FixtureRequest) -> Subject:
     return captured(family_named(request.param).build())
 
 
-def prompts() -> list[list[Any]]:
+def prompts(subject: Subject) -> list[list[Any]]:
     """Programs, of which a family takes the first that it can."""
     learned = gp.Learnable("normal", 0.1)
     return [
         [gp.Concatenative(at="tokens", length=3, value=learned)],
         [gp.Concatenative(at="embedding", offset=1, length=3, value=learned)],
         [gp.Additive(value=learned)],
-        [gp.Additive(at="hidden[0]", value=learned)],
+        *([gp.Additive(at=name, value=learned)] for name in subject.blocks()[:1]),
     ]
 
 
 def task_of(subject: Subject) -> ReprogrammedModel:
     torch.manual_seed(0)
-    for parts in prompts():
+    for parts in prompts(subject):
         for align in (gp.LastToken(), gp.FixedMap(classes=2), gp.Identity()):
             try:
                 return gp.compile(subject.graph, gp.Program(parts, align=align))
