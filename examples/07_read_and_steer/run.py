@@ -33,7 +33,7 @@ import reporting
 
 OUTPUTS = Path(__file__).parent / "outputs"
 SEEDS = (0, 1, 2)
-TOKENS = 20
+TOKENS = 16
 PLACES = ("hidden[14]", "hidden[19]")
 STRENGTHS = (1.0, 2.0)
 FLUENT = 2.0
@@ -136,14 +136,19 @@ def search(writer: Writer, judge: Judge, contrast: gp.instruments.Contrast) -> t
 def measure(
     writer: Writer, judge: Judge, name: str, place: str, vectors: Sequence[torch.Tensor | None]
 ) -> Row:
-    """Texts for the test prompts, with one vector for each seed."""
-    prompts = texts.PROMPTS[texts.VALIDATION :]
-    positive, perplexity, example = [], [], ""
-    for seed, vector in zip(SEEDS, vectors, strict=True):
-        written = writer(prompts, place, vector, seed)
-        positive.append(float((judge([text.text for text in written]) > 0.5).float().mean()))
-        perplexity.append(writer.perplexity(prompts, written))
-        example = example or f"{prompts[0]}{written[0].text}".replace("\n", " ")
+    """Texts for the test prompts, with one vector for each seed; equal vectors share one call."""
+    prompts = list(texts.PROMPTS[texts.VALIDATION :])
+    if all(vector is vectors[0] for vector in vectors):
+        written = writer(prompts * len(SEEDS), place, vectors[0], seed=0)
+    else:
+        pairs = zip(SEEDS, vectors, strict=True)
+        written = [text for seed, one in pairs for text in writer(prompts, place, one, seed)]
+    positive, perplexity = [], []
+    for first in range(0, len(written), len(prompts)):
+        own = written[first : first + len(prompts)]
+        positive.append(float((judge([text.text for text in own]) > 0.5).float().mean()))
+        perplexity.append(writer.perplexity(prompts, own))
+    example = f"{prompts[0]}{written[0].text}".replace("\n", " ")
     return Row(name, positive, perplexity, example)
 
 
