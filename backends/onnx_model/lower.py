@@ -12,6 +12,7 @@ from onnxscript.optimizer import optimize_ir
 from torch.export import ExportedProgram
 
 from graphprog.backends.onnx_model.pretranspose import Pretranspose
+from graphprog.backends.onnx_model.rule_matching import first_operation_decides
 from graphprog.backends.onnx_model.translate import MAX_BYTES, PROGRAM, translate
 from graphprog.backends.onnx_model.zero_padding import KeepZeroPadding
 from graphprog.errors import BackendError
@@ -44,7 +45,8 @@ def lower_program(
         BackendError: no translation, no such opset, or operations outside of the standard.
     """
     model = translate(program, inputs, outputs, opset)
-    optimize(model, overridable)
+    with first_operation_decides():
+        optimize(model, overridable)
     ir.passes.Sequential(Pretranspose(), KeepZeroPadding(), NameNodes())(model)
     refuse_foreign_operators(model)
     return model
