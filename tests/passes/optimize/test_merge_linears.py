@@ -105,6 +105,7 @@ def test_maps_and_heads_of_programs_are_multiplied_in() -> None:
         task = gp.compile(graph, gp.Program(align=align))
         frozen = gp.freeze(task, exact=False)
         torch.testing.assert_close(frozen(x), task(x), rtol=1e-4, atol=1e-5)
-        assert operators(frozen) == ["linear", "relu", "linear"]
+        computing = [name for name in operators(frozen) if name != "alias"]
+        assert computing == ["linear", "relu", "linear"]
     with pytest.raises(PassError, match="merge-linears changes the source"):
         MergeLinears()(task.graph)
