@@ -99,7 +99,7 @@ def test_splits_are_measured_by_name(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_an_interrupted_run_resumes_to_the_same_program(folder: Path) -> None:
-    change = ["--set", "train.epochs=12", "--set", "train.batch_size=32"]
+    change = ["--set", "train.epochs=30", "--set", "train.batch_size=32"]
     command = [*map(str, GRAPHPROG), "train", "digits.toml", *change, "-o", "runs/resumed"]
     state = folder / "runs/resumed/checkpoint/state.safetensors"
     with subprocess.Popen(
@@ -113,7 +113,7 @@ def test_an_interrupted_run_resumes_to_the_same_program(folder: Path) -> None:
         said = process.stderr.read()
     assert process.returncode == 130
     assert said.endswith(
-        "go on with: graphprog train digits.toml --set train.epochs=12 "
+        "go on with: graphprog train digits.toml --set train.epochs=30 "
         "--set train.batch_size=32 --output runs/resumed --resume\n"
     )
     assert "Traceback" not in said

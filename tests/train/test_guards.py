@@ -14,7 +14,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import nn
 
 import graphprog as gp
-from graphprog.errors import CaptureError, DataError, FileError, TrainingError
+from graphprog.errors import CaptureError, DataError, FileError, InterfaceError, TrainingError
 from graphprog.train import evaluate, fit
 from graphprog.train.loop.engine import running
 from tests.support.training import UNIT, digits, framed, graph, headed, same_state
@@ -36,14 +36,18 @@ class Detached(nn.Module):
 
 def test_a_part_that_does_not_reach_the_logits_is_named() -> None:
     captured = gp.capture(Detached(), (torch.rand(2, 4),))
+    stray = gp.Additive(at="aside:out", name="stray")
     output = captured.interfaces().resolve("used:out").key
-    program = gp.Program(
-        [gp.Additive(at="aside:out", name="stray")], align=gp.LinearHead(3, at=output)
-    )
-    task = gp.compile(captured, program)
+    with pytest.raises(InterfaceError, match="stray: no output depends on aside:out"):
+        gp.compile(captured, gp.Program([stray], align=gp.LinearHead(3, at=output)))
+    task = gp.compile(captured, gp.Program([stray]))
     start = task.program_state()
+
+    def loss(outputs: tuple[torch.Tensor, torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(outputs[0], labels)
+
     with pytest.raises(TrainingError, match=r"program\.stray\.value \(at aside:out\)") as error:
-        fit(task, (torch.rand(20, 4), torch.arange(20) % 3))
+        fit(task, (torch.rand(20, 4), torch.arange(20) % 3), loss=loss)
     assert "print(graph)" in str(error.value)
     assert all(torch.equal(start[name], value) for name, value in task.program_state().items())
 
