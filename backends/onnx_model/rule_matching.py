@@ -28,8 +28,8 @@ def first_operation_decides() -> Iterator[None]:
                 return MatchResult().fail("another operation")
         return search(self, model, graph, node, *args, **options)
 
-    SimplePatternMatcher.match = match
+    SimplePatternMatcher.match = match  # type: ignore[method-assign,assignment]
     try:
         yield
     finally:
-        SimplePatternMatcher.match = search
+        SimplePatternMatcher.match = search  # type: ignore[method-assign]
