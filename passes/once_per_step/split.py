@@ -451,7 +451,7 @@ class Splitting:
 
 
 def _programmed(code: fx.Graph) -> set[fx.Node]:
-    """Return the values that depend on tensors of the program; of any, if there is no program."""
+    """Return the values that depend on tensors of the program, or on any tensor without one."""
     tensors = code.find_nodes(op="get_attr")
     own = [node for node in tensors if str(node.target).startswith("program.")]
     found = set(own or tensors)
